@@ -1,0 +1,4 @@
+# One file per instruction set; only those files may use its instructions.
+set_source_files_properties(src/kernels/isa_avx2.c PROPERTIES COMPILE_OPTIONS "$<$<STREQUAL:${CMAKE_SYSTEM_PROCESSOR},x86_64>:-mavx2;-mfma;-mf16c>")
+set_source_files_properties(src/kernels/isa_avx512.c PROPERTIES COMPILE_OPTIONS "$<$<STREQUAL:${CMAKE_SYSTEM_PROCESSOR},x86_64>:-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mfma;-mf16c>")
+set_source_files_properties(src/kernels/isa_avx512bf16.c PROPERTIES COMPILE_OPTIONS "$<$<STREQUAL:${CMAKE_SYSTEM_PROCESSOR},x86_64>:-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512bf16;-mfma;-mf16c>")

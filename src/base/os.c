@@ -1,0 +1,258 @@
+#include "base/os.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Opens for reading and gives the size; refuses directories and other things without a size. */
+static graft_status open_regular(int *fd, size_t *size, const char *path, graft_error *err) {
+    struct stat info;
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0) return gr_fail_errno(err, errno, "cannot open", path);
+    if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(*fd);
+        gr_fail(err, GRAFT_IO, "cannot read: not a regular file");
+        return gr_where(err, "%s", path);
+    }
+    *size = (size_t)info.st_size;
+    return GRAFT_OK;
+}
+
+graft_status gr_map_open(gr_map *map, const char *path, graft_error *err) {
+    int fd;
+    *map = (gr_map){0};
+    GR_TRY(open_regular(&fd, &map->size, path, err));
+    if (map->size) {
+        void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        int os_errno = errno;
+        if (data == MAP_FAILED) {
+            close(fd);
+            *map = (gr_map){0};
+            return gr_fail_errno(err, os_errno, "cannot map", path);
+        }
+        map->data = data;
+    }
+    close(fd);
+    return GRAFT_OK;
+}
+
+void gr_map_close(gr_map *map) {
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (gr_map){0};
+}
+
+graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) {
+    int fd;
+    size_t total, have = 0;
+    *data = NULL;
+    *size = 0;
+    GR_TRY(open_regular(&fd, &total, path, err));
+    if (total > limit) {
+        close(fd);
+        gr_fail(err, GRAFT_RANGE, "file is larger than this kind of file can be");
+        gr_where(err, "%s", path);
+        gr_expected(err, "at most %zu bytes", limit);
+        return gr_found(err, "%zu bytes", total);
+    }
+    char *bytes = malloc(total + 1);
+    if (!bytes) {
+        close(fd);
+        return gr_no_memory(err, total);
+    }
+    while (have < total) {
+        ssize_t n = read(fd, bytes + have, total - have);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            int os_errno = errno;
+            free(bytes);
+            close(fd);
+            return gr_fail_errno(err, os_errno, "cannot read", path);
+        }
+        if (n == 0) break; /* the file shrank meanwhile: what is there is what we report */
+        have += (size_t)n;
+    }
+    close(fd);
+    bytes[have] = 0;
+    *data = bytes;
+    *size = have;
+    return GRAFT_OK;
+}
+
+graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) {
+    gr_buf temp = {0};
+    *w = (gr_writer){.fd = -1};
+    gr_buf_printf(&temp, "%s.XXXXXX.tmp", path);
+    w->path = gr_strdup(path);
+    w->temp = gr_buf_take(&temp);
+    if (!w->path || !w->temp) {
+        gr_writer_abort(w);
+        return gr_no_memory(err, strlen(path));
+    }
+    w->fd = mkstemps(w->temp, 4);
+    if (w->fd < 0) {
+        int os_errno = errno;
+        free(w->temp);
+        w->temp = NULL;
+        gr_writer_abort(w);
+        return gr_fail_errno(err, os_errno, "cannot create a file beside", path);
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    fchmod(w->fd, 0666 & ~mask); /* mkstemp's 0600 is for secrets; an adapter is an ordinary file */
+    return GRAFT_OK;
+}
+
+graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_error *err) {
+    const char *bytes = data;
+    while (n) {
+        ssize_t done = write(w->fd, bytes, n > INT_MAX ? INT_MAX : n);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return gr_fail_errno(err, errno, "cannot write", w->path);
+        bytes += done;
+        n -= (size_t)done;
+        w->bytes += (uint64_t)done;
+    }
+    return GRAFT_OK;
+}
+
+/* A rename is only on the disk once the directory is. */
+static graft_status sync_dir_of(const char *path, graft_error *err) {
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
+    if (!dir) return gr_no_memory(err, strlen(path));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    graft_status st = GRAFT_OK;
+    if (fd >= 0) {
+        if (fsync(fd) != 0 && errno != EINVAL) st = gr_fail_errno(err, errno, "cannot sync directory", dir);
+        close(fd);
+    }
+    free(dir);
+    return st;
+}
+
+graft_status gr_writer_commit(gr_writer *w, graft_error *err) {
+    graft_status st = GRAFT_OK;
+    if (fsync(w->fd) != 0) st = gr_fail_errno(err, errno, "cannot sync", w->path);
+    int closed = close(w->fd);
+    w->fd = -1;
+    if (st == GRAFT_OK && closed != 0) st = gr_fail_errno(err, errno, "cannot close", w->path);
+    if (st == GRAFT_OK && rename(w->temp, w->path) != 0) st = gr_fail_errno(err, errno, "cannot replace", w->path);
+    if (st == GRAFT_OK) {
+        free(w->temp);
+        w->temp = NULL;
+        st = sync_dir_of(w->path, err);
+    }
+    gr_writer_abort(w);
+    return st;
+}
+
+void gr_writer_abort(gr_writer *w) {
+    if (w->fd >= 0) close(w->fd);
+    if (w->temp) unlink(w->temp);
+    free(w->temp);
+    free(w->path);
+    *w = (gr_writer){.fd = -1};
+}
+
+graft_status gr_file_replace(const char *path, const void *data, size_t n, graft_error *err) {
+    gr_writer w;
+    GR_TRY(gr_writer_begin(&w, path, err));
+    graft_status st = gr_writer_write(&w, data, n, err);
+    if (st == GRAFT_OK) return gr_writer_commit(&w, err);
+    gr_writer_abort(&w);
+    return st;
+}
+
+graft_status gr_make_dirs(const char *path, graft_error *err) {
+    char *part = gr_strdup(path);
+    if (!part) return gr_no_memory(err, strlen(path));
+    graft_status st = GRAFT_OK;
+    for (char *p = part + 1; st == GRAFT_OK; p++) {
+        if (*p != '/' && *p) continue;
+        char keep = *p;
+        *p = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) st = gr_fail_errno(err, errno, "cannot create directory", part);
+        *p = keep;
+        if (!keep) break;
+    }
+    if (st == GRAFT_OK && !gr_path_is_dir(path)) {
+        gr_fail(err, GRAFT_IO, "not a directory");
+        st = gr_where(err, "%s", path);
+    }
+    free(part);
+    return st;
+}
+
+bool gr_path_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+bool gr_path_is_dir(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+char *gr_path_join(const char *dir, const char *name) {
+    gr_buf path = {0};
+    size_t n = strlen(dir);
+    gr_buf_printf(&path, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name);
+    return gr_buf_take(&path);
+}
+
+double gr_clock(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* A "Key:   123 kB" line of a /proc file, in bytes; 0 if it is not there. */
+static uint64_t proc_kilobytes(const char *path, const char *key) {
+    FILE *file = fopen(path, "re");
+    char line[256];
+    uint64_t kb = 0;
+    if (!file) return 0;
+    while (fgets(line, sizeof line, file)) {
+        if (strncmp(line, key, strlen(key)) == 0) {
+            kb = strtoull(line + strlen(key), NULL, 10);
+            break;
+        }
+    }
+    fclose(file);
+    return kb * 1024;
+}
+
+uint64_t gr_peak_rss(void) {
+    uint64_t bytes = proc_kilobytes("/proc/self/status", "VmHWM:");
+    if (bytes) return bytes;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#ifdef __APPLE__
+    return (uint64_t)usage.ru_maxrss; /* bytes there, kilobytes elsewhere */
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+uint64_t gr_current_rss(void) {
+    return proc_kilobytes("/proc/self/status", "VmRSS:");
+}
+
+uint64_t gr_memory_available(void) {
+    return proc_kilobytes("/proc/meminfo", "MemAvailable:");
+}
+
+int gr_processors(void) {
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}

@@ -1,0 +1,330 @@
+/* graft.h - fine-tunes language models on the machine you have.
+ *
+ *     graft_options o;
+ *     graft_error err = {0};
+ *     graft_options_init(&o);
+ *     graft_options_set(&o, GRAFT_VERB_TRAIN, "model", "model-4bit", &err);    // what the command line's
+ * flags do graft_options_set(&o, GRAFT_VERB_TRAIN, "data", "data", &err); if (graft_train(&o, NULL, NULL,
+ * &err) != GRAFT_OK) puts(err.what); graft_options_free(&o);
+ *
+ * The library never prints, exits, installs signal handlers or keeps global state: two trainings in two
+ * threads of one process are independent. Every call returns a graft_status and fills the caller's
+ * graft_error (may be NULL). Strings are UTF-8. Sizes are bytes where the name says so. Objects are owned by
+ * the caller until their free call.
+ */
+#ifndef GRAFT_H
+#define GRAFT_H
+#include "graft_status.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GRAFT_VERSION "0.1.0"
+const char *graft_version(void);
+
+/* ------------------------------------------------------------------------------------------- options */
+
+typedef enum graft_verb {
+    GRAFT_VERB_PLAN = 1 << 0,
+    GRAFT_VERB_CONVERT = 1 << 1,
+    GRAFT_VERB_TRAIN = 1 << 2,
+    GRAFT_VERB_EVAL = 1 << 3,
+    GRAFT_VERB_GENERATE = 1 << 4,
+    GRAFT_VERB_TOKENIZE = 1 << 5,
+    GRAFT_VERB_INFO = 1 << 6,
+    GRAFT_VERB_BENCH = 1 << 7
+} graft_verb;
+
+/* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
+ * fields may also be set directly (strings are malloc'ed: use graft_options_set for them). Names, defaults,
+ * ranges and help stand in one table: graft_option_at. */
+typedef struct graft_options {
+    /* all verbs */
+    char *model; /* directory, FILE.gguf, or owner/name in the local Hugging Face cache */
+    int threads; /* 0: all cores */
+    uint64_t seed;
+    char *compute; /* bf16, fp32 */
+    /* data */
+    char *data;       /* directory with train/valid/test.jsonl, or FILE.jsonl (eval, tokenize) */
+    char *train_on;   /* all, completion, assistant, last; NULL: all */
+    bool mask_prompt; /* mlx-lm's: completion */
+    char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *tools_feature;
+    int64_t max_seq_length;
+    char *overflow; /* refuse, truncate, drop */
+    bool pack;
+    bool no_shuffle;
+    char *loss; /* NULL, or "mlx-lm" */
+    /* adapter */
+    char *adapter_path;
+    char *preset, *fine_tune_type;
+    int64_t num_layers; /* -1 and 0: all */
+    char *lora_targets, *exclude_modules, *layers_to_transform;
+    int64_t lora_rank;
+    double lora_alpha; /* NaN: 2 x rank */
+    double lora_scale; /* NaN: alpha / rank */
+    double lora_dropout;
+    char *lora_bias;
+    bool use_rslora;
+    char *rank_pattern, *alpha_pattern, *modules_to_save;
+    double loraplus_lr_ratio; /* NaN: none */
+    /* training */
+    int64_t batch_size, grad_accumulation_steps, iters;
+    double epochs; /* NaN: use iters */
+    char *optimizer;
+    double learning_rate;
+    char *lr_schedule; /* constant, linear, cosine */
+    int64_t warmup;
+    double weight_decay, grad_clip;
+    char *grad_checkpoint; /* auto, none, layer */
+    char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
+    int64_t steps_per_report, steps_per_eval, val_batches, save_every;
+    bool keep_best, resume, gguf;
+    char *resume_adapter_file;
+    /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
+    double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
+    bool nesterov, bias_correction;
+    char *mlx_schedule; /* NULL, or mlx-lm's schedule name with `mlx_schedule_args` */
+    double mlx_schedule_args[4];
+    int64_t mlx_warmup;
+    double mlx_warmup_init;
+    /* convert */
+    char *mlx_path;
+    bool quantize, dequantize, q_embeddings;
+    int64_t q_bits, q_group_size;
+    char *q_mode, *quant_predicate, *dtype;
+    /* eval */
+    char *split; /* test, valid, train */
+    bool per_row;
+    /* generate */
+    char *prompt, *system_prompt, *logits;
+    bool ignore_chat_template, compare;
+    int64_t max_tokens, top_k;
+    double temp, top_p, min_p;
+    /* tokenize */
+    char *text, *messages;
+    bool render;
+    /* plan, bench */
+    char *shape;
+    bool tensors;
+    int64_t steps, seq_length;
+    /* which options were given explicitly, by row number of the table (graft_option_at) */
+    uint64_t given[2];
+    char *config_file; /* the YAML that was loaded, if any */
+} graft_options;
+
+/* One row of the option table, for help and documentation. */
+typedef struct graft_option {
+    const char *name;     /* long flag without dashes, also the key in files */
+    char letter;          /* short flag, or 0 */
+    unsigned verbs;       /* graft_verb bits that accept it */
+    const char *value;    /* placeholder of its value in help; NULL: a switch */
+    const char *fallback; /* default as text; "" for none */
+    const char *choices;  /* "a, b, c" or NULL */
+    const char *help;
+} graft_option;
+
+void graft_options_init(graft_options *options);
+void graft_options_free(graft_options *options);
+size_t graft_option_count(void);
+const graft_option *graft_option_at(size_t index); /* NULL past the end */
+/* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */
+const graft_option *graft_option_find(graft_verb verb, const char *name);
+/* Sets one option from text; value NULL for a switch. GRAFT_USAGE names the nearest known option, the choices
+ * or the range. */
+graft_status graft_options_set(graft_options *options, graft_verb verb, const char *name, const char *value,
+                               graft_error *err);
+/* Reads an mlx-lm LoRA YAML with mlx-lm's meaning and defaults. Options already given (flags) win, whatever
+ * the order of the calls. *note (may be NULL) receives a malloc'ed line naming keys without meaning here, or
+ * NULL. */
+graft_status graft_options_load_yaml(graft_options *options, const char *path, char **note, graft_error *err);
+/* All values in force for `verb`, one "name: value" per line; malloc'ed. NULL when out of memory. */
+char *graft_options_text(const graft_options *options, graft_verb verb);
+
+/* ------------------------------------------------------------------------------------------- hooks */
+
+typedef enum graft_event_kind {
+    GRAFT_EVENT_NOTE,     /* text: something the user should know */
+    GRAFT_EVENT_PROGRESS, /* phase, done, total */
+    GRAFT_EVENT_TRAIN,    /* a report: train */
+    GRAFT_EVENT_VALID,    /* a validation: valid */
+    GRAFT_EVENT_SAVED,    /* text: what was written */
+    GRAFT_EVENT_TEXT      /* text: a piece of generated text, length `done` */
+} graft_event_kind;
+
+typedef struct graft_event {
+    graft_event_kind kind;
+    const char *text;
+    const char *phase; /* "train", "validate", "convert", "tokenize", "evaluate" */
+    int64_t done, total;
+    int64_t iteration;
+    double train_loss, val_loss, val_time, learning_rate;
+    double iterations_per_second, tokens_per_second, grad_norm;
+    int64_t trained_tokens;
+    uint64_t peak_memory_bytes;
+} graft_event;
+
+typedef struct graft_hooks {
+    void *user;
+    void (*event)(void *user, const graft_event *event); /* may be NULL; called in the calling thread */
+    const volatile int *stop; /* may be NULL; non-zero asks to stop soon (training saves first) */
+} graft_hooks;
+
+/* ------------------------------------------------------------------------------------------- plan */
+
+/* One of the guide's 13 layer types. */
+typedef struct graft_plan_type {
+    const char *type;
+    bool quantize;      /* some tensor of this type is quantized */
+    bool lora;          /* some tensor of this type is adapted */
+    const char *frozen; /* "true", "false", "partial" (base frozen, adapter trains) */
+    const char *notes;  /* "" if none */
+    int64_t tensors, parameters;
+    uint64_t bytes;
+} graft_plan_type;
+
+typedef struct graft_plan_tensor {
+    const char *name; /* as in the model's files, without .weight for linears */
+    int64_t shape[2]; /* [out, in]; norms and biases [n, 0] */
+    const char *role; /* one of the types */
+    bool quantize;
+    int bits, group_size; /* 16 or 32 and 0 when not quantized */
+    bool adapter;
+    int64_t rank;
+    const char *frozen;
+    uint64_t bytes;
+} graft_plan_tensor;
+
+typedef struct graft_memory {
+    uint64_t mapped;  /* base weights touched */
+    uint64_t state;   /* adapter, gradients, optimizer */
+    uint64_t saved;   /* activations kept for the backward pass */
+    uint64_t scratch; /* buffers reused by every layer */
+    uint64_t other;   /* program, tokenizer, row index, stacks */
+    uint64_t total;
+} graft_memory;
+
+#define GRAFT_PLAN_TYPES 13
+typedef struct graft_plan {
+    char *model, *model_type;
+    graft_plan_type types[GRAFT_PLAN_TYPES];
+    graft_plan_tensor *tensors_list;
+    size_t tensors_count;
+    int64_t parameters_total, parameters_trainable;
+    graft_memory memory;
+    char *grad_checkpoint; /* what auto chose: none or layer */
+    int64_t sequence_length, batch_size, iterations;
+    double time_seconds;      /* forecast of the run; 0 when no data was given */
+    int64_t time_tokens;      /* tokens that the run will process */
+    double tokens_per_second; /* from the calibration */
+    char *storage;            /* internal: what the strings above point into */
+} graft_plan;
+
+graft_status graft_plan_make(const graft_options *options, const graft_hooks *hooks, graft_plan *plan,
+                             graft_error *err);
+void graft_plan_free(graft_plan *plan);
+
+/* ------------------------------------------------------------------------------------------- train */
+
+typedef struct graft_train_result {
+    int64_t iterations, updates, trained_tokens;
+    double train_loss;                                   /* last report */
+    double val_loss_first, val_loss_last, val_loss_best; /* NaN when there was no validation */
+    double seconds;
+    graft_memory forecast;
+    uint64_t peak_memory_bytes;
+    bool interrupted;
+} graft_train_result;
+
+/* Trains and writes the adapter directory. GRAFT_INTERRUPTED when the stop flag was raised: a resumable
+ * checkpoint was written. result may be NULL. */
+graft_status graft_train(const graft_options *options, const graft_hooks *hooks, graft_train_result *result,
+                         graft_error *err);
+
+/* ------------------------------------------------------------------------------------------- eval */
+
+typedef struct graft_row_loss {
+    uint64_t line; /* in the file, from 1 */
+    double loss;   /* mean over the row's targets; NaN without any */
+    int64_t tokens;
+} graft_row_loss;
+
+typedef struct graft_eval_result {
+    double loss, perplexity, perplexity_stderr, accuracy;
+    int64_t tokens, rows;
+    graft_row_loss *row_losses; /* `rows` of them when options.per_row, else NULL */
+} graft_eval_result;
+
+graft_status graft_eval(const graft_options *options, const graft_hooks *hooks, graft_eval_result *result,
+                        graft_error *err);
+void graft_eval_result_free(graft_eval_result *result);
+
+/* ------------------------------------------------------------------------------------------- generate */
+
+typedef struct graft_generation {
+    char *text;
+    int64_t tokens, prompt_tokens;
+    double prompt_tokens_per_second, generation_tokens_per_second;
+} graft_generation;
+
+/* Answers options.prompt; with options.compare, `base` (not NULL) receives the answer without the adapter.
+ * Pieces are sent as GRAFT_EVENT_TEXT events (of the adapter's answer). */
+graft_status graft_generate(const graft_options *options, const graft_hooks *hooks, graft_generation *result,
+                            graft_generation *base, graft_error *err);
+void graft_generation_free(graft_generation *generation);
+
+/* ------------------------------------------------------------------------------------------- tokenize */
+
+typedef struct graft_row {
+    uint64_t line;
+    const int32_t *ids;
+    const uint8_t *mask; /* 1: this token is a target */
+    size_t count;
+    const char *text;          /* decoded, or the rendering */
+    const char *const *pieces; /* one string per token, for display */
+} graft_row;
+
+/* Calls row(user, ..) for every row of options.data, or for options.text or options.messages. With
+ * options.render, only `text` (the rendered template) is set. */
+graft_status graft_tokenize(const graft_options *options, const graft_hooks *hooks,
+                            void (*row)(void *user, const graft_row *row), void *user, graft_error *err);
+
+/* ------------------------------------------------------------------------------------------- convert, info,
+ * bench */
+
+typedef struct graft_convert_result {
+    double bits_per_weight;
+    int64_t tensors;
+    uint64_t bytes;
+    char *notes; /* lines; "" if none; malloc'ed */
+} graft_convert_result;
+graft_status graft_convert(const graft_options *options, const graft_hooks *hooks,
+                           graft_convert_result *result, graft_error *err);
+void graft_convert_result_free(graft_convert_result *result);
+
+/* What is in a file or directory, as one JSON document (malloc'ed). */
+graft_status graft_info(const char *path, char **json, graft_error *err);
+
+typedef struct graft_bench_result {
+    double tokens_per_second, step_seconds;
+    double gflops, peak_gflops, percent_of_peak, percent_of_peak_without_recompute;
+    uint64_t peak_rss_bytes, forecast_bytes;
+    double *losses;
+    size_t nlosses;
+} graft_bench_result;
+/* options.steps training steps of options.batch_size rows of options.seq_length tokens on options.model, or
+ * on random weights of options.shape; rows come from options.data if given. */
+graft_status graft_bench_train(const graft_options *options, const graft_hooks *hooks,
+                               graft_bench_result *result, graft_error *err);
+void graft_bench_result_free(graft_bench_result *result);
+
+/* Names of the published shapes, ended by NULL. */
+const char *const *graft_shapes(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

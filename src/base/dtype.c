@@ -32,7 +32,7 @@ uint16_t gr_f32_to_f16(float f) {
     uint32_t bits;
     memcpy(&bits, &f, 4);
     uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u); /* NaN */
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);  /* NaN */
     if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds to 65520 or more: infinity */
     if (magnitude < 0x38800000u) {                                   /* subnormal: round at 2^-24 */
         float tiny;

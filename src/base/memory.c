@@ -89,8 +89,10 @@ void gr_buf_free(gr_buf *buf) {
 char *gr_buf_take(gr_buf *buf) {
     buf_room(buf, 0); /* an empty buffer still gives "" */
     char *data = buf->failed ? NULL : buf->data;
-    if (data) data[buf->len] = 0;
-    else free(buf->data);
+    if (data)
+        data[buf->len] = 0;
+    else
+        free(buf->data);
     memset(buf, 0, sizeof *buf);
     return data;
 }

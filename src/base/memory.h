@@ -11,18 +11,32 @@
 #include <string.h>
 
 /* *out = a + b, a * b; false when the result does not fit (then *out is unspecified). */
-static inline bool gr_add_size(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
-static inline bool gr_mul_size(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool gr_mul_i64(int64_t a, int64_t b, int64_t *out) { return !__builtin_mul_overflow(a, b, out); }
+static inline bool gr_add_size(size_t a, size_t b, size_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
+static inline bool gr_mul_size(size_t a, size_t b, size_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool gr_mul_i64(int64_t a, int64_t b, int64_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
 
 /* n rounded up to a multiple of `to` (a power of two). */
-static inline size_t gr_round_up(size_t n, size_t to) { return (n + to - 1) & ~(to - 1); }
+static inline size_t gr_round_up(size_t n, size_t to) {
+    return (n + to - 1) & ~(to - 1);
+}
 
-static inline int64_t gr_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t gr_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t gr_min_i64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t gr_max_i64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 /* count * size bytes, zeroed, or NULL (also on overflow). Owned by caller until free(). */
-static inline void *gr_calloc(size_t count, size_t size) { return calloc(count ? count : 1, size ? size : 1); }
+static inline void *gr_calloc(size_t count, size_t size) {
+    return calloc(count ? count : 1, size ? size : 1);
+}
 
 /* Resizes to count * size bytes; NULL on failure (ptr stays valid). New bytes are not cleared. */
 static inline void *gr_realloc_array(void *ptr, size_t count, size_t size) {
@@ -39,7 +53,8 @@ char *gr_strdup(const char *s);
  * Returns false on failure (array unchanged). */
 bool gr_grow(void **items, size_t *cap, size_t count, size_t size);
 
-/* ---- growing byte buffer; always NUL-terminated when data != NULL. Failure is sticky: test `failed` once. */
+/* ---- growing byte buffer; always NUL-terminated when data != NULL. Failure is sticky: test `failed` once.
+ */
 typedef struct gr_buf {
     char *data;
     size_t len, cap;
@@ -71,8 +86,12 @@ void *gr_arena_take(gr_arena *arena, size_t bytes);
 /* count elements of `size` bytes. Overflow of the product sets `overflow`. */
 void *gr_arena_array(gr_arena *arena, int64_t count, size_t size);
 /* Scratch in layers: remember the mark, take, and give back everything taken since. `peak` keeps the most. */
-static inline size_t gr_arena_mark(const gr_arena *arena) { return arena->used; }
-static inline void gr_arena_release(gr_arena *arena, size_t mark) { arena->used = mark; }
+static inline size_t gr_arena_mark(const gr_arena *arena) {
+    return arena->used;
+}
+static inline void gr_arena_release(gr_arena *arena, size_t mark) {
+    arena->used = mark;
+}
 /* Reserves zeroed pages from the system (huge pages asked for); they cost memory only once touched. */
 graft_status gr_arena_reserve(gr_arena *arena, size_t bytes, graft_error *err);
 void gr_arena_free(gr_arena *arena);

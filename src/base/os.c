@@ -142,7 +142,8 @@ graft_status gr_writer_commit(gr_writer *w, graft_error *err) {
     int closed = close(w->fd);
     w->fd = -1;
     if (st == GRAFT_OK && closed != 0) st = gr_fail_errno(err, errno, "cannot close", w->path);
-    if (st == GRAFT_OK && rename(w->temp, w->path) != 0) st = gr_fail_errno(err, errno, "cannot replace", w->path);
+    if (st == GRAFT_OK && rename(w->temp, w->path) != 0)
+        st = gr_fail_errno(err, errno, "cannot replace", w->path);
     if (st == GRAFT_OK) {
         free(w->temp);
         w->temp = NULL;
@@ -177,7 +178,8 @@ graft_status gr_make_dirs(const char *path, graft_error *err) {
         if (*p != '/' && *p) continue;
         char keep = *p;
         *p = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) st = gr_fail_errno(err, errno, "cannot create directory", part);
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            st = gr_fail_errno(err, errno, "cannot create directory", part);
         *p = keep;
         if (!keep) break;
     }

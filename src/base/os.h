@@ -15,10 +15,11 @@ void gr_map_close(gr_map *map);
 
 /* The whole file in memory, NUL-terminated beyond *size. Refuses files above `limit` bytes (GRAFT_RANGE).
  * Owned by caller until free(). */
-graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) GR_MUST_CHECK;
+graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit,
+                          graft_error *err) GR_MUST_CHECK;
 
-/* Replaces a file: writes path.XXXX.tmp beside it, fsync, rename, fsync of the directory. A reader sees the old
- * bytes or the new, never a part. Begin, any number of writes, then commit or abort. */
+/* Replaces a file: writes path.XXXX.tmp beside it, fsync, rename, fsync of the directory. A reader sees the
+ * old bytes or the new, never a part. Begin, any number of writes, then commit or abort. */
 typedef struct gr_writer {
     int fd;
     uint64_t bytes; /* written so far */
@@ -27,7 +28,7 @@ typedef struct gr_writer {
 graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) GR_MUST_CHECK;
 graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_error *err) GR_MUST_CHECK;
 graft_status gr_writer_commit(gr_writer *w, graft_error *err) GR_MUST_CHECK; /* aborts itself when it fails */
-void gr_writer_abort(gr_writer *w);                                         /* harmless after commit */
+void gr_writer_abort(gr_writer *w);                                          /* harmless after commit */
 /* The three in one. */
 graft_status gr_file_replace(const char *path, const void *data, size_t n, graft_error *err) GR_MUST_CHECK;
 
@@ -38,10 +39,10 @@ bool gr_path_is_dir(const char *path);
 /* dir + "/" + name; NULL on failure. Owned by caller until free(). */
 char *gr_path_join(const char *dir, const char *name);
 
-double gr_clock(void);               /* seconds, monotonic */
-uint64_t gr_peak_rss(void);          /* bytes, the process's peak resident set (VmHWM) */
-uint64_t gr_current_rss(void);       /* bytes, resident now */
-uint64_t gr_memory_available(void);  /* bytes the system could give without swapping; 0 if unknown */
-int gr_processors(void);             /* cores this process may run on, >= 1 */
+double gr_clock(void);              /* seconds, monotonic */
+uint64_t gr_peak_rss(void);         /* bytes, the process's peak resident set (VmHWM) */
+uint64_t gr_current_rss(void);      /* bytes, resident now */
+uint64_t gr_memory_available(void); /* bytes the system could give without swapping; 0 if unknown */
+int gr_processors(void);            /* cores this process may run on, >= 1 */
 
 #endif

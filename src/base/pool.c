@@ -23,7 +23,8 @@ typedef struct start_arg {
     int worker;
 } start_arg;
 
-/* About 20 us on today's processors: longer than the gaps inside a training step, shorter than a time slice. */
+/* About 20 us on today's processors: longer than the gaps inside a training step, shorter than a time slice.
+ */
 #define SPINS 4000
 
 static inline void cpu_relax(void) {
@@ -40,8 +41,8 @@ static void work(gr_pool *pool, uint32_t job, gr_task *task, void *context, int 
         uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
         do {
             if ((uint32_t)(ticket >> 32) != job || (int)(uint32_t)ticket >= count) return;
-        } while (!atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket + 1, memory_order_acq_rel,
-                                                        memory_order_acquire));
+        } while (!atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket + 1,
+                                                        memory_order_acq_rel, memory_order_acquire));
         task(context, (int)(uint32_t)ticket, worker);
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1) {
             pthread_mutex_lock(&pool->lock);
@@ -140,7 +141,8 @@ void gr_pool_run(gr_pool *pool, gr_task *task, void *context, int count) {
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
     work(pool, job, task, context, count, 0);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->unfinished, memory_order_acquire); i++) cpu_relax();
+    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->unfinished, memory_order_acquire); i++)
+        cpu_relax();
     pthread_mutex_lock(&pool->lock);
     while (atomic_load(&pool->unfinished)) pthread_cond_wait(&pool->idle, &pool->lock);
     pthread_mutex_unlock(&pool->lock);

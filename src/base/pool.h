@@ -1,7 +1,8 @@
 /* base/pool.h - a pool of threads that runs numbered tasks.
  *
- * Who runs a task varies, what a task computes may not: tasks write disjoint memory, so the result is the same at
- * any thread count. Workers spin briefly for the next job and then sleep, so that a busy machine keeps its slices.
+ * Who runs a task varies, what a task computes may not: tasks write disjoint memory, so the result is the
+ * same at any thread count. Workers spin briefly for the next job and then sleep, so that a busy machine
+ * keeps its slices.
  */
 #ifndef GR_BASE_POOL_H
 #define GR_BASE_POOL_H
@@ -17,8 +18,8 @@ graft_status gr_pool_new(gr_pool **pool, int threads, graft_error *err) GR_MUST_
 void gr_pool_free(gr_pool *pool);
 int gr_pool_threads(const gr_pool *pool);
 
-/* Runs task(context, 0 .. count-1, worker) and returns when all are done. Only one thread may call it at a time;
- * a task must not call it. */
+/* Runs task(context, 0 .. count-1, worker) and returns when all are done. Only one thread may call it at a
+ * time; a task must not call it. */
 void gr_pool_run(gr_pool *pool, gr_task *task, void *context, int count);
 
 #endif

@@ -4,10 +4,11 @@
 #include "files/tensor.h"
 
 /* Block formats by ggml's numbers; X(NAME, number, elements per block, bytes per block). One row each. */
-#define GR_GGUF_TYPE_MAP(X)                                                                                   \
-    X(F32, 0, 1, 4) X(F16, 1, 1, 2) X(Q4_0, 2, 32, 18) X(Q4_1, 3, 32, 20) X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24) \
-    X(Q8_0, 8, 32, 34) X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176)   \
-    X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
+#define GR_GGUF_TYPE_MAP(X)                                                                                  \
+    X(F32, 0, 1, 4)                                                                                          \
+    X(F16, 1, 1, 2) X(Q4_0, 2, 32, 18) X(Q4_1, 3, 32, 20) X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24)              \
+        X(Q8_0, 8, 32, 34) X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144)                  \
+            X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
 
 typedef enum gr_gguf_type {
 #define X(name, number, elements, bytes) GR_GGUF_##name = number,
@@ -34,12 +35,15 @@ uint64_t gr_gguf_mapped_bytes(const gr_gguf *file);
 const char *gr_gguf_type_name(gr_gguf_type type);
 
 /* Metadata. Each getter returns false when the key is absent or has another type. */
-bool gr_gguf_string(const gr_gguf *file, const char *key, const char **value, size_t *len); /* not NUL-terminated */
-bool gr_gguf_int(const gr_gguf *file, const char *key, int64_t *value);   /* any integer type or bool that fits */
-bool gr_gguf_float(const gr_gguf *file, const char *key, double *value);  /* f32, f64 or any integer */
+bool gr_gguf_string(const gr_gguf *file, const char *key, const char **value,
+                    size_t *len); /* not NUL-terminated */
+bool gr_gguf_int(const gr_gguf *file, const char *key,
+                 int64_t *value); /* any integer type or bool that fits */
+bool gr_gguf_float(const gr_gguf *file, const char *key, double *value); /* f32, f64 or any integer */
 /* Arrays: the count, then elements. */
 bool gr_gguf_array(const gr_gguf *file, const char *key, size_t *count);
-bool gr_gguf_array_string(const gr_gguf *file, const char *key, size_t index, const char **value, size_t *len);
+bool gr_gguf_array_string(const gr_gguf *file, const char *key, size_t index, const char **value,
+                          size_t *len);
 bool gr_gguf_array_int(const gr_gguf *file, const char *key, size_t index, int64_t *value);
 bool gr_gguf_array_float(const gr_gguf *file, const char *key, size_t index, double *value);
 /* For `graft info`: key number `index` and a short printable value. NULL past the end. */

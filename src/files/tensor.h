@@ -7,11 +7,11 @@
 #define GR_MAX_DIMS 8
 
 typedef struct gr_tensor {
-    const char *name;     /* borrowed from the file object */
+    const char *name; /* borrowed from the file object */
     gr_dtype dtype;
     int ndim;
-    int64_t shape[GR_MAX_DIMS];  /* row-major, outermost first (GGUF's order is reversed on reading) */
-    const uint8_t *data;  /* borrowed, may be unaligned */
+    int64_t shape[GR_MAX_DIMS]; /* row-major, outermost first (GGUF's order is reversed on reading) */
+    const uint8_t *data;        /* borrowed, may be unaligned */
     size_t bytes;
 } gr_tensor;
 

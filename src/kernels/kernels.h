@@ -2,14 +2,16 @@
  *
  * What it does   arithmetic on arrays whose shapes were checked by bind.
  * May include    base.
- * Never          allocation, files, errors, threads of its own (the matmul driver runs on the context's pool).
+ * Never          allocation, files, errors, threads of its own (the matmul driver runs on the context's
+ * pool).
  *
  * Two numeric modes. In bf16 compute, activations are stored as bf16 and every sum is f32; in fp32 compute,
- * activations are f32. `act` below means an array of the mode's activation type. A table is one (instruction set,
- * mode) pair. Results may differ between instruction sets by rounding, never between thread counts or slicings:
- * each output element is summed over k in one fixed order that depends on shapes along k only.
+ * activations are f32. `act` below means an array of the mode's activation type. A table is one (instruction
+ * set, mode) pair. Results may differ between instruction sets by rounding, never between thread counts or
+ * slicings: each output element is summed over k in one fixed order that depends on shapes along k only.
  *
- * Glossary: T tokens; M rows of activations; N columns of the result; K length of the sums; h hidden; d head_dim.
+ * Glossary: T tokens; M rows of activations; N columns of the result; K length of the sums; h hidden; d
+ * head_dim.
  */
 #ifndef GR_KERNELS_H
 #define GR_KERNELS_H
@@ -23,45 +25,47 @@
 typedef enum gr_layout { GR_DENSE, GR_AFFINE } gr_layout;
 typedef struct gr_mat {
     gr_layout layout;
-    gr_dtype dtype;       /* GR_DENSE: F32, BF16 or F16. GR_AFFINE: of scales and biases (F32, BF16 or F16) */
-    int bits, group;      /* GR_AFFINE: 2,3,4,5,6,8 bits; 32, 64 or 128 codes share a scale and a bias */
+    gr_dtype dtype;  /* GR_DENSE: F32, BF16 or F16. GR_AFFINE: of scales and biases (F32, BF16 or F16) */
+    int bits, group; /* GR_AFFINE: 2,3,4,5,6,8 bits; 32, 64 or 128 codes share a scale and a bias */
     int64_t rows, cols;
-    int64_t ld;           /* GR_DENSE: elements from one row to the next */
-    const void *data;     /* GR_DENSE: elements. GR_AFFINE: rows of cols*bits/8 bytes, code i at bit i*bits, little
-                             endian (as MLX packs them); may be unaligned */
-    const void *scales, *biases; /* GR_AFFINE: [rows, cols/group]; value = scale * code + bias; may be unaligned */
-    float alpha;          /* every value is multiplied by it (1 for weights; LoRA's scale) */
+    int64_t ld;       /* GR_DENSE: elements from one row to the next */
+    const void *data; /* GR_DENSE: elements. GR_AFFINE: rows of cols*bits/8 bytes, code i at bit i*bits,
+                         little endian (as MLX packs them); may be unaligned */
+    const void *scales,
+        *biases; /* GR_AFFINE: [rows, cols/group]; value = scale * code + bias; may be unaligned */
+    float alpha; /* every value is multiplied by it (1 for weights; LoRA's scale) */
 } gr_mat;
 
-/* Elements [row, col0 .. col0+n) of a matrix as f32, exactly (alpha applied). Scalar reference, any layout. */
+/* Elements [row, col0 .. col0+n) of a matrix as f32, exactly (alpha applied). Scalar reference, any layout.
+ */
 void gr_mat_row(float *out, const gr_mat *mat, int64_t row, int64_t col0, int64_t n);
 
 /* ------------------------------------------------------------------ tile shapes */
 
-#define GR_NR   64   /* columns of a panel, all instruction sets: 4 zmm of f32 */
-#define GR_MR   6    /* rows of a tile: 6 x 64 f32 = 24 of 32 zmm accumulators */
-#define GR_MBLK 480  /* most rows of one task: a multiple of GR_MR; its f32 tile (120 KB) stays in L2 */
+#define GR_NR   64  /* columns of a panel, all instruction sets: 4 zmm of f32 */
+#define GR_MR   6   /* rows of a tile: 6 x 64 f32 = 24 of 32 zmm accumulators */
+#define GR_MBLK 480 /* most rows of one task: a multiple of GR_MR; its f32 tile (120 KB) stays in L2 */
 
 /* One term of a sum of products: A[rows, 2*?] times a panel. */
 typedef struct gr_term {
-    const void *a;        /* act, row-major, first row and first k of this term */
-    int64_t lda;          /* elements from row to row */
-    const void *panel;    /* made by k->panel: kc x 64, zero-filled to an even kc in pair mode */
-    int kc;               /* length of this part of the sum (a row of `a` is readable for kc elements) */
+    const void *a;     /* act, row-major, first row and first k of this term */
+    int64_t lda;       /* elements from row to row */
+    const void *panel; /* made by k->panel: kc x 64, zero-filled to an even kc in pair mode */
+    int kc;            /* length of this part of the sum (a row of `a` is readable for kc elements) */
 } gr_term;
 
 /* What happens to a finished 6 x 64 tile of f32 sums. Optional steps run in the order of the fields. */
 typedef struct gr_epilogue {
-    void *y;              /* destination [M, N] */
+    void *y; /* destination [M, N] */
     int64_t ldy;
     bool y_f32;           /* y is f32, else act */
     const float *bias;    /* + bias[n]; NULL: none */
     const void *residual; /* + residual[m, n] (act, leading dimension ld_residual); NULL: none */
     int64_t ld_residual;
-    bool accumulate;      /* y += (f32 only) */
-    /* Gradient of one row of data, added into a binary counter over rows: element e of row number `row` is carried
-     * up through slots[0..] as long as the bits of `row` are set, so that n rows always sum as the same tree.
-     * NULL: plain store. Replaces y (slots[i] is f32 with leading dimension ldy). */
+    bool accumulate; /* y += (f32 only) */
+    /* Gradient of one row of data, added into a binary counter over rows: element e of row number `row` is
+     * carried up through slots[0..] as long as the bits of `row` are set, so that n rows always sum as the
+     * same tree. NULL: plain store. Replaces y (slots[i] is f32 with leading dimension ldy). */
     float *const *slots;
     uint64_t row;
 } gr_epilogue;
@@ -69,21 +73,25 @@ typedef struct gr_epilogue {
 /* ------------------------------------------------------------------ the table */
 
 typedef struct gr_kernels {
-    const char *isa;      /* "avx512bf16", "avx512", "avx2", "neon", "portable" */
-    bool fp32;            /* activations are f32, else bf16 */
-    int act_bytes;        /* 2 or 4 */
-    bool pair;            /* panels hold bf16 pairs [k/2][64][2]; else f32 [k][64] */
-    int kc;               /* most k of one pass over panels; a multiple of 128 */
+    const char *isa; /* "avx512bf16", "avx512", "avx2", "neon", "portable" */
+    bool fp32;       /* activations are f32, else bf16 */
+    int act_bytes;   /* 2 or 4 */
+    bool pair;       /* panels hold bf16 pairs [k/2][64][2]; else f32 [k][64] */
+    int kc;          /* most k of one pass over panels; a multiple of 128 */
 
-    /* Panel of op(mat): panel[k][n] = mat[n0+n, k0+k] (trans: y = x W^T) or mat[k0+k, n0+n] (not trans: dx = dy W),
-     * n < ncols <= 64, k < kc; columns from ncols to 64 and an odd last k are zero. dst is 64-byte aligned. */
+    /* Panel of op(mat): panel[k][n] = mat[n0+n, k0+k] (trans: y = x W^T) or mat[k0+k, n0+n] (not trans: dx =
+     * dy W), n < ncols <= 64, k < kc; columns from ncols to 64 and an odd last k are zero. dst is 64-byte
+     * aligned. */
     void (*panel)(void *dst, const gr_mat *mat, bool trans, int64_t n0, int ncols, int64_t k0, int kc);
     /* The same from activations (attention's Q K V, and gradients of LoRA): rows of `ld` act elements. */
-    void (*panel_act)(void *dst, const void *act, int64_t ld, bool trans, int64_t n0, int ncols, int64_t k0, int kc);
-    /* c[rows, 64] (=, or += with accumulate) sum over terms; rows <= GR_MR; c is f32 with leading dimension ldc. */
+    void (*panel_act)(void *dst, const void *act, int64_t ld, bool trans, int64_t n0, int ncols, int64_t k0,
+                      int kc);
+    /* c[rows, 64] (=, or += with accumulate) sum over terms; rows <= GR_MR; c is f32 with leading dimension
+     * ldc. */
     void (*tile)(const gr_term *terms, int nterms, float *c, int64_t ldc, int rows, bool accumulate);
     /* Finishes c[rows, cols] into rows m0.., columns n0.. of the epilogue's destination. */
-    void (*finish)(const gr_epilogue *e, const float *c, int64_t ldc, int64_t m0, int rows, int64_t n0, int cols);
+    void (*finish)(const gr_epilogue *e, const float *c, int64_t ldc, int64_t m0, int rows, int64_t n0,
+                   int cols);
 
     /* act[n] <-> f32[n] */
     void (*to_act)(void *y, const float *x, int64_t n);
@@ -91,12 +99,14 @@ typedef struct gr_kernels {
     /* y[c, r] = x[r, c]: act [rows, cols] -> act [cols, rows] with leading dimensions ldx, ldy. */
     void (*transpose)(void *y, int64_t ldy, const void *x, int64_t ldx, int64_t rows, int64_t cols);
 
-    /* y = x / sqrt(mean(x^2) + eps) * weight, one row of n; rstd receives 1/sqrt(..). x, y act; weight f32. */
+    /* y = x / sqrt(mean(x^2) + eps) * weight, one row of n; rstd receives 1/sqrt(..). x, y act; weight f32.
+     */
     void (*rmsnorm)(void *y, float *rstd, const void *x, const float *weight, float eps, int64_t n);
     /* dx += d rmsnorm: dx f32 [n]; dy f32 or act per dy_f32; recomputes the normalized x from x and rstd. */
-    void (*rmsnorm_back)(float *dx, const void *dy, bool dy_f32, const void *x, float rstd, const float *weight, int64_t n);
-    /* Rotates pairs (i, i + half) for i < half of one head's vector of d elements, in place; dir -1 is the inverse
-     * (backward). cos, sin are f32 [half]. 2*half <= d; elements beyond stay. */
+    void (*rmsnorm_back)(float *dx, const void *dy, bool dy_f32, const void *x, float rstd,
+                         const float *weight, int64_t n);
+    /* Rotates pairs (i, i + half) for i < half of one head's vector of d elements, in place; dir -1 is the
+     * inverse (backward). cos, sin are f32 [half]. 2*half <= d; elements beyond stay. */
     void (*rope)(void *x, const float *cosine, const float *sine, int half, int dir);
     void (*rope_f32)(float *x, const float *cosine, const float *sine, int half, int dir);
     /* y = silu(gate) * up, n elements, act. */
@@ -104,14 +114,15 @@ typedef struct gr_kernels {
     /* dgate, dup (act) from dy; dgate may be gate's memory and dup up's. */
     void (*swiglu_back)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
 
-    /* One row of a softmax block: s[n] f32 scores in, p[n] = exp(scale*s - new_max) act out for lo <= i < hi, 0 outside.
-     * *max and *sum are updated (online softmax over blocks); returns exp(old_max - new_max), the factor for the
-     * output accumulated so far. A row with lo >= hi gives zeros and returns 1. */
-    float (*softmax_block)(void *p, const float *s, int n, int lo, int hi, float scale, float *max, float *sum);
+    /* One row of a softmax block: s[n] f32 scores in, p[n] = exp(scale*s - new_max) act out for lo <= i < hi,
+     * 0 outside. *max and *sum are updated (online softmax over blocks); returns exp(old_max - new_max), the
+     * factor for the output accumulated so far. A row with lo >= hi gives zeros and returns 1. */
+    float (*softmax_block)(void *p, const float *s, int n, int lo, int hi, float scale, float *max,
+                           float *sum);
     /* One row of the backward block, keys i < n against one query: p = exp(scale*s - lse), for lo <= i < hi;
      * ds = scale * p * (dp - delta); both act, 0 outside. */
-    void (*softmax_block_back)(void *p, void *ds, const float *s, const float *dp, int n, int lo, int hi, float scale,
-                               float lse, float delta);
+    void (*softmax_block_back)(void *p, void *ds, const float *s, const float *dp, int n, int lo, int hi,
+                               float scale, float lse, float delta);
     /* y[n] f32 *= factor */
     void (*scale_f32)(float *y, float factor, int64_t n);
     /* dot product of two act rows, f32 */
@@ -121,10 +132,12 @@ typedef struct gr_kernels {
 
     /* log(sum(exp(x))) of f32 logits[n]. */
     double (*logsumexp)(const float *logits, int64_t n);
-    /* d[n] = (exp(logits - lse) - (i == target)) * weight, as act, in place over the f32 logits (d == logits). */
-    void (*cross_entropy_back)(void *d, const float *logits, int64_t n, int64_t target, double lse, float weight);
-    /* y[out] f32 = W x for one activation row (T = 1, generation): trans product straight from the stored weights.
-     * Rows [row0, row0 + nrows). */
+    /* d[n] = (exp(logits - lse) - (i == target)) * weight, as act, in place over the f32 logits (d ==
+     * logits). */
+    void (*cross_entropy_back)(void *d, const float *logits, int64_t n, int64_t target, double lse,
+                               float weight);
+    /* y[out] f32 = W x for one activation row (T = 1, generation): trans product straight from the stored
+     * weights. Rows [row0, row0 + nrows). */
     void (*matvec)(float *y, const gr_mat *mat, const void *x, int64_t row0, int64_t nrows);
 } gr_kernels;
 
@@ -132,8 +145,8 @@ typedef struct gr_kernels {
 
 typedef struct gr_isa {
     const char *name;
-    bool (*available)(void);                     /* can this processor run it? */
-    void (*init)(gr_kernels *table, bool fp32);  /* overwrites the entries it has, on top of those below it */
+    bool (*available)(void);                    /* can this processor run it? */
+    void (*init)(gr_kernels *table, bool fp32); /* overwrites the entries it has, on top of those below it */
 } gr_isa;
 
 /* Every compiled-in instruction set, best first, ended by name == NULL. */
@@ -147,10 +160,10 @@ graft_status gr_kernels_init(gr_kernels *table, const char *isa, bool fp32, graf
 
 /* One product of a sum: x[M, K] times op(w) [K, N]. trans: op(w) = w^T and w is [N, K]; else w is [K, N]. */
 typedef struct gr_product {
-    const void *x;        /* act */
+    const void *x; /* act */
     int64_t ldx;
-    const gr_mat *w;      /* or NULL, then w_act */
-    const void *w_act;    /* act matrix with leading dimension ld_w */
+    const gr_mat *w;   /* or NULL, then w_act */
+    const void *w_act; /* act matrix with leading dimension ld_w */
     int64_t ld_w;
     bool trans;
     int64_t k;
@@ -162,16 +175,16 @@ typedef struct gr_product {
 typedef struct gr_compute {
     const gr_kernels *k;
     gr_pool *pool;
-    char *scratch;          /* threads * scratch_bytes, 64-byte aligned */
-    size_t scratch_bytes;   /* per worker; gr_matmul_scratch */
+    char *scratch;        /* threads * scratch_bytes, 64-byte aligned */
+    size_t scratch_bytes; /* per worker; gr_matmul_scratch */
 } gr_compute;
 
 /* Bytes of scratch one worker needs for gr_matmul: one pass of panels and one task's f32 tile. */
 size_t gr_matmul_scratch(const gr_kernels *k);
 
-/* epilogue(sum over products of x op(w)) for an M x N result. Products are summed in the given order, so several
- * weights (dq Wq + dk Wk + dv Wv), and LoRA's low-rank part, share one f32 sum. y must not alias an x.
- * source of the blocking: bench/LOG.md; tile sizes: gr_kernels */
+/* epilogue(sum over products of x op(w)) for an M x N result. Products are summed in the given order, so
+ * several weights (dq Wq + dk Wk + dv Wv), and LoRA's low-rank part, share one f32 sum. y must not alias an
+ * x. source of the blocking: bench/LOG.md; tile sizes: gr_kernels */
 void gr_matmul(const gr_compute *c, int64_t m, int64_t n, const gr_product *products, int nproducts,
                const gr_epilogue *epilogue);
 

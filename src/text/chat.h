@@ -5,30 +5,32 @@
 #include "text/tokenizer.h"
 
 typedef struct gr_chat gr_chat;
-/* Binds a tokenizer's template (GRAFT_NOT_FOUND if it has none; hint says what to do). Borrowed: tok. `now` as in jinja.h. */
-graft_status gr_chat_new(gr_chat **chat, const gr_tokenizer *tok, int64_t now, graft_error *err) GR_MUST_CHECK;
+/* Binds a tokenizer's template (GRAFT_NOT_FOUND if it has none; hint says what to do). Borrowed: tok. `now`
+ * as in jinja.h. */
+graft_status gr_chat_new(gr_chat **chat, const gr_tokenizer *tok, int64_t now,
+                         graft_error *err) GR_MUST_CHECK;
 void gr_chat_free(gr_chat *chat);
 
-/* Renders as transformers' apply_chat_template(messages, tools, add_generation_prompt, tokenize=False): variables
- * messages, tools (NULL: none), documents none, add_generation_prompt, bos_token, eos_token and the other special
- * tokens by name. Message keys that are null are dropped first. A named "tool_use" template is used when tools are
- * given and it exists. */
+/* Renders as transformers' apply_chat_template(messages, tools, add_generation_prompt, tokenize=False):
+ * variables messages, tools (NULL: none), documents none, add_generation_prompt, bos_token, eos_token and the
+ * other special tokens by name. Message keys that are null are dropped first. A named "tool_use" template is
+ * used when tools are given and it exists. */
 graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const json_t *tools,
                             bool add_generation_prompt, gr_jinja_result *out, graft_error *err) GR_MUST_CHECK;
 
 /* Which tokens of a row carry loss. */
 typedef enum gr_train_on { GR_TRAIN_ALL, GR_TRAIN_COMPLETION, GR_TRAIN_ASSISTANT, GR_TRAIN_LAST } gr_train_on;
 
-/* Renders, encodes (no special tokens added; special tokens that a message's own text spells out stay text, those of
- * the template are parsed) and masks: mask[i] = 1 where token i is a target; mask[0] is always 0.
+/* Renders, encodes (no special tokens added; special tokens that a message's own text spells out stay text,
+ * those of the template are parsed) and masks: mask[i] = 1 where token i is a target; mask[0] is always 0.
  *   all         every token but the first
- *   assistant   the template's generation spans, else each assistant message from the end of its generation prompt
- *               to the end of its rendering
- *   completion, last   from mlx-lm's offset: the length of the rendering of messages[:-1] with generation prompt (when
- *               the last message is the assistant's) in tokens
- * mask is parallel to ids (appended likewise), owned by caller (free). */
-graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_train_on train_on,
-                            gr_ids *ids, uint8_t **mask, graft_error *err) GR_MUST_CHECK;
+ *   assistant   the template's generation spans, else each assistant message from the end of its generation
+ * prompt to the end of its rendering completion, last   from mlx-lm's offset: the length of the rendering of
+ * messages[:-1] with generation prompt (when the last message is the assistant's) in tokens mask is parallel
+ * to ids (appended likewise), owned by caller (free). */
+graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
+                            gr_train_on train_on, gr_ids *ids, uint8_t **mask,
+                            graft_error *err) GR_MUST_CHECK;
 /* Ids of a prompt for generation: rendering with generation prompt. */
 graft_status gr_chat_prompt(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_ids *ids,
                             graft_error *err) GR_MUST_CHECK;

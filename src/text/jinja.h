@@ -19,14 +19,14 @@ typedef struct gr_span {
 
 typedef struct gr_jinja_result {
     gr_buf text;
-    gr_span *generation;     /* what {% generation %} blocks produced, in order */
+    gr_span *generation; /* what {% generation %} blocks produced, in order */
     size_t ngeneration, cap;
 } gr_jinja_result;
 void gr_jinja_result_free(gr_jinja_result *result);
 
-/* Renders with the members of the JSON object `variables` as globals. `now` (seconds since the epoch, local time)
- * is what strftime_now formats. raise_exception ends in GRAFT_CORRUPT with the template's message. Steps, depth and
- * output size are bounded: a template cannot loop for ever (GRAFT_RANGE). */
+/* Renders with the members of the JSON object `variables` as globals. `now` (seconds since the epoch, local
+ * time) is what strftime_now formats. raise_exception ends in GRAFT_CORRUPT with the template's message.
+ * Steps, depth and output size are bounded: a template cannot loop for ever (GRAFT_RANGE). */
 graft_status gr_jinja_render(const gr_jinja *tmpl, const json_t *variables, int64_t now, gr_jinja_result *out,
                              graft_error *err) GR_MUST_CHECK;
 

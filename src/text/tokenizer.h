@@ -1,6 +1,7 @@
-/* text/tokenizer.h - text to token ids and back, as the `tokenizers` package does for tokenizer.json (model BPE).
- * What it does: byte-level BPE and BPE with byte fallback / Metaspace; added tokens; normalizers; pre-tokenizers;
- * post-processor; decoder. Also a tokenizer from GGUF metadata. May include: base, files. Never: models, chats.
+/* text/tokenizer.h - text to token ids and back, as the `tokenizers` package does for tokenizer.json (model
+ * BPE). What it does: byte-level BPE and BPE with byte fallback / Metaspace; added tokens; normalizers;
+ * pre-tokenizers; post-processor; decoder. Also a tokenizer from GGUF metadata. May include: base, files.
+ * Never: models, chats.
  */
 #ifndef GR_TEXT_TOKENIZER_H
 #define GR_TEXT_TOKENIZER_H
@@ -9,16 +10,18 @@
 
 typedef struct gr_tokenizer gr_tokenizer;
 
-/* From a model directory: tokenizer.json, plus tokenizer_config.json / special_tokens_map.json (bos, eos, pad,
- * add_bos_token, add_eos_token where the file's class acts on them) and generation_config.json (eos ids) if there.
- * Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
+/* From a model directory: tokenizer.json, plus tokenizer_config.json / special_tokens_map.json (bos, eos,
+ * pad, add_bos_token, add_eos_token where the file's class acts on them) and generation_config.json (eos ids)
+ * if there. Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
 graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) GR_MUST_CHECK;
-/* From buffers: tokenizer.json text and tokenizer_config.json text (may be NULL). `name` appears in errors. */
+/* From buffers: tokenizer.json text and tokenizer_config.json text (may be NULL). `name` appears in errors.
+ */
 graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t len, const char *config,
                                     size_t config_len, const char *name, graft_error *err) GR_MUST_CHECK;
 /* From tokenizer.ggml.* (tokens, merges, token types, `pre` by a table; model "gpt2" and "llama"). */
 graft_status gr_tokenizer_from_gguf(gr_tokenizer **tok, const gr_gguf *file, graft_error *err) GR_MUST_CHECK;
-/* tokenizer.json text that the `tokenizers` package loads and that encodes the same (for convert from GGUF). */
+/* tokenizer.json text that the `tokenizers` package loads and that encodes the same (for convert from GGUF).
+ */
 graft_status gr_tokenizer_to_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) GR_MUST_CHECK;
 void gr_tokenizer_free(gr_tokenizer *tok);
 
@@ -37,19 +40,20 @@ typedef enum gr_encode_flags {
                                     (non-special added tokens are always recognized) */
 } gr_encode_flags;
 /* Appends the ids of UTF-8 text (invalid bytes become U+FFFD, as Python's errors="replace"). */
-graft_status gr_tokenizer_encode(const gr_tokenizer *tok, const char *text, size_t len, int flags, gr_ids *out,
-                                 graft_error *err) GR_MUST_CHECK;
+graft_status gr_tokenizer_encode(const gr_tokenizer *tok, const char *text, size_t len, int flags,
+                                 gr_ids *out, graft_error *err) GR_MUST_CHECK;
 /* Appends the text of ids. skip_special leaves special tokens out. Ids out of range: GRAFT_RANGE. */
 graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, size_t count, bool skip_special,
                                  gr_buf *out, graft_error *err) GR_MUST_CHECK;
 
-int32_t gr_tokenizer_vocab_size(const gr_tokenizer *tok);              /* largest id + 1 */
-int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token);   /* -1 if unknown */
-const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id);   /* its stored spelling; NULL if none */
+int32_t gr_tokenizer_vocab_size(const gr_tokenizer *tok);            /* largest id + 1 */
+int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token); /* -1 if unknown */
+const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id); /* its stored spelling; NULL if none */
 bool gr_tokenizer_is_special(const gr_tokenizer *tok, int32_t id);
-int32_t gr_tokenizer_bos(const gr_tokenizer *tok);                     /* -1 if none */
-int32_t gr_tokenizer_eos(const gr_tokenizer *tok);                     /* tokenizer_config's eos_token; -1 if none */
-bool gr_tokenizer_is_stop(const gr_tokenizer *tok, int32_t id);        /* eos_token or an eos id of generation_config / config.json */
+int32_t gr_tokenizer_bos(const gr_tokenizer *tok); /* -1 if none */
+int32_t gr_tokenizer_eos(const gr_tokenizer *tok); /* tokenizer_config's eos_token; -1 if none */
+bool gr_tokenizer_is_stop(const gr_tokenizer *tok,
+                          int32_t id); /* eos_token or an eos id of generation_config / config.json */
 /* The chat template's source, NULL if none: chat_template.jinja, else tokenizer_config (string, or the list's
  * "default"; `name` picks another, e.g. "tool_use"), else GGUF's tokenizer.chat_template. Borrowed. */
 const char *gr_tokenizer_chat_template(const gr_tokenizer *tok, const char *name);

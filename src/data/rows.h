@@ -1,0 +1,84 @@
+/* data/rows.h - rows of a data set as tokens and masks, and the order in which training takes them.
+ * What it does: JSONL rows in mlx-lm's formats -> ids and target masks; which rows an iteration takes.
+ * May include: base, files, text. Never: models, losses.
+ *
+ * Formats, recognized per row by its keys (names from the feature fields):
+ *   {"text": ..}                          text: special tokens by the post-processor, EOS appended if absent
+ *   {"prompt": .., "completion": ..}      completions: a user and an assistant message through the chat
+ * template
+ *   {"messages": [..], "tools": [..]}     chat, tools
+ */
+#ifndef GR_DATA_ROWS_H
+#define GR_DATA_ROWS_H
+#include "base/rng.h"
+#include "files/jsonl.h"
+#include "text/chat.h"
+
+typedef enum gr_overflow { GR_OVERFLOW_REFUSE, GR_OVERFLOW_TRUNCATE, GR_OVERFLOW_DROP } gr_overflow;
+
+typedef struct gr_rows_config {
+    gr_train_on train_on;
+    gr_overflow overflow;
+    int64_t max_seq_length; /* tokens a row may have; <= 0: no limit */
+    int32_t vocab_size;     /* ids at or above it are refused (GRAFT_RANGE), 0: not checked */
+    const char *text_feature, *prompt_feature, *completion_feature, *chat_feature,
+        *tools_feature; /* NULL: mlx-lm's names */
+    bool mlx_masks;     /* --loss mlx-lm: mask and padding rules of mlx-lm */
+} gr_rows_config;
+
+/* One row ready for the model. Borrowed until gr_rows_free. */
+typedef struct gr_row {
+    uint64_t line; /* in the file, from 1 */
+    const int32_t *ids;
+    const uint8_t *mask; /* mask[i] = 1: token i is a target; mask[0] = 0 */
+    int64_t count;       /* tokens */
+    int64_t targets;     /* number of ones in mask */
+} gr_row;
+
+typedef struct gr_rows gr_rows;
+/* Reads and tokenizes every row of a file and checks it. All rows that do not parse or do not fit are
+ * collected: the error names the number and the first lines. progress(user, done, total) may be NULL. tok and
+ * chat are borrowed; chat may be NULL when the data has only text rows (a chat row then fails with the hint).
+ * Token ids are kept in memory (about 5 bytes per token); texts are not. */
+graft_status gr_rows_open(gr_rows **rows, const char *path, const gr_tokenizer *tok, const gr_chat *chat,
+                          const gr_rows_config *config,
+                          void (*progress)(void *user, int64_t done, int64_t total), void *user,
+                          graft_error *err) GR_MUST_CHECK;
+/* One row from its JSON text (for `tokenize --text` and tests): as gr_rows_open on a single line. */
+graft_status gr_rows_from_text(gr_rows **rows, const char *json, size_t len, const gr_tokenizer *tok,
+                               const gr_chat *chat, const gr_rows_config *config,
+                               graft_error *err) GR_MUST_CHECK;
+void gr_rows_free(gr_rows *rows);
+int64_t gr_rows_count(const gr_rows *rows);
+gr_row gr_rows_at(const gr_rows *rows, int64_t index);
+int64_t gr_rows_longest(const gr_rows *rows); /* tokens of the longest row */
+int64_t gr_rows_tokens(const gr_rows *rows);  /* all tokens */
+int64_t gr_rows_targets(const gr_rows *rows);
+uint64_t gr_rows_bytes(const gr_rows *rows); /* memory held */
+/* How many rows were truncated, dropped, have no target; and a malloc'ed line naming them by line number
+ * (NULL if there is nothing to say). */
+char *gr_rows_notes(const gr_rows *rows);
+/* Hash of all ids and masks in order: resume refuses other data. */
+uint64_t gr_rows_digest(const gr_rows *rows);
+
+/* The order of rows over epochs: epoch e is a permutation that depends on (seed, e) only, or file order. */
+typedef struct gr_order {
+    int64_t count; /* rows */
+    bool shuffle;
+    uint64_t seed;
+    uint64_t epoch;       /* current */
+    int64_t position;     /* rows taken from the current epoch */
+    int32_t *permutation; /* of the current epoch; NULL without shuffle */
+} gr_order;
+graft_status gr_order_init(gr_order *order, int64_t count, bool shuffle, uint64_t seed,
+                           graft_error *err) GR_MUST_CHECK;
+/* Moves to an earlier position (resume). */
+graft_status gr_order_seek(gr_order *order, uint64_t epoch, int64_t position, graft_error *err) GR_MUST_CHECK;
+/* Takes up to n rows of the current epoch; returns how many (< n only at the end of an epoch: the last batch
+ * may be short; the next call starts the next epoch). */
+int64_t gr_order_take(gr_order *order, int64_t *indices, int64_t n);
+/* Iterations of `batch` rows that one epoch has (its last may be short). */
+int64_t gr_order_iterations_per_epoch(int64_t count, int64_t batch);
+void gr_order_free(gr_order *order);
+
+#endif

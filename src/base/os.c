@@ -47,6 +47,12 @@ void gr_map_close(gr_map *map) {
     *map = (gr_map){0};
 }
 
+void gr_map_release(const void *start, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)start + page - 1) / page * page, last = ((uintptr_t)start + bytes) / page * page;
+    if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) {
     int fd;
     size_t total, have = 0;

@@ -1,0 +1,63 @@
+/* files/json_read.h - JSON files to checked values.
+ * What it does: loads JSON (duplicate keys refused, nesting bounded) and reads typed fields, so that every
+ * error names the file and the key's path. May include: base. Never: knows what a key means.
+ *
+ *     gr_json_scope root = {json, "config.json", ""};
+ *     int64_t layers = 0;
+ *     GR_TRY(gr_json_need(&root, "num_hidden_layers", err));
+ *     GR_TRY(gr_json_int(&root, "num_hidden_layers", 1, 4096, &layers, err));
+ */
+#ifndef GR_FILES_JSON_READ_H
+#define GR_FILES_JSON_READ_H
+#include "base/os.h"
+#include <jansson.h>
+
+/* Parses a JSON text. `name` appears in errors (GRAFT_CORRUPT with line and column). Integers beyond 64 bits,
+ * which Python writes without a thought (model_max_length 1000000000000000019884624838656), become reals.
+ * Owned by caller until json_decref. */
+graft_status gr_json_parse(json_t **root, const char *text, size_t len, const char *name,
+                           graft_error *err) GR_MUST_CHECK;
+/* The same from a file of at most `limit` bytes. A missing file is GRAFT_NOT_FOUND. */
+graft_status gr_json_load(json_t **root, const char *path, size_t limit, graft_error *err) GR_MUST_CHECK;
+#define GR_JSON_LIMIT ((size_t)1 << 30) /* no JSON file of a model comes near it */
+
+/* An object and how to name it in errors. */
+typedef struct gr_json_scope {
+    const json_t *object;
+    const char *file;
+    const char *path; /* "" for the root, else "rope_scaling" and so on */
+} gr_json_scope;
+
+/* The field's value; NULL when it is absent or null (config files use the two alike). */
+const json_t *gr_json_field(const gr_json_scope *scope, const char *key);
+/* GRAFT_NOT_FOUND when the field is absent or null. */
+graft_status gr_json_need(const gr_json_scope *scope, const char *key, graft_error *err) GR_MUST_CHECK;
+
+/* Typed getters: an absent or null field leaves *value alone (put the default there first). Another type is
+ * GRAFT_CORRUPT, a number outside [lo, hi] is GRAFT_RANGE. Strings are borrowed from the JSON. */
+graft_status gr_json_int(const gr_json_scope *scope, const char *key, int64_t lo, int64_t hi, int64_t *value,
+                         graft_error *err) GR_MUST_CHECK; /* also a real without fraction */
+graft_status gr_json_real(const gr_json_scope *scope, const char *key, double lo, double hi, double *value,
+                          graft_error *err) GR_MUST_CHECK;
+graft_status gr_json_bool(const gr_json_scope *scope, const char *key, bool *value,
+                          graft_error *err) GR_MUST_CHECK;
+graft_status gr_json_string(const gr_json_scope *scope, const char *key, const char **value,
+                            graft_error *err) GR_MUST_CHECK;
+/* *inner is the object under `key`, with inner->object NULL when absent. `path` is storage for inner->path.
+ */
+graft_status gr_json_object(const gr_json_scope *scope, const char *key, gr_json_scope *inner, char path[128],
+                            graft_error *err) GR_MUST_CHECK;
+/* *value is the array under `key`, NULL when absent. */
+graft_status gr_json_array(const gr_json_scope *scope, const char *key, const json_t **value,
+                           graft_error *err) GR_MUST_CHECK;
+
+/* "an integer", "a string" ...: what a value is, for messages. */
+const char *gr_json_type_text(const json_t *value);
+/* Records GRAFT_CORRUPT: `key` of `scope` should be `expected` but is `value`. */
+graft_status gr_json_wrong(const gr_json_scope *scope, const char *key, const char *expected,
+                           const json_t *value, graft_error *err);
+
+/* A plain file name: not empty, no slash, not "." or ".."; names from a file must not leave its directory. */
+bool gr_plain_file_name(const char *name);
+
+#endif

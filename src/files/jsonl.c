@@ -1,0 +1,91 @@
+#include "files/jsonl.h"
+
+typedef struct row {
+    uint64_t at;   /* offset of its first byte */
+    uint64_t line; /* from 1 */
+} row;
+
+struct gr_jsonl {
+    gr_map map;
+    char *path;
+    row *rows;
+    size_t count, cap;
+};
+
+/* Scanning a file larger than memory must not count as memory in use: pages are handed back in pieces this
+ * big. */
+#define SCAN_PIECE ((size_t)16 << 20)
+
+static bool is_blank(const uint8_t *p, const uint8_t *end) {
+    while (p < end && (*p == ' ' || *p == '\t' || *p == '\r')) p++;
+    return p == end;
+}
+
+static graft_status index_rows(gr_jsonl *file, graft_error *err) {
+    if (!file->map.size) return GRAFT_OK;
+    const uint8_t *start = file->map.data, *end = start + file->map.size, *p = start, *piece = start;
+    if (file->map.size >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) p += 3;
+    for (uint64_t line = 1; p < end; line++) {
+        const uint8_t *stop = memchr(p, '\n', (size_t)(end - p));
+        if (!stop) stop = end;
+        if (!is_blank(p, stop)) {
+            if (!gr_grow((void **)&file->rows, &file->cap, file->count, sizeof *file->rows))
+                return gr_no_memory(err, file->cap * sizeof *file->rows);
+            file->rows[file->count++] = (row){(uint64_t)(p - start), line};
+        }
+        if (stop == end) break;
+        p = stop + 1;
+        if ((size_t)(p - piece) >= SCAN_PIECE) {
+            gr_map_release(piece, (size_t)(p - piece));
+            piece = p;
+        }
+    }
+    return GRAFT_OK;
+}
+
+graft_status gr_jsonl_open(gr_jsonl **out, const char *path, graft_error *err) {
+    gr_jsonl *file = gr_calloc(1, sizeof *file);
+    graft_status st;
+    *out = NULL;
+    if (!file) return gr_no_memory(err, sizeof *file);
+    file->path = gr_strdup(path);
+    if (!file->path) {
+        st = gr_no_memory(err, strlen(path));
+        goto done;
+    }
+    GR_GOTO(gr_map_open(&file->map, path, err));
+    GR_GOTO(index_rows(file, err));
+    *out = file;
+    return GRAFT_OK;
+done:
+    gr_jsonl_close(file);
+    return st;
+}
+
+void gr_jsonl_close(gr_jsonl *file) {
+    if (!file) return;
+    gr_map_close(&file->map);
+    free(file->path);
+    free(file->rows);
+    free(file);
+}
+
+size_t gr_jsonl_count(const gr_jsonl *file) {
+    return file->count;
+}
+
+const char *gr_jsonl_path(const gr_jsonl *file) {
+    return file->path;
+}
+
+void gr_jsonl_row(const gr_jsonl *file, size_t index, const char **text, size_t *len, uint64_t *line) {
+    const row *r = &file->rows[index];
+    const uint8_t *start = file->map.data + r->at;
+    size_t left = file->map.size - (size_t)r->at;
+    const uint8_t *stop = memchr(start, '\n', left);
+    size_t n = stop ? (size_t)(stop - start) : left;
+    if (n && start[n - 1] == '\r') n--;
+    *text = (const char *)start;
+    *len = n;
+    *line = r->line;
+}

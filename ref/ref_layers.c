@@ -1,0 +1,161 @@
+/* Layers that look at one token at a time: linear with LoRA, RMSNorm, rotary positions, SwiGLU, embedding,
+ * loss. */
+#include "ref/ref.h"
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+/* Length of row o of W + scale * B^T A (DoRA). */
+static double adapted_row_norm(const ref_linear *l, int o) {
+    double sum = 0;
+    for (int i = 0; i < l->in; i++) {
+        double w = l->w[(size_t)o * l->in + i];
+        for (int r = 0; r < l->rank; r++)
+            w += l->scale * l->b[(size_t)r * l->out + o] * l->a[(size_t)r * l->in + i];
+        sum += w * w;
+    }
+    return sqrt(sum);
+}
+
+/* What DoRA multiplies row o's result by; 1 without it. The bias is added after. */
+static double row_gain(const ref_linear *l, int o) {
+    return l->m != NULL ? l->m[o] / adapted_row_norm(l, o) : 1;
+}
+
+/* Row o's result before gain and bias. */
+static double linear_dot(const double *x, const double *xa, const ref_linear *l, int o) {
+    double y = 0;
+    for (int i = 0; i < l->in; i++) y += x[i] * l->w[(size_t)o * l->in + i];
+    for (int r = 0; r < l->rank; r++) y += l->scale * xa[r] * l->b[(size_t)r * l->out + o];
+    return y;
+}
+
+void ref_linear_forward(double *y, double *xa, const double *x, const ref_linear *l, int tokens) {
+    for (int t = 0; t < tokens; t++)
+        for (int r = 0; r < l->rank; r++) {
+            double sum = 0;
+            for (int i = 0; i < l->in; i++) sum += x[(size_t)t * l->in + i] * l->a[(size_t)r * l->in + i];
+            xa[(size_t)t * l->rank + r] = sum;
+        }
+    for (int o = 0; o < l->out; o++) {
+        double gain = row_gain(l, o);
+        for (int t = 0; t < tokens; t++)
+            y[(size_t)t * l->out + o] =
+                gain * linear_dot(x + (size_t)t * l->in, xa == NULL ? NULL : xa + (size_t)t * l->rank, l, o) +
+                (l->bias != NULL ? l->bias[o] : 0);
+    }
+}
+
+/* One token. dxa [rank] is the gradient of x A^T, a scratch of the caller. */
+static void token_backward(double *dx, double *dxa, const double *gain, const double *dy, const double *x,
+                           const double *xa, const ref_linear *l) {
+    for (int r = 0; r < l->rank; r++) dxa[r] = 0;
+    for (int o = 0; o < l->out; o++) {
+        double d = dy[o] * gain[o];
+        if (l->dbias != NULL) l->dbias[o] += dy[o];
+        if (l->dm != NULL) l->dm[o] += d * linear_dot(x, xa, l, o) / l->m[o];
+        for (int i = 0; i < l->in; i++) dx[i] += d * l->w[(size_t)o * l->in + i];
+        for (int i = 0; i < l->in && l->dw != NULL; i++) l->dw[(size_t)o * l->in + i] += d * x[i];
+        for (int r = 0; r < l->rank; r++) {
+            dxa[r] += l->scale * d * l->b[(size_t)r * l->out + o];
+            if (l->db != NULL) l->db[(size_t)r * l->out + o] += l->scale * d * xa[r];
+        }
+    }
+    for (int r = 0; r < l->rank; r++)
+        for (int i = 0; i < l->in; i++) {
+            dx[i] += dxa[r] * l->a[(size_t)r * l->in + i];
+            if (l->da != NULL) l->da[(size_t)r * l->in + i] += dxa[r] * x[i];
+        }
+}
+
+void ref_linear_backward(double *dx, const double *dy, const double *x, const double *xa, const ref_linear *l,
+                         int tokens) {
+    double *gain = calloc((size_t)l->out + 1, sizeof *gain), *dxa = calloc((size_t)l->rank + 1, sizeof *dxa);
+    if (gain == NULL || dxa == NULL) abort();
+    for (int o = 0; o < l->out; o++) gain[o] = row_gain(l, o);
+    for (int t = 0; t < tokens; t++)
+        token_backward(dx + (size_t)t * l->in, dxa, gain, dy + (size_t)t * l->out, x + (size_t)t * l->in,
+                       xa == NULL ? NULL : xa + (size_t)t * l->rank, l);
+    free(gain);
+    free(dxa);
+}
+
+static double inverse_rms(const double *x, double eps, int width) {
+    double sum = 0;
+    for (int i = 0; i < width; i++) sum += x[i] * x[i];
+    return 1 / sqrt(sum / width + eps);
+}
+
+void ref_rmsnorm_forward(double *y, const double *x, const double *w, double eps, int n, int width) {
+    for (int t = 0; t < n; t++, x += width, y += width) {
+        double s = inverse_rms(x, eps, width);
+        for (int i = 0; i < width; i++) y[i] = x[i] * s * w[i];
+    }
+}
+
+/* With s = 1/rms: ds/dx[i] = -s^3 x[i] / width, hence the second term. */
+void ref_rmsnorm_backward(double *dx, double *dw, const double *dy, const double *x, const double *w,
+                          double eps, int n, int width) {
+    for (int t = 0; t < n; t++, x += width, dy += width, dx += width) {
+        double s = inverse_rms(x, eps, width), dot = 0;
+        for (int i = 0; i < width; i++) dot += dy[i] * w[i] * x[i];
+        for (int i = 0; i < width; i++) {
+            dx[i] += dy[i] * w[i] * s - x[i] * dot * s * s * s / width;
+            if (dw != NULL) dw[i] += dy[i] * x[i] * s;
+        }
+    }
+}
+
+void ref_rope(double *x, const int *pos, const double *inv_freq, int tokens, int heads, int head_dim,
+              int sign) {
+    int half = head_dim / 2;
+    for (int t = 0; t < tokens; t++)
+        for (int h = 0; h < heads; h++, x += head_dim)
+            for (int j = 0; j < half; j++) {
+                double angle = sign * pos[t] * inv_freq[j], c = cos(angle), s = sin(angle);
+                double first = x[j], second = x[j + half];
+                x[j] = first * c - second * s;
+                x[j + half] = second * c + first * s;
+            }
+}
+
+void ref_swiglu_forward(double *act, const double *gate, const double *up, long n) {
+    for (long i = 0; i < n; i++) act[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+}
+
+/* silu(g) = g * sigmoid(g), so silu'(g) = sigmoid * (1 + g * (1 - sigmoid)). */
+void ref_swiglu_backward(double *dgate, double *dup, const double *dact, const double *gate, const double *up,
+                         long n) {
+    for (long i = 0; i < n; i++) {
+        double g = gate[i], sigmoid = 1 / (1 + exp(-g));
+        dgate[i] += dact[i] * up[i] * sigmoid * (1 + g * (1 - sigmoid));
+        dup[i] += dact[i] * g * sigmoid;
+    }
+}
+
+void ref_embed_forward(double *x, const double *embed, const int *ids, int tokens, int hidden) {
+    for (int t = 0; t < tokens; t++)
+        for (int i = 0; i < hidden; i++) x[(size_t)t * hidden + i] = embed[(size_t)ids[t] * hidden + i];
+}
+
+void ref_embed_backward(double *dembed, const double *dx, const int *ids, int tokens, int hidden) {
+    for (int t = 0; t < tokens; t++)
+        for (int i = 0; i < hidden; i++) dembed[(size_t)ids[t] * hidden + i] += dx[(size_t)t * hidden + i];
+}
+
+/* d(-log softmax[target]) / dlogit[j] = softmax[j] - (j == target). */
+double ref_cross_entropy(double *dlogits, const double *logits, const int *target, int tokens, int vocab) {
+    double loss = 0;
+    for (int t = 0; t < tokens; t++) {
+        if (target[t] < 0) continue;
+        const double *z = logits + (size_t)t * vocab;
+        double max = z[0], sum = 0;
+        for (int j = 1; j < vocab; j++) max = fmax(max, z[j]);
+        for (int j = 0; j < vocab; j++) sum += exp(z[j] - max);
+        loss += max + log(sum) - z[target[t]];
+        if (dlogits == NULL) continue;
+        for (int j = 0; j < vocab; j++)
+            dlogits[(size_t)t * vocab + j] += exp(z[j] - max) / sum - (j == target[t] ? 1 : 0);
+    }
+    return loss;
+}

@@ -1,0 +1,201 @@
+/* Small models for tests: weights from a formula that any language can repeat, and a walk over all
+ * parameters. */
+#include "ref/ref.h"
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t fnv1a(const char *name) {
+    uint32_t h = 2166136261u;
+    for (; *name != 0; name++) h = (h ^ (uint8_t)*name) * 16777619u;
+    return h;
+}
+
+static double formula(uint32_t seed, long i) {
+    uint32_t x = seed + (uint32_t)i * 0x9E3779B1u;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    x ^= x >> 16;
+    return (x >> 25) / 128.0 - 0.5;
+}
+
+typedef struct walk {
+    ref_tensor *out;
+    int count;
+} walk;
+
+static void visit(walk *w, const char *prefix, const char *name, double *p, double *g, long n) {
+    if (p == NULL) return;
+    if (w->out != NULL) {
+        ref_tensor *t = &w->out[w->count];
+        *t = (ref_tensor){.p = p, .g = g, .n = n};
+        snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
+    }
+    w->count++;
+}
+
+static void visit_linear(walk *w, const char *prefix, const ref_linear *l) {
+    long in = l->in, out = l->out, r = l->rank;
+    visit(w, prefix, ".weight", l->w, l->dw, in * out);
+    visit(w, prefix, ".bias", l->bias, l->dbias, out);
+    visit(w, prefix, ".lora_A", l->a, l->da, r * in);
+    visit(w, prefix, ".lora_B", l->b, l->db, r * out);
+    visit(w, prefix, ".lora_magnitude_vector", l->m, l->dm, out);
+}
+
+int ref_model_tensors(ref_tensor *out, const ref_model *m) {
+    static const char *const names[REF_LINEARS] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                                   "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
+                                                   "mlp.down_proj"};
+    walk w = {.out = out};
+    visit(&w, "", "model.embed_tokens.weight", m->embed, m->d_embed, (long)m->vocab * m->hidden);
+    for (int i = 0; i < m->layers; i++) {
+        const ref_block *b = &m->blocks[i];
+        char prefix[32], linear[60];
+        snprintf(prefix, sizeof prefix, "model.layers.%d.", i);
+        visit(&w, prefix, "input_layernorm.weight", b->norm1, b->d_norm1, m->hidden);
+        visit(&w, prefix, "post_attention_layernorm.weight", b->norm2, b->d_norm2, m->hidden);
+        visit(&w, prefix, "self_attn.q_norm.weight", b->q_norm, b->d_q_norm, m->head_dim);
+        visit(&w, prefix, "self_attn.k_norm.weight", b->k_norm, b->d_k_norm, m->head_dim);
+        for (int k = 0; k < REF_LINEARS; k++) {
+            snprintf(linear, sizeof linear, "%s%s", prefix, names[k]);
+            visit_linear(&w, linear, &b->linear[k]);
+        }
+    }
+    visit(&w, "", "model.norm.weight", m->norm, m->d_norm, m->hidden);
+    visit_linear(&w, "lm_head", &m->head);
+    return w.count;
+}
+
+static ref_tensor *tensors_of(const ref_model *m, int *count) {
+    *count = ref_model_tensors(NULL, m);
+    ref_tensor *all = calloc((size_t)*count, sizeof *all);
+    if (all == NULL) abort();
+    ref_model_tensors(all, m);
+    return all;
+}
+
+void ref_zero_gradients(const ref_model *m) {
+    int count;
+    ref_tensor *all = tensors_of(m, &count);
+    for (int k = 0; k < count; k++)
+        if (all[k].g != NULL) memset(all[k].g, 0, (size_t)all[k].n * sizeof(double));
+    free(all);
+}
+
+static double *zeros(bool wanted, long n) {
+    if (!wanted) return NULL;
+    double *p = calloc((size_t)n, sizeof *p);
+    if (p == NULL) abort();
+    return p;
+}
+
+static ref_linear linear_new(int in, int out, const ref_tiny *spec, int rank, bool bias) {
+    bool all = spec->train_all, lora = rank > 0, dora = lora && spec->dora;
+    long w = (long)in * out, a = (long)rank * in, b = (long)rank * out;
+    return (ref_linear){.in = in,
+                        .out = out,
+                        .rank = rank,
+                        .scale = spec->scale,
+                        .w = zeros(true, w),
+                        .bias = zeros(bias, out),
+                        .a = zeros(lora, a),
+                        .b = zeros(lora, b),
+                        .m = zeros(dora, out),
+                        .dw = zeros(all, w),
+                        .dbias = zeros(all && bias, out),
+                        .da = zeros(lora, a),
+                        .db = zeros(lora, b),
+                        .dm = zeros(dora, out)};
+}
+
+static ref_block block_new(const ref_tiny *c) {
+    int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
+    bool all = c->train_all, norm = c->qk_norm;
+    return (ref_block){.linear = {[REF_Q] = linear_new(h, q, c, c->rank, c->qkv_bias),
+                                  [REF_K] = linear_new(h, kv, c, c->rank, c->qkv_bias),
+                                  [REF_V] = linear_new(h, kv, c, c->rank, c->qkv_bias),
+                                  [REF_O] = linear_new(q, h, c, c->rank, false),
+                                  [REF_GATE] = linear_new(h, c->mlp, c, c->rank, false),
+                                  [REF_UP] = linear_new(h, c->mlp, c, c->rank, false),
+                                  [REF_DOWN] = linear_new(c->mlp, h, c, c->rank, false)},
+                       .norm1 = zeros(true, h),
+                       .norm2 = zeros(true, h),
+                       .d_norm1 = zeros(all, h),
+                       .d_norm2 = zeros(all, h),
+                       .q_norm = zeros(norm, c->head_dim),
+                       .k_norm = zeros(norm, c->head_dim),
+                       .d_q_norm = zeros(norm && all, c->head_dim),
+                       .d_k_norm = zeros(norm && all, c->head_dim),
+                       .window = c->window};
+}
+
+static void fill(const ref_model *m) {
+    int count;
+    ref_tensor *all = tensors_of(m, &count);
+    for (int k = 0; k < count; k++) {
+        const char *name = all[k].name;
+        double amplitude = strstr(name, "embed") ? 2 : strstr(name, "norm") ? 1 : 0.5, offset = 0;
+        if (strstr(name, "norm")) offset = 1;
+        if (strstr(name, "lora_B") || strstr(name, "magnitude")) amplitude = 0.25;
+        for (long i = 0; i < all[k].n; i++) all[k].p[i] = offset + amplitude * formula(fnv1a(name), i);
+    }
+    free(all);
+}
+
+/* The rows' length of W alone, on top of what the formula put there. */
+static void add_row_norms(ref_linear *l) {
+    for (int o = 0; o < l->out && l->m != NULL; o++) {
+        double sum = 0;
+        for (int i = 0; i < l->in; i++) sum += pow(l->w[(size_t)o * l->in + i], 2);
+        l->m[o] += sqrt(sum);
+    }
+}
+
+ref_model *ref_tiny_new(const ref_tiny *c) {
+    ref_model *m = calloc(1, sizeof *m);
+    ref_block *blocks = calloc((size_t)c->layers, sizeof *blocks);
+    if (m == NULL || blocks == NULL) abort();
+    bool all = c->train_all;
+    long embed = (long)c->vocab * c->hidden;
+    *m = (ref_model){.vocab = c->vocab,
+                     .hidden = c->hidden,
+                     .layers = c->layers,
+                     .heads = c->heads,
+                     .kv_heads = c->kv_heads,
+                     .head_dim = c->head_dim,
+                     .mlp = c->mlp,
+                     .eps = c->eps,
+                     .inv_freq = zeros(true, c->head_dim / 2),
+                     .embed = zeros(true, embed),
+                     .d_embed = zeros(all, embed),
+                     .blocks = blocks,
+                     .norm = zeros(true, c->hidden),
+                     .d_norm = zeros(all, c->hidden)};
+    if (!c->tied) m->head = linear_new(c->hidden, c->vocab, c, 0, false);
+    for (int i = 0; i < c->layers; i++) blocks[i] = block_new(c);
+    if (c->llama3 != NULL)
+        ref_rope_llama3(m->inv_freq, c->head_dim, c->theta, c->llama3);
+    else
+        ref_rope_default(m->inv_freq, c->head_dim, c->theta);
+    fill(m);
+    for (int i = 0; i < c->layers; i++)
+        for (int k = 0; k < REF_LINEARS; k++) add_row_norms(&blocks[i].linear[k]);
+    return m;
+}
+
+void ref_tiny_free(ref_model *m) {
+    if (m == NULL) return;
+    int count;
+    ref_tensor *all = tensors_of(m, &count);
+    for (int k = 0; k < count; k++) {
+        free(all[k].p);
+        free(all[k].g);
+    }
+    free(all);
+    free(m->inv_freq);
+    free(m->blocks);
+    free(m);
+}

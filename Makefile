@@ -1,0 +1,48 @@
+# The two commands: `make demo` and `make check`. CMake builds (see CMakePresets.json); this file only knows
+# what to call. `make deps` installs what is missing on Debian and its relatives.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+PREFIX ?= /usr/local
+TIME ?= 60
+FRESH ?=
+GRAFT = build/release/graft
+export JOBS TIME FRESH
+
+.PHONY: all build deps demo check check-peers bench install fuzz format clean
+all: build
+
+build:
+	@bash tools/deps.sh build
+	@cmake --preset release >/dev/null
+	@cmake --build build/release -j $(JOBS)
+
+deps:
+	@bash tools/deps.sh build check peers demo
+
+demo: build
+	@bash tools/deps.sh demo
+	@bash tools/demo.sh $(GRAFT)
+
+check:
+	@bash tools/deps.sh build check
+	@bash tools/check.sh
+
+check-peers: build
+	@bash tools/deps.sh peers
+	@bash tools/check_peers.sh $(GRAFT)
+
+bench: build
+	@bash tools/deps.sh peers
+	@bash tools/bench.sh $(GRAFT)
+
+install: build
+	@cmake --install build/release --prefix $(PREFIX)
+
+fuzz:
+	@bash tools/deps.sh build check
+	@bash tools/fuzz.sh $(TIME)
+
+format:
+	@clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build

@@ -1,0 +1,83 @@
+#!/bin/bash
+# Builds and runs every test: one line per suite, `N passed, N failed` at the end, exit 1 on any failure.
+# Single tests are counted: cmocka's own, and 1 for each script, header and replayed corpus.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
+logs=build/check
+mkdir -p $logs
+passed=0 failed=0
+
+# suite NAME PASSED FAILED LOG: prints the line and adds up.
+suite() {
+    passed=$((passed + $2)) failed=$((failed + $3))
+    printf '%-34s %5d passed, %d failed   (%ds)\n' "$1" "$2" "$3" $((SECONDS - started))
+    if [ "$3" -gt 0 ]; then
+        echo "  log: $4"
+        grep -hE '\[  FAILED  \]|\*\*\*|error:|ERROR:|WARNING: ThreadSanitizer|runtime error|^FAILED|refused' "$4" |
+            sort -u | head -40 | sed 's/^/  /'
+    fi
+}
+
+# Counts a verbose ctest log: "PASSED FAILED". A program that died without naming a failed test counts as one.
+count() {
+    awk '
+        /^[0-9]+: .*\[  PASSED  \] [0-9]+ test/ { t = $1; sub(/.*PASSED  \] /, ""); good[t] += $1; own[t] = 1 }
+        /^[0-9]+: .*\[  FAILED  \] [0-9]+ test/ { t = $1; sub(/.*FAILED  \] /, ""); bad[t] += $1; own[t] = 1 }
+        /Test +#[0-9]+: .*(Passed|\*\*\*|Not Run)/ {
+            match($0, /#[0-9]+:/); t = substr($0, RSTART + 1, RLENGTH - 1)
+            if ($0 ~ /Passed/) { if (!own[t]) good[t] = 1 } else if (!bad[t]) bad[t] = 1
+        }
+        END { for (t in good) g += good[t]; for (t in bad) b += bad[t]; print g + 0, b + 0 }' "$1"
+}
+
+# run NAME PRESET [TARGET [CTEST ARGUMENT...]]: configures, builds and tests one preset.
+run() {
+    local name=$1 preset=$2 target=${3:-all} log=$logs/$2.log
+    shift 2; [ $# -gt 0 ] && shift
+    started=$SECONDS
+    if ! { cmake --preset "$preset" && cmake --build "build/$preset" -j "$jobs" --target "$target"; } >"$log" 2>&1; then
+        suite "$name: build" 0 1 "$log"
+        return
+    fi
+    ctest --test-dir "build/$preset" -V -j "$jobs" --no-tests=error "$@" </dev/null >"$log" 2>&1
+    local status=$? good bad
+    read -r good bad < <(count "$log")
+    [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    suite "$name" "$good" "$bad" "$log"
+}
+
+# Each public header compiles alone, as C and as C++, by both compilers.
+headers() {
+    local log=$logs/headers.log good=0 bad=0 header compiler
+    started=$SECONDS
+    : >"$log"
+    for header in include/*.h; do
+        for compiler in 'gcc -std=c17 -xc' 'clang -std=c17 -xc' 'g++ -std=c++17 -xc++' 'clang++ -std=c++17 -xc++'; do
+            if $compiler -Wall -Wextra -Wpedantic -Werror -fsyntax-only "$header" >>"$log" 2>&1; then
+                good=$((good + 1))
+            else
+                bad=$((bad + 1))
+            fi
+        done
+    done
+    suite "public headers alone" $good $bad "$log"
+}
+
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+run "gcc" release
+run "clang" clang
+run "asan + ubsan" asan-ubsan
+run "tsan, threaded tests" tsan threaded_tests -L threaded
+headers
+[ -x tools/check_neon.sh ] && {
+    started=$SECONDS
+    tools/check_neon.sh >$logs/neon.log 2>&1
+    case $? in
+    0) suite "neon kernels under qemu" "$(grep -cE '^ok' $logs/neon.log)" 0 $logs/neon.log ;;
+    77) echo "neon kernels under qemu: skipped, $(tail -1 $logs/neon.log)" ;;
+    *) suite "neon kernels under qemu" 0 1 $logs/neon.log ;;
+    esac
+}
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

@@ -1,0 +1,167 @@
+/* ref/ against transformers in float64: logits, loss and LoRA gradients of one small model per architecture.
+ * The files tests/golden/tiny_*.json name the program that made them; both sides make the weights from one
+ * formula.
+ *
+ * Tolerance: values are sums of up to a few thousand rounded products behind one another; with eps = 2.2e-16
+ * a factor of 5e4 leaves room for the growth through two blocks: 1e-11 of the largest, while any wrong
+ * formula shows at 1e-3. */
+#include "ref/ref.h"
+#include "tests/ref_check.h"
+#include <jansson.h>
+
+#define RELATIVE 1e-11
+enum { MAX_TOKENS = 64, MAX_ROWS = 4 };
+
+static const json_t *member(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    if (value == NULL) fail_msg("golden file lacks %s", key);
+    return value;
+}
+
+static double number(const json_t *object, const char *key) {
+    return json_number_value(member(object, key));
+}
+static int integer(const json_t *object, const char *key) {
+    return (int)json_integer_value(member(object, key));
+}
+
+static ref_model *model_from(const json_t *golden) {
+    const json_t *c = member(golden, "config"), *scaling = json_object_get(c, "rope_scaling");
+    const json_t *window = json_object_get(c, "sliding_window");
+    const char *type = json_string_value(member(golden, "model_type"));
+    ref_rope_llama3_scaling llama3 = {0};
+    ref_tiny spec = {.vocab = integer(c, "vocab_size"),
+                     .hidden = integer(c, "hidden_size"),
+                     .layers = integer(c, "num_hidden_layers"),
+                     .heads = integer(c, "num_attention_heads"),
+                     .kv_heads = integer(c, "num_key_value_heads"),
+                     .head_dim = integer(c, "head_dim"),
+                     .mlp = integer(c, "intermediate_size"),
+                     .rank = integer(golden, "rank"),
+                     .scale = number(golden, "scale"),
+                     .eps = number(c, "rms_norm_eps"),
+                     .theta = number(c, "rope_theta"),
+                     .window = (int)json_integer_value(window),
+                     .tied = json_is_true(member(c, "tie_word_embeddings")),
+                     .qkv_bias = strcmp(type, "qwen2") == 0,
+                     .qk_norm = strcmp(type, "qwen3") == 0};
+    if (scaling != NULL) {
+        llama3 = (ref_rope_llama3_scaling){.factor = number(scaling, "factor"),
+                                           .low_freq_factor = number(scaling, "low_freq_factor"),
+                                           .high_freq_factor = number(scaling, "high_freq_factor"),
+                                           .original_positions =
+                                               number(scaling, "original_max_position_embeddings")};
+        spec.llama3 = &llama3;
+    }
+    return ref_tiny_new(&spec);
+}
+
+typedef struct golden_batch {
+    int cu_seqlens[MAX_ROWS + 1], ids[MAX_TOKENS], mask[MAX_TOKENS], target[MAX_TOKENS];
+    ref_batch batch;
+} golden_batch;
+
+static void read_batch(golden_batch *g, const json_t *golden) {
+    const json_t *rows = member(golden, "rows"), *masks = member(golden, "masks");
+    size_t b, i;
+    json_t *row, *id;
+    int t = 0;
+    assert_in_range(json_array_size(rows), 1, MAX_ROWS);
+    g->cu_seqlens[0] = 0;
+    json_array_foreach(rows, b, row) {
+        json_array_foreach(row, i, id) {
+            assert_in_range(t, 0, MAX_TOKENS - 1);
+            g->ids[t] = (int)json_integer_value(id);
+            g->mask[t++] = (int)json_integer_value(json_array_get(json_array_get(masks, b), i));
+        }
+        g->cu_seqlens[b + 1] = t;
+    }
+    int count = (int)json_array_size(rows);
+    assert_int_equal(ref_targets(g->target, g->ids, g->mask, g->cu_seqlens, count),
+                     integer(golden, "targets"));
+    g->batch = (ref_batch){
+        .rows = count, .tokens = t, .cu_seqlens = g->cu_seqlens, .ids = g->ids, .target = g->target};
+}
+
+/* A sampled tensor: every stride-th value and the norm of all. */
+static void compare(const char *name, const double *actual, long n, const json_t *sample) {
+    double sum = 0, norm = number(sample, "norm"), largest = 0;
+    for (long i = 0; i < n; i++) {
+        sum += actual[i] * actual[i];
+        largest = fmax(largest, fabs(actual[i]));
+    }
+    if (!(fabs(sqrt(sum) - norm) <= RELATIVE * norm))
+        fail_msg("%s: norm %.15g, golden %.15g", name, sqrt(sum), norm);
+    size_t k;
+    json_t *value;
+    long stride = (long)json_integer_value(member(sample, "stride"));
+    assert_true(json_array_size(member(sample, "values")) > 0);
+    json_array_foreach(member(sample, "values"), k, value) {
+        assert_in_range((long)k * stride, 0, n - 1);
+        double expected = json_number_value(value), found = actual[(long)k * stride];
+        if (!(fabs(found - expected) <= RELATIVE * largest))
+            fail_msg("%s[%ld]: %.15g, golden %.15g", name, (long)k * stride, found, expected);
+    }
+}
+
+static void check_golden(const char *file) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/tests/golden/%s", GRAFT_SOURCE_DIR, file);
+    json_t *golden = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    if (golden == NULL) fail_msg("cannot read %s", path);
+    golden_batch g;
+    read_batch(&g, golden);
+    ref_model *m = model_from(golden);
+    ref_run *run = ref_run_new(m, g.batch.tokens);
+    double loss = ref_model_forward(run, m, &g.batch), expected = number(golden, "loss");
+    assert_near(loss, expected, RELATIVE * expected);
+    compare("logits", run->logits, (long)g.batch.tokens * m->vocab, member(golden, "logits"));
+    ref_model_backward(run, m, &g.batch);
+    const json_t *gradients = member(golden, "gradients");
+    int count = ref_model_tensors(NULL, m);
+    ref_tensor *all = calloc((size_t)count, sizeof *all);
+    assert_non_null(all);
+    ref_model_tensors(all, m);
+    size_t compared = 0;
+    for (int k = 0; k < count; k++)
+        if (all[k].g != NULL) {
+            compare(all[k].name, all[k].g, all[k].n, member(gradients, all[k].name));
+            compared++;
+        }
+    assert_int_equal(compared, json_object_size(gradients));
+    free(all);
+    ref_run_free(run);
+    ref_tiny_free(m);
+    json_decref(golden);
+}
+
+static void test_llama(void **state) {
+    (void)state;
+    check_golden("tiny_llama.json");
+    check_golden("tiny_llama_tied.json");
+}
+
+static void test_mistral(void **state) {
+    (void)state;
+    check_golden("tiny_mistral.json");
+}
+
+static void test_qwen2(void **state) {
+    (void)state;
+    check_golden("tiny_qwen2.json");
+}
+
+static void test_qwen3(void **state) {
+    (void)state;
+    check_golden("tiny_qwen3.json");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_qwen2),
+        cmocka_unit_test(test_qwen3),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,119 @@
+"""Writes tests/golden/tiny_*.json: logits, loss and LoRA gradients of five small models from transformers in float64.
+
+usage: make_golden_models.py OUTPUT_DIR            (tests/golden; needs tools/peers/requirements.txt)
+
+transformers computes norms, softmax and rotary angles in float32 whatever the model's type; ExactMode turns each
+request for float32 into float64, so that the numbers are good to about 1e-13 and ref/ must meet them that closely.
+LoRA is written out here as y += scale * B^T (A x), independent of PEFT (tools/peers compares with PEFT itself).
+"""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from torch.overrides import TorchFunctionMode
+
+import tiny_formula
+
+ROWS = [[3, 17, 42, 99, 5, 64, 127, 0, 31, 77, 12, 8, 42], [7, 120, 1, 55, 90, 23, 4]]
+MASKS = [[0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 1, 1]]
+RANK, SCALE = 4, 2.0
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 16}
+BASE = dict(vocab_size=128, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=16, intermediate_size=128, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False)
+MODELS = {
+    "llama": ("llama", {**BASE, "rope_scaling": LLAMA3}),
+    "llama_tied": ("llama", {**BASE, "tie_word_embeddings": True, "rope_theta": 500000.0}),
+    "mistral": ("mistral", {**BASE, "sliding_window": 5, "num_key_value_heads": 1}),
+    "qwen2": ("qwen2", {**BASE, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
+    "qwen3": ("qwen3", {**BASE, "head_dim": 32, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
+}
+
+
+class ExactMode(TorchFunctionMode):
+    """Whoever asks for float32 gets float64."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.float:
+            return args[0].double()
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def build(model_type, settings):
+    settings = dict(settings)
+    rope = {"rope_type": "default", **(settings.pop("rope_scaling", None) or {})}
+    rope["rope_theta"] = settings.pop("rope_theta")
+    config = transformers.AutoConfig.for_model(model_type, rope_parameters=rope, attn_implementation="eager",
+                                               max_position_embeddings=64, **settings)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64,
+                                                          attn_implementation="eager").eval()
+    for name, p in model.named_parameters():
+        p.data = torch.from_numpy(tiny_formula.value(name, tuple(p.shape)))
+        p.requires_grad_(False)
+    model.tie_weights()
+    return model
+
+
+class Lora(torch.nn.Module):
+    def __init__(self, name, base):
+        super().__init__()
+        self.base = base
+        self.A = torch.nn.Parameter(torch.from_numpy(tiny_formula.value(name + ".lora_A", (RANK, base.in_features))))
+        self.B = torch.nn.Parameter(torch.from_numpy(tiny_formula.value(name + ".lora_B", (RANK, base.out_features))))
+
+    def forward(self, x):
+        return self.base(x) + SCALE * (x @ self.A.T) @ self.B
+
+
+def sample(array, count):
+    """Entries 0, s, 2s ... of the flat array with s = size // count, and the L2 norm of the whole."""
+    flat = np.asarray(array).reshape(-1)
+    return {"norm": float(np.linalg.norm(flat)), "stride": max(1, flat.size // count),
+            "values": [float(v) for v in flat[:: max(1, flat.size // count)]]}
+
+
+def golden(model_type, settings):
+    model = build(model_type, settings)
+    adapters = {}
+    for i, layer in enumerate(model.model.layers):
+        for part in tiny_formula.ADAPTED:
+            parent, leaf = part.split(".")
+            name = f"model.layers.{i}.{part}"
+            adapters[name] = Lora(name, getattr(getattr(layer, parent), leaf))
+            setattr(getattr(layer, parent), leaf, adapters[name])
+    loss, logits = 0.0, []
+    for ids, mask in zip(ROWS, MASKS):
+        out = model(torch.tensor([ids])).logits[0]
+        logits.append(out.detach().numpy())
+        per_token = torch.nn.functional.cross_entropy(out[:-1], torch.tensor(ids[1:]), reduction="none")
+        loss = loss + (per_token * torch.tensor(mask[1:])).sum()
+    loss.backward()
+    grads = {}
+    for name, lora in adapters.items():
+        grads[name + ".lora_A"] = sample(lora.A.grad.numpy(), 8)
+        grads[name + ".lora_B"] = sample(lora.B.grad.numpy(), 8)
+    return {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}, float64",
+            "script": "tools/make_golden_models.py", "model_type": model_type, "config": settings, "rank": RANK,
+            "scale": SCALE, "rows": ROWS, "masks": MASKS, "loss": float(loss.detach()),
+            "targets": int(sum(sum(m[1:]) for m in MASKS)),
+            "logits": sample(np.concatenate(logits), 256), "gradients": grads}
+
+
+def main():
+    out = Path(sys.argv[1])
+    torch.set_default_dtype(torch.float64)
+    with ExactMode():
+        for name, (model_type, settings) in MODELS.items():
+            text = json.dumps(golden(model_type, settings), indent=1)
+            (out / f"tiny_{name}.json").write_text(text + "\n")
+            print(f"tiny_{name}.json: {len(text)} bytes")
+
+
+if __name__ == "__main__":
+    main()

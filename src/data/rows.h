@@ -22,9 +22,21 @@ typedef struct gr_rows_config {
     int64_t max_seq_length; /* tokens a row may have; <= 0: no limit */
     int32_t vocab_size;     /* ids at or above it are refused (GRAFT_RANGE), 0: not checked */
     const char *text_feature, *prompt_feature, *completion_feature, *chat_feature,
-        *tools_feature; /* NULL: mlx-lm's names */
-    bool mlx_masks;     /* --loss mlx-lm: mask and padding rules of mlx-lm */
+        *tools_feature;    /* NULL: mlx-lm's names */
+    bool mlx_masks;        /* --loss mlx-lm: see below */
+    bool allow_untargeted; /* a file without any target is fine (tokenize); else GRAFT_CORRUPT */
 } gr_rows_config;
+
+/* --loss mlx-lm (0.32.2, tuner/trainer.py default_loss, iterate_batches). Its mask of a row of n tokens with
+ * prompt offset o trains targets o..n *including* n, the first pad token (id 0), and batches are always wider
+ * than their longest row unless max_seq_length bounds them. With mlx_masks a row shorter than max_seq_length
+ * therefore ends in one more token, id 0, a target: attention is causal, so this is exact per row. What is
+ * not a row's affair is left to the trainer: an iteration's loss is the mean over the targets of its batch;
+ * accumulation averages these means (and their gradients) with equal weights, not by tokens; a short last
+ * batch of an epoch is dropped (take again), data with fewer rows than a batch is an error; iterations that
+ * do not fill an accumulation at the end of the run make no update; reported losses are means of means;
+ * validation weights batches by targets and also drops the short one. mlx-lm cuts rows that are too long:
+ * here `overflow` says so. */
 
 /* One row ready for the model. Borrowed until gr_rows_free. */
 typedef struct gr_row {

@@ -1,0 +1,105 @@
+"""Compares graft's affine quantization and GGUF blocks with mlx and the gguf package, bit for bit.
+
+usage: python check_quantize.py SHARED_LIBRARY [SEED]
+The library is src/weights and src/base compiled with -shared (the static library of a build, linked whole, will do).
+"""
+import ctypes, itertools, sys
+import mlx.core as mx
+import numpy as np
+from gguf import GGMLQuantizationType as Q
+from gguf.constants import GGML_QUANT_SIZES
+from gguf.quants import dequantize
+
+lib = ctypes.CDLL(sys.argv[1])
+rng = np.random.default_rng(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+I64 = ctypes.c_int64
+DTYPES = {"float32": (0, mx.float32), "float16": (1, mx.float16), "bfloat16": (2, mx.bfloat16)}
+ptr = lambda a: a.ctypes.data_as(ctypes.c_void_p)
+
+
+def raw(array):
+    """The bytes of an mlx array."""
+    wide = {4: mx.uint32, 2: mx.uint16}[array.itemsize]
+    return np.array(array.view(wide)).view(np.uint8).ravel()
+
+
+def weights(rows, cols):
+    """Ordinary rows, and rows that meet the formula's corners."""
+    w = rng.standard_normal((rows, cols)).astype(np.float32) * np.exp(rng.uniform(-8, 3, (rows, 1))).astype(np.float32)
+    w[0] = 0
+    w[1] = 0.37
+    w[2] = -0.37
+    w[3] = np.abs(w[3])
+    w[4] = -np.abs(w[4])
+    w[5] = rng.choice([-1.0, 1.0], cols)
+    w[6] *= 1e-9
+    w[7] = 100 + w[7] * 1e-3
+    return w
+
+
+def check_affine():
+    good = total = 0
+    for (name, (number, dtype)), bits, group in itertools.product(DTYPES.items(), (2, 3, 4, 5, 6, 8), (32, 64, 128)):
+        a = mx.array(weights(64, 384)).astype(dtype)
+        q, s, b = mx.quantize(a, group_size=group, bits=bits)
+        back = mx.dequantize(q.astype(mx.uint32), s.astype(mx.float32), b.astype(mx.float32), group, bits)
+        w = np.array(a.astype(mx.float32))
+        codes = np.zeros(64 * 384 * bits // 8, np.uint8)
+        scales, biases = (np.zeros(64 * 384 // group * dtype.size, np.uint8) for _ in range(2))
+        lib.gr_affine_quantize(ptr(codes), ptr(scales), ptr(biases), ptr(w), I64(64), I64(384), bits, group, number)
+        ours = np.zeros_like(w)
+        lib.gr_affine_dequantize(ptr(ours), ptr(codes), ptr(scales), ptr(biases), I64(64), I64(384), bits, group, number)
+        same = [np.array_equal(raw(q), codes), np.array_equal(raw(s), scales), np.array_equal(raw(b), biases),
+                np.allclose(np.array(back), ours, rtol=0, atol=2**-22 * np.abs(ours).max())]
+        total += 1
+        good += all(same)
+        if not all(same):
+            print(name, bits, group, same, np.sum(raw(q) != codes), np.sum(raw(s) != scales))
+    print(f"affine: {good} of {total} combinations equal mlx {mx.__version__}")
+    return good == total
+
+
+def blocks(kind, n):
+    """Random bytes with scales that are ordinary halves (their place differs by type)."""
+    size, nbytes = GGML_QUANT_SIZES[kind]
+    data = rng.integers(0, 256, (n, nbytes), dtype=np.uint8)
+    halves = {Q.Q4_0: [0], Q.Q4_1: [0, 2], Q.Q5_0: [0], Q.Q5_1: [0, 2], Q.Q8_0: [0], Q.Q2_K: [80, 82], Q.Q3_K: [108],
+              Q.Q4_K: [0, 2], Q.Q5_K: [0, 2], Q.Q6_K: [208], Q.F16: [0]}
+    for at in halves.get(kind, []):
+        data[:, at:at + 2] = (rng.standard_normal(n) * 0.02).astype(np.float16)[:, None].view(np.uint8)
+    if kind in (Q.F32, Q.Q8_K):
+        data[:, :4] = rng.standard_normal(n).astype(np.float32)[:, None].view(np.uint8)
+    if kind == Q.BF16:
+        data[:, 1] &= 0xBF  # exponent below the special values
+    return data, size
+
+
+def check_blocks():
+    bad = 0
+    for kind in (Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.Q8_K):
+        data, size = blocks(kind, 64)
+        if kind == Q.Q8_K:
+            want = (data[:, :4].copy().view(np.float32) * data[:, 4:260].view(np.int8).astype(np.float32)).ravel()
+        else:
+            want = dequantize(data, kind).ravel()
+        got = np.zeros(want.size, np.float32)
+        lib.gr_gguf_dequantize(ptr(got), ptr(data), int(kind), I64(want.size))
+        bits = lib.gr_gguf_affine_bits(int(kind))
+        same = [np.array_equal(want, got)]
+        if bits:
+            number = lib.gr_gguf_affine_dtype(ptr(data), int(kind), I64(want.size))
+            for d in {number, 0}:
+                codes = np.zeros(want.size * bits // 8, np.uint8)
+                scales, biases = (np.zeros(want.size // 32 * (4 if d == 0 else 2), np.uint8) for _ in range(2))
+                lib.gr_gguf_to_affine(ptr(codes), ptr(scales), ptr(biases), ptr(data), int(kind), I64(want.size), d)
+                back = np.zeros_like(want)
+                lib.gr_affine_dequantize(ptr(back), ptr(codes), ptr(scales), ptr(biases), I64(1), I64(want.size), bits, 32, d)
+                same.append(np.array_equal(want, back))
+        if not all(same):
+            bad += 1
+            print(kind.name, same)
+    print("GGUF blocks:", "all types equal" if not bad else f"{bad} types differ")
+    return not bad
+
+
+sys.exit(0 if check_affine() & check_blocks() else 1)

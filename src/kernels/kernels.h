@@ -139,6 +139,9 @@ typedef struct gr_kernels {
     /* y[out] f32 = W x for one activation row (T = 1, generation): trans product straight from the stored
      * weights. Rows [row0, row0 + nrows). */
     void (*matvec)(float *y, const gr_mat *mat, const void *x, int64_t row0, int64_t nrows);
+    /* Keeps the multiply-add units that `tile` uses as busy as they can be, from registers alone; returns the
+     * number of floating point operations done. See kernels/peak.h. */
+    double (*burst)(int64_t loops);
 } gr_kernels;
 
 /* ------------------------------------------------------------------ choosing a table */

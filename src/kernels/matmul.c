@@ -1,0 +1,177 @@
+/* kernels/matmul.c - the one matmul driver, for every direction and weight format.
+ *
+ * A task is 64 columns times a block of rows. It walks over k in passes: panels of the pass are made in the
+ * worker's scratch (L2), then every strip of 6 rows runs through them. How k is cut depends on the K of the
+ * products alone, so an element's sum is the same whatever M, the blocking and the threads are.
+ */
+#include "kernels/kernels.h"
+
+/* A pass may exceed kc by an eighth: a LoRA's rank rides along with a full chunk of its base product instead
+ * of costing a pass of its own. */
+static int pass_capacity(const gr_kernels *k) {
+    return k->kc + k->kc / 8;
+}
+
+static size_t panel_bytes(const gr_kernels *k, int kc) {
+    return (size_t)(kc + (kc & 1)) * GR_NR * (k->pair ? 2 : 4);
+}
+
+static size_t panels_bytes(const gr_kernels *k) {
+    return panel_bytes(k, pass_capacity(k) + GR_MAX_PRODUCTS);
+}
+
+size_t gr_matmul_scratch(const gr_kernels *k) {
+    return gr_round_up(panels_bytes(k) + sizeof(float) * GR_MBLK * GR_NR, 64);
+}
+
+/* A part of one product in one pass. */
+typedef struct chunk {
+    int product;
+    int64_t k0;
+    int kc;
+} chunk;
+
+/* Where a walk over the products stands. */
+typedef struct cursor {
+    int product;
+    int64_t k0;
+} cursor;
+
+typedef struct job {
+    const gr_compute *c;
+    int64_t m, n;
+    const gr_product *products;
+    int nproducts;
+    const gr_epilogue *epilogue;
+    int64_t panels, rows_per_block;
+    bool single; /* one pass: a tile is finished as soon as it is summed */
+} job;
+
+/* The next pass: consecutive chunks that fit together, at most one of each product. A product is cut at
+ * multiples of kc. Returns their number, 0 at the end. */
+static int next_pass(const job *j, cursor *at, chunk *chunks) {
+    const gr_kernels *k = j->c->k;
+    int count = 0, left = pass_capacity(k);
+    while (at->product < j->nproducts) {
+        const gr_product *p = &j->products[at->product];
+        int64_t rest = p->k - at->k0;
+        if (rest > 0) {
+            int kc = rest <= pass_capacity(k) ? (int)rest : k->kc;
+            if (kc > left) break;
+            chunks[count++] = (chunk){at->product, at->k0, kc};
+            left -= kc;
+            at->k0 += kc;
+            if (kc < rest) break;
+        }
+        *at = (cursor){at->product + 1, 0};
+    }
+    return count;
+}
+
+/* Makes the pass's panels for columns n0.. and the terms of row m0. */
+static void make_panels(const job *j, const chunk *chunks, int count, char *scratch, int64_t n0, int ncols,
+                        gr_term *terms) {
+    const gr_kernels *k = j->c->k;
+    for (int i = 0; i < count; i++) {
+        const gr_product *p = &j->products[chunks[i].product];
+        if (p->w)
+            k->panel(scratch, p->w, p->trans, n0, ncols, chunks[i].k0, chunks[i].kc);
+        else
+            k->panel_act(scratch, p->w_act, p->ld_w, p->trans, n0, ncols, chunks[i].k0, chunks[i].kc);
+        terms[i] = (gr_term){NULL, p->ldx, scratch, chunks[i].kc};
+        scratch += panel_bytes(k, chunks[i].kc);
+    }
+}
+
+static void point_terms(const job *j, const chunk *chunks, int count, int64_t row, gr_term *terms) {
+    for (int i = 0; i < count; i++) {
+        const gr_product *p = &j->products[chunks[i].product];
+        terms[i].a = (const char *)p->x + (row * p->ldx + chunks[i].k0) * j->c->k->act_bytes;
+    }
+}
+
+/* Every strip of rows m0 .. m1 through one pass. tile: the block's sums so far, NULL when this is the only
+ * pass. */
+static void run_strips(const job *j, const chunk *chunks, int count, gr_term *terms, float *tile, bool first,
+                       bool last, int64_t m0, int64_t m1, int64_t n0, int ncols) {
+    const gr_kernels *k = j->c->k;
+    float one[GR_MR * GR_NR] __attribute__((aligned(64)));
+    for (int64_t m = m0; m < m1; m += GR_MR) {
+        int rows = (int)gr_min_i64(GR_MR, m1 - m);
+        float *c = tile ? tile + (m - m0) * GR_NR : one;
+        point_terms(j, chunks, count, m, terms);
+        k->tile(terms, count, c, GR_NR, rows, !first);
+        if (last) k->finish(j->epilogue, c, GR_NR, m, rows, n0, ncols);
+    }
+}
+
+static void run_task(void *context, int task, int worker) {
+    const job *j = context;
+    char *scratch = j->c->scratch + (size_t)worker * j->c->scratch_bytes;
+    float *tile = j->single ? NULL : (float *)(void *)(scratch + panels_bytes(j->c->k));
+    int64_t n0 = task % j->panels * GR_NR, m0 = task / j->panels * j->rows_per_block;
+    int64_t m1 = gr_min_i64(j->m, m0 + j->rows_per_block);
+    int ncols = (int)gr_min_i64(GR_NR, j->n - n0);
+    cursor at = {0, 0}, ahead;
+    chunk chunks[GR_MAX_PRODUCTS], unused[GR_MAX_PRODUCTS];
+    gr_term terms[GR_MAX_PRODUCTS];
+    for (bool first = true, last = false; !last; first = false) {
+        int count = next_pass(j, &at, chunks);
+        ahead = at;
+        last = next_pass(j, &ahead, unused) == 0;
+        make_panels(j, chunks, count, scratch, n0, ncols, terms);
+        run_strips(j, chunks, count, terms, tile, first, last, m0, m1, n0, ncols);
+    }
+}
+
+/* Splits rows so that every thread has work: at most GR_MBLK rows a block, and with few panels as many blocks
+ * as give each thread at least 4 tasks, but not below 48 rows, where making a panel would outweigh using it.
+ */
+static int64_t block_rows(int64_t m, int64_t panels, int threads) {
+    int64_t blocks = (m + GR_MBLK - 1) / GR_MBLK;
+    if (threads > 1)
+        while (blocks * panels < 4 * threads ||
+               (blocks * panels % threads != 0 && blocks * panels < 16 * threads)) {
+            if (m / (blocks + 1) < 48) break;
+            blocks++;
+        }
+    int64_t rows = (m + blocks - 1) / blocks;
+    return (rows + GR_MR - 1) / GR_MR * GR_MR;
+}
+
+void gr_matmul(const gr_compute *c, int64_t m, int64_t n, const gr_product *products, int nproducts,
+               const gr_epilogue *epilogue) {
+    if (m <= 0 || n <= 0) return;
+    job j = {.c = c, .m = m, .n = n, .products = products, .nproducts = nproducts, .epilogue = epilogue};
+    j.panels = (n + GR_NR - 1) / GR_NR;
+    j.rows_per_block = block_rows(m, j.panels, gr_pool_threads(c->pool));
+    chunk chunks[GR_MAX_PRODUCTS];
+    cursor at = {0, 0};
+    next_pass(&j, &at, chunks);
+    j.single = next_pass(&j, &at, chunks) == 0;
+    int64_t blocks = (m + j.rows_per_block - 1) / j.rows_per_block;
+    gr_pool_run(c->pool, run_task, &j, (int)(j.panels * blocks));
+}
+
+/* ------------------------------------------------------------------ one row */
+
+typedef struct vec_job {
+    const gr_compute *c;
+    float *y;
+    const gr_mat *w;
+    const void *x;
+    int64_t rows; /* of one task */
+} vec_job;
+
+static void run_vec_task(void *context, int task, int worker) {
+    const vec_job *j = context;
+    (void)worker;
+    int64_t row0 = task * j->rows;
+    j->c->k->matvec(j->y, j->w, j->x, row0, gr_min_i64(j->rows, j->w->rows - row0));
+}
+
+void gr_matvec(const gr_compute *c, float *y, const gr_mat *w, const void *x) {
+    /* About 128 K weights a task, tens of microseconds: balanced at the end, cheap to hand out. */
+    vec_job j = {c, y, w, x, gr_max_i64(1, (128 << 10) / gr_max_i64(1, w->cols))};
+    gr_pool_run(c->pool, run_vec_task, &j, (int)((w->rows + j.rows - 1) / j.rows));
+}

@@ -1,0 +1,165 @@
+/* kernels/vec.h - vectors of VL floats for the kernel templates; included once by each isa_*.c after it
+ * defines VL.
+ *
+ * GCC/clang vector extensions carry the arithmetic; the few operations that have an instruction but no
+ * operator are chosen here per instruction set. Everything is forced inline, so a file keeps its instructions
+ * to itself. A multiply-add is one only where v_fma says so (the build sets -ffp-contract=off): the same
+ * element gets the same bits in every loop, tail or body.
+ */
+#ifndef GR_KERNELS_VEC_H
+#define GR_KERNELS_VEC_H
+#include "base/dtype.h"
+#include <math.h>
+#include <stdbool.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
+typedef uint16_t vh __attribute__((vector_size(VL * 2)));
+
+/* ---- memory: memcpy of a constant size is one unaligned move */
+
+INLINE vf v_load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE void v_store(float *p, vf v) {
+    memcpy(p, &v, sizeof v);
+}
+/* The first n <= VL elements; the rest of the vector is 0. */
+INLINE vf v_load_n(const float *p, int64_t n) {
+    if (n >= VL) return v_load(p);
+    float t[VL] = {0};
+    memcpy(t, p, (size_t)n * 4);
+    return v_load(t);
+}
+INLINE void v_store_n(float *p, vf v, int64_t n) {
+    if (n >= VL)
+        v_store(p, v);
+    else
+        memcpy(p, &v, (size_t)n * 4);
+}
+
+/* ---- arithmetic */
+
+INLINE vf v_set1(float x) {
+    return x - (vf){0}; /* not x + 0: that would turn -0 into 0 */
+}
+INLINE vf v_select(vi mask, vf a, vf b) {
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+}
+INLINE vf v_fma(vf a, vf b, vf c) {
+#if defined(__AVX512F__) && VL == 16
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__) && VL == 8
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__) && VL == 4
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+INLINE vf v_max(vf a, vf b) {
+#if defined(__AVX512F__) && VL == 16
+    return _mm512_max_ps(a, b);
+#else
+    return v_select(a > b, a, b);
+#endif
+}
+/* Lanes with lo <= base + lane < hi keep v, the others get `other`. */
+INLINE vf v_between(vf v, int base, int lo, int hi, float other) {
+    vi lane;
+    UNROLL
+    for (int i = 0; i < VL; i++) lane[i] = i;
+    lane += base;
+    return v_select((lane >= lo) & (lane < hi), v, v_set1(other));
+}
+/* Sum and maximum of the lanes, always in the same order. */
+INLINE float v_sum(vf v) {
+    UNROLL
+    for (int w = VL / 2; w; w /= 2) {
+        UNROLL
+        for (int i = 0; i < w; i++) v[i] += v[i + w];
+    }
+    return v[0];
+}
+INLINE float v_top(vf v) {
+    float m = v[0];
+    UNROLL
+    for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+/* ---- 16-bit floats */
+
+INLINE vf v_from_bf16(const uint16_t *p) {
+    vh h;
+    memcpy(&h, p, sizeof h);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+INLINE vf v_from_f16(const uint16_t *p) {
+#if defined(__AVX512F__) && VL == 16
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(__F16C__) && VL == 8
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#else
+    vh h;
+    memcpy(&h, p, sizeof h);
+    vu bits = __builtin_convertvector(h, vu), magnitude = bits & 0x7fffu, sign = (bits & 0x8000u) << 16;
+    vf finite = (vf)(magnitude << 13) * 0x1p112f; /* see gr_f16_to_f32 */
+    vf special = (vf)(0x7f800000u | (magnitude & 0x3ffu) << 13);
+    return (vf)((vu)v_select((vi)(magnitude >= 0x7c00u), special, finite) | sign);
+#endif
+}
+/* Rounds to nearest even; with AVX512-BF16 subnormals become zero. */
+INLINE void v_to_bf16(uint16_t *p, vf v) {
+#if defined(__AVX512BF16__) && VL == 16
+    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(v));
+#else
+    vu bits = (vu)v, rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
+    vi is_nan = (vi)((bits & 0x7fffffffu) > 0x7f800000u);
+    vh h = __builtin_convertvector((vu)v_select(is_nan, (vf)quiet, (vf)rounded), vh);
+    memcpy(p, &h, sizeof h);
+#endif
+}
+
+/* ---- functions */
+
+/* e^x within 1.5 units in the last place: 2^n * e^r with |r| <= ln 2 / 2 and a minimax polynomial of degree 6
+ * (its error is 3e-9). Below -104 the result is 0, above 88.73 infinity; NaN stays NaN. */
+INLINE vf v_exp(vf x) {
+    const vf magic = v_set1(0x1.8p23f); /* adding it rounds to an integer, which is then in the low bits */
+    x = v_select(x < -104.0f, v_set1(-104.0f), x);
+    x = v_select(x > 89.0f, v_set1(89.0f), x);
+    vf t = v_fma(x, v_set1(0x1.715476p0f), magic);
+    vf n = t - magic;
+    vf r = v_fma(n, v_set1(-0x1.62e400p-1f), x); /* ln 2 in two parts; n times the first one is exact */
+    r = v_fma(n, v_set1(-0x1.7f7d1cp-20f), r);
+    vf p = v_set1(0x1.6a2256p-10f);
+    p = v_fma(p, r, v_set1(0x1.123b02p-7f));
+    p = v_fma(p, r, v_set1(0x1.5558f8p-5f));
+    p = v_fma(p, r, v_set1(0x1.555490p-3f));
+    p = v_fma(p, r, v_set1(0x1.fffffcp-2f));
+    p = v_fma(p * r, r, r) + 1.0f;
+    vi e = (vi)t - (vi)magic, half = e >> 1; /* two factors: 2^128 and 2^-150 are not floats */
+    return p * (vf)((half + 127) << 23) * (vf)((e - half + 127) << 23);
+}
+/* The same bits for one number. */
+INLINE float v_exp1(float x) {
+    return v_exp(v_set1(x))[0];
+}
+
+#endif

@@ -1,0 +1,310 @@
+/* Elementwise kernels, norms, softmax and the loss: every instruction set and mode against scalar double. */
+#include "kernel_check.h"
+
+static const int sizes[] = {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 257, 576};
+#define SIZES ((int)(sizeof sizes / sizeof *sizes))
+#define MOST  600
+
+static void conversions(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int n = sizes[s];
+            CASE(k, "conversions n %d kind %d", n, kind);
+            float x[MOST], back[MOST];
+            for (int i = 0; i < n; i++) x[i] = number(kind);
+            guarded y = act_new(k, n, kind), z = guarded_new((size_t)n * 4, 4);
+            k->to_act(y.data, x, n);
+            k->to_f32((float *)(void *)z.data, y.data, n);
+            for (int i = 0; i < n; i++) {
+                near_act(k, y.data, i, (double)x[i], 0);
+                memcpy(&back[i], z.data + 4 * i, 4);
+                assert_true(back[i] == act_get(k, y.data, i));
+                if (!k->fp32 && fabsf(x[i]) > 1e-37f)
+                    assert_true(((uint16_t *)(void *)y.data)[i] == gr_f32_to_bf16(x[i]));
+            }
+            k->scale_f32((float *)(void *)z.data, -1.5f, n);
+            k->add_f32((float *)(void *)z.data, x, n);
+            for (int i = 0; i < n; i++) {
+                float got;
+                memcpy(&got, z.data + 4 * i, 4);
+                near_f32((double)got, -1.5 * (double)back[i] + (double)x[i], 3 * EPS32 * fabs((double)x[i]),
+                         i);
+            }
+            guarded_free(&y);
+            guarded_free(&z);
+        }
+}
+
+static void special_numbers(const gr_kernels *k) {
+    CASE(k, "special numbers");
+    float x[5] = {NAN, INFINITY, -INFINITY, 3.4e38f, -0.0f}, back[5];
+    uint32_t act[5];
+    k->to_act(act, x, 5);
+    k->to_f32(back, act, 5);
+    assert_true(isnan(back[0]) && back[1] == INFINITY && back[2] == -INFINITY && signbit(back[4]));
+    assert_true(k->fp32 ? back[3] == x[3] : back[3] == INFINITY);
+}
+
+static void transposes(const gr_kernels *k) {
+    static const int shapes[][2] = {{1, 1},   {3, 5},    {16, 16}, {32, 32},
+                                    {33, 31}, {64, 128}, {7, 70},  {128, 100}};
+    for (int s = 0; s < 8; s++) {
+        int rows = shapes[s][0], cols = shapes[s][1], ldx = cols + 3, ldy = rows + 1;
+        CASE(k, "transpose %d x %d", rows, cols);
+        guarded x = act_new(k, (int64_t)rows * ldx, 1), y = act_new(k, (int64_t)cols * ldy, 3);
+        act_fill(k, x.data, (int64_t)rows * ldx, MIXED);
+        act_fill(k, y.data, (int64_t)cols * ldy, ZEROS);
+        k->transpose(y.data, ldy, x.data, ldx, rows, cols);
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < cols; c++)
+                assert_true(act_get(k, x.data, r * ldx + c) == act_get(k, y.data, c * ldy + r));
+        for (int c = 0; c < cols; c++) assert_true(act_get(k, y.data, c * ldy + rows) == 0); /* the gap */
+        guarded_free(&x);
+        guarded_free(&y);
+    }
+}
+
+static void norms(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int n = sizes[s];
+            bool dy_f32 = s & 1;
+            CASE(k, "rmsnorm n %d kind %d dy_f32 %d", n, kind, dy_f32);
+            float w[MOST], dyf[MOST], rstd;
+            guarded x = act_new(k, n, 1), y = act_new(k, n, 3), dy = act_new(k, n, 0);
+            guarded dx = guarded_new((size_t)n * 4, 4);
+            act_fill(k, x.data, n, kind);
+            act_fill(k, dy.data, n, ORDINARY);
+            float *dxf = (float *)(void *)dx.data;
+            double sum = 0, dot = 0, before[MOST], size = 0;
+            for (int i = 0; i < n; i++) {
+                w[i] = uniform(-2, 2);
+                dyf[i] = dy_f32 ? number(ORDINARY) : act_get(k, dy.data, i);
+                before[i] = (double)(dxf[i] = number(ORDINARY));
+                sum += pow((double)act_get(k, x.data, i), 2);
+            }
+            double r = 1 / sqrt(sum / n + (double)1e-5f);
+            k->rmsnorm(y.data, &rstd, x.data, w, 1e-5f, n);
+            near_f32((double)rstd, r, (2 + sqrt(n)) * EPS32 * r, -1);
+            for (int i = 0; i < n; i++) {
+                double z = (double)act_get(k, x.data, i) * r;
+                near_act(k, y.data, i, z * (double)w[i], (5 + sqrt(n)) * EPS32 * fabs(z * (double)w[i]));
+                dot += z * (double)dyf[i] * (double)w[i] / n;
+                size += fabs(z * (double)dyf[i] * (double)w[i]) / n;
+            }
+            k->rmsnorm_back(dxf, dy_f32 ? (void *)dyf : dy.data, dy_f32, x.data, rstd, w, n);
+            for (int i = 0; i < n; i++) {
+                double z = (double)act_get(k, x.data, i) * r, g = (double)dyf[i] * (double)w[i];
+                double slack =
+                    (10 + 2 * sqrt(n)) * EPS32 * (r * (fabs(g) + fabs(z) * size) + fabs(before[i]));
+                near_f32((double)dxf[i], before[i] + r * (g - z * dot), slack, i);
+            }
+            guarded_free(&x), guarded_free(&y), guarded_free(&dy), guarded_free(&dx);
+        }
+}
+
+static void rotations(const gr_kernels *k) {
+    static const int halves[] = {1, 2, 5, 8, 16, 20, 32, 64};
+    for (int s = 0; s < 8; s++)
+        for (int dir = -1; dir <= 1; dir += 2) {
+            int half = halves[s], d = 2 * half + 3;
+            CASE(k, "rope half %d dir %d", half, dir);
+            float cosine[64], sine[64];
+            guarded x = act_new(k, d, 1), f = guarded_new((size_t)d * 4, 4);
+            float *xf = (float *)(void *)f.data, before[131], beforef[131];
+            for (int i = 0; i < half; i++) cosine[i] = cosf((float)i), sine[i] = sinf((float)i);
+            act_fill(k, x.data, d, MIXED);
+            for (int i = 0; i < d; i++) before[i] = act_get(k, x.data, i), beforef[i] = xf[i] = number(MIXED);
+            k->rope(x.data, cosine, sine, half, dir);
+            k->rope_f32(xf, cosine, sine, half, dir);
+            for (int i = 0; i < d; i++) {
+                int j = i % half;
+                double a = (double)before[j], b = (double)before[j + half], af = (double)beforef[j],
+                       bf = (double)beforef[j + half], c = (double)cosine[j], sn = dir * (double)sine[j];
+                double want = i < half ? a * c - b * sn : b * c + a * sn;
+                double wantf = i < half ? af * c - bf * sn : bf * c + af * sn;
+                if (i >= 2 * half) want = (double)before[i], wantf = (double)beforef[i];
+                near_act(k, x.data, i, want, 3 * EPS32 * (fabs(a) + fabs(b)));
+                near_f32((double)xf[i], wantf, 3 * EPS32 * (fabs(af) + fabs(bf)), i);
+            }
+            guarded_free(&x), guarded_free(&f);
+        }
+}
+
+static void gates(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int n = sizes[s];
+            CASE(k, "swiglu n %d kind %d", n, kind);
+            guarded g = act_new(k, n, 1), u = act_new(k, n, 0), y = act_new(k, n, 5), dy = act_new(k, n, 2);
+            act_fill(k, g.data, n, kind), act_fill(k, u.data, n, ORDINARY), act_fill(k, dy.data, n, ORDINARY);
+            double gate[MOST], up[MOST];
+            for (int i = 0; i < n; i++)
+                gate[i] = (double)act_get(k, g.data, i), up[i] = (double)act_get(k, u.data, i);
+            k->swiglu(y.data, g.data, u.data, n);
+            if (n > 3) { /* an element's bits do not depend on where it stands */
+                char alone[16], other[16];
+                k->swiglu(alone, g.data + 2 * k->act_bytes, u.data + 2 * k->act_bytes, 1);
+                memcpy(other, y.data + 2 * k->act_bytes, (size_t)k->act_bytes);
+                assert_true(memcmp(alone, other, (size_t)k->act_bytes) == 0);
+            }
+            k->swiglu_back(g.data, u.data, dy.data, g.data, u.data, n); /* in place */
+            for (int i = 0; i < n; i++) {
+                double e = exp(-gate[i]), sigmoid = 1 / (1 + e), silu = isinf(e) ? 0 : gate[i] * sigmoid;
+                double d = (double)act_get(k, dy.data, i),
+                       slope = isinf(e) ? 0 : sigmoid * (1 + gate[i] * (1 - sigmoid));
+                double tail =
+                    fabs(gate[i]) < 1e4 ? sigmoid * (1 + fabs(gate[i])) : sigmoid; /* 1 - sigmoid cancels */
+                if (fabs(gate[i]) > 1e4) slope = gate[i] > 0, tail = 1e-3 * slope;
+                if (kind == LARGE || kind == MIXED) tail += fabs(gate[i]) * 0x1p-126;
+                near_act(k, y.data, i, silu * up[i], 8 * EPS32 * fabs(silu * up[i]) + 1e-33);
+                near_act(k, g.data, i, d * up[i] * slope, 8 * EPS32 * fabs(d * up[i]) * tail + 1e-33);
+                near_act(k, u.data, i, d * silu, 8 * EPS32 * fabs(d * silu) + 1e-33);
+            }
+            guarded_free(&g), guarded_free(&u), guarded_free(&y), guarded_free(&dy);
+        }
+}
+
+static void dots(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int n = sizes[s];
+            CASE(k, "dot n %d kind %d", n, kind);
+            guarded a = act_new(k, n, 1), b = act_new(k, n, 2);
+            act_fill(k, a.data, n, kind), act_fill(k, b.data, n, ORDINARY);
+            double sum = 0, size = 0;
+            for (int i = 0; i < n; i++) {
+                double p = (double)act_get(k, a.data, i) * (double)act_get(k, b.data, i);
+                sum += p, size += fabs(p);
+            }
+            near_f32((double)k->dot(a.data, b.data, n), sum, (4 + sqrt(n)) * EPS32 * size, -1);
+            guarded_free(&a), guarded_free(&b);
+        }
+}
+
+/* Two blocks of one row, online, against the softmax of the row; then its backward. */
+static void softmax_rows(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int n = sizes[s], lo = s % 3 ? below(n) : 0, hi = s % 4 ? lo + below(n - lo + 1) : n;
+            float scale = uniform(0.05f, 1), sc[2][MOST], dp[MOST], max = -INFINITY, sum = 0, factor[2];
+            CASE(k, "softmax n %d lo %d hi %d kind %d scale %g", n, lo, hi, kind, (double)scale);
+            guarded p[2], ds = act_new(k, n, 3), p2 = act_new(k, n, 1);
+            for (int b = 0; b < 2; b++) {
+                p[b] = act_new(k, n, 1 + b);
+                for (int i = 0; i < n; i++) sc[b][i] = number(kind);
+                if (b && kind == LARGE) sc[b][lo] = -1e30f;
+                factor[b] = k->softmax_block(p[b].data, sc[b], n, lo, hi, scale, &max, &sum);
+            }
+            double top = -INFINITY, total = 0, delta = 0.25;
+            for (int b = 0; b < 2; b++)
+                for (int i = lo; i < hi; i++) top = fmax(top, (double)(sc[b][i] * scale));
+            for (int b = 0; b < 2; b++)
+                for (int i = lo; i < hi; i++) total += exp((double)(sc[b][i] * scale) - top);
+            assert_true(lo < hi ? (double)max == top : max == -INFINITY && sum == 0 && factor[0] == 1);
+            near_f32((double)sum, total, (6 + sqrt(n)) * EPS32 * total, -1);
+            for (int b = 0; b < 2; b++)
+                for (int i = 0; i < n; i++) {
+                    double fold = b ? 1 : (double)factor[1];
+                    double x = (double)(sc[b][i] * scale) - top, want = i >= lo && i < hi ? exp(x) : 0;
+                    double got = (double)act_get(k, p[b].data, i) * fold, unit = k->fp32 ? EPS32 : EPS_BF16;
+                    near_f32(got, want, (unit + (6 + fabs(x)) * EPS32) * want, i);
+                }
+            float lse = (float)(top + log(total));
+            for (int i = 0; i < n; i++) dp[i] = number(ORDINARY);
+            if (lo < hi && kind != LARGE && kind != MIXED) {
+                k->softmax_block_back(p2.data, ds.data, sc[0], dp, n, lo, hi, scale, lse, (float)delta);
+                for (int i = 0; i < n; i++) {
+                    double x = (double)(sc[0][i] * scale),
+                           want = i >= lo && i < hi ? exp(x - (double)lse) : 0;
+                    double slack = (6 + 2 * fabs(x) + 2 * fabs((double)lse)) * EPS32 * want;
+                    near_act(k, p2.data, i, want, slack);
+                    double d = (double)dp[i] - delta, w = want * (double)scale;
+                    near_act(k, ds.data, i, w * d, 2 * slack * fabs(d) + 4 * EPS32 * w * (fabs(d) + delta));
+                }
+            }
+            guarded_free(&p[0]), guarded_free(&p[1]), guarded_free(&ds), guarded_free(&p2);
+        }
+}
+
+static void losses(const gr_kernels *k) {
+    static const int lengths[] = {1, 2, 5, 16, 33, 100, 1000, 4099};
+    static const float spread[] = {1, 30, 1e4f, 1e30f};
+    for (int s = 0; s < 8; s++)
+        for (int kind = 0; kind < 4; kind++) {
+            int n = lengths[s], target = below(n);
+            float weight = uniform(0.1f, 1);
+            CASE(k, "cross entropy n %d spread %g target %d", n, (double)spread[kind], target);
+            guarded x = guarded_new((size_t)n * 4, 4);
+            float *logits = (float *)(void *)x.data;
+            double *copy = malloc((size_t)n * 8), top = -INFINITY, sum = 0;
+            for (int i = 0; i < n; i++) {
+                logits[i] = uniform(-1, 1) * spread[kind];
+                copy[i] = (double)logits[i];
+                top = fmax(top, copy[i]);
+            }
+            for (int i = 0; i < n; i++) sum += exp(copy[i] - top);
+            double want = top + log(sum), lse = k->logsumexp(logits, n);
+            if (!(fabs(lse - want) <= 1e-6))
+                fail_msg("%s: logsumexp %.12g, expected %.12g", where, lse, want);
+            k->cross_entropy_back(logits, logits, n, target, lse, weight);
+            for (int i = 0; i < n; i++) {
+                double p = exp(copy[i] - want), d = (p - (i == target)) * (double)weight;
+                near_act(k, logits, i, d,
+                         (16 + 2 * fmin(104, fabs(copy[i] - want))) * EPS32 * (double)weight * p);
+            }
+            free(copy);
+            guarded_free(&x);
+        }
+    assert_true(k->logsumexp(NULL, 0) == -INFINITY);
+}
+
+/* e^x through a softmax of two scores: relative error at most 2e-7 over the whole range. */
+static void exponential(const gr_kernels *k) {
+    if (!k->fp32) return;
+    for (int i = 0; i < 20000; i++) {
+        float s[2] = {0, uniform(-87, 0)}, p[2], max = -INFINITY, sum = 0;
+        CASE(k, "exp(%.9g)", (double)s[1]);
+        k->softmax_block(p, s, 2, 0, 2, 1, &max, &sum);
+        double want = exp((double)s[1]);
+        if (!(fabs((double)p[1] - want) <= 2e-7 * want)) fail_msg("%s is %.9g", where, (double)p[1]);
+    }
+}
+
+#define EACH(name)                                                                                           \
+    static void test_##name(void **state) {                                                                  \
+        (void)state;                                                                                         \
+        each_table(name);                                                                                    \
+    }
+EACH(conversions)
+EACH(special_numbers)
+EACH(transposes)
+EACH(norms)
+EACH(rotations)
+EACH(gates)
+EACH(dots)
+EACH(softmax_rows)
+EACH(losses)
+EACH(exponential)
+
+static void test_choice(void **state) {
+    (void)state;
+    gr_kernels table;
+    graft_error err = {0};
+    assert_true(gr_kernels_init(&table, NULL, false, &err) == GRAFT_OK);
+    assert_true(strcmp(table.isa, gr_isa_table[0].name) == 0 || !gr_isa_table[0].available());
+    assert_true(gr_kernels_init(&table, "sse9", false, &err) == GRAFT_USAGE);
+    assert_true(strstr(err.expected, "portable") != NULL && strcmp(err.found, "sse9") == 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_choice),          cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_special_numbers), cmocka_unit_test(test_transposes),
+        cmocka_unit_test(test_norms),           cmocka_unit_test(test_rotations),
+        cmocka_unit_test(test_gates),           cmocka_unit_test(test_dots),
+        cmocka_unit_test(test_softmax_rows),    cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_exponential),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

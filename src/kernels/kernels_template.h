@@ -51,8 +51,9 @@ INLINE void NAME(store_n)(act_t *p, vf v, int64_t n) {
 #endif
 }
 
+#include "kernels/template_rows.h" /* first: the others convert rows with it */
+
 #include "kernels/template_matvec.h"
-#include "kernels/template_rows.h"
 #include "kernels/template_softmax.h"
 #include "kernels/template_tile.h"
 

@@ -1,0 +1,232 @@
+#include "model/config.h"
+#include <stdio.h>
+
+#define MAX_DIM ((int64_t)1 << 24)
+
+/* "llama, mistral, .." for messages. */
+static void arch_names(char *out, size_t size) {
+    size_t used = 0;
+    out[0] = 0;
+    for (const gr_arch *arch = gr_arch_table; arch->model_type && used < size; arch++) {
+        int n = snprintf(out + used, size - used, "%s%s", used ? ", " : "", arch->model_type);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static graft_status read_arch(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    const char *type = NULL;
+    char known[200];
+    GR_TRY(gr_json_need(root, "model_type", err));
+    GR_TRY(gr_json_string(root, "model_type", &type, err));
+    if ((c->arch = gr_arch_find(type))) return GRAFT_OK;
+    arch_names(known, sizeof known);
+    gr_fail(err, GRAFT_UNSUPPORTED, "architecture is not known");
+    gr_where(err, "%s: model_type", root->file);
+    gr_expected(err, "one of %s", known);
+    return gr_found(err, "%s", type);
+}
+
+/* A required size in [1, MAX_DIM]. */
+static graft_status need_size(const gr_json_scope *root, const char *key, int64_t *value, graft_error *err) {
+    GR_TRY(gr_json_need(root, key, err));
+    return gr_json_int(root, key, 1, MAX_DIM, value, err);
+}
+
+static graft_status bad_relation(const gr_json_scope *root, const char *what, int64_t a, int64_t b, graft_error *err) {
+    gr_fail(err, GRAFT_CORRUPT, "%s", what);
+    gr_where(err, "%s", root->file);
+    return gr_found(err, "%lld and %lld", (long long)a, (long long)b);
+}
+
+static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    GR_TRY(need_size(root, "hidden_size", &c->hidden, err));
+    GR_TRY(need_size(root, "num_hidden_layers", &c->layers, err));
+    GR_TRY(need_size(root, "intermediate_size", &c->mlp, err));
+    GR_TRY(need_size(root, "num_attention_heads", &c->heads, err));
+    GR_TRY(need_size(root, "vocab_size", &c->vocab, err));
+    c->kv_heads = c->heads;
+    GR_TRY(gr_json_int(root, "num_key_value_heads", 1, MAX_DIM, &c->kv_heads, err));
+    if (c->layers > GR_MAX_LAYERS) return bad_relation(root, "too many layers", c->layers, GR_MAX_LAYERS, err);
+    if (c->heads % c->kv_heads)
+        return bad_relation(root, "num_attention_heads is no multiple of num_key_value_heads", c->heads, c->kv_heads, err);
+    c->head_dim = 0;
+    GR_TRY(gr_json_int(root, "head_dim", 1, 4096, &c->head_dim, err));
+    if (!c->head_dim) {
+        if (c->hidden % c->heads)
+            return bad_relation(root, "hidden_size is no multiple of num_attention_heads", c->hidden, c->heads, err);
+        c->head_dim = c->hidden / c->heads;
+    }
+    if (c->head_dim % 2) return bad_relation(root, "head_dim must be even to rotate", c->head_dim, 2, err);
+    if (c->heads * c->head_dim > MAX_DIM)
+        return bad_relation(root, "num_attention_heads x head_dim is too large", c->heads, c->head_dim, err);
+    c->max_position = 2048;
+    GR_TRY(gr_json_int(root, "max_position_embeddings", 1, (int64_t)1 << 40, &c->max_position, err));
+    c->norm_eps = 1e-6;
+    return gr_json_real(root, "rms_norm_eps", 0, 1, &c->norm_eps, err);
+}
+
+static graft_status read_flags(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    const char *act = "silu";
+    unsigned traits = c->arch->traits;
+    GR_TRY(gr_json_bool(root, "tie_word_embeddings", &c->tied, err));
+    c->qkv_bias = traits & GR_ARCH_QKV_BIAS;
+    c->qk_norm = traits & GR_ARCH_QK_NORM;
+    if (traits & GR_ARCH_BIAS_OPTION) {
+        bool attention_bias = false;
+        GR_TRY(gr_json_bool(root, "attention_bias", &attention_bias, err));
+        GR_TRY(gr_json_bool(root, "mlp_bias", &c->mlp_bias, err));
+        c->qkv_bias = c->o_bias = attention_bias;
+    }
+    GR_TRY(gr_json_string(root, "hidden_act", &act, err));
+    if (strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "activation is not supported");
+    gr_where(err, "%s: hidden_act", root->file);
+    gr_expected(err, "silu");
+    return gr_found(err, "%s", act);
+}
+
+/* The scaling rule by its name in either style; `scaling` is rope_scaling or rope_parameters. */
+static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position, graft_error *err) {
+    const char *kind = "default";
+    GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
+    GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
+    GR_TRY(gr_json_real(scaling, "rope_theta", 1, 1e12, &rope->theta, err));
+    if (strcmp(kind, "default") == 0) return GRAFT_OK;
+    GR_TRY(gr_json_need(scaling, "factor", err));
+    GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &rope->factor, err));
+    if (strcmp(kind, "linear") == 0) {
+        rope->kind = GR_ROPE_LINEAR;
+        return GRAFT_OK;
+    }
+    if (strcmp(kind, "llama3") == 0) {
+        rope->kind = GR_ROPE_LLAMA3;
+        rope->low_freq_factor = 1;
+        rope->high_freq_factor = 4;
+        rope->original_max_position = max_position;
+        GR_TRY(gr_json_real(scaling, "low_freq_factor", 1e-3, 1e6, &rope->low_freq_factor, err));
+        GR_TRY(gr_json_real(scaling, "high_freq_factor", 1e-3, 1e6, &rope->high_freq_factor, err));
+        return gr_json_int(scaling, "original_max_position_embeddings", 1, (int64_t)1 << 40, &rope->original_max_position, err);
+    }
+    gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
+    gr_where(err, "%s: %s", scaling->file, scaling->path);
+    gr_expected(err, "default, linear or llama3");
+    return gr_found(err, "%s", kind);
+}
+
+static graft_status read_rope(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    c->rope = (gr_rope_config){.kind = GR_ROPE_DEFAULT, .theta = 10000, .factor = 1};
+    GR_TRY(gr_json_real(root, "rope_theta", 1, 1e12, &c->rope.theta, err));
+    for (int i = 0; i < 2; i++) {
+        gr_json_scope inner;
+        char path[128];
+        GR_TRY(gr_json_object(root, keys[i], &inner, path, err));
+        if (inner.object) GR_TRY(read_scaling(&c->rope, &inner, c->max_position, err));
+    }
+    double partial = 1;
+    GR_TRY(gr_json_real(root, "partial_rotary_factor", 0, 1, &partial, err));
+    if (partial == 1) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "partial rotary embedding is not supported");
+    gr_where(err, "%s: partial_rotary_factor", root->file);
+    return gr_found(err, "%g", partial);
+}
+
+/* Which layers see how far. Qwen: layers from max_window_layers on; newer files list layer_types. */
+static graft_status read_windows(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    int64_t window = 0, first = 0;
+    bool use = c->arch->traits & GR_ARCH_WINDOW;
+    const json_t *types = NULL;
+    if (!(c->arch->traits & (GR_ARCH_WINDOW | GR_ARCH_LAYER_WINDOW))) return GRAFT_OK;
+    GR_TRY(gr_json_int(root, "sliding_window", 1, (int64_t)1 << 40, &window, err));
+    if (c->arch->traits & GR_ARCH_LAYER_WINDOW) {
+        GR_TRY(gr_json_bool(root, "use_sliding_window", &use, err));
+        first = c->layers;
+        GR_TRY(gr_json_int(root, "max_window_layers", 0, (int64_t)1 << 40, &first, err));
+    }
+    if (!use) window = 0;
+    GR_TRY(gr_json_array(root, "layer_types", &types, err));
+    for (int64_t l = 0; l < c->layers; l++) {
+        const char *type = types ? json_string_value(json_array_get(types, (size_t)l)) : NULL;
+        c->window[l] = l >= first ? window : 0;
+        if (type && strcmp(type, "full_attention") == 0) c->window[l] = 0;
+        if (type && strcmp(type, "sliding_attention") == 0) c->window[l] = window;
+    }
+    return GRAFT_OK;
+}
+
+static graft_status read_quantization(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    gr_json_scope q;
+    char path[128];
+    int64_t bits = 0, group = 0;
+    const char *mode = "affine";
+    GR_TRY(gr_json_object(root, "quantization", &q, path, err));
+    if (!q.object) { /* transformers' key; only MLX's content is understood, others have quant_method */
+        const char *method = NULL;
+        GR_TRY(gr_json_object(root, "quantization_config", &q, path, err));
+        if (!q.object) return GRAFT_OK;
+        GR_TRY(gr_json_string(&q, "quant_method", &method, err));
+        if (method) {
+            gr_fail(err, GRAFT_UNSUPPORTED, "quantization method is not supported");
+            gr_where(err, "%s: quantization_config.quant_method", root->file);
+            gr_expected(err, "MLX's affine quantization, or 16-bit weights");
+            return gr_found(err, "%s", method);
+        }
+    }
+    GR_TRY(gr_json_int(&q, "bits", 2, 8, &bits, err));
+    GR_TRY(gr_json_int(&q, "group_size", 16, 128, &group, err));
+    GR_TRY(gr_json_string(&q, "mode", &mode, err));
+    if (strcmp(mode, "affine") != 0) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "quantization mode is not supported");
+        gr_where(err, "%s: %s.mode", root->file, q.path);
+        gr_expected(err, "affine");
+        return gr_found(err, "%s", mode);
+    }
+    c->bits = (int)bits;
+    c->group = (int)group;
+    c->quantization = json_deep_copy(q.object);
+    return c->quantization ? GRAFT_OK : gr_no_memory(err, 0);
+}
+
+static graft_status read_root(gr_model_config *c, const json_t *object, const char *name, graft_error *err) {
+    gr_json_scope root = {object, name, ""};
+    memset(c, 0, sizeof *c);
+    if (!json_is_object(object)) {
+        gr_fail(err, GRAFT_CORRUPT, "config is not a JSON object");
+        return gr_where(err, "%s", name);
+    }
+    GR_TRY(read_arch(c, &root, err));
+    GR_TRY(read_sizes(c, &root, err));
+    GR_TRY(read_flags(c, &root, err));
+    GR_TRY(read_rope(c, &root, err));
+    GR_TRY(read_windows(c, &root, err));
+    return read_quantization(c, &root, err);
+}
+
+graft_status gr_config_parse(gr_model_config *c, const char *text, size_t len, const char *name, graft_error *err) {
+    json_t *object = NULL;
+    memset(c, 0, sizeof *c);
+    GR_TRY(gr_json_parse(&object, text, len, name, err));
+    graft_status st = read_root(c, object, name, err);
+    json_decref(object);
+    if (st != GRAFT_OK) gr_config_free(c);
+    return st;
+}
+
+graft_status gr_config_open(gr_model_config *c, const char *dir, graft_error *err) {
+    json_t *object = NULL;
+    memset(c, 0, sizeof *c);
+    char *path = gr_path_join(dir, "config.json");
+    if (!path) return gr_no_memory(err, strlen(dir));
+    graft_status st = gr_json_load(&object, path, GR_JSON_LIMIT, err);
+    if (st == GRAFT_NOT_FOUND) gr_hint(err, "--model takes a model directory with config.json, or a .gguf file");
+    if (st == GRAFT_OK) st = read_root(c, object, path, err);
+    if (st != GRAFT_OK) gr_config_free(c);
+    json_decref(object);
+    free(path);
+    return st;
+}
+
+void gr_config_free(gr_model_config *c) {
+    json_decref(c->quantization);
+    c->quantization = NULL;
+}

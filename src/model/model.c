@@ -1,0 +1,334 @@
+#include "model/model.h"
+#include "base/rng.h"
+#include "weights/affine.h"
+#include <stdio.h>
+
+/* Collects what does not fit, so that one error can name all of it. */
+typedef struct binder {
+    gr_model *model;
+    float *small;       /* next free float of model->small; NULL while counting */
+    size_t small_count;
+    gr_buf problems;
+    int count;
+} binder;
+
+static void problem(binder *b, const char *name, const char *text) {
+    if (++b->count <= 6) gr_buf_printf(&b->problems, "%s%s %s", b->problems.len ? "; " : "", name, text);
+}
+
+/* Name of a tensor with a suffix: "model.layers.0.self_attn.q_proj" + ".weight". */
+static const gr_tensor *find(const gr_model *m, const char *base, const char *suffix) {
+    char name[256];
+    snprintf(name, sizeof name, "%s%s", base, suffix);
+    return gr_safetensors_find(m->file, name);
+}
+
+static bool is_float(gr_dtype t) {
+    return t == GR_F32 || t == GR_F16 || t == GR_BF16;
+}
+
+static float element_f32(const gr_tensor *t, int64_t i) {
+    float f;
+    uint16_t h;
+    if (t->dtype == GR_F32) {
+        memcpy(&f, t->data + 4 * i, 4);
+        return f;
+    }
+    memcpy(&h, t->data + 2 * i, 2);
+    return t->dtype == GR_F16 ? gr_f16_to_f32(h) : gr_bf16_to_f32(h);
+}
+
+/* A vector of n floats as f32 in `small`. */
+static const float *bind_vector(binder *b, const char *base, const char *suffix, int64_t n) {
+    float *out = b->small ? b->small + b->small_count : NULL;
+    b->small_count += (size_t)n;
+    if (!out || !b->model->file) return out;
+    const gr_tensor *t = find(b->model, base, suffix);
+    char name[256];
+    snprintf(name, sizeof name, "%s%s", base, suffix);
+    if (!t) problem(b, name, "is missing");
+    else if (!is_float(t->dtype) || t->ndim != 1 || t->shape[0] != n) problem(b, name, "has a wrong type or shape");
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = element_f32(t, i);
+    return out;
+}
+
+/* Bits and group of a quantized tensor: per-path entry of the config, else its default, else from the shapes (the
+ * packed width gives bits x cols, the scales' width gives cols / group). */
+static void quantization_of(const gr_model_config *c, const char *base, int64_t cols, int64_t words, int64_t groups,
+                            int *bits, int *group) {
+    const json_t *entry = c->quantization ? json_object_get(c->quantization, base) : NULL;
+    *bits = c->bits;
+    *group = c->group;
+    if (json_is_object(entry)) {
+        const json_t *b = json_object_get(entry, "bits"), *g = json_object_get(entry, "group_size");
+        if (json_is_integer(b)) *bits = (int)gr_min_i64(json_integer_value(b), 64);
+        if (json_is_integer(g)) *group = (int)gr_min_i64(json_integer_value(g), 1 << 20);
+    }
+    if (!*bits && cols) *bits = (int)(words * 32 / cols);
+    if (!*group && groups) *group = (int)(cols / groups);
+}
+
+static void bind_affine(binder *b, gr_mat *mat, const char *base, const gr_tensor *w, const gr_tensor *s) {
+    const gr_tensor *z = find(b->model, base, ".biases");
+    int bits, group;
+    if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 || !is_float(s->dtype) || z->dtype != s->dtype) {
+        problem(b, base, "is quantized in a way that is not supported");
+        return;
+    }
+    quantization_of(&b->model->config, base, mat->cols, w->shape[1], s->shape[1], &bits, &group);
+    if (!gr_affine_valid(bits, group) || mat->cols % group || w->shape[0] != mat->rows || w->shape[1] * 32 != mat->cols * bits ||
+        s->shape[0] != mat->rows || s->shape[1] != mat->cols / group || z->shape[0] != s->shape[0] || z->shape[1] != s->shape[1]) {
+        problem(b, base, "has quantized shapes that do not fit its bits and group_size");
+        return;
+    }
+    mat->layout = GR_AFFINE;
+    mat->dtype = s->dtype;
+    mat->bits = bits;
+    mat->group = group;
+    mat->data = w->data;
+    mat->scales = s->data;
+    mat->biases = z->data;
+}
+
+/* Random weights of a plausible size for benchmarks. */
+static void invent(gr_mat *mat, char *bytes) {
+    gr_rng rng;
+    gr_rng_seed(&rng, 1, (uint64_t)mat->rows * 31 + (uint64_t)mat->cols);
+    size_t codes = (size_t)gr_mat_bytes(mat);
+    if (mat->layout == GR_DENSE) {
+        uint16_t *w = (uint16_t *)(void *)bytes;
+        for (int64_t i = 0; i < mat->rows * mat->cols; i++) w[i] = gr_f32_to_bf16(((float)gr_rng_uniform(&rng) - 0.5f) * 0.07f);
+        mat->data = bytes;
+        return;
+    }
+    int64_t groups = mat->rows * (mat->cols / mat->group);
+    codes -= (size_t)groups * 4;
+    for (size_t i = 0; i + 8 <= codes; i += 8) {
+        uint64_t word = gr_rng_next(&rng);
+        memcpy(bytes + i, &word, 8);
+    }
+    uint16_t *scales = (uint16_t *)(void *)(bytes + codes), *biases = scales + groups;
+    for (int64_t i = 0; i < groups; i++) {
+        scales[i] = gr_f32_to_bf16(0.004f);
+        biases[i] = gr_f32_to_bf16(-0.03f);
+    }
+    mat->data = bytes;
+    mat->scales = scales;
+    mat->biases = biases;
+}
+
+static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
+    gr_model *m = b->model;
+    char base[200];
+    *mat = (gr_mat){.layout = GR_DENSE, .dtype = GR_BF16, .alpha = 1};
+    gr_role_shape(role, &m->config, &mat->rows, &mat->cols);
+    mat->ld = mat->cols;
+    if (!m->file) { /* a shape: the guide's policy, as far as the group divides the row */
+        bool quantize = gr_role_table[role].quantize && mat->cols % 64 == 0;
+        if (quantize) mat->layout = GR_AFFINE, mat->bits = 4, mat->group = 64;
+        return;
+    }
+    gr_role_name(base, sizeof base, role, layer);
+    const gr_tensor *w = find(m, base, ".weight"), *s = find(m, base, ".scales");
+    if (!w) problem(b, base, "has no weight");
+    else if (s) bind_affine(b, mat, base, w, s);
+    else if (!is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows || w->shape[1] != mat->cols)
+        problem(b, base, "has a wrong type or shape");
+    else mat->dtype = w->dtype, mat->data = w->data;
+}
+
+static void bind_layer(binder *b, int64_t l) {
+    gr_model *m = b->model;
+    gr_layer *layer = &m->layer[l];
+    char base[200];
+    layer->window = m->config.window[l];
+    for (gr_role role = 0; role < GR_LINEARS; role++) {
+        bind_matrix(b, &layer->linear[role], role, l);
+        if (!gr_role_has_bias(role, &m->config)) continue;
+        gr_role_name(base, sizeof base, role, l);
+        layer->bias[role] = bind_vector(b, base, ".bias", layer->linear[role].rows);
+    }
+    gr_role_name(base, sizeof base, GR_INPUT_LAYERNORM, l);
+    layer->input_norm = bind_vector(b, base, ".weight", m->config.hidden);
+    gr_role_name(base, sizeof base, GR_POST_ATTENTION_LAYERNORM, l);
+    layer->post_norm = bind_vector(b, base, ".weight", m->config.hidden);
+    if (!m->config.qk_norm) return;
+    snprintf(base, sizeof base, "model.layers.%lld.self_attn", (long long)l);
+    layer->q_norm = bind_vector(b, base, ".q_norm.weight", m->config.head_dim);
+    layer->k_norm = bind_vector(b, base, ".k_norm.weight", m->config.head_dim);
+}
+
+static void bind_all(binder *b) {
+    gr_model *m = b->model;
+    b->small_count = 0;
+    for (int64_t l = 0; l < m->config.layers; l++) bind_layer(b, l);
+    bind_matrix(b, &m->embed, GR_EMBED_TOKENS, 0);
+    if (m->config.tied) m->head = m->embed;
+    else bind_matrix(b, &m->head, GR_LM_HEAD, 0);
+    m->final_norm = bind_vector(b, "model.norm", ".weight", m->config.hidden);
+}
+
+/* FNV-1a over names, shapes, types and 64 bytes at the start, middle and end of each tensor: cheap, and another
+ * fine-tune of the same shape differs in all of them. */
+static uint64_t digest_of(const gr_safetensors *file) {
+    uint64_t h = 0xcbf29ce484222325u;
+#define MIX(byte) (h = (h ^ (uint8_t)(byte)) * 0x100000001b3u)
+    for (size_t i = 0; i < gr_safetensors_count(file); i++) {
+        const gr_tensor *t = gr_safetensors_at(file, i);
+        for (const char *p = t->name; *p; p++) MIX(*p);
+        MIX(t->dtype);
+        for (int d = 0; d < t->ndim; d++)
+            for (int s = 0; s < 64; s += 8) MIX(t->shape[d] >> s);
+        size_t starts[3] = {0, t->bytes / 2, t->bytes > 64 ? t->bytes - 64 : 0};
+        for (int s = 0; s < 3; s++)
+            for (size_t k = starts[s]; k < t->bytes && k < starts[s] + 64; k++) MIX(t->data[k]);
+    }
+#undef MIX
+    return h;
+}
+
+/* Counts the small vectors, allocates them, and binds everything. model->config and file are set. */
+static graft_status finish_open(gr_model *m, graft_error *err) {
+    binder b = {.model = m};
+    m->layer = gr_calloc((size_t)m->config.layers, sizeof *m->layer);
+    m->inv_freq = gr_calloc((size_t)m->config.head_dim / 2, sizeof *m->inv_freq);
+    if (!m->layer || !m->inv_freq) return gr_no_memory(err, sizeof *m->layer * (size_t)m->config.layers);
+    gr_rope_frequencies(m->inv_freq, &m->config);
+    bind_all(&b);
+    size_t total = b.small_count;
+    gr_buf_free(&b.problems);
+    b = (binder){.model = m};
+    m->small = gr_calloc(total, sizeof *m->small);
+    if (!m->small) return gr_no_memory(err, total * sizeof *m->small);
+    b.small = m->small;
+    bind_all(&b);
+    if (b.count) {
+        gr_fail(err, GRAFT_MISMATCH, "%d weights do not fit the config", b.count);
+        gr_where(err, "%s", m->dir);
+        gr_found(err, "%s%s", b.problems.data ? b.problems.data : "", b.count > 6 ? "; .." : "");
+        gr_hint(err, "the download may be incomplete, or config.json belongs to another model");
+    }
+    gr_buf_free(&b.problems);
+    return b.count ? GRAFT_MISMATCH : GRAFT_OK;
+}
+
+static graft_status new_model(gr_model **out, const char *dir, graft_error *err) {
+    gr_model *m = gr_calloc(1, sizeof *m);
+    *out = NULL;
+    if (!m || !(m->dir = gr_strdup(dir))) {
+        free(m);
+        return gr_no_memory(err, sizeof *m);
+    }
+    *out = m;
+    return GRAFT_OK;
+}
+
+/* Hands over on success, frees on failure. */
+static graft_status hand_over(gr_model **out, gr_model *m, graft_status st) {
+    if (st == GRAFT_OK) *out = m;
+    else {
+        gr_model_free(m);
+        *out = NULL;
+    }
+    return st;
+}
+
+graft_status gr_model_open(gr_model **out, const char *dir, graft_error *err) {
+    gr_model *m;
+    GR_TRY(new_model(&m, dir, err));
+    graft_status st = gr_config_open(&m->config, dir, err);
+    if (st == GRAFT_OK) st = gr_safetensors_open(&m->file, dir, err);
+    if (st == GRAFT_OK) st = finish_open(m, err);
+    if (st == GRAFT_OK) m->digest = digest_of(m->file);
+    return hand_over(out, m, st);
+}
+
+graft_status gr_model_from_config(gr_model **out, const char *dir, graft_error *err) {
+    gr_model *m;
+    GR_TRY(new_model(&m, dir, err));
+    graft_status st = gr_config_open(&m->config, dir, err);
+    if (st == GRAFT_OK) st = finish_open(m, err);
+    return hand_over(out, m, st);
+}
+
+/* Every matrix of the model in a fixed order; NULL after the last. */
+static gr_mat *matrix_at(gr_model *m, int64_t i) {
+    int64_t in_blocks = m->config.layers * GR_LINEARS;
+    if (i < in_blocks) return &m->layer[i / GR_LINEARS].linear[i % GR_LINEARS];
+    if (i == in_blocks) return &m->embed;
+    if (i == in_blocks + 1 && !m->config.tied) return &m->head;
+    return NULL;
+}
+
+static graft_status invent_all(gr_model *m, graft_error *err) {
+    size_t total = 0, at = 0;
+    gr_mat *mat;
+    for (int64_t i = 0; (mat = matrix_at(m, i)); i++) total += gr_round_up((size_t)gr_mat_bytes(mat), 64);
+    m->random = aligned_alloc(64, total);
+    if (!m->random) return gr_no_memory(err, total);
+    for (int64_t i = 0; (mat = matrix_at(m, i)); i++) {
+        invent(mat, m->random + at);
+        at += gr_round_up((size_t)gr_mat_bytes(mat), 64);
+    }
+    if (m->config.tied) m->head = m->embed;
+    size_t norms = (size_t)m->config.hidden;
+    for (int64_t l = 0; l < m->config.layers; l++) {
+        gr_layer *layer = &m->layer[l];
+        for (size_t i = 0; i < norms; i++) ((float *)(uintptr_t)layer->input_norm)[i] = ((float *)(uintptr_t)layer->post_norm)[i] = 1;
+        for (int64_t i = 0; layer->q_norm && i < m->config.head_dim; i++)
+            ((float *)(uintptr_t)layer->q_norm)[i] = ((float *)(uintptr_t)layer->k_norm)[i] = 1;
+    }
+    for (size_t i = 0; i < norms; i++) ((float *)(uintptr_t)m->final_norm)[i] = 1;
+    return GRAFT_OK;
+}
+
+graft_status gr_model_from_shape(gr_model **out, const char *name, bool weights, graft_error *err) {
+    gr_model *m;
+    GR_TRY(new_model(&m, name, err));
+    graft_status st = gr_shape_config(&m->config, name, err);
+    if (st == GRAFT_OK) st = finish_open(m, err);
+    if (st == GRAFT_OK && weights) st = invent_all(m, err);
+    return hand_over(out, m, st);
+}
+
+void gr_model_free(gr_model *m) {
+    if (!m) return;
+    gr_safetensors_close(m->file);
+    gr_config_free(&m->config);
+    free(m->layer);
+    free(m->inv_freq);
+    free(m->small);
+    free(m->random);
+    free(m->dir);
+    free(m);
+}
+
+uint64_t gr_mat_bytes(const gr_mat *mat) {
+    if (mat->layout == GR_DENSE) return (uint64_t)(mat->rows * mat->cols) * gr_dtype_bytes(mat->dtype);
+    return (uint64_t)(mat->rows * gr_affine_row_bytes(mat->cols, mat->bits)) +
+           2 * (uint64_t)(mat->rows * (mat->cols / mat->group)) * gr_dtype_bytes(mat->dtype);
+}
+
+/* Elements of norms and biases. */
+static int64_t small_parameters(const gr_model *m) {
+    const gr_model_config *c = &m->config;
+    int64_t each = 2 * c->hidden + (c->qk_norm ? 2 * c->head_dim : 0);
+    for (gr_role role = 0; role < GR_LINEARS; role++)
+        if (gr_role_has_bias(role, c)) each += m->layer[0].linear[role].rows;
+    return each * c->layers + c->hidden;
+}
+
+int64_t gr_model_parameters(const gr_model *m) {
+    int64_t total = small_parameters(m);
+    const gr_mat *mat;
+    for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++) total += mat->rows * mat->cols;
+    return total;
+}
+
+uint64_t gr_model_weight_bytes(const gr_model *m) {
+    uint64_t total = (uint64_t)small_parameters(m) * 4;
+    const gr_mat *mat;
+    for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++) total += gr_mat_bytes(mat);
+    return total;
+}

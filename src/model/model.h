@@ -1,0 +1,49 @@
+/* model/model.h - a model opened: its config, and where every weight is.
+ * What it does: binds each role of each layer to mapped bytes, with every shape checked.
+ * May include: base, files, model/config.h, model/roles.h, kernels/kernels.h (gr_mat only). Never: computes.
+ */
+#ifndef GR_MODEL_MODEL_H
+#define GR_MODEL_MODEL_H
+#include "files/safetensors.h"
+#include "kernels/kernels.h"
+#include "model/roles.h"
+
+typedef struct gr_layer {
+    gr_mat linear[GR_LINEARS];        /* borrowed from the mapping */
+    const float *bias[GR_LINEARS];    /* [out] or NULL */
+    const float *input_norm, *post_norm; /* [hidden] */
+    const float *q_norm, *k_norm;     /* [head_dim] or NULL */
+    int64_t window;                   /* keys a query sees; 0: all */
+} gr_layer;
+
+typedef struct gr_model {
+    gr_model_config config;
+    char *dir;
+    gr_safetensors *file;     /* NULL for a shape without weights */
+    gr_layer *layer;          /* [layers] */
+    gr_mat embed, head;       /* [vocab, hidden]; the same bytes when tied */
+    const float *final_norm;  /* [hidden] */
+    double *inv_freq;         /* [head_dim/2] */
+    float *small;             /* norms and biases as f32, owned */
+    char *random;             /* weights made up by gr_model_from_shape, owned */
+    uint64_t digest;          /* of every weight's name, shape and type, and samples of its bytes */
+} gr_model;
+
+/* Opens a model directory in Hugging Face's or MLX's layout. Missing tensors and wrong shapes are collected and
+ * reported at once. Owned by caller until gr_model_free. The model is immutable. */
+graft_status gr_model_open(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* A model without files, for plans (weights NULL) or with random weights (for benchmarks): linears 4-bit group 64,
+ * embedding and head bf16. */
+graft_status gr_model_from_shape(gr_model **model, const char *name, bool weights, graft_error *err) GR_MUST_CHECK;
+/* Only config.json, without weights: each matrix has shape and type but no bytes. */
+graft_status gr_model_from_config(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
+void gr_model_free(gr_model *model);
+
+/* Bytes a matrix takes in its file. */
+uint64_t gr_mat_bytes(const gr_mat *mat);
+/* Base parameters, tied ones once. */
+int64_t gr_model_parameters(const gr_model *model);
+/* Bytes of weights a forward and backward pass touches (mapped and small). */
+uint64_t gr_model_weight_bytes(const gr_model *model);
+
+#endif

@@ -49,7 +49,8 @@ void gr_map_close(gr_map *map) {
 
 void gr_map_release(const void *start, size_t bytes) {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t first = ((uintptr_t)start + page - 1) / page * page, last = ((uintptr_t)start + bytes) / page * page;
+    uintptr_t first = ((uintptr_t)start + page - 1) / page * page,
+              last = ((uintptr_t)start + bytes) / page * page;
     if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);
 }
 

@@ -12,8 +12,8 @@ typedef struct gr_map {
 } gr_map;
 graft_status gr_map_open(gr_map *map, const char *path, graft_error *err) GR_MUST_CHECK;
 void gr_map_close(gr_map *map);
-/* Takes the whole pages inside [start, start + bytes) of a map out of the resident set; reading brings them back. For
- * code that walks a file larger than memory once. */
+/* Takes the whole pages inside [start, start + bytes) of a map out of the resident set; reading brings them
+ * back. For code that walks a file larger than memory once. */
 void gr_map_release(const void *start, size_t bytes);
 
 /* The whole file in memory, NUL-terminated beyond *size. Refuses files above `limit` bytes (GRAFT_RANGE).

@@ -6,9 +6,10 @@
 /* Block formats by ggml's numbers; X(NAME, number, elements per block, bytes per block). One row each. */
 #define GR_GGUF_TYPE_MAP(X)                                                                                  \
     X(F32, 0, 1, 4)                                                                                          \
-    X(F16, 1, 1, 2) X(Q4_0, 2, 32, 18) X(Q4_1, 3, 32, 20) X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24)              \
-        X(Q8_0, 8, 32, 34) X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144)                  \
-            X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
+    X(F16, 1, 1, 2)                                                                                          \
+    X(Q4_0, 2, 32, 18) X(Q4_1, 3, 32, 20) X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24) X(Q8_0, 8, 32, 34)           \
+        X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176)               \
+            X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
 
 typedef enum gr_gguf_type {
 #define X(name, number, elements, bytes) GR_GGUF_##name = number,

@@ -32,7 +32,8 @@ static graft_status need_size(const gr_json_scope *root, const char *key, int64_
     return gr_json_int(root, key, 1, MAX_DIM, value, err);
 }
 
-static graft_status bad_relation(const gr_json_scope *root, const char *what, int64_t a, int64_t b, graft_error *err) {
+static graft_status bad_relation(const gr_json_scope *root, const char *what, int64_t a, int64_t b,
+                                 graft_error *err) {
     gr_fail(err, GRAFT_CORRUPT, "%s", what);
     gr_where(err, "%s", root->file);
     return gr_found(err, "%lld and %lld", (long long)a, (long long)b);
@@ -46,14 +47,17 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
     GR_TRY(need_size(root, "vocab_size", &c->vocab, err));
     c->kv_heads = c->heads;
     GR_TRY(gr_json_int(root, "num_key_value_heads", 1, MAX_DIM, &c->kv_heads, err));
-    if (c->layers > GR_MAX_LAYERS) return bad_relation(root, "too many layers", c->layers, GR_MAX_LAYERS, err);
+    if (c->layers > GR_MAX_LAYERS)
+        return bad_relation(root, "too many layers", c->layers, GR_MAX_LAYERS, err);
     if (c->heads % c->kv_heads)
-        return bad_relation(root, "num_attention_heads is no multiple of num_key_value_heads", c->heads, c->kv_heads, err);
+        return bad_relation(root, "num_attention_heads is no multiple of num_key_value_heads", c->heads,
+                            c->kv_heads, err);
     c->head_dim = 0;
     GR_TRY(gr_json_int(root, "head_dim", 1, 4096, &c->head_dim, err));
     if (!c->head_dim) {
         if (c->hidden % c->heads)
-            return bad_relation(root, "hidden_size is no multiple of num_attention_heads", c->hidden, c->heads, err);
+            return bad_relation(root, "hidden_size is no multiple of num_attention_heads", c->hidden,
+                                c->heads, err);
         c->head_dim = c->hidden / c->heads;
     }
     if (c->head_dim % 2) return bad_relation(root, "head_dim must be even to rotate", c->head_dim, 2, err);
@@ -86,7 +90,8 @@ static graft_status read_flags(gr_model_config *c, const gr_json_scope *root, gr
 }
 
 /* The scaling rule by its name in either style; `scaling` is rope_scaling or rope_parameters. */
-static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position, graft_error *err) {
+static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position,
+                                 graft_error *err) {
     const char *kind = "default";
     GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
     GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
@@ -105,7 +110,8 @@ static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scal
         rope->original_max_position = max_position;
         GR_TRY(gr_json_real(scaling, "low_freq_factor", 1e-3, 1e6, &rope->low_freq_factor, err));
         GR_TRY(gr_json_real(scaling, "high_freq_factor", 1e-3, 1e6, &rope->high_freq_factor, err));
-        return gr_json_int(scaling, "original_max_position_embeddings", 1, (int64_t)1 << 40, &rope->original_max_position, err);
+        return gr_json_int(scaling, "original_max_position_embeddings", 1, (int64_t)1 << 40,
+                           &rope->original_max_position, err);
     }
     gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
     gr_where(err, "%s: %s", scaling->file, scaling->path);
@@ -202,7 +208,8 @@ static graft_status read_root(gr_model_config *c, const json_t *object, const ch
     return read_quantization(c, &root, err);
 }
 
-graft_status gr_config_parse(gr_model_config *c, const char *text, size_t len, const char *name, graft_error *err) {
+graft_status gr_config_parse(gr_model_config *c, const char *text, size_t len, const char *name,
+                             graft_error *err) {
     json_t *object = NULL;
     memset(c, 0, sizeof *c);
     GR_TRY(gr_json_parse(&object, text, len, name, err));
@@ -218,7 +225,8 @@ graft_status gr_config_open(gr_model_config *c, const char *dir, graft_error *er
     char *path = gr_path_join(dir, "config.json");
     if (!path) return gr_no_memory(err, strlen(dir));
     graft_status st = gr_json_load(&object, path, GR_JSON_LIMIT, err);
-    if (st == GRAFT_NOT_FOUND) gr_hint(err, "--model takes a model directory with config.json, or a .gguf file");
+    if (st == GRAFT_NOT_FOUND)
+        gr_hint(err, "--model takes a model directory with config.json, or a .gguf file");
     if (st == GRAFT_OK) st = read_root(c, object, path, err);
     if (st != GRAFT_OK) gr_config_free(c);
     json_decref(object);

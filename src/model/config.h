@@ -1,6 +1,6 @@
-/* model/config.h - what a model is, as data: config.json to checked numbers, one architecture row, one layer row.
- * What it does: reads both styles of config.json (rope_theta + rope_scaling; rope_parameters).
- * May include: base, files. Never: opens weights.
+/* model/config.h - what a model is, as data: config.json to checked numbers, one architecture row, one layer
+ * row. What it does: reads both styles of config.json (rope_theta + rope_scaling; rope_parameters). May
+ * include: base, files. Never: opens weights.
  */
 #ifndef GR_MODEL_CONFIG_H
 #define GR_MODEL_CONFIG_H
@@ -8,16 +8,17 @@
 
 /* Traits of an architecture beyond plain Llama. */
 enum {
-    GR_ARCH_QKV_BIAS = 1 << 0,      /* q, k, v always have biases (Qwen2) */
-    GR_ARCH_QK_NORM = 1 << 1,       /* RMSNorm over each head of q and k (Qwen3) */
-    GR_ARCH_WINDOW = 1 << 2,        /* config's sliding_window holds for every layer (Mistral) */
-    GR_ARCH_LAYER_WINDOW = 1 << 3,  /* sliding window from layer max_window_layers on, if use_sliding_window (Qwen) */
-    GR_ARCH_BIAS_OPTION = 1 << 4    /* config's attention_bias, mlp_bias are read (Llama, Qwen3) */
+    GR_ARCH_QKV_BIAS = 1 << 0, /* q, k, v always have biases (Qwen2) */
+    GR_ARCH_QK_NORM = 1 << 1,  /* RMSNorm over each head of q and k (Qwen3) */
+    GR_ARCH_WINDOW = 1 << 2,   /* config's sliding_window holds for every layer (Mistral) */
+    GR_ARCH_LAYER_WINDOW =
+        1 << 3, /* sliding window from layer max_window_layers on, if use_sliding_window (Qwen) */
+    GR_ARCH_BIAS_OPTION = 1 << 4 /* config's attention_bias, mlp_bias are read (Llama, Qwen3) */
 };
 
 typedef struct gr_arch {
-    const char *model_type;   /* config.json's model_type */
-    const char *class_name;   /* config.json's architectures[0] */
+    const char *model_type; /* config.json's model_type */
+    const char *class_name; /* config.json's architectures[0] */
     unsigned traits;
     const char *about;
 } gr_arch;
@@ -40,15 +41,16 @@ typedef struct gr_model_config {
     const gr_arch *arch;
     int64_t hidden, layers, heads, kv_heads, head_dim, mlp, vocab, max_position;
     double norm_eps;
-    bool tied;                /* lm_head is embed_tokens */
+    bool tied; /* lm_head is embed_tokens */
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
     gr_rope_config rope;
     int64_t window[GR_MAX_LAYERS]; /* per layer: keys a query sees, itself included; 0: all */
-    int bits, group;          /* config's quantization defaults; 0 if none */
-    json_t *quantization;     /* the config's quantization object (owned), NULL if none: per-path entries */
+    int bits, group;               /* config's quantization defaults; 0 if none */
+    json_t *quantization; /* the config's quantization object (owned), NULL if none: per-path entries */
 } gr_model_config;
 
-/* Reads DIR/config.json, or JSON text (`name` for errors). On success the caller owns quantization: gr_config_free. */
+/* Reads DIR/config.json, or JSON text (`name` for errors). On success the caller owns quantization:
+ * gr_config_free. */
 graft_status gr_config_open(gr_model_config *config, const char *dir, graft_error *err) GR_MUST_CHECK;
 graft_status gr_config_parse(gr_model_config *config, const char *text, size_t len, const char *name,
                              graft_error *err) GR_MUST_CHECK;

@@ -6,7 +6,7 @@
 /* Collects what does not fit, so that one error can name all of it. */
 typedef struct binder {
     gr_model *model;
-    float *small;       /* next free float of model->small; NULL while counting */
+    float *small; /* next free float of model->small; NULL while counting */
     size_t small_count;
     gr_buf problems;
     int count;
@@ -46,17 +46,19 @@ static const float *bind_vector(binder *b, const char *base, const char *suffix,
     const gr_tensor *t = find(b->model, base, suffix);
     char name[256];
     snprintf(name, sizeof name, "%s%s", base, suffix);
-    if (!t) problem(b, name, "is missing");
-    else if (!is_float(t->dtype) || t->ndim != 1 || t->shape[0] != n) problem(b, name, "has a wrong type or shape");
+    if (!t)
+        problem(b, name, "is missing");
+    else if (!is_float(t->dtype) || t->ndim != 1 || t->shape[0] != n)
+        problem(b, name, "has a wrong type or shape");
     else
         for (int64_t i = 0; i < n; i++) out[i] = element_f32(t, i);
     return out;
 }
 
-/* Bits and group of a quantized tensor: per-path entry of the config, else its default, else from the shapes (the
- * packed width gives bits x cols, the scales' width gives cols / group). */
-static void quantization_of(const gr_model_config *c, const char *base, int64_t cols, int64_t words, int64_t groups,
-                            int *bits, int *group) {
+/* Bits and group of a quantized tensor: per-path entry of the config, else its default, else from the shapes
+ * (the packed width gives bits x cols, the scales' width gives cols / group). */
+static void quantization_of(const gr_model_config *c, const char *base, int64_t cols, int64_t words,
+                            int64_t groups, int *bits, int *group) {
     const json_t *entry = c->quantization ? json_object_get(c->quantization, base) : NULL;
     *bits = c->bits;
     *group = c->group;
@@ -72,13 +74,15 @@ static void quantization_of(const gr_model_config *c, const char *base, int64_t 
 static void bind_affine(binder *b, gr_mat *mat, const char *base, const gr_tensor *w, const gr_tensor *s) {
     const gr_tensor *z = find(b->model, base, ".biases");
     int bits, group;
-    if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 || !is_float(s->dtype) || z->dtype != s->dtype) {
+    if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 || !is_float(s->dtype) ||
+        z->dtype != s->dtype) {
         problem(b, base, "is quantized in a way that is not supported");
         return;
     }
     quantization_of(&b->model->config, base, mat->cols, w->shape[1], s->shape[1], &bits, &group);
-    if (!gr_affine_valid(bits, group) || mat->cols % group || w->shape[0] != mat->rows || w->shape[1] * 32 != mat->cols * bits ||
-        s->shape[0] != mat->rows || s->shape[1] != mat->cols / group || z->shape[0] != s->shape[0] || z->shape[1] != s->shape[1]) {
+    if (!gr_affine_valid(bits, group) || mat->cols % group || w->shape[0] != mat->rows ||
+        w->shape[1] * 32 != mat->cols * bits || s->shape[0] != mat->rows ||
+        s->shape[1] != mat->cols / group || z->shape[0] != s->shape[0] || z->shape[1] != s->shape[1]) {
         problem(b, base, "has quantized shapes that do not fit its bits and group_size");
         return;
     }
@@ -98,7 +102,8 @@ static void invent(gr_mat *mat, char *bytes) {
     size_t codes = (size_t)gr_mat_bytes(mat);
     if (mat->layout == GR_DENSE) {
         uint16_t *w = (uint16_t *)(void *)bytes;
-        for (int64_t i = 0; i < mat->rows * mat->cols; i++) w[i] = gr_f32_to_bf16(((float)gr_rng_uniform(&rng) - 0.5f) * 0.07f);
+        for (int64_t i = 0; i < mat->rows * mat->cols; i++)
+            w[i] = gr_f32_to_bf16(((float)gr_rng_uniform(&rng) - 0.5f) * 0.07f);
         mat->data = bytes;
         return;
     }
@@ -131,11 +136,14 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     }
     gr_role_name(base, sizeof base, role, layer);
     const gr_tensor *w = find(m, base, ".weight"), *s = find(m, base, ".scales");
-    if (!w) problem(b, base, "has no weight");
-    else if (s) bind_affine(b, mat, base, w, s);
+    if (!w)
+        problem(b, base, "has no weight");
+    else if (s)
+        bind_affine(b, mat, base, w, s);
     else if (!is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows || w->shape[1] != mat->cols)
         problem(b, base, "has a wrong type or shape");
-    else mat->dtype = w->dtype, mat->data = w->data;
+    else
+        mat->dtype = w->dtype, mat->data = w->data;
 }
 
 static void bind_layer(binder *b, int64_t l) {
@@ -164,13 +172,15 @@ static void bind_all(binder *b) {
     b->small_count = 0;
     for (int64_t l = 0; l < m->config.layers; l++) bind_layer(b, l);
     bind_matrix(b, &m->embed, GR_EMBED_TOKENS, 0);
-    if (m->config.tied) m->head = m->embed;
-    else bind_matrix(b, &m->head, GR_LM_HEAD, 0);
+    if (m->config.tied)
+        m->head = m->embed;
+    else
+        bind_matrix(b, &m->head, GR_LM_HEAD, 0);
     m->final_norm = bind_vector(b, "model.norm", ".weight", m->config.hidden);
 }
 
-/* FNV-1a over names, shapes, types and 64 bytes at the start, middle and end of each tensor: cheap, and another
- * fine-tune of the same shape differs in all of them. */
+/* FNV-1a over names, shapes, types and 64 bytes at the start, middle and end of each tensor: cheap, and
+ * another fine-tune of the same shape differs in all of them. */
 static uint64_t digest_of(const gr_safetensors *file) {
     uint64_t h = 0xcbf29ce484222325u;
 #define MIX(byte) (h = (h ^ (uint8_t)(byte)) * 0x100000001b3u)
@@ -226,7 +236,8 @@ static graft_status new_model(gr_model **out, const char *dir, graft_error *err)
 
 /* Hands over on success, frees on failure. */
 static graft_status hand_over(gr_model **out, gr_model *m, graft_status st) {
-    if (st == GRAFT_OK) *out = m;
+    if (st == GRAFT_OK)
+        *out = m;
     else {
         gr_model_free(m);
         *out = NULL;
@@ -275,7 +286,8 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
     size_t norms = (size_t)m->config.hidden;
     for (int64_t l = 0; l < m->config.layers; l++) {
         gr_layer *layer = &m->layer[l];
-        for (size_t i = 0; i < norms; i++) ((float *)(uintptr_t)layer->input_norm)[i] = ((float *)(uintptr_t)layer->post_norm)[i] = 1;
+        for (size_t i = 0; i < norms; i++)
+            ((float *)(uintptr_t)layer->input_norm)[i] = ((float *)(uintptr_t)layer->post_norm)[i] = 1;
         for (int64_t i = 0; layer->q_norm && i < m->config.head_dim; i++)
             ((float *)(uintptr_t)layer->q_norm)[i] = ((float *)(uintptr_t)layer->k_norm)[i] = 1;
     }

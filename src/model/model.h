@@ -9,32 +9,33 @@
 #include "model/roles.h"
 
 typedef struct gr_layer {
-    gr_mat linear[GR_LINEARS];        /* borrowed from the mapping */
-    const float *bias[GR_LINEARS];    /* [out] or NULL */
+    gr_mat linear[GR_LINEARS];           /* borrowed from the mapping */
+    const float *bias[GR_LINEARS];       /* [out] or NULL */
     const float *input_norm, *post_norm; /* [hidden] */
-    const float *q_norm, *k_norm;     /* [head_dim] or NULL */
-    int64_t window;                   /* keys a query sees; 0: all */
+    const float *q_norm, *k_norm;        /* [head_dim] or NULL */
+    int64_t window;                      /* keys a query sees; 0: all */
 } gr_layer;
 
 typedef struct gr_model {
     gr_model_config config;
     char *dir;
-    gr_safetensors *file;     /* NULL for a shape without weights */
-    gr_layer *layer;          /* [layers] */
-    gr_mat embed, head;       /* [vocab, hidden]; the same bytes when tied */
-    const float *final_norm;  /* [hidden] */
-    double *inv_freq;         /* [head_dim/2] */
-    float *small;             /* norms and biases as f32, owned */
-    char *random;             /* weights made up by gr_model_from_shape, owned */
-    uint64_t digest;          /* of every weight's name, shape and type, and samples of its bytes */
+    gr_safetensors *file;    /* NULL for a shape without weights */
+    gr_layer *layer;         /* [layers] */
+    gr_mat embed, head;      /* [vocab, hidden]; the same bytes when tied */
+    const float *final_norm; /* [hidden] */
+    double *inv_freq;        /* [head_dim/2] */
+    float *small;            /* norms and biases as f32, owned */
+    char *random;            /* weights made up by gr_model_from_shape, owned */
+    uint64_t digest;         /* of every weight's name, shape and type, and samples of its bytes */
 } gr_model;
 
-/* Opens a model directory in Hugging Face's or MLX's layout. Missing tensors and wrong shapes are collected and
- * reported at once. Owned by caller until gr_model_free. The model is immutable. */
+/* Opens a model directory in Hugging Face's or MLX's layout. Missing tensors and wrong shapes are collected
+ * and reported at once. Owned by caller until gr_model_free. The model is immutable. */
 graft_status gr_model_open(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
-/* A model without files, for plans (weights NULL) or with random weights (for benchmarks): linears 4-bit group 64,
- * embedding and head bf16. */
-graft_status gr_model_from_shape(gr_model **model, const char *name, bool weights, graft_error *err) GR_MUST_CHECK;
+/* A model without files, for plans (weights NULL) or with random weights (for benchmarks): linears 4-bit
+ * group 64, embedding and head bf16. */
+graft_status gr_model_from_shape(gr_model **model, const char *name, bool weights,
+                                 graft_error *err) GR_MUST_CHECK;
 /* Only config.json, without weights: each matrix has shape and type but no bytes. */
 graft_status gr_model_from_config(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_model_free(gr_model *model);

@@ -15,7 +15,8 @@ const gr_role_row gr_role_table[GR_ROLES] = {
     [GR_EMBED_TOKENS] = {"embed_tokens", "model.embed_tokens", false, false, 0, ""},
     [GR_LM_HEAD] = {"lm_head", "lm_head", false, false, 0, ""},
     [GR_INPUT_LAYERNORM] = {"input_layernorm", "input_layernorm", true, false, 0, ""},
-    [GR_POST_ATTENTION_LAYERNORM] = {"post_attention_layernorm", "post_attention_layernorm", true, false, 0, ""},
+    [GR_POST_ATTENTION_LAYERNORM] = {"post_attention_layernorm", "post_attention_layernorm", true, false, 0,
+                                     ""},
     [GR_NORM] = {"norm", "model.norm", false, false, 0, ""},
     [GR_ROTARY_EMB] = {"rotary_emb", "rotary_emb", true, false, 0, "computed, no tensor"},
 };
@@ -56,6 +57,8 @@ bool gr_role_has_bias(gr_role role, const gr_model_config *c) {
 
 void gr_role_name(char *name, size_t size, gr_role role, int64_t layer) {
     const gr_role_row *row = &gr_role_table[role];
-    if (row->in_block) snprintf(name, size, "model.layers.%lld.%s", (long long)layer, row->path);
-    else snprintf(name, size, "%s", row->path);
+    if (row->in_block)
+        snprintf(name, size, "model.layers.%lld.%s", (long long)layer, row->path);
+    else
+        snprintf(name, size, "%s", row->path);
 }

@@ -28,11 +28,11 @@ typedef enum gr_role {
 enum { GR_SET_STANDARD = 1, GR_SET_EXTENDED = 2, GR_SET_FULL = 4, GR_SET_ALL_LINEAR = 8 };
 
 typedef struct gr_role_row {
-    const char *type;     /* the guide's name, also the last part of the tensor's name */
-    const char *path;     /* inside the block: "self_attn.q_proj"; whole name for tensors outside blocks */
+    const char *type; /* the guide's name, also the last part of the tensor's name */
+    const char *path; /* inside the block: "self_attn.q_proj"; whole name for tensors outside blocks */
     bool in_block;
-    bool quantize;        /* 4-bit under the guide's policy */
-    unsigned lora_sets;   /* sets that adapt it */
+    bool quantize;      /* 4-bit under the guide's policy */
+    unsigned lora_sets; /* sets that adapt it */
     const char *notes;
 } gr_role_row;
 

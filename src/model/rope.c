@@ -7,7 +7,8 @@ static double llama3_scaled(double inv_freq, const gr_rope_config *rope) {
     double wavelength = 2 * M_PI / inv_freq;
     if (wavelength > context / rope->low_freq_factor) return inv_freq / rope->factor;
     if (wavelength < context / rope->high_freq_factor) return inv_freq;
-    double smooth = (context / wavelength - rope->low_freq_factor) / (rope->high_freq_factor - rope->low_freq_factor);
+    double smooth =
+        (context / wavelength - rope->low_freq_factor) / (rope->high_freq_factor - rope->low_freq_factor);
     return (1 - smooth) * inv_freq / rope->factor + smooth * inv_freq;
 }
 

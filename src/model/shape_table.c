@@ -1,23 +1,34 @@
 #include "model/config.h"
 #include <stdio.h>
 
-/* hidden, mlp, layers, heads, kv heads, vocab and what differs, from the models' published config.json files. */
+/* hidden, mlp, layers, heads, kv heads, vocab and what differs, from the models' published config.json files.
+ */
 #define SHAPE(type, h, m, l, heads, kv, v, tied, rest)                                                       \
-    "{\"model_type\":\"" type "\",\"hidden_size\":" #h ",\"intermediate_size\":" #m ",\"num_hidden_layers\":" #l          \
-    ",\"num_attention_heads\":" #heads ",\"num_key_value_heads\":" #kv ",\"vocab_size\":" #v ",\"tie_word_embeddings\":" #tied rest "}"
+    "{\"model_type\":\"" type "\",\"hidden_size\":" #h ",\"intermediate_size\":" #m                          \
+    ",\"num_hidden_layers\":" #l ",\"num_attention_heads\":" #heads ",\"num_key_value_heads\":" #kv          \
+    ",\"vocab_size\":" #v ",\"tie_word_embeddings\":" #tied rest "}"
 #define LLAMA3_ROPE(f)                                                                                       \
-    ",\"rope_theta\":500000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":131072,\"rope_scaling\":{\"rope_type\":\"llama3\","     \
-    "\"factor\":" #f ",\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}"
+    ",\"rope_theta\":500000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":131072,\"rope_scaling\":{"     \
+    "\"rope_type\":\"llama3\","                                                                              \
+    "\"factor\":" #f                                                                                         \
+    ",\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}"
 #define QWEN(eps) ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
 
 const gr_shape gr_shape_table[] = {
-    {"smollm2-135m", SHAPE("llama", 576, 1536, 30, 9, 3, 49152, true, ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"smollm2-360m", SHAPE("llama", 960, 2560, 32, 15, 5, 49152, true, ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"smollm2-1.7b", SHAPE("llama", 2048, 8192, 24, 32, 32, 49152, true, ",\"rope_theta\":130000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
+    {"smollm2-135m", SHAPE("llama", 576, 1536, 30, 9, 3, 49152, true,
+                           ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
+    {"smollm2-360m", SHAPE("llama", 960, 2560, 32, 15, 5, 49152, true,
+                           ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
+    {"smollm2-1.7b", SHAPE("llama", 2048, 8192, 24, 32, 32, 49152, true,
+                           ",\"rope_theta\":130000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
     {"llama-3.2-1b", SHAPE("llama", 2048, 8192, 16, 32, 8, 128256, true, ",\"head_dim\":64" LLAMA3_ROPE(32))},
-    {"llama-3.2-3b", SHAPE("llama", 3072, 8192, 28, 24, 8, 128256, true, ",\"head_dim\":128" LLAMA3_ROPE(32))},
-    {"llama-3-8b", SHAPE("llama", 4096, 14336, 32, 32, 8, 128256, false, ",\"rope_theta\":500000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"mistral-7b", SHAPE("mistral", 4096, 14336, 32, 32, 8, 32000, false, ",\"rope_theta\":10000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":32768,\"sliding_window\":4096")},
+    {"llama-3.2-3b",
+     SHAPE("llama", 3072, 8192, 28, 24, 8, 128256, true, ",\"head_dim\":128" LLAMA3_ROPE(32))},
+    {"llama-3-8b", SHAPE("llama", 4096, 14336, 32, 32, 8, 128256, false,
+                         ",\"rope_theta\":500000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
+    {"mistral-7b", SHAPE("mistral", 4096, 14336, 32, 32, 8, 32000, false,
+                         ",\"rope_theta\":10000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":32768,"
+                         "\"sliding_window\":4096")},
     {"qwen2.5-0.5b", SHAPE("qwen2", 896, 4864, 24, 14, 2, 151936, true, QWEN(""))},
     {"qwen2.5-1.5b", SHAPE("qwen2", 1536, 8960, 28, 12, 2, 151936, true, QWEN(""))},
     {"qwen2.5-3b", SHAPE("qwen2", 2048, 11008, 36, 16, 2, 151936, true, QWEN(""))},
@@ -36,8 +47,11 @@ graft_status gr_shape_config(gr_model_config *config, const char *name, graft_er
     char known[256] = "";
     size_t used = 0;
     for (const gr_shape *shape = gr_shape_table; shape->name; shape++) {
-        if (strcmp(shape->name, name) == 0) return gr_config_parse(config, shape->config, strlen(shape->config), name, err);
-        int n = used < sizeof known ? snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", shape->name) : 0;
+        if (strcmp(shape->name, name) == 0)
+            return gr_config_parse(config, shape->config, strlen(shape->config), name, err);
+        int n = used < sizeof known
+                    ? snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", shape->name)
+                    : 0;
         used += n > 0 ? (size_t)n : 0;
     }
     gr_fail(err, GRAFT_USAGE, "no published shape has this name");

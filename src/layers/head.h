@@ -1,0 +1,41 @@
+/* layers/head.h - final norm, lm_head and cross-entropy over the tokens that carry loss, in tiles of rows.
+ * What it does: logits of a tile -> loss per target -> dlogits -> straight back; full logits never exist, and
+ * rows without a target cost nothing. May include: base, kernels, layers.
+ */
+#ifndef GR_LAYERS_HEAD_H
+#define GR_LAYERS_HEAD_H
+#include "layers/linear.h"
+
+typedef struct gr_head {
+    const gr_mat *w;   /* [vocab, hidden] */
+    const float *norm; /* [hidden] */
+    float eps;
+    int64_t hidden, vocab;
+    int64_t tile; /* rows at once */
+    /* scratch, from bind */
+    float *logits;  /* [tile, vocab]; dlogits take its place */
+    void *x_in, *x; /* act [tile, hidden]: gathered, normalized */
+    float *rstd;    /* [tile] */
+    void *dx;       /* act [tile, hidden] */
+    int64_t *at;    /* [tile]: token of each row */
+} gr_head;
+
+/* Loss of one target. */
+typedef struct gr_target {
+    double loss;  /* -log p(target) */
+    bool correct; /* the target has the largest logit (first of equals) */
+} gr_target;
+
+/* Rows per tile: as many as keep the logits tile within 32 MB, 12 .. 240. */
+int64_t gr_head_tile(int64_t vocab);
+
+/* For every target token i (mask[i], i not first of its row): predicts it from x[i-1] (act [T, hidden], the
+ * last block's output). targets[n] are filled in token order; returns n. dx (f32 [T, hidden], +=) receives
+ * the gradient of the summed loss, or NULL: no backward. */
+int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx, const void *x,
+                     const gr_batch *batch);
+
+/* f32 logits [n, vocab] of tokens t0 .. t0+n (n <= tile) into h->logits. */
+void gr_head_logits(const gr_compute *c, const gr_head *h, const void *x, int64_t t0, int64_t n);
+
+#endif

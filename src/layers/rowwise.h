@@ -1,0 +1,49 @@
+/* layers/rowwise.h - the layers that treat every token by itself: RMSNorm, rotary embedding with per-head
+ * norms, SwiGLU, embedding. Forward and backward, over the pool. May include: base, kernels, layers/linear.h
+ * (gr_batch).
+ */
+#ifndef GR_LAYERS_ROWWISE_H
+#define GR_LAYERS_ROWWISE_H
+#include "layers/linear.h"
+
+/* Runs body(context, t0, t1) over [0, tokens) in pieces of 16 tokens on the pool. */
+void gr_for_tokens(const gr_compute *c, int64_t tokens, void (*body)(void *context, int64_t t0, int64_t t1),
+                   void *context);
+
+/* y[T, n] = rmsnorm(x[T, n]) * weight; rstd [T] f32 is kept for backward. x, y act; weight [n] f32. */
+void gr_rmsnorm_forward(const gr_compute *c, void *y, float *rstd, const void *x, const float *weight,
+                        float eps, int64_t tokens, int64_t n);
+/* dx[T, n] f32 += gradient through the norm; dy act. The weight is frozen. */
+void gr_rmsnorm_backward(const gr_compute *c, float *dx, const void *dy, const void *x, const float *rstd,
+                         const float *weight, int64_t tokens, int64_t n);
+
+/* Rotary embedding of q or k [T, heads*d] in place, position = index within the row; before it, if norm is
+ * not NULL, the per-head RMSNorm (Qwen3): raw [T, heads*d] in, x out, rstd [T, heads] kept. Without norm raw
+ * is ignored. cosine, sine f32 [longest row, d/2]. */
+typedef struct gr_rotary {
+    const float *cosine, *sine;
+    int64_t heads, d;
+    const float *norm; /* [d] or NULL */
+    float eps;
+} gr_rotary;
+void gr_rotary_forward(const gr_compute *c, const gr_rotary *r, void *x, float *rstd, const void *raw,
+                       const gr_batch *batch);
+/* dx[T, heads*d] act = gradient with respect to the projection's output, from dy f32 [T, heads*d] (spoiled).
+ */
+void gr_rotary_backward(const gr_compute *c, const gr_rotary *r, void *dx, float *dy, const float *rstd,
+                        const void *raw, const gr_batch *batch);
+
+/* y[T, m] = silu(gate) * up; backward overwrites gate by dgate and up by dup. All act. */
+void gr_swiglu_forward(const gr_compute *c, void *y, const void *gate, const void *up, int64_t tokens,
+                       int64_t m);
+void gr_swiglu_backward(const gr_compute *c, void *gate, void *up, const void *dy, int64_t tokens, int64_t m);
+
+/* x[T, hidden] act = rows of the table by id (ids were checked against its rows). Frozen: no backward.
+ * scratch: f32 [16 x hidden] per worker is taken from the compute's scratch. */
+void gr_embedding_forward(const gr_compute *c, void *x, const gr_mat *table, const int32_t *ids,
+                          int64_t tokens);
+
+/* y[n] act = x[n] f32. */
+void gr_round_act(const gr_compute *c, void *y, const float *x, int64_t n);
+
+#endif

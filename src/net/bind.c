@@ -1,0 +1,163 @@
+#include "net/net.h"
+#include <math.h>
+
+/* What one layer keeps. With recompute every layer but x shares one of these. */
+static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena) {
+    const gr_model_config *c = &n->model->config;
+    int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    s->q = gr_arena_array(arena, t * q, act);
+    s->k = gr_arena_array(arena, t * kv, act);
+    s->v = gr_arena_array(arena, t * kv, act);
+    if (c->qk_norm) {
+        s->q_raw = gr_arena_array(arena, t * q, act);
+        s->k_raw = gr_arena_array(arena, t * kv, act);
+        s->q_rstd = gr_arena_array(arena, t * c->heads, sizeof(float));
+        s->k_rstd = gr_arena_array(arena, t * c->kv_heads, sizeof(float));
+    }
+    s->attn = gr_arena_array(arena, t * q, act);
+    s->lse = gr_arena_array(arena, t * c->heads, sizeof(float));
+    s->x_mid = gr_arena_array(arena, t * c->hidden, act);
+    s->rstd_in = gr_arena_array(arena, t, sizeof(float));
+    s->rstd_mid = gr_arena_array(arena, t, sizeof(float));
+    s->gate = gr_arena_array(arena, t * c->mlp, act);
+    s->up = gr_arena_array(arena, t * c->mlp, act);
+}
+
+/* Most low-rank columns of group g over all layers. */
+static int64_t most_ranks(const gr_net *n, int g) {
+    int64_t most = 0, a;
+    for (int64_t l = 0; n->lora && l < n->lora->layers; l++)
+        most = gr_max_i64(most, gr_lora_group(n->lora, l, g, &a));
+    return most;
+}
+
+static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena) {
+    for (int g = 0; g < GR_GROUPS; g++) {
+        int64_t ranks = most_ranks(n, g);
+        s->xa[g] =
+            ranks ? gr_arena_array(arena, n->config.tokens * ranks, (size_t)n->compute.k->act_bytes) : NULL;
+    }
+}
+
+static void bind_all_saved(gr_net *n, gr_arena *saved) {
+    int64_t layers = n->model->config.layers;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    bool shared = n->config.recompute || !n->config.training;
+    int64_t width = n->config.tokens * n->model->config.hidden;
+    gr_saved first = {0};
+    n->saved = gr_arena_array(saved, layers + 1, sizeof *n->saved);
+    void *ping[2] = {0}; /* without training two inputs suffice */
+    for (int64_t l = 0; l <= layers; l++) {
+        gr_saved s = {0};
+        if (l < layers && (!shared || l == 0)) {
+            bind_saved(n, &s, saved);
+            bind_low_rank(n, &s, saved);
+            first = s;
+        } else if (l < layers) {
+            s = first;
+        }
+        if (n->config.training || l < 2)
+            s.x = gr_arena_array(saved, width, act);
+        else
+            s.x = ping[l % 2];
+        if (l < 2) ping[l] = s.x;
+        if (n->saved) n->saved[l] = s;
+    }
+}
+
+static void bind_backward(gr_net *n, gr_arena *scratch) {
+    const gr_model_config *c = &n->model->config;
+    int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, ranks = 0;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    n->dres = gr_arena_array(scratch, t * c->hidden, sizeof(float));
+    n->d_hidden = gr_arena_array(scratch, t * c->hidden, act);
+    n->d_mlp = gr_arena_array(scratch, t * c->mlp, act);
+    n->d_attn = gr_arena_array(scratch, t * q, act);
+    n->dq = gr_arena_array(scratch, t * q, act);
+    n->dk = gr_arena_array(scratch, t * kv, act);
+    n->dv = gr_arena_array(scratch, t * kv, act);
+    n->dq_f32 = gr_arena_array(scratch, t * q, sizeof(float));
+    n->dk_f32 = gr_arena_array(scratch, t * kv, sizeof(float));
+    n->dv_f32 = gr_arena_array(scratch, t * kv, sizeof(float));
+    for (int g = 0; g < GR_GROUPS; g++) ranks = gr_max_i64(ranks, most_ranks(n, g));
+    n->lora_scratch.dxa = gr_arena_array(scratch, t * ranks, act);
+    n->lora_scratch.dxa_t = gr_arena_array(scratch, t * ranks, act);
+    n->lora_scratch.xa_t = gr_arena_array(scratch, t * ranks, act);
+}
+
+static void bind_head(gr_net *n, gr_arena *scratch) {
+    const gr_model_config *c = &n->model->config;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    gr_head *h = &n->head;
+    *h = (gr_head){.w = &n->model->head,
+                   .norm = n->model->final_norm,
+                   .eps = (float)c->norm_eps,
+                   .hidden = c->hidden,
+                   .vocab = c->vocab};
+    h->tile = gr_min_i64(gr_head_tile(c->vocab), gr_max_i64(1, n->config.tokens));
+    h->logits = gr_arena_array(scratch, h->tile * c->vocab, sizeof(float));
+    h->x_in = gr_arena_array(scratch, h->tile * c->hidden, act);
+    h->x = gr_arena_array(scratch, h->tile * c->hidden, act);
+    h->rstd = gr_arena_array(scratch, h->tile, sizeof(float));
+    h->at = gr_arena_array(scratch, h->tile, sizeof *h->at);
+    if (n->config.training) h->dx = gr_arena_array(scratch, h->tile * c->hidden, act);
+}
+
+static void bind_workers(gr_net *n, gr_arena *scratch) {
+    const gr_model_config *c = &n->model->config;
+    gr_attention a = {
+        .heads = c->heads, .kv_heads = c->kv_heads, .d = c->head_dim, .longest = n->config.longest};
+    size_t bytes = gr_matmul_scratch(n->compute.k);
+    size_t attention = gr_attention_scratch(n->compute.k, &a, n->config.training);
+    size_t row = sizeof(float) * (size_t)gr_max_i64(c->hidden, c->mlp); /* the embedding's f32 row */
+    if (attention > bytes) bytes = attention;
+    if (row > bytes) bytes = row;
+    n->compute.scratch_bytes = gr_round_up(bytes, 4096);
+    n->compute.scratch = gr_arena_array(scratch, gr_pool_threads(n->compute.pool), n->compute.scratch_bytes);
+}
+
+void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
+    const gr_model_config *c = &n->model->config;
+    int64_t half = c->head_dim / 2;
+    bind_all_saved(n, saved);
+    n->cosine = gr_arena_array(scratch, n->config.longest * half, sizeof(float));
+    n->sine = gr_arena_array(scratch, n->config.longest * half, sizeof(float));
+    n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
+    n->norm = gr_arena_array(scratch, n->config.tokens * c->hidden, (size_t)n->compute.k->act_bytes);
+    n->act_mlp = gr_arena_array(scratch, n->config.tokens * c->mlp, (size_t)n->compute.k->act_bytes);
+    if (n->config.training) bind_backward(n, scratch);
+    bind_head(n, scratch);
+    bind_workers(n, scratch);
+}
+
+void gr_net_prepare(gr_net *n) {
+    int64_t half = n->model->config.head_dim / 2;
+    for (int64_t pos = 0; pos < n->config.longest; pos++)
+        for (int64_t i = 0; i < half; i++) {
+            double angle = (double)pos * n->model->inv_freq[i];
+            n->cosine[pos * half + i] = (float)cos(angle);
+            n->sine[pos * half + i] = (float)sin(angle);
+        }
+}
+
+gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
+    const gr_group_row *row = &gr_group_table[g];
+    const gr_layer *layer = &n->model->layer[l];
+    gr_linear_group group = {.count = row->count, .in = layer->linear[row->role[0]].cols};
+    for (int i = 0; i < row->count; i++) {
+        gr_role role = row->role[i];
+        group.linear[i] = (gr_linear){.w = &layer->linear[role], .bias = layer->bias[role]};
+        if (!n->lora || !n->params) continue;
+        const gr_lora_linear *x = &n->lora->linear[l][role];
+        group.linear[i].rank = x->rank;
+        group.linear[i].b = n->params + x->b;
+        group.linear[i].b_at = x->b;
+    }
+    if (n->lora && n->params) {
+        group.ranks = gr_lora_group(n->lora, l, g, &group.a_at);
+        group.a = n->params + group.a_at;
+        group.scale = (float)n->lora->scale;
+    }
+    return group;
+}

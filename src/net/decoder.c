@@ -1,0 +1,128 @@
+#include "net/net.h"
+
+/* Everything a block's forward and backward share. */
+typedef struct block {
+    gr_net *net;
+    const gr_batch *batch;
+    const gr_layer *layer;
+    gr_saved *s;
+    gr_attention attention;
+    gr_rotary q, k;
+    gr_linear_group group[GR_GROUPS];
+} block;
+
+enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
+
+static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
+    const gr_model_config *c = &n->model->config;
+    const gr_layer *layer = &n->model->layer[l];
+    block b = {.net = n, .batch = batch, .layer = layer, .s = &n->saved[l]};
+    b.attention = (gr_attention){c->heads, c->kv_heads, c->head_dim, layer->window, n->config.longest};
+    b.q = (gr_rotary){n->cosine, n->sine, c->heads, c->head_dim, layer->q_norm, (float)c->norm_eps};
+    b.k = (gr_rotary){n->cosine, n->sine, c->kv_heads, c->head_dim, layer->k_norm, (float)c->norm_eps};
+    for (int g = 0; g < GR_GROUPS; g++) b.group[g] = gr_net_group(n, l, g);
+    return b;
+}
+
+/* x -> q k v -> attention -> x_mid -> gate, up. What backward needs is in b->s afterwards. */
+static void forward_to_gate_up(block *b) {
+    gr_net *n = b->net;
+    const gr_compute *c = &n->compute;
+    gr_saved *s = b->s;
+    int64_t t = b->batch->tokens, h = n->model->config.hidden;
+    float eps = (float)n->model->config.norm_eps;
+    bool norm = b->layer->q_norm != NULL;
+    void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v}, *gate_up[2] = {s->gate, s->up};
+    gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->layer->input_norm, eps, t, h);
+    gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, t, NULL);
+    gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, b->batch);
+    gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, b->batch);
+    gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, b->batch);
+    gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, t, s->x);
+    gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->layer->post_norm, eps, t, h);
+    gr_linear_forward(c, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], n->norm, t, NULL);
+}
+
+static void block_forward(block *b, void *out) {
+    gr_net *n = b->net;
+    gr_saved *s = b->s;
+    int64_t t = b->batch->tokens;
+    forward_to_gate_up(b);
+    gr_swiglu_forward(&n->compute, n->act_mlp, s->gate, s->up, t, n->model->config.mlp);
+    gr_linear_forward(&n->compute, &b->group[DOWN], &out, s->xa[DOWN], n->act_mlp, t, s->x_mid);
+}
+
+void gr_net_forward(gr_net *n, const gr_batch *batch) {
+    gr_embedding_forward(&n->compute, n->saved[0].x, &n->model->embed, batch->ids, batch->tokens);
+    for (int64_t l = 0; l < n->model->config.layers; l++) {
+        block b = block_of(n, batch, l);
+        block_forward(&b, n->saved[l + 1].x);
+    }
+}
+
+int64_t gr_net_loss(gr_net *n, const gr_batch *batch, bool backward) {
+    int64_t layers = n->model->config.layers;
+    if (backward) memset(n->dres, 0, (size_t)(batch->tokens * n->model->config.hidden) * sizeof *n->dres);
+    return gr_head_loss(&n->compute, &n->head, n->targets, backward ? n->dres : NULL, n->saved[layers].x,
+                        batch);
+}
+
+/* dres -> down, swiglu, gate and up -> dres */
+static void mlp_backward(block *b, const gr_gradients *gradients) {
+    gr_net *n = b->net;
+    const gr_compute *c = &n->compute;
+    gr_saved *s = b->s;
+    int64_t t = b->batch->tokens, h = n->model->config.hidden, m = n->model->config.mlp;
+    const void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
+    gr_round_act(c, n->d_hidden, n->dres, t * h);
+    if (b->group[DOWN].ranks) gr_swiglu_forward(c, n->act_mlp, s->gate, s->up, t, m);
+    if (b->group[DOWN].ranks && n->config.recompute) { /* recompute stopped before down: its x A is missing */
+        gr_linear_group only = b->group[DOWN];
+        only.count = 0;
+        gr_linear_forward(c, &only, NULL, s->xa[DOWN], n->act_mlp, t, NULL);
+    }
+    gr_linear_backward(c, &b->group[DOWN], n->d_mlp, gradients, dy, n->act_mlp, s->xa[DOWN], b->batch,
+                       &n->lora_scratch);
+    gr_swiglu_backward(c, s->gate, s->up, n->d_mlp, t, m);
+    if (b->group[GATE_UP].ranks)
+        gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->layer->post_norm,
+                           (float)n->model->config.norm_eps, t, h);
+    gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, n->norm, s->xa[GATE_UP],
+                       b->batch, &n->lora_scratch);
+    gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, b->layer->post_norm, t, h);
+}
+
+/* dres -> o, attention, q k v -> dres; `lowest`: nothing below needs a gradient. */
+static void attention_backward(block *b, const gr_gradients *gradients, bool lowest) {
+    gr_net *n = b->net;
+    const gr_compute *c = &n->compute;
+    gr_saved *s = b->s;
+    int64_t t = b->batch->tokens, h = n->model->config.hidden,
+            kv = n->model->config.kv_heads * n->model->config.head_dim;
+    const void *dy[1] = {n->d_hidden}, *dqkv[3] = {n->dq, n->dk, n->dv};
+    bool below = !lowest || b->group[QKV].ranks; /* does anything need dq, dk, dv? */
+    gr_round_act(c, n->d_hidden, n->dres, t * h);
+    gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
+                       &n->lora_scratch);
+    if (!below) return;
+    gr_attention_backward(c, &b->attention, n->dq_f32, n->dk_f32, n->dv_f32, s->q, s->k, s->v, s->attn,
+                          n->d_attn, s->lse, b->batch);
+    gr_rotary_backward(c, &b->q, n->dq, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
+    gr_rotary_backward(c, &b->k, n->dk, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
+    gr_round_act(c, n->dv, n->dv_f32, t * kv);
+    if (b->group[QKV].ranks)
+        gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->layer->input_norm,
+                           (float)n->model->config.norm_eps, t, h);
+    gr_linear_backward(c, &b->group[QKV], lowest ? NULL : n->d_hidden, gradients, dqkv, n->norm, s->xa[QKV],
+                       b->batch, &n->lora_scratch);
+    if (!lowest) gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x, s->rstd_in, b->layer->input_norm, t, h);
+}
+
+void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
+    for (int64_t l = n->model->config.layers - 1; l >= n->lora->lowest; l--) {
+        block b = block_of(n, batch, l);
+        if (n->config.recompute) forward_to_gate_up(&b);
+        mlp_backward(&b, gradients);
+        attention_backward(&b, gradients, l == n->lora->lowest);
+    }
+}

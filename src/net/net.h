@@ -1,0 +1,74 @@
+/* net/net.h - wires the layers along the plan: one function binds all buffers (with NULL bases it only
+ * measures), then forward, loss and backward over a ragged batch. May include: base, model, plan, kernels,
+ * layers. Never: allocates, reads files, fails after bind.
+ *
+ * Four arenas: weights are mapped by the model; STATE holds parameters, gradients and optimizer (bound by the
+ * trainer); SAVED what the backward pass needs from the forward pass; SCRATCH what every layer uses again.
+ */
+#ifndef GR_NET_NET_H
+#define GR_NET_NET_H
+#include "layers/attention.h"
+#include "layers/head.h"
+#include "layers/rowwise.h"
+#include "model/model.h"
+
+/* What forward leaves for backward, one layer. act unless noted; T tokens. NULL where not needed. */
+typedef struct gr_saved {
+    void *x;                   /* [T, hidden] input of the block */
+    void *q, *k, *v;           /* [T, q], [T, kv], [T, kv]: rotated */
+    void *q_raw, *k_raw;       /* before per-head norm (Qwen3) */
+    float *q_rstd, *k_rstd;    /* f32 [T, heads] */
+    void *attn;                /* [T, q] */
+    float *lse;                /* f32 [heads, T] */
+    void *x_mid;               /* [T, hidden] after attention's residual */
+    float *rstd_in, *rstd_mid; /* f32 [T] */
+    void *gate, *up;           /* [T, mlp] */
+    void *xa[GR_GROUPS];       /* [T, ranks] */
+} gr_saved;
+
+typedef struct gr_net_config {
+    int64_t tokens;  /* most tokens of one batch */
+    int64_t longest; /* most tokens of one row */
+    bool training;   /* backward will run */
+    bool recompute;  /* keep only x per layer; the rest is computed again in backward */
+} gr_net_config;
+
+typedef struct gr_net {
+    const gr_model *model;
+    const gr_lora *lora; /* NULL: base model only */
+    const float *params; /* the parameter vector; NULL while measuring or without lora */
+    gr_compute compute;
+    gr_net_config config;
+    gr_saved *saved;      /* [layers + 1]; the last has only x */
+    float *cosine, *sine; /* [longest, head_dim/2] */
+    gr_head head;
+    gr_target *targets; /* [tokens] */
+    /* scratch */
+    void *norm, *act_mlp;   /* [T, hidden], [T, mlp] */
+    float *dres;            /* f32 [T, hidden]: gradient of the residual stream */
+    void *d_hidden, *d_mlp; /* act [T, hidden], [T, mlp] */
+    void *d_attn;           /* act [T, q] */
+    void *dq, *dk, *dv;     /* act */
+    float *dq_f32, *dk_f32, *dv_f32;
+    gr_linear_scratch lora_scratch;
+} gr_net;
+
+/* Sizes (arenas with NULL bases) or places every buffer. net->model, lora, compute.k, compute.pool and config
+ * are set. Nothing fails here: test the arenas' overflow flags once. */
+void gr_net_bind(gr_net *net, gr_arena *saved, gr_arena *scratch);
+/* Fills the tables that bind placed (rotary angles). */
+void gr_net_prepare(gr_net *net);
+
+/* Embedding and all blocks. The result stays in net->saved[layers].x. */
+void gr_net_forward(gr_net *net, const gr_batch *batch);
+/* Losses of all targets into net->targets; returns how many. With `backward` the gradient of the summed loss
+ * is prepared in dres. Call after gr_net_forward. */
+int64_t gr_net_loss(gr_net *net, const gr_batch *batch, bool backward);
+/* Backward through all blocks down to the lowest adapted one; every row's gradient joins its tree in
+ * `gradients`. */
+void gr_net_backward(gr_net *net, const gr_batch *batch, const gr_gradients *gradients);
+
+/* The group of linears number g of layer l, with this net's adapter. */
+gr_linear_group gr_net_group(const gr_net *net, int64_t l, int g);
+
+#endif

@@ -68,7 +68,7 @@ int64_t gr_net_loss(gr_net *n, const gr_batch *batch, bool backward) {
 }
 
 /* dres -> down, swiglu, gate and up -> dres */
-static void mlp_backward(block *b, const gr_gradients *gradients) {
+static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     gr_net *n = b->net;
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
@@ -76,7 +76,7 @@ static void mlp_backward(block *b, const gr_gradients *gradients) {
     const void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
     gr_round_act(c, n->d_hidden, n->dres, t * h);
     if (b->group[DOWN].ranks) gr_swiglu_forward(c, n->act_mlp, s->gate, s->up, t, m);
-    if (b->group[DOWN].ranks && n->config.recompute) { /* recompute stopped before down: its x A is missing */
+    if (b->group[DOWN].ranks && n->config.recompute && !last) { /* recompute stopped before down: its x A is missing */
         gr_linear_group only = b->group[DOWN];
         only.count = 0;
         gr_linear_forward(c, &only, NULL, s->xa[DOWN], n->act_mlp, t, NULL);
@@ -121,8 +121,9 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
 void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
     for (int64_t l = n->model->config.layers - 1; l >= n->lora->lowest; l--) {
         block b = block_of(n, batch, l);
-        if (n->config.recompute) forward_to_gate_up(&b);
-        mlp_backward(&b, gradients);
+        /* the last block's forward is still in the shared buffers */
+        if (n->config.recompute && l + 1 < n->model->config.layers) forward_to_gate_up(&b);
+        mlp_backward(&b, gradients, l + 1 == n->model->config.layers);
         attention_backward(&b, gradients, l == n->lora->lowest);
     }
 }

@@ -64,20 +64,27 @@ headers() {
     suite "public headers alone" $good $bad "$log"
 }
 
+# The whole tree for arm64 under qemu, where a cross compiler can be had.
+arm64() {
+    local log=$logs/arm64.log status good bad
+    started=$SECONDS
+    tools/check_arm64.sh >$log 2>&1
+    status=$?
+    if [ $status = 77 ]; then
+        echo "arm64 under qemu: skipped, $(tail -1 $log)"
+        return
+    fi
+    read -r good bad < <(count $log)
+    [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    suite "arm64 under qemu" "$good" "$bad" $log
+}
+
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
 run "gcc" release
 run "clang" clang
 run "asan + ubsan" asan-ubsan
 run "tsan, threaded tests" tsan threaded_tests -L threaded
 headers
-[ -x tools/check_neon.sh ] && {
-    started=$SECONDS
-    tools/check_neon.sh >$logs/neon.log 2>&1
-    case $? in
-    0) suite "neon kernels under qemu" "$(grep -cE '^ok' $logs/neon.log)" 0 $logs/neon.log ;;
-    77) echo "neon kernels under qemu: skipped, $(tail -1 $logs/neon.log)" ;;
-    *) suite "neon kernels under qemu" 0 1 $logs/neon.log ;;
-    esac
-}
+arm64
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

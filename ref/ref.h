@@ -131,6 +131,7 @@ typedef struct ref_tiny {
     bool train_all;                        /* gradients for every tensor, not only the adapter's */
     const ref_rope_llama3_scaling *llama3; /* NULL = default frequencies */
 } ref_tiny;
+double ref_formula(const char *name, long i); /* u */
 ref_model *ref_tiny_new(const ref_tiny *spec);
 void ref_tiny_free(ref_model *model);
 

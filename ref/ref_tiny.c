@@ -13,8 +13,8 @@ static uint32_t fnv1a(const char *name) {
     return h;
 }
 
-static double formula(uint32_t seed, long i) {
-    uint32_t x = seed + (uint32_t)i * 0x9E3779B1u;
+double ref_formula(const char *name, long i) {
+    uint32_t x = fnv1a(name) + (uint32_t)i * 0x9E3779B1u;
     x = (x ^ (x >> 16)) * 0x7FEB352Du;
     x = (x ^ (x >> 15)) * 0x846CA68Bu;
     x ^= x >> 16;
@@ -140,7 +140,7 @@ static void fill(const ref_model *m) {
         double amplitude = strstr(name, "embed") ? 2 : strstr(name, "norm") ? 1 : 0.5, offset = 0;
         if (strstr(name, "norm")) offset = 1;
         if (strstr(name, "lora_B") || strstr(name, "magnitude")) amplitude = 0.25;
-        for (long i = 0; i < all[k].n; i++) all[k].p[i] = offset + amplitude * formula(fnv1a(name), i);
+        for (long i = 0; i < all[k].n; i++) all[k].p[i] = offset + amplitude * ref_formula(name, i);
     }
     free(all);
 }

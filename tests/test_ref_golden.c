@@ -44,7 +44,8 @@ static ref_model *model_from(const json_t *golden) {
                      .window = (int)json_integer_value(window),
                      .tied = json_is_true(member(c, "tie_word_embeddings")),
                      .qkv_bias = strcmp(type, "qwen2") == 0,
-                     .qk_norm = strcmp(type, "qwen3") == 0};
+                     .qk_norm = strcmp(type, "qwen3") == 0,
+                     .dora = json_is_true(member(golden, "dora"))};
     if (scaling != NULL) {
         llama3 = (ref_rope_llama3_scaling){.factor = number(scaling, "factor"),
                                            .low_freq_factor = number(scaling, "low_freq_factor"),
@@ -141,6 +142,11 @@ static void test_llama(void **state) {
     check_golden("tiny_llama_tied.json");
 }
 
+static void test_dora(void **state) {
+    (void)state;
+    check_golden("tiny_llama_dora.json");
+}
+
 static void test_mistral(void **state) {
     (void)state;
     check_golden("tiny_mistral.json");
@@ -158,10 +164,8 @@ static void test_qwen3(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama),
-        cmocka_unit_test(test_mistral),
-        cmocka_unit_test(test_qwen2),
-        cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_llama), cmocka_unit_test(test_dora),  cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_qwen2), cmocka_unit_test(test_qwen3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

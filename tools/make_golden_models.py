@@ -4,7 +4,8 @@ usage: make_golden_models.py OUTPUT_DIR            (tests/golden; needs tools/pe
 
 transformers computes norms, softmax and rotary angles in float32 whatever the model's type; ExactMode turns each
 request for float32 into float64, so that the numbers are good to about 1e-13 and ref/ must meet them that closely.
-LoRA is written out here as y += scale * B^T (A x), independent of PEFT (tools/peers compares with PEFT itself).
+LoRA is written out here as y += scale * B^T (A x), independent of PEFT (tools/peers compares with PEFT itself); the
+adapter of tiny_llama_dora is PEFT's own DoRA, with magnitudes of the rows' length plus u/4.
 """
 import json
 import sys
@@ -27,6 +28,7 @@ BASE = dict(vocab_size=128, hidden_size=64, num_hidden_layers=2, num_attention_h
 MODELS = {
     "llama": ("llama", {**BASE, "rope_scaling": LLAMA3}),
     "llama_tied": ("llama", {**BASE, "tie_word_embeddings": True, "rope_theta": 500000.0}),
+    "llama_dora": ("llama", {**BASE}),
     "mistral": ("mistral", {**BASE, "sliding_window": 5, "num_key_value_heads": 1}),
     "qwen2": ("qwen2", {**BASE, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
     "qwen3": ("qwen3", {**BASE, "head_dim": 32, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
@@ -78,29 +80,62 @@ def sample(array, count):
             "values": [float(v) for v in flat[:: max(1, flat.size // count)]]}
 
 
-def golden(model_type, settings):
-    model = build(model_type, settings)
-    adapters = {}
+def plain_lora(model):
+    """Wraps every linear of the blocks; returns {name: (A, B, None)}."""
+    found = {}
     for i, layer in enumerate(model.model.layers):
         for part in tiny_formula.ADAPTED:
             parent, leaf = part.split(".")
             name = f"model.layers.{i}.{part}"
-            adapters[name] = Lora(name, getattr(getattr(layer, parent), leaf))
-            setattr(getattr(layer, parent), leaf, adapters[name])
+            lora = Lora(name, getattr(getattr(layer, parent), leaf))
+            setattr(getattr(layer, parent), leaf, lora)
+            found[name] = (lora.A, lora.B, None)
+    return model, found
+
+
+def peft_dora(model):
+    """The same through PEFT with use_dora; {name: (A, B^T, m)}."""
+    import peft
+
+    leaves = [part.split(".")[1] for part in tiny_formula.ADAPTED]
+    model = peft.get_peft_model(model, peft.LoraConfig(r=RANK, lora_alpha=SCALE * RANK, use_dora=True,
+                                                       target_modules=leaves))
+    found = {}
+    for name, module in model.named_modules():
+        if not hasattr(module, "lora_magnitude_vector") or not module.lora_A:
+            continue
+        name = name.removeprefix("base_model.model.")
+        a, b, m = (part["default"].weight for part in (module.lora_A, module.lora_B, module.lora_magnitude_vector))
+        rows = module.base_layer.weight.norm(dim=1)
+        a.data = torch.from_numpy(tiny_formula.value(name + ".lora_A", tuple(a.shape)))
+        b.data = torch.from_numpy(tiny_formula.value(name + ".lora_B", tuple(b.shape)[::-1])).T.contiguous()
+        m.data = rows + 0.25 * torch.from_numpy(tiny_formula.formula(name + ".lora_magnitude_vector", tuple(m.shape)))
+        found[name] = (a, b, m)
+    return model, found
+
+
+def golden(model_type, settings, dora):
+    model, adapters = (peft_dora if dora else plain_lora)(build(model_type, settings))
     loss, logits = 0.0, []
     for ids, mask in zip(ROWS, MASKS):
-        out = model(torch.tensor([ids])).logits[0]
+        out = model(input_ids=torch.tensor([ids])).logits[0]
         logits.append(out.detach().numpy())
         per_token = torch.nn.functional.cross_entropy(out[:-1], torch.tensor(ids[1:]), reduction="none")
         loss = loss + (per_token * torch.tensor(mask[1:])).sum()
     loss.backward()
     grads = {}
-    for name, lora in adapters.items():
-        grads[name + ".lora_A"] = sample(lora.A.grad.numpy(), 8)
-        grads[name + ".lora_B"] = sample(lora.B.grad.numpy(), 8)
-    return {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}, float64",
+    for name, (a, b, m) in adapters.items():
+        grads[name + ".lora_A"] = sample(a.grad.numpy(), 8)
+        grads[name + ".lora_B"] = sample((b.grad.T if dora else b.grad).numpy(), 8)
+        if m is not None:
+            grads[name + ".lora_magnitude_vector"] = sample(m.grad.numpy(), 8)
+    assert len(adapters) == settings["num_hidden_layers"] * len(tiny_formula.ADAPTED)
+    import peft
+
+    return {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}"
+                       + (f", peft {peft.__version__}" if dora else "") + ", float64",
             "script": "tools/make_golden_models.py", "model_type": model_type, "config": settings, "rank": RANK,
-            "scale": SCALE, "rows": ROWS, "masks": MASKS, "loss": float(loss.detach()),
+            "scale": SCALE, "dora": dora, "rows": ROWS, "masks": MASKS, "loss": float(loss.detach()),
             "targets": int(sum(sum(m[1:]) for m in MASKS)),
             "logits": sample(np.concatenate(logits), 256), "gradients": grads}
 
@@ -110,7 +145,7 @@ def main():
     torch.set_default_dtype(torch.float64)
     with ExactMode():
         for name, (model_type, settings) in MODELS.items():
-            text = json.dumps(golden(model_type, settings), indent=1)
+            text = json.dumps(golden(model_type, settings, name.endswith("_dora")), indent=1)
             (out / f"tiny_{name}.json").write_text(text + "\n")
             print(f"tiny_{name}.json: {len(text)} bytes")
 

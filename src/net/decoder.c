@@ -76,7 +76,8 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     const void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
     gr_round_act(c, n->d_hidden, n->dres, t * h);
     if (b->group[DOWN].ranks) gr_swiglu_forward(c, n->act_mlp, s->gate, s->up, t, m);
-    if (b->group[DOWN].ranks && n->config.recompute && !last) { /* recompute stopped before down: its x A is missing */
+    if (b->group[DOWN].ranks && n->config.recompute &&
+        !last) { /* recompute stopped before down: its x A is missing */
         gr_linear_group only = b->group[DOWN];
         only.count = 0;
         gr_linear_forward(c, &only, NULL, s->xa[DOWN], n->act_mlp, t, NULL);

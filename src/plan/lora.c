@@ -206,6 +206,30 @@ graft_status gr_lora_select(gr_lora **out, const gr_model_config *c, const gr_lo
     return GRAFT_OK;
 }
 
+graft_status gr_lora_from_ranks(gr_lora **out, const gr_model_config *c, const int64_t *ranks, double scale,
+                                graft_error *err) {
+    gr_lora *lora = gr_calloc(1, sizeof *lora);
+    *out = NULL;
+    if (!lora || !(lora->linear = gr_calloc((size_t)c->layers, sizeof *lora->linear))) {
+        gr_lora_free(lora);
+        return gr_no_memory(err, sizeof *lora);
+    }
+    lora->layers = c->layers;
+    lora->scale = scale;
+    for (int64_t l = 0; l < c->layers; l++)
+        for (gr_role role = 0; role < GR_LINEARS; role++) {
+            int64_t rank = ranks[l * GR_LINEARS + role];
+            lora->linear[l][role].rank = rank;
+            if (!rank) continue;
+            if (lora->adapted++ == 0) lora->lowest = l;
+            lora->rank = gr_max_i64(lora->rank, rank);
+        }
+    lora->alpha = scale * (double)lora->rank;
+    lay_out(lora, c);
+    *out = lora;
+    return GRAFT_OK;
+}
+
 void gr_lora_free(gr_lora *lora) {
     if (!lora) return;
     free(lora->linear);

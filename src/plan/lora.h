@@ -45,6 +45,10 @@ typedef struct gr_lora_request {
  * with the nearest name (GRAFT_USAGE). Owned by caller until gr_lora_free. */
 graft_status gr_lora_select(gr_lora **lora, const gr_model_config *config, const gr_lora_request *request,
                             graft_error *err) GR_MUST_CHECK;
+/* The same from ranks already known (an adapter that was read): ranks[layer * GR_LINEARS + role], 0: not
+ * adapted. */
+graft_status gr_lora_from_ranks(gr_lora **lora, const gr_model_config *config, const int64_t *ranks,
+                                double scale, graft_error *err) GR_MUST_CHECK;
 void gr_lora_free(gr_lora *lora);
 
 /* First element of a group's stacked A [sum of ranks, in] and the sum; rank sum 0: no adapter in the group.

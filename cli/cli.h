@@ -1,0 +1,144 @@
+/* cli.h - what the files of the command line share.
+ * What it does: turns arguments into graft_options, calls one library function per verb, prints the outcome.
+ * May include: graft.h, jansson, POSIX. Never: src/ headers, arithmetic on models.
+ *
+ * stdout carries the outcome (or the one JSON document), stderr messages and bars. A verb returns its exit
+ * code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ */
+#ifndef GRAFT_CLI_H
+#define GRAFT_CLI_H
+#include "graft.h"
+#include <stdio.h>
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+enum { CLI_WORDS_MAX = 4, CLI_EXAMPLES_MAX = 5 };
+
+/* A progress bar on a terminal, sparse lines elsewhere; always on stderr. */
+typedef struct progress {
+    bool terminal;  /* stderr is one that understands \r */
+    bool drawn;     /* a bar stands on the current line */
+    char phase[24]; /* of the last update */
+    int64_t first;  /* `done` when the phase began: the rate counts from there */
+    double began, last;
+} progress;
+
+typedef struct cli cli;
+
+/* One row per verb. */
+typedef struct verb {
+    const char *name;
+    graft_verb bit;    /* 0: takes no option of the library */
+    const char *words; /* positional words in the usage line, "" if none */
+    int words_max;
+    const char *summary;
+    const char *about; /* the paragraph of `graft VERB --help` */
+    int (*run)(cli *c);
+    const char *examples[CLI_EXAMPLES_MAX + 1]; /* ended by NULL */
+} verb;
+
+struct cli {
+    const verb *verb; /* NULL before it is known */
+    graft_options options;
+    bool json, help, version;
+    const char *words[CLI_WORDS_MAX]; /* positional arguments, borrowed from argv */
+    int words_count;
+    bool color;    /* stdout is a terminal that shows colours */
+    bool stream;   /* stdout is a terminal */
+    int out_errno; /* why stdout stopped taking bytes; 0 while it does */
+    progress bar;
+    graft_hooks hooks; /* user is this cli; event prints notes and bars */
+    graft_error err;
+};
+
+/* verb_table.c */
+const verb *verb_at(size_t index); /* NULL past the end */
+const verb *verb_find(const char *name);
+
+/* args.c - fills c->verb, options, words from argv[1..]. Errors: GRAFT_USAGE; what the YAML loader says. */
+graft_status args_parse(cli *c, int argc, char **argv);
+/* The name nearest to `wrong` among up to `count` candidates (NULL entries are skipped); NULL if none is
+ * near. */
+const char *nearest_name(const char *wrong, const char *const *names, size_t count);
+
+/* Fails with the nearest verb as the hint; returns GRAFT_USAGE. */
+graft_status verb_unknown(cli *c, const char *name);
+
+/* help.c */
+/* A switch of every verb that the command line itself understands, beside the library's table. */
+typedef struct cli_flag {
+    const char *name;
+    char letter;
+    const char *help;
+} cli_flag;
+const cli_flag *cli_flag_at(size_t index); /* NULL past the end */
+void help_program(FILE *out);
+void help_verb(FILE *out, const verb *v);
+
+/* errors.c */
+/* Fills c->err unless it already holds an error; `what` is a printf format. Returns status. */
+graft_status cli_fail(cli *c, graft_status status, const char *what, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Fill in one field of c->err each; values are copied, cut where too long. */
+void cli_where(cli *c, const char *text);
+void cli_expected(cli *c, const char *text);
+void cli_found(cli *c, const char *text);
+void cli_hint(cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Prints c->err for a failed status and gives the exit code. For GRAFT_OK prints nothing and gives 0. */
+int cli_report(cli *c, graft_status status);
+
+/* signals.c */
+void signals_install(void);
+const volatile int *signals_stop(void); /* non-zero once a signal asked to stop */
+void signals_raise_stop(void);          /* as if a signal had come */
+
+/* progress.c */
+void progress_init(progress *p);
+void progress_update(progress *p, const char *phase, int64_t done, int64_t total);
+void progress_clear(progress *p); /* removes the bar: call before printing anything */
+/* The event callback of every verb (user is the cli): notes, bars, files written. */
+void cli_event(void *user, const graft_event *event);
+
+/* out.c - formatting and stdout. Text from files or models goes through out_text: control characters cannot
+ * reach a terminal. */
+void out_text(FILE *out, const char *text, size_t n, bool terminal);
+/* Remembers why stdout failed; returns false once it takes no more bytes. */
+bool out_alive(cli *c);
+/* Flushes stdout. A closed pipe is no failure; a full disk is GRAFT_IO. */
+graft_status out_finish(cli *c);
+typedef struct out_buf {
+    char text[32];
+} out_buf; /* room for one formatted value; the functions below return its text */
+const char *out_size(out_buf *b, uint64_t bytes);    /* 312 MB, 1.24 GB */
+const char *out_count(out_buf *b, int64_t n);        /* 134,515,008 */
+const char *out_seconds(out_buf *b, double seconds); /* 12 s, 3 min 04 s, 2 h 05 min */
+int out_width(FILE *stream);                         /* columns of the terminal, 80 where unknown */
+
+/* wrap.c */
+/* Both texts wrapped and printed side by side where the terminal is wide enough, else one below the other. */
+void out_compare(FILE *out, int width, const char *left_title, const char *left, const char *right_title,
+                 const char *right, bool terminal);
+
+/* plot.c - losses as a small picture of text. */
+typedef struct plot_point {
+    double x, y;
+} plot_point;
+typedef struct plot_points {
+    plot_point *at;
+    size_t count, room;
+} plot_points;                                          /* owned: free(at) */
+bool plot_add(plot_points *points, double x, double y); /* false when out of memory */
+/* `lines` of '*' with `marks` as 'o' above an axis of iterations. Prints nothing below two points. */
+void plot_print(FILE *out, const plot_points *lines, const plot_points *marks, int width, int height);
+
+/* cmd_*.c */
+int cmd_plan(cli *c);
+int cmd_convert(cli *c);
+int cmd_train(cli *c);
+int cmd_eval(cli *c);
+int cmd_generate(cli *c);
+int cmd_tokenize(cli *c);
+int cmd_info(cli *c);
+int cmd_bench(cli *c);
+int cmd_help(cli *c);
+
+#endif

@@ -1,0 +1,160 @@
+/* help.c - help pages, made from the verb table and the library's option table. */
+#include "cli.h"
+#include <string.h>
+
+static const cli_flag flags[] = {
+    {"json", 0, "one JSON document on standard output (tokenize: JSON lines), nothing else there"},
+    {"help", 'h', "this page"},
+    {"version", 0, "the version"},
+};
+
+const cli_flag *cli_flag_at(size_t index) {
+    return index < sizeof flags / sizeof *flags ? &flags[index] : NULL;
+}
+
+/* Headings, each with the names (a trailing * stands for any ending) below it. The first match wins; what
+ * matches none stands under the last heading. */
+static const struct group {
+    const char *title, *names;
+} groups[] = {
+    {"Input and output",
+     "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,messages,gguf,logits,"
+     "resume,resume-adapter-file,train,test"},
+    {"Adapter",
+     "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
+     "alpha-pattern,modules-to-save"},
+    {"Optimizer", "optimizer,learning-rate,lr-*,warmup,weight-decay,grad-clip"},
+    {"Length and memory",
+     "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length"},
+    {"Data and loss", "train-on,mask-prompt,*-feature,no-shuffle,loss"},
+    {"Reports and saving", "steps-*,val-batches,save-every,keep-best,tensors,per-row,compare,render"},
+    {"Quantization", "q-*,quant*,dequantize,dtype"},
+    {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p"},
+    {"General", "*"},
+};
+enum { GROUPS = sizeof groups / sizeof *groups };
+
+/* Does `name` match a pattern of n bytes, which may have a star at one end? */
+static bool matches(const char *pattern, size_t n, const char *name) {
+    size_t len = strlen(name);
+    if (pattern[n - 1] == '*') return len >= n - 1 && strncmp(name, pattern, n - 1) == 0;
+    if (pattern[0] == '*') return len >= n - 1 && strncmp(name + len - (n - 1), pattern + 1, n - 1) == 0;
+    return len == n && strncmp(name, pattern, n) == 0;
+}
+
+static int group_of(const char *name) {
+    for (int g = 0; g < GROUPS; g++)
+        for (const char *at = groups[g].names; *at;) {
+            size_t n = strcspn(at, ",");
+            if (matches(at, n, name)) return g;
+            at += n + (at[n] == ',');
+        }
+    return GROUPS - 1;
+}
+
+enum { HELP_COLUMN = 34, HELP_WIDTH = 110 };
+
+/* Words of `text` from column `column` on, broken before HELP_WIDTH and indented. */
+static void print_wrapped(FILE *out, const char *text, int column) {
+    int at = column;
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (at > column && at + 1 + n > HELP_WIDTH) {
+            fprintf(out, "\n%*s", column, "");
+            at = column;
+        } else if (at > column) {
+            fputc(' ', out);
+            at++;
+        }
+        fprintf(out, "%.*s", n, text);
+        at += n;
+        text += n;
+        while (*text == ' ') text++;
+    }
+    fputc('\n', out);
+}
+
+static void print_option(FILE *out, char letter, const char *name, const char *value, const char *help) {
+    char head[96], dash[8] = "    ";
+    if (letter) snprintf(dash, sizeof dash, "-%c, ", letter);
+    int n = snprintf(head, sizeof head, "  %s--%s%s%s", dash, name, value ? " " : "", value ? value : "");
+    fputs(head, out);
+    if (n > HELP_COLUMN - 2) {
+        fputc('\n', out);
+        n = 0;
+    }
+    fprintf(out, "%*s", HELP_COLUMN - n, "");
+    print_wrapped(out, help, HELP_COLUMN);
+}
+
+static void print_row(FILE *out, const graft_option *o) {
+    char text[1024];
+    int n = snprintf(text, sizeof text, "%s", o->help ? o->help : "");
+    if (o->choices && n >= 0 && (size_t)n < sizeof text)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%s", n ? ": " : "", o->choices);
+    if (o->value && o->fallback && o->fallback[0] && n >= 0 && (size_t)n < sizeof text)
+        snprintf(text + n, sizeof text - (size_t)n, " (default %s)", o->fallback);
+    print_option(out, o->letter, o->name, o->value, text);
+}
+
+static void print_group(FILE *out, const verb *v, int group) {
+    bool titled = false;
+    const graft_option *o;
+    for (size_t i = 0; (o = graft_option_at(i)); i++) {
+        if (!(o->verbs & v->bit) || group_of(o->name) != group) continue;
+        if (!titled) fprintf(out, "\n%s\n", groups[group].title);
+        titled = true;
+        print_row(out, o);
+    }
+    if (group != GROUPS - 1) return;
+    if (!titled) fprintf(out, "\n%s\n", groups[group].title);
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        print_option(out, flags[i].letter, flags[i].name, NULL, flags[i].help);
+}
+
+static void print_shapes(FILE *out) {
+    const char *const *shapes = graft_shapes();
+    fputs("\nShapes\n  ", out);
+    for (size_t i = 0; shapes[i]; i++) fprintf(out, "%s%s", i ? ", " : "", shapes[i]);
+    fputc('\n', out);
+}
+
+void help_verb(FILE *out, const verb *v) {
+    fprintf(out, "graft %s - %s\n\nUsage: graft %s%s%s%s\n", v->name, v->summary, v->name,
+            v->words[0] ? " " : "", v->words, v->bit ? " [options]" : "");
+    if (v->about[0]) fprintf(out, "\n%s\n", v->about);
+    if (v->bit)
+        for (int g = 0; g < GROUPS; g++) print_group(out, v, g);
+    if (v->bit && graft_option_find(v->bit, "shape")) print_shapes(out);
+    fputs("\nExamples\n", out);
+    for (size_t i = 0; v->examples[i]; i++) fprintf(out, "  %s\n", v->examples[i]);
+}
+
+void help_program(FILE *out) {
+    fputs("graft - fine-tunes language models on the machine you have\n\nUsage: graft VERB "
+          "[options]\n\nVerbs\n",
+          out);
+    const verb *v;
+    for (size_t i = 0; (v = verb_at(i)); i++) fprintf(out, "  %-10s %s\n", v->name, v->summary);
+    fputs("\nA first fine-tuning\n"
+          "  graft convert --model model.gguf --mlx-path model-4bit -q\n"
+          "  graft plan --model model-4bit --data data\n"
+          "  graft train --model model-4bit --data data --adapter-path adapters\n"
+          "  graft generate --model model-4bit --adapter-path adapters --prompt 'Hello' --compare\n"
+          "\ngraft VERB --help shows the options of a verb. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
+          "130 interrupted.\n",
+          out);
+}
+
+int cmd_help(cli *c) {
+    if (c->words_count == 0) {
+        help_program(stdout);
+        return EXIT_DONE;
+    }
+    const verb *v = verb_find(c->words[0]);
+    if (v) {
+        help_verb(stdout, v);
+        return EXIT_DONE;
+    }
+    return cli_report(c, verb_unknown(c, c->words[0]));
+}

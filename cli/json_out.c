@@ -1,0 +1,175 @@
+/* json_out.c - the documents of --json, field by field. */
+#include "json_out.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+json_t *doc_number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *doc_size(uint64_t bytes) {
+    return json_integer(bytes > INT64_MAX ? INT64_MAX : (json_int_t)bytes);
+}
+
+/* Length of the well-formed UTF-8 sequence at p[0..n), 0 if there is none. */
+static size_t sequence(const unsigned char *p, size_t n) {
+    if (p[0] < 0x80) return 1;
+    size_t len = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || n < len) return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    /* overlong forms, surrogates, beyond U+10FFFF */
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0)) return 0;
+    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] >= 0x90)) return 0;
+    return len;
+}
+
+json_t *doc_text(const char *text) {
+    if (!text) return json_null();
+    json_t *plain = json_string(text); /* refuses what is not UTF-8 */
+    if (plain) return plain;
+    size_t n = strlen(text), at = 0;
+    char *fixed = malloc(3 * n + 1);
+    if (!fixed) return NULL;
+    for (size_t i = 0; i < n;) {
+        size_t len = sequence((const unsigned char *)text + i, n - i);
+        memcpy(fixed + at, len ? text + i : "\xef\xbf\xbd", len ? len : 3);
+        at += len ? len : 3;
+        i += len ? len : 1;
+    }
+    json_t *string = json_stringn(fixed, at);
+    free(fixed);
+    return string;
+}
+
+json_t *doc_memory(const graft_memory *m) {
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "mapped", doc_size(m->mapped), "state",
+                     doc_size(m->state), "saved", doc_size(m->saved), "scratch", doc_size(m->scratch),
+                     "other", doc_size(m->other), "total", doc_size(m->total));
+}
+
+static json_t *doc_frozen(const char *frozen) {
+    if (frozen && strcmp(frozen, "partial") == 0) return json_string("partial");
+    return json_boolean(frozen && strcmp(frozen, "true") == 0);
+}
+
+static json_t *doc_type(const graft_plan_type *t) {
+    return json_pack("{s:o, s:b, s:b, s:o, s:o, s:I, s:I, s:o}", "type", doc_text(t->type), "quantize",
+                     (int)t->quantize, "lora", (int)t->lora, "frozen", doc_frozen(t->frozen), "notes",
+                     doc_text(t->notes ? t->notes : ""), "tensors", (json_int_t)t->tensors, "parameters",
+                     (json_int_t)t->parameters, "bytes", doc_size(t->bytes));
+}
+
+static json_t *doc_tensor(const graft_plan_tensor *t) {
+    json_t *shape = t->shape[1] ? json_pack("[I, I]", (json_int_t)t->shape[0], (json_int_t)t->shape[1])
+                                : json_pack("[I]", (json_int_t)t->shape[0]);
+    return json_pack("{s:o, s:o, s:o, s:b, s:i, s:i, s:b, s:I, s:o, s:o}", "name", doc_text(t->name), "shape",
+                     shape, "role", doc_text(t->role), "quantize", (int)t->quantize, "bits", t->bits,
+                     "group_size", t->group_size, "adapter", (int)t->adapter, "rank", (json_int_t)t->rank,
+                     "frozen", doc_frozen(t->frozen), "bytes", doc_size(t->bytes));
+}
+
+/* Appends and drops the whole array where memory ran out. */
+static json_t *append(json_t *array, json_t *item) {
+    if (array && json_array_append_new(array, item) == 0) return array;
+    json_decref(array);
+    return NULL;
+}
+
+json_t *doc_plan(const graft_plan *p) {
+    json_t *types = json_array(), *tensors = json_array();
+    for (size_t i = 0; types && i < GRAFT_PLAN_TYPES; i++) types = append(types, doc_type(&p->types[i]));
+    for (size_t i = 0; tensors && i < p->tensors_count; i++)
+        tensors = append(tensors, doc_tensor(&p->tensors_list[i]));
+    double percent =
+        p->parameters_total > 0 ? 100.0 * (double)p->parameters_trainable / (double)p->parameters_total : NAN;
+    json_t *parameters = json_pack("{s:I, s:I, s:o}", "total", (json_int_t)p->parameters_total, "trainable",
+                                   (json_int_t)p->parameters_trainable, "percent", doc_number(percent));
+    bool timed = p->time_seconds > 0; /* 0: no data, nothing to forecast */
+    json_t *time = json_pack("{s:I, s:o, s:o}", "tokens", (json_int_t)p->time_tokens, "seconds",
+                             doc_number(timed ? p->time_seconds : NAN), "tokens_per_second",
+                             doc_number(p->tokens_per_second > 0 ? p->tokens_per_second : NAN));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "model", doc_text(p->model),
+                     "model_type", doc_text(p->model_type), "types", types, "tensors", tensors, "parameters",
+                     parameters, "memory", doc_memory(&p->memory), "time", time, "grad_checkpoint",
+                     doc_text(p->grad_checkpoint), "sequence_length", (json_int_t)p->sequence_length,
+                     "batch_size", (json_int_t)p->batch_size, "iterations", (json_int_t)p->iterations);
+}
+
+json_t *doc_train(const graft_train_result *r) {
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "iterations",
+                     (json_int_t)r->iterations, "updates", (json_int_t)r->updates, "trained_tokens",
+                     (json_int_t)r->trained_tokens, "train_loss", doc_number(r->train_loss), "val_loss_first",
+                     doc_number(r->val_loss_first), "val_loss_last", doc_number(r->val_loss_last),
+                     "val_loss_best", doc_number(r->val_loss_best), "seconds", doc_number(r->seconds),
+                     "forecast", doc_memory(&r->forecast), "peak_memory_bytes",
+                     doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted);
+}
+
+json_t *doc_eval(const graft_eval_result *r) {
+    json_t *doc = json_pack("{s:o, s:o, s:o, s:o, s:I, s:I}", "loss", doc_number(r->loss), "perplexity",
+                            doc_number(r->perplexity), "perplexity_stderr", doc_number(r->perplexity_stderr),
+                            "accuracy", doc_number(r->accuracy), "tokens", (json_int_t)r->tokens, "rows",
+                            (json_int_t)r->rows);
+    if (!doc || !r->row_losses) return doc;
+    json_t *rows = json_array();
+    for (int64_t i = 0; rows && i < r->rows; i++)
+        rows = append(rows, json_pack("{s:o, s:o, s:I}", "line", doc_size(r->row_losses[i].line), "loss",
+                                      doc_number(r->row_losses[i].loss), "tokens",
+                                      (json_int_t)r->row_losses[i].tokens));
+    if (json_object_set_new(doc, "row_losses", rows) == 0) return doc;
+    json_decref(doc);
+    return NULL;
+}
+
+json_t *doc_generation(const graft_generation *g) {
+    return json_pack("{s:o, s:I, s:I, s:o, s:o}", "text", doc_text(g->text ? g->text : ""), "tokens",
+                     (json_int_t)g->tokens, "prompt_tokens", (json_int_t)g->prompt_tokens,
+                     "prompt_tokens_per_second", doc_number(g->prompt_tokens_per_second),
+                     "generation_tokens_per_second", doc_number(g->generation_tokens_per_second));
+}
+
+json_t *doc_row(const graft_row *row, bool rendered) {
+    if (rendered) return json_pack("{s:o, s:o}", "line", doc_size(row->line), "text", doc_text(row->text));
+    json_t *ids = json_array(), *mask = json_array();
+    for (size_t i = 0; ids && mask && i < row->count; i++) {
+        ids = append(ids, json_integer(row->ids[i]));
+        mask = append(mask, json_integer(row->mask[i] != 0));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o}", "line", doc_size(row->line), "ids", ids, "mask", mask, "text",
+                     doc_text(row->text));
+}
+
+json_t *doc_bench(const graft_bench_result *r) {
+    json_t *losses = json_array();
+    for (size_t i = 0; losses && i < r->nlosses; i++) losses = append(losses, doc_number(r->losses[i]));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
+                     doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "gflops",
+                     doc_number(r->gflops), "peak_gflops", doc_number(r->peak_gflops), "percent_of_peak",
+                     doc_number(r->percent_of_peak), "percent_of_peak_without_recompute",
+                     doc_number(r->percent_of_peak_without_recompute), "peak_rss_bytes",
+                     doc_size(r->peak_rss_bytes), "forecast_bytes", doc_size(r->forecast_bytes), "losses",
+                     losses);
+}
+
+json_t *doc_convert(const graft_convert_result *r) {
+    return json_pack("{s:o, s:I, s:o, s:o}", "bits_per_weight", doc_number(r->bits_per_weight), "tensors",
+                     (json_int_t)r->tensors, "bytes", doc_size(r->bytes), "notes",
+                     doc_text(r->notes ? r->notes : ""));
+}
+
+graft_status doc_print(cli *c, json_t *document, bool line) {
+    progress_clear(&c->bar);
+    if (!document) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
+    size_t flags = line ? JSON_COMPACT : JSON_INDENT(2);
+    char *text = json_dumps(document, flags | JSON_ENCODE_ANY);
+    json_decref(document);
+    if (!text) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
+    errno = 0;
+    puts(text);
+    free(text);
+    out_alive(c);
+    return GRAFT_OK;
+}

@@ -1,0 +1,96 @@
+/* progress.c - how far a run is: a bar on a terminal, a line now and then elsewhere. */
+#include "cli.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const double redraw_seconds = 0.1; /* faster only flickers */
+static const double line_seconds = 30;    /* where nobody watches, a sign of life is enough */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void progress_init(progress *p) {
+    const char *term = getenv("TERM");
+    *p = (progress){.terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0};
+}
+
+void progress_clear(progress *p) {
+    if (!p->drawn) return;
+    fflush(stdout);
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    p->drawn = false;
+}
+
+/* "40/100  3.2/s  18 s left", as far as it is known. */
+static void describe(const progress *p, char *text, size_t n, int64_t done, int64_t total, double t) {
+    double elapsed = t - p->began, steps = (double)(done - p->first);
+    int at = snprintf(text, n, total > 0 ? "%lld/%lld" : "%lld", (long long)done, (long long)total);
+    if (elapsed <= 0 || steps <= 0 || at < 0 || (size_t)at >= n) return;
+    double rate = steps / elapsed;
+    at += snprintf(text + at, n - (size_t)at, rate >= 99.5 ? "  %.0f/s" : "  %.2g/s", rate);
+    out_buf left;
+    if (total > done && (size_t)at < n)
+        snprintf(text + at, n - (size_t)at, "  %s left", out_seconds(&left, (double)(total - done) / rate));
+}
+
+static void draw_bar(progress *p, int64_t done, int64_t total, const char *text) {
+    int room = out_width(stderr) - 1 - (int)strlen(p->phase) - (int)strlen(text) - 6;
+    char bar[64] = "";
+    if (total > 0 && room >= 8) {
+        int columns = room < 40 ? room : 40;
+        double part = fmin(fmax((double)done / (double)total, 0), 1);
+        int full = (int)(part * columns);
+        int at = 0;
+        bar[at++] = '[';
+        for (int i = 0; i < columns; i++) bar[at++] = i < full ? '#' : '.';
+        memcpy(bar + at, "]  ", 4);
+    }
+    if (!p->drawn) fflush(stdout); /* the bar comes below what was printed */
+    fprintf(stderr, "\r%s  %s%s\033[K", p->phase, bar, text);
+    fflush(stderr);
+    p->drawn = true;
+}
+
+void progress_update(progress *p, const char *phase, int64_t done, int64_t total) {
+    double t = now();
+    if (!phase) phase = "";
+    bool fresh = strncmp(p->phase, phase, sizeof p->phase - 1) != 0 || done < p->first;
+    if (fresh) {
+        snprintf(p->phase, sizeof p->phase, "%s", phase);
+        p->first = done;
+        p->began = t;
+        p->last = p->terminal ? 0 : t;
+    }
+    if (t - p->last < (p->terminal ? redraw_seconds : line_seconds)) return;
+    p->last = t;
+    char text[96];
+    describe(p, text, sizeof text, done, total, t);
+    if (p->terminal)
+        draw_bar(p, done, total, text);
+    else
+        fprintf(stderr, "%s %s\n", p->phase, text);
+}
+
+void cli_event(void *user, const graft_event *event) {
+    cli *c = user;
+    switch (event->kind) {
+    case GRAFT_EVENT_PROGRESS: progress_update(&c->bar, event->phase, event->done, event->total); break;
+    case GRAFT_EVENT_NOTE:
+        if (!event->text) break;
+        progress_clear(&c->bar);
+        out_text(stderr, event->text, strlen(event->text), true);
+        fputc('\n', stderr);
+        break;
+    case GRAFT_EVENT_SAVED:
+    case GRAFT_EVENT_TRAIN:
+    case GRAFT_EVENT_VALID:
+    case GRAFT_EVENT_TEXT: break; /* verbs that have these handle them before they come here */
+    }
+}

@@ -1,0 +1,44 @@
+/* signals.c - Ctrl-C asks to stop and save; a second one exits at once. */
+#include "cli.h"
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The one place with process-wide state: a handler has no other way to reach the run. */
+static volatile int stop_flag;
+
+static void say(const char *text) {
+    ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
+    (void)ignored;
+}
+
+static void on_signal(int number) {
+    (void)number;
+    if (stop_flag) {
+        say("\n");
+        _exit(EXIT_INTERRUPTED);
+    }
+    stop_flag = 1;
+    say("\nstopping; once more to exit at once\n");
+}
+
+void signals_install(void) {
+    static const int asked[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        struct sigaction before;
+        /* what nohup or a shell's & told us to ignore stays ignored */
+        if (sigaction(asked[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            sigaction(asked[i], &action, NULL);
+    }
+    /* a reader that went away shows as EPIPE, so that a training behind a pipe is not killed half-way */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+const volatile int *signals_stop(void) {
+    return &stop_flag;
+}
+void signals_raise_stop(void) {
+    stop_flag = 1;
+}

@@ -1,0 +1,112 @@
+/* verb_table.c - the verbs. A new one is a row here and a file cmd_NAME.c. */
+#include "cli.h"
+#include <string.h>
+
+static const verb table[] = {
+    {"plan",
+     GRAFT_VERB_PLAN,
+     "",
+     0,
+     "what a training would do, need and take",
+     "Reads only the model's configuration (weights are not needed) and shows, layer type by layer type, "
+     "what is\n"
+     "quantized, adapted and frozen, how many parameters train, and the memory and time that the run will "
+     "take.",
+     cmd_plan,
+     {"graft plan --model model-4bit", "graft plan --model model-4bit --data data --budget 500MB",
+      "graft plan --shape llama-3-8b --preset standard", "graft plan --model model-4bit --tensors --json"}},
+    {"convert",
+     GRAFT_VERB_CONVERT,
+     "",
+     0,
+     "any model in, MLX directory out, 4-bit if asked",
+     "Reads a Hugging Face or MLX directory or a GGUF file and writes an MLX directory that mlx-lm loads "
+     "too.",
+     cmd_convert,
+     {"graft convert --model model.gguf --mlx-path model-4bit -q",
+      "graft convert --model HuggingFaceTB/SmolLM2-135M-Instruct --mlx-path model-4bit -q --q-group-size 32",
+      "graft convert --model model-4bit --mlx-path model-16bit -d"}},
+    {"train",
+     GRAFT_VERB_TRAIN,
+     "",
+     0,
+     "fine-tune: LoRA, DoRA or full",
+     "Trains on DIR/train.jsonl (valid.jsonl is used where present) and writes the adapter directory, which "
+     "mlx-lm\n"
+     "and PEFT load as it is. Ctrl-C saves a checkpoint; --resume continues from it exactly.",
+     cmd_train,
+     {"graft train --model model-4bit --data data --adapter-path adapters",
+      "graft train --model model-4bit --data data --adapter-path adapters --preset quick --budget 500MB",
+      "graft train -c lora_config.yaml --iters 200",
+      "graft train --model model-4bit --data data --adapter-path adapters --resume"}},
+    {"eval",
+     GRAFT_VERB_EVAL,
+     "",
+     0,
+     "loss, perplexity and accuracy on a data set",
+     "Measures the model, with or without an adapter, on a split of DIR or on one file.",
+     cmd_eval,
+     {"graft eval --model model-4bit --data data",
+      "graft eval --model model-4bit --adapter-path adapters --data data",
+      "graft eval --model model-4bit --data rows.jsonl --per-row --json"}},
+    {"generate",
+     GRAFT_VERB_GENERATE,
+     "",
+     0,
+     "answer a prompt, with or without the adapter",
+     "Applies the model's chat template unless told otherwise. A prompt of - is read from standard input.",
+     cmd_generate,
+     {"graft generate --model model-4bit --prompt 'Why is the sky blue?'",
+      "graft generate --model model-4bit --adapter-path adapters --prompt 'Why is the sky blue?' --compare",
+      "echo 'Why?' | graft generate --model model-4bit --prompt - --temp 0.7 --seed 1"}},
+    {"tokenize",
+     GRAFT_VERB_TOKENIZE,
+     "",
+     0,
+     "rows as the model sees them, and which tokens train",
+     "Shows every row's tokens. Tokens that carry loss are coloured on a terminal and stand in [[ ]] "
+     "elsewhere.",
+     cmd_tokenize,
+     {"graft tokenize --model model-4bit --data data",
+      "graft tokenize --model model-4bit --text 'Hello world' --json",
+      "graft tokenize --model model-4bit --messages chat.json --render"}},
+    {"info",
+     GRAFT_VERB_INFO,
+     "PATH",
+     1,
+     "what is in a file or directory",
+     "Describes a safetensors or GGUF file, or a model or adapter directory: metadata, tensors, dtypes, "
+     "digests.",
+     cmd_info,
+     {"graft info model.gguf", "graft info adapters/adapters.safetensors", "graft info model-4bit --json"}},
+    {"bench",
+     GRAFT_VERB_BENCH,
+     "train",
+     1,
+     "how fast this machine trains",
+     "Runs training steps on a model, or on random weights of a published shape (no download), and reports "
+     "the\n"
+     "speed against the machine's measured peak and the memory against the forecast.",
+     cmd_bench,
+     {"graft bench train --shape smollm2-135m",
+      "graft bench train --model model-4bit --batch-size 1 --seq-length 512",
+      "graft bench train --shape llama-3.2-1b --steps 3 --json"}},
+    {"help",
+     0,
+     "[VERB]",
+     1,
+     "the options of a verb, with examples",
+     "",
+     cmd_help,
+     {"graft help train", "graft help"}},
+};
+
+const verb *verb_at(size_t index) {
+    return index < sizeof table / sizeof *table ? &table[index] : NULL;
+}
+
+const verb *verb_find(const char *name) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, name) == 0) return &table[i];
+    return NULL;
+}

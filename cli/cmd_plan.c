@@ -32,7 +32,7 @@ static void print_tensors(const graft_plan *p, bool terminal) {
         int n = (int)strlen(p->tensors_list[i].name);
         if (n > width) width = n;
     }
-    printf("\n%-*s  %-17s %-14s %-9s %5s  %-7s  %8s\n", width, "tensor", "shape", "type", "stored", "rank",
+    printf("\n%-*s  %-17s %-24s %-9s %5s  %-7s  %8s\n", width, "tensor", "shape", "type", "stored", "rank",
            "frozen", "size");
     for (size_t i = 0; i < p->tensors_count; i++) {
         const graft_plan_tensor *t = &p->tensors_list[i];
@@ -46,7 +46,7 @@ static void print_tensors(const graft_plan *p, bool terminal) {
             snprintf(stored, sizeof stored, "%d-bit", t->bits);
         if (t->adapter) snprintf(rank, sizeof rank, "%lld", (long long)t->rank);
         out_text(stdout, t->name, strlen(t->name), terminal);
-        printf("%*s  %-17s %-14s %-9s %5s  %-7s  %8s\n", width - (int)strlen(t->name), "", shape, t->role,
+        printf("%*s  %-17s %-24s %-9s %5s  %-7s  %8s\n", width - (int)strlen(t->name), "", shape, t->role,
                stored, rank, frozen_text(t->frozen), out_size(&size, t->bytes));
     }
 }

@@ -1,6 +1,7 @@
 /* help.c - help pages, made from the verb table and the library's option table. */
 #include "cli.h"
 #include <string.h>
+#include <unistd.h>
 
 static const cli_flag flags[] = {
     {"json", 0, "one JSON document on standard output (tokenize: JSON lines), nothing else there"},
@@ -17,9 +18,9 @@ const cli_flag *cli_flag_at(size_t index) {
 static const struct group {
     const char *title, *names;
 } groups[] = {
-    {"Input and output",
-     "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,messages,gguf,logits,"
-     "resume,resume-adapter-file,train,test"},
+    {"Input and output", "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
+                         "messages,gguf,logits,compare,"
+                         "resume,resume-adapter-file,train,test"},
     {"Adapter",
      "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
      "alpha-pattern,modules-to-save"},
@@ -27,7 +28,7 @@ static const struct group {
     {"Length and memory",
      "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length"},
     {"Data and loss", "train-on,mask-prompt,*-feature,no-shuffle,loss"},
-    {"Reports and saving", "steps-*,val-batches,save-every,keep-best,tensors,per-row,compare,render"},
+    {"Reports and saving", "steps-*,val-batches,save-every,keep-best,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype"},
     {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p"},
     {"General", "*"},
@@ -52,14 +53,20 @@ static int group_of(const char *name) {
     return GROUPS - 1;
 }
 
-enum { HELP_COLUMN = 34, HELP_WIDTH = 110 };
+enum { HELP_COLUMN = 34, HELP_WIDTH = 110, HELP_WIDTH_MIN = 60 };
 
-/* Words of `text` from column `column` on, broken before HELP_WIDTH and indented. */
+/* Pages in files are the same everywhere; on a terminal they fit it. */
+static int page_width(FILE *out) {
+    int width = isatty(fileno(out)) ? out_width(out) : HELP_WIDTH;
+    return width > HELP_WIDTH ? HELP_WIDTH : width < HELP_WIDTH_MIN ? HELP_WIDTH_MIN : width;
+}
+
+/* Words of `text` from column `column` on, broken before the page ends and indented. */
 static void print_wrapped(FILE *out, const char *text, int column) {
-    int at = column;
+    int at = column, width = page_width(out);
     while (*text) {
         int n = (int)strcspn(text, " ");
-        if (at > column && at + 1 + n > HELP_WIDTH) {
+        if (at > column && at + 1 + n > width) {
             fprintf(out, "\n%*s", column, "");
             at = column;
         } else if (at > column) {
@@ -91,7 +98,7 @@ static void print_row(FILE *out, const graft_option *o) {
     char text[1024];
     int n = snprintf(text, sizeof text, "%s", o->help ? o->help : "");
     if (o->choices && n >= 0 && (size_t)n < sizeof text)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s%s", n ? ": " : "", o->choices);
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s[%s]", n ? " " : "", o->choices);
     if (o->value && o->fallback && o->fallback[0] && n >= 0 && (size_t)n < sizeof text)
         snprintf(text + n, sizeof text - (size_t)n, " (default %s)", o->fallback);
     print_option(out, o->letter, o->name, o->value, text);
@@ -122,7 +129,8 @@ static void print_shapes(FILE *out) {
 void help_verb(FILE *out, const verb *v) {
     fprintf(out, "graft %s - %s\n\nUsage: graft %s%s%s%s\n", v->name, v->summary, v->name,
             v->words[0] ? " " : "", v->words, v->bit ? " [options]" : "");
-    if (v->about[0]) fprintf(out, "\n%s\n", v->about);
+    if (v->about[0]) fputc('\n', out);
+    if (v->about[0]) print_wrapped(out, v->about, 0);
     if (v->bit)
         for (int g = 0; g < GROUPS; g++) print_group(out, v, g);
     if (v->bit && graft_option_find(v->bit, "shape")) print_shapes(out);

@@ -9,7 +9,7 @@ static const verb table[] = {
      0,
      "what a training would do, need and take",
      "Reads only the model's configuration (weights are not needed) and shows, layer type by layer type, "
-     "what is\n"
+     "what is "
      "quantized, adapted and frozen, how many parameters train, and the memory and time that the run will "
      "take.",
      cmd_plan,
@@ -32,7 +32,7 @@ static const verb table[] = {
      0,
      "fine-tune: LoRA, DoRA or full",
      "Trains on DIR/train.jsonl (valid.jsonl is used where present) and writes the adapter directory, which "
-     "mlx-lm\n"
+     "mlx-lm "
      "and PEFT load as it is. Ctrl-C saves a checkpoint; --resume continues from it exactly.",
      cmd_train,
      {"graft train --model model-4bit --data data --adapter-path adapters",
@@ -85,7 +85,7 @@ static const verb table[] = {
      1,
      "how fast this machine trains",
      "Runs training steps on a model, or on random weights of a published shape (no download), and reports "
-     "the\n"
+     "the "
      "speed against the machine's measured peak and the memory against the forecast.",
      cmd_bench,
      {"graft bench train --shape smollm2-135m",

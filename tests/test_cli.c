@@ -1,0 +1,256 @@
+/* The command line as a user meets it: help, refusals, exit codes, pure stdout. Runs the built program. */
+#include "graft.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+// cmocka needs the four above
+#include <cmocka.h>
+
+typedef struct outcome {
+    int code;
+    char *out, *err; /* owned */
+} outcome;
+
+static char directory[] = "/tmp/graft_cli_XXXXXX";
+
+static char *slurp(const char *name) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    char *text = calloc(1, 1 << 20);
+    assert_non_null(text);
+    size_t n = fread(text, 1, (1 << 20) - 1, f);
+    text[n] = '\0';
+    fclose(f);
+    return text;
+}
+
+/* Runs the program in an empty directory; `arguments` go through sh. `redirect` may replace where stdout
+ * goes. */
+static outcome run_to(const char *arguments, const char *redirect) {
+    char command[4096];
+    int n = snprintf(command, sizeof command, "cd '%s/cwd' && '%s' %s %s 2>../err </dev/null", directory,
+                     GRAFT_BINARY, arguments, redirect);
+    assert_in_range(n, 1, sizeof command - 1);
+    int status = system(command);
+    assert_true(WIFEXITED(status));
+    return (outcome){WEXITSTATUS(status), slurp("out"), slurp("err")};
+}
+
+static outcome run(const char *arguments) {
+    return run_to(arguments, ">../out");
+}
+
+static void drop(outcome *o) {
+    free(o->out);
+    free(o->err);
+}
+
+static char *trim(char *text) {
+    while (*text == ' ') text++;
+    size_t n = strlen(text);
+    while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\n')) text[--n] = '\0';
+    return text;
+}
+
+/* One row of cli_cases.txt; returns false after saying what differs. */
+static bool case_holds(char *arguments, int code, char *texts) {
+    outcome o = run(arguments);
+    bool good = true;
+    if (o.code != code) {
+        print_error("graft %s: exit %d, expected %d\n%s", arguments, o.code, code, o.err);
+        good = false;
+    }
+    if (o.out[0]) {
+        print_error("graft %s: stdout holds %s\n", arguments, o.out);
+        good = false;
+    }
+    for (char *text = texts; text;) {
+        char *next = strstr(text, ";;");
+        if (next) {
+            *next = '\0';
+            next += 2;
+        }
+        text = trim(text);
+        if (!strstr(o.err, text)) {
+            print_error("graft %s: stderr lacks \"%s\":\n%s", arguments, text, o.err);
+            good = false;
+        }
+        text = next;
+    }
+    drop(&o);
+    return good;
+}
+
+static void refuses_what_the_table_lists(void **state) {
+    (void)state;
+    FILE *f = fopen(GRAFT_SOURCE_DIR "/tests/cli_cases.txt", "rb");
+    assert_non_null(f);
+    char line[1024];
+    int cases = 0, failed = 0;
+    while (fgets(line, sizeof line, f)) {
+        if (line[0] == '#' || line[0] == '\n') continue;
+        char *code = strchr(line, '|'), *text = code ? strchr(code + 1, '|') : NULL;
+        if (!text) fail_msg("not a case: %s", line);
+        *code++ = '\0';
+        *text++ = '\0';
+        failed += !case_holds(trim(line), atoi(code), text);
+        cases++;
+    }
+    fclose(f);
+    assert_true(cases >= 50);
+    assert_int_equal(failed, 0);
+}
+
+static const struct {
+    const char *name;
+    unsigned bit;
+} verbs[] = {{"plan", GRAFT_VERB_PLAN}, {"convert", GRAFT_VERB_CONVERT},   {"train", GRAFT_VERB_TRAIN},
+             {"eval", GRAFT_VERB_EVAL}, {"generate", GRAFT_VERB_GENERATE}, {"tokenize", GRAFT_VERB_TOKENIZE},
+             {"info", GRAFT_VERB_INFO}, {"bench", GRAFT_VERB_BENCH}};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+static void help_shows_every_option_of_every_verb(void **state) {
+    (void)state;
+    for (int v = 0; v < VERBS; v++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "%s --help", verbs[v].name);
+        outcome o = run(arguments);
+        assert_int_equal(o.code, 0);
+        assert_string_equal(o.err, "");
+        assert_non_null(strstr(o.out, "Usage: graft "));
+        assert_non_null(strstr(o.out, "\nExamples\n  graft "));
+        const graft_option *row;
+        for (size_t i = 0; (row = graft_option_at(i)); i++) {
+            char name[64];
+            snprintf(name, sizeof name, "--%s%c", row->name, row->value ? ' ' : '\n');
+            bool shown = strstr(o.out, name) != NULL;
+            if (!shown && !row->value) { /* a switch: its help follows on the same line */
+                snprintf(name, sizeof name, "    --%s ", row->name);
+                shown = strstr(o.out, name) != NULL;
+                snprintf(name, sizeof name, ", --%s ", row->name);
+                shown = shown || strstr(o.out, name) != NULL;
+            }
+            bool taken = (row->verbs & verbs[v].bit) != 0;
+            /* an example may name an option of its own verb only, so it cannot mislead this */
+            if (shown != taken)
+                fail_msg("graft %s: --%s %s", arguments, row->name, taken ? "missing" : "shown");
+        }
+        drop(&o);
+    }
+}
+
+static void help_verb_is_verb_help(void **state) {
+    (void)state;
+    for (int v = 0; v < VERBS; v++) {
+        char a[64], b[64], c[64];
+        snprintf(a, sizeof a, "%s --help", verbs[v].name);
+        snprintf(b, sizeof b, "help %s", verbs[v].name);
+        snprintf(c, sizeof c, "%s -h", verbs[v].name);
+        outcome x = run(a), y = run(b), z = run(c);
+        assert_string_equal(x.out, y.out);
+        assert_string_equal(x.out, z.out);
+        assert_int_equal(y.code, 0);
+        drop(&x);
+        drop(&y);
+        drop(&z);
+    }
+}
+
+static void program_help_names_every_verb(void **state) {
+    (void)state;
+    outcome o = run("--help"), h = run("help"), none = run("");
+    assert_int_equal(o.code, 0);
+    assert_string_equal(o.out, h.out);
+    assert_int_equal(none.code, 2); /* no verb: the same page, but as an error */
+    assert_string_equal(none.out, "");
+    assert_string_equal(none.err, o.out);
+    for (int v = 0; v < VERBS; v++) {
+        char name[32];
+        snprintf(name, sizeof name, "\n  %s ", verbs[v].name);
+        assert_non_null(strstr(o.out, name));
+    }
+    drop(&o);
+    drop(&h);
+    drop(&none);
+}
+
+/* Every option with its last letter doubled is answered with a near name. */
+static void mistyped_options_are_answered(void **state) {
+    (void)state;
+    const graft_option *row;
+    for (size_t i = 0; (row = graft_option_at(i)); i++) {
+        if (!(row->verbs & GRAFT_VERB_TRAIN)) continue;
+        char arguments[96], hint[64];
+        snprintf(arguments, sizeof arguments, "train --%s%c", row->name, row->name[strlen(row->name) - 1]);
+        snprintf(hint, sizeof hint, "did you mean --%s?", row->name);
+        outcome o = run(arguments);
+        assert_int_equal(o.code, 2);
+        if (!strstr(o.err, hint)) fail_msg("graft %s: %s", arguments, o.err);
+        drop(&o);
+    }
+}
+
+static void version_is_the_librarys(void **state) {
+    (void)state;
+    outcome o = run("--version"), t = run("train --version");
+    assert_int_equal(o.code, 0);
+    assert_string_equal(o.out, "graft " GRAFT_VERSION "\n");
+    assert_string_equal(t.out, o.out);
+    drop(&o);
+    drop(&t);
+}
+
+static void stdout_that_fails_is_an_error_and_a_closed_pipe_is_none(void **state) {
+    (void)state;
+    if (access("/dev/full", W_OK) == 0) {
+        outcome full = run_to("--help", ">/dev/full");
+        assert_int_equal(full.code, 1);
+        assert_non_null(strstr(full.err, "standard output"));
+        drop(&full);
+    }
+    outcome closed = run_to("--help", ">&-");
+    assert_int_equal(closed.code, 1);
+    drop(&closed);
+    /* `sleep` lets the reader go first; the code of the left side is kept in a file */
+    char command[1024];
+    snprintf(command, sizeof command,
+             "cd '%s' && { sleep 0.2; '%s' help train; echo $? >code; } 2>err | true; while [ ! -s code ]; "
+             "do sleep "
+             "0.05; done; [ ! -s err ] && grep -qx 0 code",
+             directory, GRAFT_BINARY);
+    assert_int_equal(system(command), 0);
+}
+
+static int make_directory(void **state) {
+    (void)state;
+    char path[64];
+    if (!mkdtemp(directory)) return -1;
+    snprintf(path, sizeof path, "cd %s && mkdir cwd && : >out", directory);
+    return system(path) || setenv("GRAFT_SOURCE_DIR", GRAFT_SOURCE_DIR, 1);
+}
+
+static int remove_directory(void **state) {
+    (void)state;
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_what_the_table_lists),
+        cmocka_unit_test(help_shows_every_option_of_every_verb),
+        cmocka_unit_test(help_verb_is_verb_help),
+        cmocka_unit_test(program_help_names_every_verb),
+        cmocka_unit_test(mistyped_options_are_answered),
+        cmocka_unit_test(version_is_the_librarys),
+        cmocka_unit_test(stdout_that_fails_is_an_error_and_a_closed_pipe_is_none),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}

@@ -114,7 +114,7 @@ const char *out_seconds(out_buf *b, double seconds); /* 12 s, 3 min 04 s, 2 h 05
 int out_width(FILE *stream);                         /* columns of the terminal, 80 where unknown */
 
 /* wrap.c */
-/* Both texts wrapped and printed side by side where the terminal is wide enough, else one below the other. */
+/* Both texts wrapped and printed side by side where `width` is enough, else one below the other. */
 void out_compare(FILE *out, int width, const char *left_title, const char *left, const char *right_title,
                  const char *right, bool terminal);
 

@@ -66,8 +66,8 @@ static graft_status print_document(cli *c, const graft_generation *answer, const
 static void print_answer(const cli *c, const graft_generation *answer, const graft_generation *base) {
     const char *text = answer->text ? answer->text : "";
     if (base)
-        out_compare(stdout, out_width(stdout), "base", base->text ? base->text : "", "adapter", text,
-                    c->stream);
+        out_compare(stdout, c->stream || getenv("COLUMNS") ? out_width(stdout) : 0, "base",
+                    base->text ? base->text : "", "adapter", text, c->stream);
     else if (!c->stream)
         out_text(stdout, text, strlen(text), false);
     if (!base) putchar('\n');

@@ -81,7 +81,7 @@ static void below(FILE *out, const char *title, const char *text, bool terminal)
 void out_compare(FILE *out, int width, const char *left_title, const char *left, const char *right_title,
                  const char *right, bool terminal) {
     int columns = (width - GAP) / 2;
-    if (!terminal || columns < COLUMN_MIN) {
+    if (columns < COLUMN_MIN) {
         below(out, left_title, left, terminal);
         below(out, right_title, right, terminal);
         return;

@@ -1,5 +1,6 @@
 /* The command line as a user meets it: help, refusals, exit codes, pure stdout. Runs the built program. */
 #include "graft.h"
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -206,6 +207,57 @@ static void version_is_the_librarys(void **state) {
     drop(&t);
 }
 
+/* One JSON document and nothing else; the caller drops the reference. */
+static json_t *document_of(const char *arguments) {
+    outcome o = run(arguments);
+    if (o.code != 0) fail_msg("graft %s: exit %d\n%s", arguments, o.code, o.err);
+    json_error_t error;
+    json_t *document = json_loads(o.out, JSON_REJECT_DUPLICATES, &error); /* refuses anything after it */
+    if (!document) fail_msg("graft %s: %s in\n%s", arguments, error.text, o.out);
+    drop(&o);
+    return document;
+}
+
+static void write_file(const char *name, const void *data, size_t n) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/cwd/%s", directory, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void info_describes_a_file_in_json_and_in_words(void **state) {
+    (void)state;
+    static const char header[] =
+        "{\"some.tensor\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  ";
+    unsigned char file[8 + sizeof header - 1 + 4] = {sizeof header - 1};
+    memcpy(file + 8, header, sizeof header - 1);
+    write_file("one.safetensors", file, sizeof file);
+    json_t *document = document_of("info one.safetensors --json");
+    assert_true(json_is_object(document));
+    json_decref(document);
+    outcome o = run("info one.safetensors");
+    assert_int_equal(o.code, 0);
+    assert_non_null(strstr(o.out, "some.tensor"));
+    assert_string_equal(o.err, "");
+    drop(&o);
+}
+
+static void plan_of_a_shape_is_the_documented_document(void **state) {
+    (void)state;
+    static const char *const parts[] = {"mapped", "state", "saved", "scratch", "other", "total"};
+    json_t *document = document_of("plan --shape smollm2-135m --json");
+    json_t *types = json_object_get(document, "types"), *memory = json_object_get(document, "memory");
+    assert_int_equal(json_array_size(types), GRAFT_PLAN_TYPES);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        assert_true(json_is_integer(json_object_get(memory, parts[i])));
+    json_t *parameters = json_object_get(document, "parameters");
+    assert_int_equal(json_integer_value(json_object_get(parameters, "total")), 134515008);
+    assert_true(json_array_size(json_object_get(document, "tensors")) > 200);
+    json_decref(document);
+}
+
 static void stdout_that_fails_is_an_error_and_a_closed_pipe_is_none(void **state) {
     (void)state;
     if (access("/dev/full", W_OK) == 0) {
@@ -250,6 +302,8 @@ int main(void) {
         cmocka_unit_test(program_help_names_every_verb),
         cmocka_unit_test(mistyped_options_are_answered),
         cmocka_unit_test(version_is_the_librarys),
+        cmocka_unit_test(info_describes_a_file_in_json_and_in_words),
+        cmocka_unit_test(plan_of_a_shape_is_the_documented_document),
         cmocka_unit_test(stdout_that_fails_is_an_error_and_a_closed_pipe_is_none),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

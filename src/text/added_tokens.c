@@ -1,0 +1,223 @@
+/* Added tokens: found in the text before anything else cuts it, leftmost first and longest at one place. */
+#include "text/token_parts.h"
+
+const gr_added_token *gr_added_by_content(const gr_added *added, const char *content, size_t len) {
+    for (size_t i = 0; i < added->count; i++)
+        if (added->tokens[i].len == len && !memcmp(added->tokens[i].content, content, len))
+            return &added->tokens[i];
+    return NULL;
+}
+
+/* The id that the tokenizers package gives: the known one, else the next beyond everything. */
+static int32_t new_id(const gr_added *added, int32_t vocab_count) {
+    int32_t id = vocab_count;
+    for (size_t i = 0; i < added->count; i++)
+        if (added->tokens[i].id >= id) id = added->tokens[i].id + 1;
+    return id;
+}
+
+graft_status gr_added_put(gr_added *added, const gr_added_token *token, int32_t model_id, int32_t vocab_count,
+                          graft_error *err) {
+    if (!token->len) return GRAFT_OK;
+    for (size_t i = 0; i < added->count; i++) {
+        gr_added_token *old = &added->tokens[i];
+        if (old->len != token->len || memcmp(old->content, token->content, token->len)) continue;
+        char *content = old->content;
+        int32_t id = old->id;
+        bool special = old->special || token->special;
+        *old = *token;
+        old->content = content, old->id = id, old->special = special;
+        return GRAFT_OK;
+    }
+    if (!gr_grow((void **)&added->tokens, &added->cap, added->count, sizeof *added->tokens))
+        return gr_no_memory(err, added->cap * 2 * sizeof *added->tokens);
+    gr_added_token copy = *token;
+    copy.id = model_id >= 0 ? model_id : new_id(added, vocab_count);
+    if (copy.id >= GR_MAX_TOKEN_ID) return gr_fail(err, GRAFT_RANGE, "too many added tokens");
+    copy.content = gr_strndup(token->content, token->len);
+    if (!copy.content) return gr_no_memory(err, token->len + 1);
+    added->tokens[added->count++] = copy;
+    return GRAFT_OK;
+}
+
+static int match_compare(const void *pa, const void *pb) {
+    const gr_added_match *a = pa, *b = pb;
+    size_t n = a->len < b->len ? a->len : b->len;
+    int order = n ? memcmp(a->text, b->text, n) : 0;
+    if (order) return order;
+    if (a->len != b->len) return a->len < b->len ? -1 : 1;
+    return a->token < b->token ? -1
+                               : a->token > b->token; /* the token added first stands for equal spellings */
+}
+
+static graft_status spelling(const gr_added_token *token, const gr_normalizer *normalizer,
+                             gr_added_match *match, graft_error *err) {
+    graft_status st;
+    gr_ntext text = {0}, scratch = {0};
+    gr_match_spans spans = {0};
+    gr_ntext_add(&text, token->content, token->len, 0);
+    if (text.failed) GR_GOTO(gr_no_memory(err, token->len));
+    if (token->normalized) GR_GOTO(gr_normalizer_run(normalizer, &text, &scratch, &spans, err));
+    match->len = text.len;
+    match->text = gr_strndup(text.len ? text.data : "", text.len);
+    st = match->text ? GRAFT_OK : gr_no_memory(err, text.len);
+done:
+    gr_ntext_free(&text);
+    gr_ntext_free(&scratch);
+    gr_match_spans_free(&spans);
+    return st;
+}
+
+graft_status gr_added_finish(gr_added *added, const gr_normalizer *normalizer, graft_error *err) {
+    added->raw.items = gr_calloc(added->count, sizeof *added->raw.items);
+    added->normalized.items = gr_calloc(added->count, sizeof *added->normalized.items);
+    for (size_t i = 0; i < added->count; i++)
+        if (added->tokens[i].id >= added->limit) added->limit = added->tokens[i].id + 1;
+    added->by_id = gr_calloc((size_t)added->limit, sizeof *added->by_id);
+    if (!added->raw.items || !added->normalized.items || !added->by_id)
+        return gr_no_memory(err, added->count);
+    for (int32_t i = 0; i < added->limit; i++) added->by_id[i] = -1;
+    for (size_t i = 0; i < added->count; i++) {
+        added->by_id[added->tokens[i].id] = (int32_t)i;
+        gr_added_set *set = added->tokens[i].normalized ? &added->normalized : &added->raw;
+        gr_added_match match = {.token = (uint32_t)i};
+        GR_TRY(spelling(&added->tokens[i], normalizer, &match, err));
+        if (match.len)
+            set->items[set->count++] = match;
+        else
+            free(match.text);
+    }
+    qsort(added->raw.items, added->raw.count, sizeof *added->raw.items, match_compare);
+    qsort(added->normalized.items, added->normalized.count, sizeof *added->normalized.items, match_compare);
+    return GRAFT_OK;
+}
+
+const gr_added_token *gr_added_by_id(const gr_added *added, int32_t id) {
+    if (id < 0 || id >= added->limit || added->by_id[id] < 0) return NULL;
+    return &added->tokens[added->by_id[id]];
+}
+
+static void set_free(gr_added_set *set) {
+    for (size_t i = 0; i < set->count; i++) free(set->items[i].text);
+    free(set->items);
+}
+
+void gr_added_free(gr_added *added) {
+    for (size_t i = 0; i < added->count; i++) free(added->tokens[i].content);
+    free(added->tokens);
+    free(added->by_id);
+    set_free(&added->raw);
+    set_free(&added->normalized);
+    memset(added, 0, sizeof *added);
+}
+
+/* First item of low..high whose byte at `depth` is at least c; all of them are longer than depth and agree
+ * before it. */
+static size_t lower_bound(const gr_added_match *items, size_t low, size_t high, size_t depth, int c) {
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if ((uint8_t)items[middle].text[depth] < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The longest spelling at s; NULL if none. The sorted list serves as a trie: each byte narrows a range of it.
+ */
+static const gr_added_match *longest(const gr_added_set *set, const char *s, size_t n) {
+    const gr_added_match *best = NULL;
+    size_t low = 0, high = set->count;
+    for (size_t depth = 0; low < high; depth++) {
+        if (set->items[low].len == depth) best = &set->items[low];
+        while (low < high && set->items[low].len == depth) low++;
+        if (depth == n) break;
+        int c = (uint8_t)s[depth];
+        low = lower_bound(set->items, low, high, depth, c);
+        high = lower_bound(set->items, low, high, depth, c + 1);
+    }
+    return best;
+}
+
+static bool word_before(const char *s, size_t at) {
+    size_t i = at;
+    int32_t code;
+    while (i && ((uint8_t)s[i - 1] & 0xc0) == 0x80) i--;
+    if (!i) return false;
+    gr_utf8_get(s + i - 1, at - i + 1, &code);
+    return gr_char_is_word(code);
+}
+
+static bool word_after(const char *s, size_t at, size_t n) {
+    int32_t code;
+    if (at >= n) return false;
+    gr_utf8_get(s + at, n - at, &code);
+    return gr_char_is_word(code);
+}
+
+static size_t spaces_after(const char *s, size_t at, size_t n) {
+    int32_t code;
+    while (at < n) {
+        size_t len = (size_t)gr_utf8_get(s + at, n - at, &code);
+        if (!gr_char_is_space(code)) break;
+        at += len;
+    }
+    return at;
+}
+
+static size_t spaces_before(const char *s, size_t at) {
+    while (at) {
+        size_t i = at - 1;
+        int32_t code;
+        while (i && ((uint8_t)s[i] & 0xc0) == 0x80) i--;
+        gr_utf8_get(s + i, at - i, &code);
+        if (!gr_char_is_space(code)) break;
+        at = i;
+    }
+    return at;
+}
+
+/* The literal range that bytes first..last of the caller's text touch; NULL if none. */
+static const gr_text_range *literal_at(const gr_added_rule *rule, size_t first, size_t last) {
+    size_t low = 0, high = rule->nliteral;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (rule->literal[middle].end <= first)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < rule->nliteral && rule->literal[low].start <= last && rule->literal[low].end > first
+               ? &rule->literal[low]
+               : NULL;
+}
+
+void gr_added_split(const gr_added *added, const gr_added_set *set, const gr_added_rule *rule,
+                    const gr_ntext *text, size_t start, size_t end, gr_pieces *out) {
+    const char *s = text->data + start;
+    size_t n = end - start, done = 0; /* done: end of what has been cut, relative to s */
+    const gr_added_match *m;
+    uint8_t begins[256] = {0};
+    for (size_t i = 0; i < set->count; i++) begins[(uint8_t)set->items[i].text[0]] = 1;
+    for (size_t i = 0, next; i < n && set->count; i = next) {
+        next = i + 1;
+        if (!begins[(uint8_t)s[i]] || !(m = longest(set, s + i, n - i))) continue;
+        const gr_added_token *token = &added->tokens[m->token];
+        size_t first = i, last = i + m->len;
+        next = last;
+        if (token->special && !rule->parse_special) continue;
+        if (token->special && literal_at(rule, text->origin[start + first], text->origin[start + last - 1])) {
+            next = i + 1; /* a special token of the template may begin inside the rejected spelling */
+            continue;
+        }
+        if (token->single_word && (word_before(s, first) || word_after(s, last, n))) continue;
+        if (token->lstrip) first = spaces_before(s, first);
+        if (token->lstrip && first < done) first = done;
+        if (token->rstrip) last = spaces_after(s, last, n);
+        if (first > done) gr_pieces_add(out, start + done, start + first, -1);
+        gr_pieces_add(out, start + first, start + last, token->id);
+        done = last;
+    }
+    if (done < n) gr_pieces_add(out, start + done, end, -1);
+}

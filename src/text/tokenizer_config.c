@@ -1,0 +1,224 @@
+/* What stands beside tokenizer.json: tokenizer_config.json (special tokens, BOS and EOS, chat template), the
+ * ids that end a generation, and a model directory as a whole. Follows transformers' TokenizersBackend. */
+#include "base/os.h"
+#include "text/token_parts.h"
+
+#define MAX_TOKENIZER_BYTES ((size_t)1 << 30)
+#define MAX_CONFIG_BYTES    ((size_t)64 << 20)
+
+/* The spelling of a special token, given as a text or as {"content": text}. */
+static const json_t *spelling(const json_t *value) {
+    if (json_is_object(value)) value = json_object_get(value, "content");
+    return json_is_string(value) ? value : NULL;
+}
+
+const char *gr_tokenizer_special(const gr_tokenizer *tok, const char *name) {
+    return json_string_value(spelling(json_object_get(tok->config, name)));
+}
+
+static graft_status put_token(gr_tokenizer *tok, const json_t *value, bool special, graft_error *err) {
+    const json_t *content = spelling(value);
+    gr_added_token token = {.special = special};
+    if (!content) return GRAFT_OK;
+    token.content = (char *)(uintptr_t)json_string_value(content); /* gr_added_put copies it */
+    token.len = json_string_length(content);
+    if (json_is_object(value)) {
+        GR_TRY(gr_member_bool(value, "single_word", false, &token.single_word, err));
+        GR_TRY(gr_member_bool(value, "lstrip", false, &token.lstrip, err));
+        GR_TRY(gr_member_bool(value, "rstrip", false, &token.rstrip, err));
+        if (!special) GR_TRY(gr_member_bool(value, "special", false, &token.special, err));
+        GR_TRY(gr_member_bool(value, "normalized", !token.special, &token.normalized, err));
+    }
+    return gr_added_put(&tok->added, &token, gr_vocab_id(&tok->bpe.vocab, token.content, token.len),
+                        (int32_t)tok->bpe.vocab.count, err);
+}
+
+/* added_tokens_decoder {"id": {...}} in the order of ids. */
+static graft_status put_decoder_tokens(gr_tokenizer *tok, const json_t *table, graft_error *err) {
+    size_t n = json_object_size(table), count = 0;
+    struct row {
+        long id;
+        const json_t *value;
+    } *rows = gr_calloc(n, sizeof *rows);
+    graft_status st = rows ? GRAFT_OK : gr_no_memory(err, n * sizeof *rows);
+    json_t *mutable_table = (json_t *)(uintptr_t)table;
+    for (void *it = json_object_iter(mutable_table); it && rows;
+         it = json_object_iter_next(mutable_table, it))
+        rows[count++] = (struct row){strtol(json_object_iter_key(it), NULL, 10), json_object_iter_value(it)};
+    for (size_t i = 1; i < count; i++) /* nearly always sorted already */
+        for (size_t k = i; k && rows[k - 1].id > rows[k].id; k--) {
+            struct row swap = rows[k];
+            rows[k] = rows[k - 1], rows[k - 1] = swap;
+        }
+    for (size_t i = 0; i < count && !st; i++) st = put_token(tok, rows[i].value, false, err);
+    free(rows);
+    return st;
+}
+
+static int32_t special_id(const gr_tokenizer *tok, const char *name) {
+    const char *token = gr_tokenizer_special(tok, name);
+    return token ? gr_tokenizer_id(tok, token) : -1;
+}
+
+/* Named special tokens that are no added tokens yet become such. */
+static graft_status put_named_tokens(gr_tokenizer *tok, graft_error *err) {
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    json_t *value;
+    const char *key;
+    json_object_foreach(tok->config, key, value) {
+        size_t n = strlen(key);
+        const json_t *content = spelling(value);
+        if (n < 6 || strcmp(key + n - 6, "_token") || !content) continue;
+        if (!gr_added_by_content(&tok->added, json_string_value(content), json_string_length(content)))
+            GR_TRY(put_token(tok, value, true, err));
+    }
+    for (size_t k = 0; k < 2; k++) {
+        const json_t *list = json_object_get(tok->config, lists[k]);
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            const json_t *content = spelling(json_array_get(list, i));
+            if (content &&
+                !gr_added_by_content(&tok->added, json_string_value(content), json_string_length(content)))
+                GR_TRY(put_token(tok, json_array_get(list, i), true, err));
+        }
+    }
+    return GRAFT_OK;
+}
+
+graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_error *err) {
+    bool add_bos, add_eos;
+    tok->config = config ? config : json_object();
+    if (!tok->config) return gr_no_memory(err, 0);
+    GR_TRY(put_decoder_tokens(tok, json_object_get(tok->config, "added_tokens_decoder"), err));
+    GR_TRY(put_named_tokens(tok, err));
+    tok->bos = special_id(tok, "bos_token");
+    tok->eos = special_id(tok, "eos_token");
+    tok->pad = special_id(tok, "pad_token");
+    tok->unk = special_id(tok, "unk_token");
+    if (tok->eos >= 0) GR_TRY(gr_tokenizer_add_stop(tok, tok->eos, err));
+    /* Once either key is there, the two of them replace the post-processor of tokenizer.json. */
+    GR_TRY(gr_member_bool(tok->config, "add_bos_token", false, &add_bos, err));
+    GR_TRY(gr_member_bool(tok->config, "add_eos_token", false, &add_eos, err));
+    if (!json_is_boolean(json_object_get(tok->config, "add_bos_token")) &&
+        !json_is_boolean(json_object_get(tok->config, "add_eos_token")))
+        return GRAFT_OK;
+    gr_postprocessor_free(tok->post);
+    return gr_postprocessor_bos_eos(&tok->post, add_bos ? tok->bos : -1, add_eos ? tok->eos : -1, err);
+}
+
+graft_status gr_tokenizer_add_stop(gr_tokenizer *tok, int64_t id, graft_error *err) {
+    if (id < 0 || id >= GR_MAX_TOKEN_ID || gr_tokenizer_is_stop(tok, (int32_t)id)) return GRAFT_OK;
+    if (!gr_grow((void **)&tok->stops, &tok->stops_cap, tok->nstops, sizeof *tok->stops))
+        return gr_no_memory(err, sizeof *tok->stops);
+    tok->stops[tok->nstops++] = (int32_t)id;
+    return GRAFT_OK;
+}
+
+graft_status gr_tokenizer_add_stops(gr_tokenizer *tok, const json_t *config, graft_error *err) {
+    const json_t *ids = json_object_get(config, "eos_token_id");
+    if (!ids) ids = json_object_get(json_object_get(config, "text_config"), "eos_token_id");
+    if (json_is_integer(ids)) GR_TRY(gr_tokenizer_add_stop(tok, json_integer_value(ids), err));
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        if (json_is_integer(json_array_get(ids, i)))
+            GR_TRY(gr_tokenizer_add_stop(tok, json_integer_value(json_array_get(ids, i)), err));
+    return GRAFT_OK;
+}
+
+/* A file of the directory; *text is NULL when there is none. */
+static graft_status read_optional(const char *dir, const char *name, size_t limit, char **text, size_t *len,
+                                  graft_error *err) {
+    *text = NULL;
+    *len = 0;
+    char *path = gr_path_join(dir, name);
+    if (!path) return gr_no_memory(err, strlen(dir));
+    graft_status st = gr_path_exists(path) ? gr_file_read(text, len, path, limit, err) : GRAFT_OK;
+    free(path);
+    return st;
+}
+
+static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *name, graft_error *err) {
+    char *text;
+    size_t len;
+    json_error_t where;
+    GR_TRY(read_optional(dir, name, MAX_CONFIG_BYTES, &text, &len, err));
+    if (!text) return GRAFT_OK;
+    json_t *config = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    free(text);
+    if (!config) {
+        gr_fail(err, GRAFT_CORRUPT, "invalid JSON in line %d: %s", where.line, where.text);
+        return gr_where(err, "%s/%s", dir, name);
+    }
+    graft_status st = gr_tokenizer_add_stops(tok, config, err);
+    json_decref(config);
+    return st;
+}
+
+/* tokenizer_config.json with what only special_tokens_map.json has; *config is NULL when there is neither. */
+static graft_status read_config(const char *dir, char **config, size_t *len, graft_error *err) {
+    char *map = NULL;
+    size_t map_len;
+    GR_TRY(read_optional(dir, "tokenizer_config.json", MAX_CONFIG_BYTES, config, len, err));
+    GR_TRY(read_optional(dir, "special_tokens_map.json", MAX_CONFIG_BYTES, &map, &map_len, err));
+    if (!map) return GRAFT_OK;
+    if (!*config) {
+        *config = map, *len = map_len;
+        return GRAFT_OK;
+    }
+    json_t *a = json_loadb(*config, *len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    json_t *b = json_loadb(map, map_len, JSON_ALLOW_NUL, NULL);
+    free(map);
+    if (json_is_object(a) && json_is_object(b) && !json_object_update_missing(a, b)) {
+        char *merged = json_dumps(a, JSON_COMPACT);
+        if (merged) {
+            free(*config);
+            *config = merged, *len = strlen(merged);
+        }
+    }
+    json_decref(a);
+    json_decref(b);
+    return GRAFT_OK;
+}
+
+static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, char **config,
+                             graft_error *err) {
+    size_t len, config_len, n;
+    char *path = gr_path_join(dir, "tokenizer.json");
+    if (!path) return gr_no_memory(err, strlen(dir));
+    graft_status st = gr_file_read(json, &len, path, MAX_TOKENIZER_BYTES, err);
+    if (st == GRAFT_NOT_FOUND)
+        gr_hint(err, "graft reads tokenizer.json; save the tokenizer again with transformers to get one");
+    if (!st) st = read_config(dir, config, &config_len, err);
+    if (!st) st = gr_tokenizer_from_json(tok, *json, len, *config, config_len, path, err);
+    free(path);
+    GR_TRY(st);
+    GR_TRY(read_stops(*tok, dir, "generation_config.json", err));
+    GR_TRY(read_stops(*tok, dir, "config.json", err));
+    if ((*tok)->eos < 0 && (*tok)->nstops) (*tok)->eos = (*tok)->stops[0];
+    return read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err);
+}
+
+graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) {
+    char *json = NULL, *config = NULL;
+    *tok = NULL;
+    graft_status st = open_dir(tok, dir, &json, &config, err);
+    free(json);
+    free(config);
+    if (st) {
+        gr_tokenizer_free(*tok);
+        *tok = NULL;
+    }
+    return st;
+}
+
+const char *gr_tokenizer_chat_template(const gr_tokenizer *tok, const char *name) {
+    const json_t *source = json_object_get(tok->config, "chat_template");
+    bool main = !name || !strcmp(name, "default");
+    if (main && tok->chat_template) return tok->chat_template;
+    if (json_is_string(source)) return main ? json_string_value(source) : NULL;
+    for (size_t i = 0; i < json_array_size(source); i++) {
+        const json_t *row = json_array_get(source, i);
+        const char *label = json_string_value(json_object_get(row, "name"));
+        if (label && !strcmp(label, main ? "default" : name))
+            return json_string_value(json_object_get(row, "template"));
+    }
+    return NULL;
+}

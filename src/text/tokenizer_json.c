@@ -1,0 +1,224 @@
+/* Reading tokenizer.json: the BPE model, the added tokens and the parts around them. */
+#include "text/token_parts.h"
+#include <stdio.h>
+
+graft_status gr_member_bool(const json_t *object, const char *key, bool fallback, bool *value,
+                            graft_error *err) {
+    const json_t *member = json_object_get(object, key);
+    *value = fallback;
+    if (!member || json_is_null(member)) return GRAFT_OK;
+    if (!json_is_boolean(member))
+        return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's \"%s\" is not true or false", key);
+    *value = json_is_true(member);
+    return GRAFT_OK;
+}
+
+graft_status gr_member_string(const json_t *object, const char *key, const char **value, size_t *len,
+                              graft_error *err) {
+    const json_t *member = json_object_get(object, key);
+    *value = NULL;
+    if (len) *len = 0;
+    if (!member || json_is_null(member)) return GRAFT_OK;
+    if (!json_is_string(member))
+        return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's \"%s\" is not a text", key);
+    *value = json_string_value(member);
+    if (len) *len = json_string_length(member);
+    return GRAFT_OK;
+}
+
+/* A member's text that is neither absent nor empty, copied. */
+static graft_status copy_affix(char **copy, const json_t *model, const char *key, graft_error *err) {
+    const char *text;
+    size_t len;
+    GR_TRY(gr_member_string(model, key, &text, &len, err));
+    if (!len) return GRAFT_OK;
+    *copy = gr_strndup(text, len);
+    return *copy ? GRAFT_OK : gr_no_memory(err, len);
+}
+
+static graft_status read_vocab(gr_vocab *vocab, const json_t *model, graft_error *err) {
+    json_t *table = json_object_get(model, "vocab");
+    if (!json_is_object(table))
+        return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's model has no \"vocab\" object");
+    for (void *it = json_object_iter(table); it; it = json_object_iter_next(table, it)) {
+        const json_t *id = json_object_iter_value(it);
+        const char *token = json_object_iter_key(it);
+        if (!json_is_integer(id))
+            return gr_fail(err, GRAFT_CORRUPT, "the id of token %.60s is not a number", token);
+        GR_TRY(gr_vocab_add(vocab, token, json_object_iter_key_len(it), json_integer_value(id), err));
+    }
+    return gr_vocab_finish(vocab, err);
+}
+
+/* One merge, either "left right" or ["left", "right"]. */
+static graft_status split_merge(const json_t *item, const char **left, size_t *nleft, const char **right,
+                                size_t *nright, graft_error *err) {
+    if (json_is_array(item) && json_array_size(item) == 2 && json_is_string(json_array_get(item, 0)) &&
+        json_is_string(json_array_get(item, 1))) {
+        *left = json_string_value(json_array_get(item, 0)),
+        *nleft = json_string_length(json_array_get(item, 0));
+        *right = json_string_value(json_array_get(item, 1)),
+        *nright = json_string_length(json_array_get(item, 1));
+        return GRAFT_OK;
+    }
+    if (json_is_string(item)) {
+        const char *text = json_string_value(item), *space = memchr(text, ' ', json_string_length(item));
+        size_t len = json_string_length(item);
+        if (space && !memchr(space + 1, ' ', len - (size_t)(space + 1 - text))) {
+            *left = text, *nleft = (size_t)(space - text);
+            *right = space + 1, *nright = len - *nleft - 1;
+            return GRAFT_OK;
+        }
+    }
+    gr_fail(err, GRAFT_CORRUPT, "a merge of the tokenizer is not a pair of tokens");
+    return gr_found(err, "%.60s",
+                    json_is_string(item) ? json_string_value(item) : "something else than a text");
+}
+
+static graft_status read_merge(gr_bpe *bpe, const json_t *item, uint32_t rank, gr_buf *made,
+                               graft_error *err) {
+    const char *left = NULL, *right = NULL;
+    size_t nleft = 0, nright = 0, skip = bpe->prefix ? strlen(bpe->prefix) : 0;
+    GR_TRY(split_merge(item, &left, &nleft, &right, &nright, err));
+    gr_buf_clear(made);
+    gr_buf_add(made, left, nleft);
+    if (nright >= skip) gr_buf_add(made, right + skip, nright - skip);
+    if (made->failed) return gr_no_memory(err, nleft + nright);
+    gr_merge merge = {gr_vocab_id(&bpe->vocab, left, nleft), gr_vocab_id(&bpe->vocab, right, nright),
+                      gr_vocab_id(&bpe->vocab, made->data, made->len), rank};
+    if (merge.left < 0 || merge.right < 0 || merge.made < 0) {
+        gr_fail(err, GRAFT_CORRUPT, "a merge of the tokenizer names a token that the vocabulary lacks");
+        return gr_found(err, "merge %u: %.60s + %.60s", rank, left, right);
+    }
+    gr_merges_put(&bpe->merges, merge);
+    return GRAFT_OK;
+}
+
+static graft_status read_merges(gr_bpe *bpe, const json_t *model, graft_error *err) {
+    const json_t *list = json_object_get(model, "merges"), *item;
+    gr_buf made = {0};
+    graft_status st = GRAFT_OK;
+    size_t i;
+    uint32_t rank = 0;
+    if (!json_is_array(list))
+        return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's model has no list of \"merges\"");
+    GR_TRY(gr_merges_reserve(&bpe->merges, json_array_size(list), err));
+    json_array_foreach(list, i, item) {
+        if (json_is_string(item) && !strncmp(json_string_value(item), "#version", 8)) continue;
+        if ((st = read_merge(bpe, item, rank++, &made, err))) break;
+    }
+    gr_buf_free(&made);
+    return st;
+}
+
+static int utf8_put(int32_t c, char *out) {
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    out[0] = (char)(0xc0 | c >> 6), out[1] = (char)(0x80 | (c & 63));
+    return 2;
+}
+
+graft_status gr_bpe_from_json(gr_bpe *bpe, const json_t *model, graft_error *err) {
+    const char *type, *unk;
+    size_t len;
+    char name[8];
+    GR_TRY(gr_member_string(model, "type", &type, NULL, err));
+    if (!type && !json_object_get(model, "merges")) type = "(none)";
+    if (type && strcmp(type, "BPE")) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "the tokenizer's model \"%.60s\" is not supported", type);
+        return gr_expected(err, "BPE");
+    }
+    GR_TRY(gr_member_bool(model, "fuse_unk", false, &bpe->fuse_unk, err));
+    GR_TRY(gr_member_bool(model, "byte_fallback", false, &bpe->byte_fallback, err));
+    GR_TRY(gr_member_bool(model, "ignore_merges", false, &bpe->ignore_merges, err));
+    GR_TRY(copy_affix(&bpe->prefix, model, "continuing_subword_prefix", err));
+    GR_TRY(copy_affix(&bpe->suffix, model, "end_of_word_suffix", err));
+    GR_TRY(read_vocab(&bpe->vocab, model, err));
+    GR_TRY(read_merges(bpe, model, err));
+    GR_TRY(gr_member_string(model, "unk_token", &unk, &len, err));
+    bpe->unk = unk ? gr_vocab_id(&bpe->vocab, unk, len) : -1;
+    for (int b = 0; b < 256; b++) {
+        snprintf(name, sizeof name, "<0x%02X>", (unsigned)b);
+        bpe->byte_id[b] = gr_vocab_id(&bpe->vocab, name, 6);
+    }
+    for (int32_t c = 0; c < 0x400; c++)
+        bpe->char_id[c] = gr_vocab_id(&bpe->vocab, name, (size_t)utf8_put(c, name));
+    return GRAFT_OK;
+}
+
+static graft_status read_added_token(gr_tokenizer *tok, const json_t *node, graft_error *err) {
+    const char *content;
+    gr_added_token token = {0};
+    GR_TRY(gr_member_string(node, "content", &content, &token.len, err));
+    if (!content) return gr_fail(err, GRAFT_CORRUPT, "an added token of the tokenizer has no content");
+    token.content = (char *)(uintptr_t)content; /* gr_added_put copies it */
+    GR_TRY(gr_member_bool(node, "single_word", false, &token.single_word, err));
+    GR_TRY(gr_member_bool(node, "lstrip", false, &token.lstrip, err));
+    GR_TRY(gr_member_bool(node, "rstrip", false, &token.rstrip, err));
+    GR_TRY(gr_member_bool(node, "special", false, &token.special, err));
+    GR_TRY(gr_member_bool(node, "normalized", !token.special, &token.normalized, err));
+    return gr_added_put(&tok->added, &token, gr_vocab_id(&tok->bpe.vocab, content, token.len),
+                        (int32_t)tok->bpe.vocab.count, err);
+}
+
+static graft_status read_added(gr_tokenizer *tok, graft_error *err) {
+    const json_t *list = json_object_get(tok->parts, "added_tokens"), *item;
+    size_t i;
+    if (!list || json_is_null(list)) return GRAFT_OK;
+    if (!json_is_array(list))
+        return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's added_tokens are not a list");
+    if (json_array_size(list) > 100000)
+        return gr_fail(err, GRAFT_RANGE, "the tokenizer has more than 100000 added tokens");
+    json_array_foreach(list, i, item) GR_TRY(read_added_token(tok, item, err));
+    return GRAFT_OK;
+}
+
+static graft_status parse(json_t **root, const char *text, size_t len, graft_error *err) {
+    json_error_t where;
+    *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    if (json_is_object(*root)) return GRAFT_OK;
+    if (*root)
+        gr_fail(err, GRAFT_CORRUPT, "the JSON is not an object");
+    else
+        gr_fail(err, GRAFT_CORRUPT, "invalid JSON in line %d: %s", where.line, where.text);
+    json_decref(*root);
+    *root = NULL;
+    return err ? err->status : GRAFT_CORRUPT;
+}
+
+static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const char *config,
+                          size_t config_len, graft_error *err) {
+    json_t *settings = NULL;
+    GR_TRY(parse(&tok->parts, json, len, err));
+    GR_TRY(gr_bpe_from_json(&tok->bpe, json_object_get(tok->parts, "model"), err));
+    json_object_del(json_object_get(tok->parts, "model"), "vocab");
+    json_object_del(json_object_get(tok->parts, "model"), "merges");
+    GR_TRY(gr_normalizer_from_json(&tok->normalizer, json_object_get(tok->parts, "normalizer"), err));
+    GR_TRY(gr_pretokenizer_from_json(&tok->pre, json_object_get(tok->parts, "pre_tokenizer"), err));
+    GR_TRY(gr_postprocessor_from_json(&tok->post, json_object_get(tok->parts, "post_processor"), err));
+    GR_TRY(gr_decoder_from_json(&tok->decoder, json_object_get(tok->parts, "decoder"), err));
+    GR_TRY(read_added(tok, err));
+    json_object_del(tok->parts, "added_tokens");
+    if (config) GR_TRY(parse(&settings, config, config_len, err));
+    GR_TRY(gr_tokenizer_apply_config(tok, settings, err));
+    return gr_added_finish(&tok->added, tok->normalizer, err);
+}
+
+graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t len, const char *config,
+                                    size_t config_len, const char *name, graft_error *err) {
+    *tok = NULL;
+    graft_error local = {0};
+    if (!err) err = &local;
+    gr_tokenizer *t = gr_calloc(1, sizeof *t);
+    if (!t) return gr_no_memory(err, sizeof *t);
+    graft_status st = build(t, json, len, config, config_len, err);
+    if (!st) {
+        *tok = t;
+        return GRAFT_OK;
+    }
+    gr_tokenizer_free(t);
+    gr_where(err, "%s", name);
+    return st;
+}

@@ -1,0 +1,129 @@
+/* Writing a tokenizer: tokenizer.json as the tokenizers package reads it, and its tokenizer_config.json. */
+#include "text/token_parts.h"
+
+static void put_string(gr_buf *out, const char *s, size_t n) {
+    gr_buf_putc(out, '"');
+    for (size_t i = 0; i < n; i++) {
+        uint8_t c = (uint8_t)s[i];
+        if (c == '"' || c == '\\')
+            gr_buf_putc(out, '\\'), gr_buf_putc(out, (char)c);
+        else if (c < 0x20 || c == 0x7f)
+            gr_buf_printf(out, "\\u%04x", c);
+        else
+            gr_buf_putc(out, (char)c);
+    }
+    gr_buf_putc(out, '"');
+}
+
+static void put_flag(gr_buf *out, const char *name, bool value) {
+    gr_buf_printf(out, ",\"%s\":%s", name, value ? "true" : "false");
+}
+
+/* A member of the parts as it was read; null when it is not there. */
+static graft_status put_part(gr_buf *out, const char *key, const json_t *value, graft_error *err) {
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    if (value && !text) return gr_no_memory(err, 0);
+    gr_buf_printf(out, ",\n\"%s\":", key);
+    gr_buf_puts(out, text ? text : "null");
+    free(text);
+    return GRAFT_OK;
+}
+
+static void put_added(gr_buf *out, const gr_added *added) {
+    gr_buf_puts(out, ",\n\"added_tokens\":[");
+    for (size_t i = 0; i < added->count; i++) {
+        const gr_added_token *t = &added->tokens[i];
+        gr_buf_printf(out, "%s\n{\"id\":%d,\"content\":", i ? "," : "", (int)t->id);
+        put_string(out, t->content, t->len);
+        put_flag(out, "single_word", t->single_word);
+        put_flag(out, "lstrip", t->lstrip);
+        put_flag(out, "rstrip", t->rstrip);
+        put_flag(out, "normalized", t->normalized);
+        put_flag(out, "special", t->special);
+        gr_buf_putc(out, '}');
+    }
+    gr_buf_putc(out, ']');
+}
+
+static void put_vocab(gr_buf *out, const gr_vocab *vocab) {
+    gr_buf_puts(out, ",\n\"vocab\":{");
+    for (size_t i = 0; i < vocab->count; i++) {
+        if (i) gr_buf_putc(out, ',');
+        put_string(out, vocab->bytes.data + vocab->entries[i].offset, vocab->entries[i].len);
+        gr_buf_printf(out, ":%d", (int)vocab->entries[i].id);
+    }
+    gr_buf_putc(out, '}');
+}
+
+static int by_rank(const void *pa, const void *pb) {
+    const gr_merge *a = *(const gr_merge *const *)pa, *b = *(const gr_merge *const *)pb;
+    return a->rank < b->rank ? -1 : a->rank > b->rank;
+}
+
+static graft_status put_merges(gr_buf *out, const gr_bpe *bpe, graft_error *err) {
+    const gr_merge **rows = gr_calloc(bpe->merges.count, sizeof *rows);
+    size_t n = 0, len;
+    if (!rows) return gr_no_memory(err, bpe->merges.count * sizeof *rows);
+    for (size_t i = 0; i < bpe->merges.nslots; i++)
+        if (bpe->merges.slots[i].left >= 0) rows[n++] = &bpe->merges.slots[i];
+    if (n) qsort(rows, n, sizeof *rows, by_rank);
+    gr_buf_puts(out, ",\n\"merges\":[");
+    for (size_t i = 0; i < n; i++) {
+        gr_buf_puts(out, i ? ",[" : "[");
+        const char *token = gr_vocab_token(&bpe->vocab, rows[i]->left, &len);
+        put_string(out, token, len);
+        gr_buf_putc(out, ',');
+        token = gr_vocab_token(&bpe->vocab, rows[i]->right, &len);
+        put_string(out, token, len);
+        gr_buf_putc(out, ']');
+    }
+    gr_buf_putc(out, ']');
+    free(rows);
+    return GRAFT_OK;
+}
+
+static graft_status put_model(gr_buf *out, const gr_tokenizer *tok, graft_error *err) {
+    const json_t *model = json_object_get(tok->parts, "model");
+    gr_buf_puts(out, ",\n\"model\":{\"type\":\"BPE\",\"dropout\":null");
+    GR_TRY(put_part(out, "unk_token", json_object_get(model, "unk_token"), err));
+    GR_TRY(
+        put_part(out, "continuing_subword_prefix", json_object_get(model, "continuing_subword_prefix"), err));
+    GR_TRY(put_part(out, "end_of_word_suffix", json_object_get(model, "end_of_word_suffix"), err));
+    put_flag(out, "fuse_unk", tok->bpe.fuse_unk);
+    put_flag(out, "byte_fallback", tok->bpe.byte_fallback);
+    put_flag(out, "ignore_merges", tok->bpe.ignore_merges);
+    put_vocab(out, &tok->bpe.vocab);
+    GR_TRY(put_merges(out, &tok->bpe, err));
+    gr_buf_putc(out, '}');
+    return GRAFT_OK;
+}
+
+graft_status gr_tokenizer_to_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) {
+    static const char *const parts[] = {"normalizer", "pre_tokenizer", "post_processor", "decoder"};
+    gr_buf_puts(json, "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null");
+    put_added(json, &tok->added);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        GR_TRY(put_part(json, parts[i], json_object_get(tok->parts, parts[i]), err));
+    GR_TRY(put_model(json, tok, err));
+    gr_buf_puts(json, "}\n");
+    return json->failed ? gr_no_memory(err, json->len) : GRAFT_OK;
+}
+
+graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) {
+    json_t *config = json_deep_copy(tok->config), *label = json_string("PreTrainedTokenizerFast");
+    char *text = NULL;
+    bool ok = config && label;
+    /* Classes of single models build their own pre-tokenizer over ours; this one takes tokenizer.json as it
+     * is. */
+    ok = ok && !json_object_set(config, "tokenizer_class", label);
+    if (ok && tok->chat_template)
+        ok = !json_object_set_new(config, "chat_template", json_string(tok->chat_template));
+    if (ok && !json_object_get(config, "clean_up_tokenization_spaces"))
+        ok = !json_object_set_new(config, "clean_up_tokenization_spaces", json_false());
+    if (ok) text = json_dumps(config, JSON_INDENT(2));
+    if (text) gr_buf_puts(json, text), gr_buf_putc(json, '\n');
+    free(text);
+    json_decref(label);
+    json_decref(config);
+    return text && !json->failed ? GRAFT_OK : gr_no_memory(err, json->len);
+}

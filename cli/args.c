@@ -59,12 +59,14 @@ static const graft_option *option_find(const cli *c, const char *name, char lett
     return o && (name ? strlen(name) > 1 : o->letter == letter) ? o : NULL;
 }
 
-/* "plan, train" for an option that exists but not for this verb; false if it exists nowhere. */
-static bool owners(const char *name, char *text, size_t room) {
+/* "plan, train" for an option that exists but not for this verb; false if it exists nowhere. A
+ * letter in *name becomes the full name. */
+static bool owners(const char **name, char *text, size_t room) {
     const graft_option *o = NULL;
     for (size_t i = 0; (o = graft_option_at(i)); i++)
-        if (strcmp(o->name, name) == 0) break;
+        if ((*name)[1] ? strcmp(o->name, *name) == 0 : o->letter == (*name)[0]) break;
     if (!o) return false;
+    *name = o->name;
     size_t at = 0;
     text[0] = '\0';
     const verb *v;
@@ -77,7 +79,7 @@ static graft_status unknown_option(cli *c, const char *shown, const char *name) 
     size_t count = graft_option_count(), n = 0;
     cli_fail(c, GRAFT_USAGE, "unknown option %s", shown);
     char verbs[128];
-    if (c->verb && owners(name, verbs, sizeof verbs)) {
+    if (c->verb && owners(&name, verbs, sizeof verbs)) {
         snprintf(c->err.what, sizeof c->err.what, "%s takes no %s", c->verb->name, shown);
         cli_hint(c, "--%s belongs to: %s", name, verbs);
         return GRAFT_USAGE;

@@ -31,7 +31,7 @@ static char *slurp(const char *name) {
     return text;
 }
 
-/* Runs the program in an empty directory; `arguments` go through sh. `redirect` may replace where stdout
+/* Runs the program in a directory of its own; `arguments` go through sh. `redirect` may replace where stdout
  * goes. */
 static outcome run_to(const char *arguments, const char *redirect) {
     char command[4096];
@@ -281,10 +281,13 @@ static void stdout_that_fails_is_an_error_and_a_closed_pipe_is_none(void **state
 
 static int make_directory(void **state) {
     (void)state;
-    char path[64];
     if (!mkdtemp(directory)) return -1;
-    snprintf(path, sizeof path, "cd %s && mkdir cwd && : >out", directory);
-    return system(path) || setenv("GRAFT_SOURCE_DIR", GRAFT_SOURCE_DIR, 1);
+    char command[512];
+    snprintf(command, sizeof command,
+             "cd %s && mkdir cwd && : >out && cd cwd && : >empty.yaml && echo 'itres: 7' >typo.yaml && "
+             "echo 'report_to: wandb' >report.yaml",
+             directory);
+    return system(command) || setenv("GRAFT_SOURCE_DIR", GRAFT_SOURCE_DIR, 1);
 }
 
 static int remove_directory(void **state) {

@@ -1,6 +1,6 @@
 """Training speed of PyTorch + PEFT, to set beside `graft bench train`. Prints one JSON line.
 
-usage: bench_torch.py [--model DIR] [--data FILE.jsonl] [--seq-length 512] [--batch-size 1] [--steps 5] [--lora-rank 16]
+usage: bench_torch.py [--model DIR or FILE.gguf] [--data FILE.jsonl] [--seq-length 512] [--batch-size 1] [--steps 5] [--lora-rank 16]
                       [--lora-targets q_proj,k_proj,v_proj,o_proj] [--dtype bfloat16] [--threads 2] [--recompute]
 
 Without --model: random weights of SmolLM2-135M's shape. Without --data: random tokens; with it, its text rows (field
@@ -62,6 +62,7 @@ def main():
     parser.add_argument("--lora-targets", default="q_proj,k_proj,v_proj,o_proj")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="accepted: the output always is JSON")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     args = parser.parse_args()
     if args.data and not args.model:

@@ -1,17 +1,18 @@
 """Compares graft's affine quantization and GGUF blocks with mlx and the gguf package, bit for bit.
 
-usage: python check_quantize.py SHARED_LIBRARY [SEED]
-The library is src/weights and src/base compiled with -shared (the static library of a build, linked whole, will do).
+The functions under test are internal, so the few sources they need are compiled into a shared library here.
 """
-import ctypes, itertools, sys
+import ctypes, itertools, subprocess
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
-lib = ctypes.CDLL(sys.argv[1])
-rng = np.random.default_rng(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+lib = None  # set by checks()
+rng = np.random.default_rng(0)
 I64 = ctypes.c_int64
 DTYPES = {"float32": (0, mx.float32), "float16": (1, mx.float16), "bfloat16": (2, mx.bfloat16)}
 ptr = lambda a: a.ctypes.data_as(ctypes.c_void_p)
@@ -102,4 +103,24 @@ def check_blocks():
     return not bad
 
 
-sys.exit(0 if check_affine() & check_blocks() else 1)
+def load(ctx):
+    """Compiles src/weights and what it stands on."""
+    global lib
+    root = Path(__file__).resolve().parents[2]
+    out = ctx.work / "weights.so"
+    sources = [str(p) for room in ("base", "files", "weights") for p in sorted((root / "src" / room).glob("*.c"))]
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-ffp-contract=off",
+                    f"-I{root / 'src'}", f"-I{root / 'include'}", *sources, "-o", str(out), "-ljansson", "-lpthread",
+                    "-lm"], check=True)
+    lib = ctypes.CDLL(str(out))
+
+
+def run(ctx, check):
+    if lib is None:
+        load(ctx)
+    assert check(), "see the lines above"
+
+
+def checks(ctx):
+    yield "affine groups equal mx.quantize, bit for bit", lambda: run(ctx, check_affine)
+    yield "GGUF blocks equal the gguf package", lambda: run(ctx, check_blocks)

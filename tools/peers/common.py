@@ -58,7 +58,7 @@ class Context:
 
     def smollm(self):
         """SmolLM2-135M-Instruct as an MLX 4-bit directory made by graft from the cached GGUF; None without the GGUF."""
-        gguf = self.cache / "models" / "smollm2-135m-instruct.gguf"
+        gguf = Path(os.environ.get("GRAFT_SMOLLM2") or self.cache / "models" / "smollm2-135m-instruct.gguf")
         if not gguf.exists():
             return None
         folder = self.work / "smollm2-mlx4"
@@ -129,10 +129,14 @@ def read_weights(folder):
 
 
 def torch_model(folder, dtype=None):
-    """The directory as a transformers model with the dequantized weights, f32 unless told."""
+    """The directory (or GGUF file) as a transformers model with the dequantized weights, f32 unless told."""
     import torch
     import transformers
 
+    if Path(folder).suffix == ".gguf":
+        model = transformers.AutoModelForCausalLM.from_pretrained(str(Path(folder).parent), dtype=torch.float32,
+                                                                  gguf_file=Path(folder).name)
+        return model.to(dtype or torch.float32).eval()
     weights, config = read_weights(folder)
     config = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")

@@ -1,14 +1,15 @@
 """Runs every check_*.py beside this file against a built graft.
 
-usage: run_all.py --graft build/graft [--cache DIR] [--work DIR] [--data FILE.jsonl] [--only WORD ...]
+usage: run_all.py [GRAFT] [--cache DIR] [--work DIR] [--data FILE.jsonl] [--only WORD ...]
 
-One line per check, and `N passed, N failed` at the end; exit 1 when one failed. --cache holds
-models/smollm2-135m-instruct.gguf (checks on SmolLM2 fail without it); --data is a JSONL file of text rows for the
-perplexity on SmolLM2; --only runs the files and checks whose name contains one of the words.
+One line per check, and `N passed, N failed` at the end; exit 1 when one failed. GRAFT is the program ($GRAFT, or
+build/graft). --cache holds models/smollm2-135m-instruct.gguf, or $GRAFT_SMOLLM2 names it (checks on SmolLM2 fail without
+it); --data is a JSONL file of text rows for the perplexity on SmolLM2; --only runs the files and checks whose name contains one of the words.
 The convention of a check file is written in common.py.
 """
 import argparse
 import importlib
+import os
 import sys
 import tempfile
 import time
@@ -47,8 +48,9 @@ def run(function):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--graft", default="build/graft")
-    parser.add_argument("--cache", default=str(Path.home() / ".cache" / "graft"))
+    parser.add_argument("graft", nargs="?", default=os.environ.get("GRAFT", "build/graft"))
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    parser.add_argument("--cache", default=str(Path(home) / "graft"))
     parser.add_argument("--work", help="scratch directory, kept; default a temporary one, removed")
     parser.add_argument("--data")
     parser.add_argument("--only", nargs="*", default=[])

@@ -1,5 +1,6 @@
 /* kernels/isa_avx2.c - AVX2 with FMA and F16C (x86-64 since 2013). */
 #if defined(__x86_64__)
+#include <cpuid.h>
 #define VL           8
 #define TILE_VECS    2 /* 6 x 2 accumulators of 16 registers */
 #define BURST_CHAINS 14
@@ -11,7 +12,9 @@
 #include "kernels/kernels_template.h"
 
 bool gr_avx2_available(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d; /* __builtin_cpu_supports does not know F16C in every compiler */
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
 }
 
 void gr_avx2_init(gr_kernels *table, bool fp32) {

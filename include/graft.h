@@ -78,7 +78,7 @@ typedef struct graft_options {
     double learning_rate;
     char *lr_schedule; /* constant, linear, cosine */
     int64_t warmup;
-    double weight_decay, grad_clip;
+    double weight_decay, grad_clip; /* setting optimizer also sets weight_decay's default: adamw 0.01, else 0 */
     char *grad_checkpoint; /* auto, none, layer */
     char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
     int64_t steps_per_report, steps_per_eval, val_batches, save_every;
@@ -86,7 +86,7 @@ typedef struct graft_options {
     char *resume_adapter_file;
     /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
     double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
-    bool nesterov, bias_correction;
+    bool nesterov, bias_correction; /* bias_correction is on unless a YAML was loaded */
     char *mlx_schedule; /* NULL, or mlx-lm's schedule name with `mlx_schedule_args` */
     double mlx_schedule_args[4];
     int64_t mlx_warmup;
@@ -125,6 +125,7 @@ typedef struct graft_option {
     const char *fallback; /* default as text; "" for none */
     const char *choices;  /* "a, b, c" or NULL */
     const char *help;
+    double min, max; /* range of a number */
 } graft_option;
 
 void graft_options_init(graft_options *options);

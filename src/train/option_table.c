@@ -1,0 +1,159 @@
+#include "train/options.h"
+
+/* Verbs by their first letter; K tokenizes. */
+enum {
+    P = GRAFT_VERB_PLAN,
+    C = GRAFT_VERB_CONVERT,
+    T = GRAFT_VERB_TRAIN,
+    E = GRAFT_VERB_EVAL,
+    G = GRAFT_VERB_GENERATE,
+    K = GRAFT_VERB_TOKENIZE,
+    I = GRAFT_VERB_INFO,
+    B = GRAFT_VERB_BENCH,
+    ALL = P | C | T | E | G | K | I | B,
+    RUN = P | T | B,     /* what shapes a training step */
+    ROWS = P | T | E | K /* what reads rows */
+};
+
+#define AT(field) offsetof(graft_options, field)
+#define TEXT(name, letter, verbs, value, fallback, field, help)                                              \
+    { {name, letter, verbs, value, fallback, NULL, help, 0, 0}, GR_OPTION_TEXT, AT(field) }
+#define CHOICE(name, verbs, fallback, choices, field, help)                                                  \
+    { {name, 0, verbs, "NAME", fallback, choices, help, 0, 0}, GR_OPTION_CHOICE, AT(field) }
+#define SWITCH(name, letter, verbs, field, help)                                                             \
+    { {name, letter, verbs, NULL, "", NULL, help, 0, 0}, GR_OPTION_SWITCH, AT(field) }
+#define INT(name, letter, verbs, fallback, min, max, field, help)                                            \
+    { {name, letter, verbs, "N", fallback, NULL, help, min, max}, GR_OPTION_INT, AT(field) }
+#define REAL(name, verbs, fallback, min, max, field, help)                                                   \
+    { {name, 0, verbs, "X", fallback, NULL, help, min, max}, GR_OPTION_REAL, AT(field) }
+#define MANY 1e15 /* more of anything than a run can do; exact in a double */
+
+/* One row per option, in the order of help. ORDER: graft_options.given counts rows. */
+static const gr_option_row table[] = {
+    TEXT("model", 0, ALL, "DIR, FILE.gguf or owner/name", "", model,
+         "the base model; a name is looked up in the local Hugging Face cache"),
+    {{"threads", 0, ALL, "N", "0", NULL, "threads; 0 is one per core", 0, 4096},
+     GR_OPTION_INT32,
+     AT(threads)},
+    {{"seed", 0, ALL, "N", "0", NULL, "the same seed gives the same bits", 0, 0x1p64},
+     GR_OPTION_UINT,
+     AT(seed)},
+    CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
+           "arithmetic; fp32 is for checks against other programs"),
+    {{"config", 'c', P | T, "FILE.yaml", "", NULL, "an mlx-lm LoRA configuration; flags beat it", 0, 0},
+     GR_OPTION_CONFIG,
+     AT(config_file)},
+
+    TEXT("data", 0, ROWS | B, "DIR or FILE.jsonl", "", data,
+         "train.jsonl, valid.jsonl, test.jsonl, or one file"),
+    CHOICE("train-on", ROWS | B, "all", "all, completion, assistant, last", train_on,
+           "which tokens carry loss"),
+    SWITCH("mask-prompt", 0, ROWS, mask_prompt, "mlx-lm's name for --train-on completion"),
+    TEXT("text-feature", 0, ROWS, "KEY", "text", text_feature, "key of text rows"),
+    TEXT("prompt-feature", 0, ROWS, "KEY", "prompt", prompt_feature, "key of prompts"),
+    TEXT("completion-feature", 0, ROWS, "KEY", "completion", completion_feature, "key of completions"),
+    TEXT("chat-feature", 0, ROWS, "KEY", "messages", chat_feature, "key of message lists"),
+    TEXT("tools-feature", 0, ROWS, "KEY", "tools", tools_feature, "key of tool lists"),
+    INT("max-seq-length", 0, ROWS, "2048", 2, 0x1p30, max_seq_length, "most tokens of a row"),
+    CHOICE("overflow", ROWS, "refuse", "refuse, truncate, drop", overflow, "what happens to longer rows"),
+    SWITCH("pack", 0, RUN, pack, "several rows in one sequence"),
+    SWITCH("no-shuffle", 0, P | T, no_shuffle, "rows in the order of the file"),
+    CHOICE("loss", P | T, "", "mlx-lm", loss,
+           "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
+
+    TEXT("adapter-path", 0, P | T | E | G, "DIR", "", adapter_path,
+         "the adapter; train writes to adapters by default"),
+    CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
+           "a set of options; single ones beat it"),
+    CHOICE("fine-tune-type", RUN, "lora", "lora, dora, full", fine_tune_type, "what is trained"),
+    INT("num-layers", 0, RUN, "-1", -1, MANY, num_layers, "adapt the last N blocks; -1 and 0 are all"),
+    TEXT("lora-targets", 0, RUN, "SET, LIST or re:REGEX", "extended", lora_targets,
+         "extended, standard, full, all-linear, or module names as in PEFT"),
+    TEXT("exclude-modules", 0, RUN, "A,B", "", exclude_modules, "modules that stay unadapted"),
+    TEXT("layers-to-transform", 0, RUN, "0,1,5-7", "", layers_to_transform, "blocks that are adapted"),
+    INT("lora-rank", 0, RUN, "16", 1, 65536, lora_rank, "rank of the adapters"),
+    REAL("lora-alpha", RUN, "", 0, MANY, lora_alpha, "scale times rank; 2 x rank by default"),
+    REAL("lora-scale", RUN, "", 0, MANY, lora_scale, "mlx-lm's number; alpha / rank by default"),
+    REAL("lora-dropout", RUN, "0", 0, 1, lora_dropout, "dropout before A"),
+    CHOICE("lora-bias", RUN, "none", "none, all, lora_only", lora_bias, "biases that are trained"),
+    SWITCH("use-rslora", 0, RUN, use_rslora, "scale is alpha / sqrt(rank)"),
+    TEXT("rank-pattern", 0, RUN, "JSON", "", rank_pattern, "ranks by module"),
+    TEXT("alpha-pattern", 0, RUN, "JSON", "", alpha_pattern, "alphas by module"),
+    TEXT("modules-to-save", 0, RUN, "A,B", "", modules_to_save, "modules that are trained whole"),
+    REAL("loraplus-lr-ratio", RUN, "", 0, MANY, loraplus_lr_ratio, "rate of B over rate of A"),
+
+    INT("batch-size", 0, RUN, "4", 1, 0x1p20, batch_size, "rows of an iteration"),
+    INT("grad-accumulation-steps", 0, RUN, "1", 1, 0x1p30, grad_accumulation_steps,
+        "iterations of an update"),
+    INT("iters", 0, P | T, "1000", 1, MANY, iters, "iterations of the run"),
+    REAL("epochs", P | T, "", 0x1p-30, 1e9, epochs, "passes over the data, in place of --iters"),
+    CHOICE("optimizer", RUN, "adamw", "adamw, adam, sgd, adafactor, muon", optimizer, "bias-corrected"),
+    REAL("learning-rate", RUN, "2e-4", 0, 1e6, learning_rate, "the peak of the schedule"),
+    CHOICE("lr-schedule", RUN, "constant", "constant, linear, cosine", lr_schedule, "after the warm-up"),
+    INT("warmup", 0, RUN, "0", 0, MANY, warmup, "updates of the linear warm-up"),
+    REAL("weight-decay", RUN, "0.01", 0, 1e6, weight_decay, "adamw's; 0 by default for the others"),
+    REAL("grad-clip", RUN, "1.0", 0, 1e30, grad_clip, "largest norm of a gradient; 0 is off"),
+    CHOICE("grad-checkpoint", RUN, "auto", "auto, none, layer", grad_checkpoint,
+           "recompute; the numbers stay the same"),
+    {{"budget", 0, RUN, "SIZE", "", NULL, "memory that the run may take, e.g. 2GiB", 0, 0},
+     GR_OPTION_SIZE,
+     AT(budget)},
+    INT("steps-per-report", 0, P | T, "10", 1, MANY, steps_per_report, "iterations between reports"),
+    INT("steps-per-eval", 0, P | T, "200", 1, MANY, steps_per_eval, "iterations between validations"),
+    INT("val-batches", 0, P | T, "25", -1, MANY, val_batches, "batches of a validation; -1 is all"),
+    INT("save-every", 0, P | T, "100", 1, MANY, save_every, "iterations between checkpoints"),
+    SWITCH("keep-best", 0, P | T, keep_best, "keep the adapter with the lowest validation loss"),
+    SWITCH("resume", 0, P | T, resume, "continue exactly where the last checkpoint stands"),
+    TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
+    SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
+
+    TEXT("mlx-path", 0, C, "DIR", "mlx_model", mlx_path, "where the converted model goes"),
+    SWITCH("quantize", 'q', C, quantize, "quantize the linear layers"),
+    INT("q-bits", 0, C, "4", 2, 8, q_bits, "bits of a quantized weight: 2, 3, 4, 5, 6 or 8"),
+    INT("q-group-size", 0, C, "64", 32, 128, q_group_size, "weights of a group: 32, 64 or 128"),
+    CHOICE("q-mode", C, "affine", "affine, mxfp4, nvfp4, mxfp8", q_mode, "how groups are quantized"),
+    TEXT("quant-predicate", 0, C, "RECIPE", "", quant_predicate, "a recipe of mixed bits"),
+    SWITCH("q-embeddings", 0, C, q_embeddings, "quantize embeddings and the output head too"),
+    SWITCH("dequantize", 'd', C, dequantize, "back to 16 or 32 bits"),
+    CHOICE("dtype", C, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),
+
+    CHOICE("split", E, "test", "test, valid, train", split, "which file of the data directory"),
+    SWITCH("per-row", 0, E, per_row, "the loss of every row"),
+
+    TEXT("prompt", 'p', G, "TEXT", "", prompt, "what to answer"),
+    TEXT("system-prompt", 0, G, "TEXT", "", system_prompt, "a system message before it"),
+    SWITCH("ignore-chat-template", 0, G, ignore_chat_template, "continue the prompt as plain text"),
+    INT("max-tokens", 'm', G, "100", 0, 0x1p30, max_tokens, "most tokens of the answer"),
+    REAL("temp", G, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
+    REAL("top-p", G, "1", 0, 1, top_p, "nucleus; 1 is off"),
+    INT("top-k", 0, G, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
+    REAL("min-p", G, "0", 0, 1, min_p, "least share of the likeliest; 0 is off"),
+    SWITCH("compare", 0, G, compare, "answer with and without the adapter"),
+    TEXT("logits", 0, G, "FILE.npy", "", logits, "write the prompt's logits"),
+
+    TEXT("text", 0, K, "TEXT", "", text, "a text row instead of data"),
+    TEXT("messages", 0, K, "FILE", "", messages,
+         "a JSON array of messages, or an object with messages and tools"),
+    SWITCH("render", 0, K, render, "only the rendered chat template"),
+
+    TEXT("shape", 0, P | B, "NAME", "", shape, "a published shape instead of a model"),
+    SWITCH("tensors", 0, P, tensors, "every tensor in the table"),
+    INT("steps", 0, B, "10", 1, MANY, steps, "training steps to time"),
+    INT("seq-length", 0, B, "512", 2, 0x1p30, seq_length, "tokens of a row"),
+};
+
+_Static_assert(sizeof table / sizeof *table <= 8 * sizeof((graft_options *)0)->given,
+               "graft_options.given has a bit for every row");
+
+size_t graft_option_count(void) {
+    return sizeof table / sizeof *table;
+}
+
+const gr_option_row *gr_option_row_at(size_t index) {
+    return index < graft_option_count() ? &table[index] : NULL;
+}
+
+const graft_option *graft_option_at(size_t index) {
+    const gr_option_row *row = gr_option_row_at(index);
+    return row ? &row->shown : NULL;
+}

@@ -1,0 +1,212 @@
+#include "train/options.h"
+#include <ctype.h>
+#include <errno.h>
+#include <locale.h>
+#ifdef __APPLE__
+#include <xlocale.h>
+#endif
+
+static void *field(const graft_options *o, const gr_option_row *row) {
+    return (char *)o + row->offset;
+}
+
+bool gr_parse_real(const char *text, double *value) {
+    const char *p = text + (*text == '-' || *text == '+');
+    if (!isdigit((unsigned char)*p) && *p != '.') return false;  /* no "inf", "nan", blanks */
+    if (strspn(p, "0123456789.eE+-") != strlen(p)) return false; /* no hexadecimal */
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (!c) return false;
+    char *end;
+    *value = strtod_l(text, &end, c);
+    freelocale(c);
+    return end != text && *end == '\0' && isfinite(*value);
+}
+
+bool gr_parse_int(const char *text, int64_t *value) {
+    const char *p = text + (*text == '-' || *text == '+');
+    if (!isdigit((unsigned char)*p)) return false;
+    char *end;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    return *end == '\0' && errno == 0;
+}
+
+static bool parse_uint(const char *text, uint64_t *value) {
+    if (!isdigit((unsigned char)*text)) return false;
+    char *end;
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return *end == '\0' && errno == 0;
+}
+
+graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) {
+    size_t digits = strspn(text, "0123456789.");
+    const char *unit = text + digits;
+    double number = 0, base = 1000, factor = 1;
+    char *copy = gr_strndup(text, digits);
+    if (!copy) return gr_no_memory(err, digits);
+    bool good = gr_parse_real(copy, &number);
+    free(copy);
+    while (*unit == ' ') unit++;
+    const char *prefixes = "kmgt", *prefix = *unit ? strchr(prefixes, tolower((unsigned char)*unit)) : NULL;
+    if (prefix) {
+        unit++;
+        if (*unit == 'i') {
+            base = 1024;
+            unit++;
+        }
+        for (const char *p = prefixes; p <= prefix; p++) factor *= base;
+    }
+    if (*unit == 'b' || *unit == 'B') unit++;
+    number *= factor;
+    if (good && *unit == '\0' && number >= 1 && number < 0x1p63) {
+        *bytes = (uint64_t)number;
+        return GRAFT_OK;
+    }
+    gr_fail(err, GRAFT_USAGE, "not a size in bytes");
+    gr_expected(err, "a number with a unit, e.g. 500MB or 2GiB");
+    return gr_found(err, "%s", text);
+}
+
+static graft_status wrong(const gr_option_row *row, const char *called, const char *text, graft_error *err) {
+    const graft_option *shown = &row->shown;
+    gr_fail(err, GRAFT_USAGE, "%s does not take this value", called);
+    switch (row->kind) {
+    case GR_OPTION_SWITCH: gr_expected(err, "true or false"); break;
+    case GR_OPTION_CHOICE: gr_expected(err, "one of %s", shown->choices); break;
+    case GR_OPTION_REAL:
+        if (shown->max >= 1e6)
+            gr_expected(err, "a number, at least %g", shown->min);
+        else
+            gr_expected(err, "a number from %g to %g", shown->min, shown->max);
+        break;
+    default:
+        if (shown->max >= 1e15)
+            gr_expected(err, "a whole number, at least %.0f", shown->min);
+        else
+            gr_expected(err, "a whole number from %.0f to %.0f", shown->min, shown->max);
+    }
+    return gr_found(err, "%s", text);
+}
+
+static bool is_choice(const char *choices, const char *text) {
+    size_t n = strlen(text);
+    for (const char *p = choices; n && *p;) {
+        size_t len = strcspn(p, ",");
+        if (len == n && memcmp(p, text, n) == 0) return true;
+        p += len;
+        p += strspn(p, ", ");
+    }
+    return false;
+}
+
+static bool parse_switch(const char *text, bool *value) {
+    *value = strcmp(text, "true") == 0;
+    return *value || strcmp(text, "false") == 0;
+}
+
+static bool in_range(const graft_option *shown, double value) {
+    return value >= shown->min && value <= shown->max;
+}
+
+static graft_status store_text(graft_options *o, const gr_option_row *row, const char *text,
+                               graft_error *err) {
+    char *copy = gr_strdup(text), **at = field(o, row);
+    if (!copy) return gr_no_memory(err, strlen(text) + 1);
+    free(*at);
+    *at = copy;
+    return GRAFT_OK;
+}
+
+graft_status gr_option_store(graft_options *o, const gr_option_row *row, const char *text, const char *called,
+                             graft_error *err) {
+    const graft_option *shown = &row->shown;
+    int64_t whole;
+    uint64_t natural;
+    double real;
+    bool on;
+    switch (row->kind) {
+    case GR_OPTION_CHOICE:
+        if (!is_choice(shown->choices, text)) return wrong(row, called, text, err);
+        return store_text(o, row, text, err);
+    case GR_OPTION_SIZE: {
+        graft_status st = gr_parse_size(&natural, text, err);
+        if (st != GRAFT_OK) return gr_where(err, "%s", called);
+        return store_text(o, row, text, err);
+    }
+    case GR_OPTION_SWITCH:
+        if (!parse_switch(text, &on)) return wrong(row, called, text, err);
+        *(bool *)field(o, row) = on;
+        return GRAFT_OK;
+    case GR_OPTION_INT:
+    case GR_OPTION_INT32:
+        if (!gr_parse_int(text, &whole) || !in_range(shown, (double)whole))
+            return wrong(row, called, text, err);
+        if (row->kind == GR_OPTION_INT)
+            *(int64_t *)field(o, row) = whole;
+        else
+            *(int *)field(o, row) = (int)whole;
+        return GRAFT_OK;
+    case GR_OPTION_UINT:
+        if (!parse_uint(text, &natural)) return wrong(row, called, text, err);
+        *(uint64_t *)field(o, row) = natural;
+        return GRAFT_OK;
+    case GR_OPTION_REAL:
+        if (!gr_parse_real(text, &real) || !in_range(shown, real)) return wrong(row, called, text, err);
+        *(double *)field(o, row) = real;
+        return GRAFT_OK;
+    case GR_OPTION_TEXT:
+    case GR_OPTION_CONFIG: break;
+    }
+    return store_text(o, row, text, err);
+}
+
+bool gr_option_reset(graft_options *o, const gr_option_row *row) {
+    const char *fallback = row->shown.fallback;
+    switch (row->kind) {
+    case GR_OPTION_SWITCH: *(bool *)field(o, row) = false; return true;
+    case GR_OPTION_REAL: *(double *)field(o, row) = NAN; break;
+    case GR_OPTION_TEXT:
+    case GR_OPTION_CHOICE:
+    case GR_OPTION_SIZE:
+    case GR_OPTION_CONFIG: {
+        char **at = field(o, row);
+        free(*at);
+        *at = NULL;
+        break;
+    }
+    default: break;
+    }
+    return !fallback[0] || gr_option_store(o, row, fallback, "the default", NULL) == GRAFT_OK;
+}
+
+/* The shortest decimal that reads back as the same double; with a point whatever the host's locale. */
+static void print_real(double value, gr_buf *out) {
+    char text[40];
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    locale_t before = c ? uselocale(c) : (locale_t)0;
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    if (c) {
+        uselocale(before);
+        freelocale(c);
+    }
+    gr_buf_puts(out, text);
+}
+
+void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *out) {
+    const void *at = field(o, row);
+    switch (row->kind) {
+    case GR_OPTION_SWITCH: gr_buf_puts(out, *(const bool *)at ? "true" : "false"); break;
+    case GR_OPTION_INT: gr_buf_printf(out, "%lld", (long long)*(const int64_t *)at); break;
+    case GR_OPTION_INT32: gr_buf_printf(out, "%d", *(const int *)at); break;
+    case GR_OPTION_UINT: gr_buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)at); break;
+    case GR_OPTION_REAL:
+        if (!isnan(*(const double *)at)) print_real(*(const double *)at, out);
+        break;
+    default:
+        if (*(char *const *)at) gr_buf_puts(out, *(char *const *)at);
+    }
+}

@@ -1,0 +1,146 @@
+#include "train/options.h"
+
+static bool given_at(const graft_options *o, int index) {
+    return o->given[index / 64] >> (index % 64) & 1;
+}
+
+bool gr_options_given(const graft_options *o, const char *name) {
+    int index = gr_option_index(name);
+    return index >= 0 && given_at(o, index);
+}
+
+void graft_options_init(graft_options *o) {
+    memset(o, 0, sizeof *o);
+    /* a string that did not fit into memory stays NULL; gr_options_check sees it */
+    for (size_t i = 0; i < graft_option_count(); i++) (void)gr_option_reset(o, gr_option_row_at(i));
+    o->beta1 = o->beta2 = o->epsilon = o->momentum = o->dampening = NAN;
+    o->bias_correction = true;
+    for (int i = 0; i < 4; i++) o->mlx_schedule_args[i] = NAN;
+}
+
+void graft_options_free(graft_options *o) {
+    if (!o) return;
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const gr_option_row *row = gr_option_row_at(i);
+        bool text = row->kind == GR_OPTION_TEXT || row->kind == GR_OPTION_CHOICE ||
+                    row->kind == GR_OPTION_SIZE || row->kind == GR_OPTION_CONFIG;
+        if (text) free(*(char **)((char *)o + row->offset));
+    }
+    free(o->mlx_schedule);
+    memset(o, 0, sizeof *o);
+}
+
+static graft_status unknown(graft_verb verb, const char *name, graft_error *err) {
+    const char *names[128] = {0};
+    for (size_t i = 0; i < graft_option_count(); i++)
+        if (graft_option_at(i)->verbs & (unsigned)verb) names[i] = graft_option_at(i)->name;
+    bool is_letter = name[0] && !name[1];
+    int elsewhere = is_letter ? -1 : gr_option_index(name);
+    const char *near =
+        elsewhere >= 0 || is_letter ? NULL : gr_nearest_name(name, names, graft_option_count());
+    const char *dashes = is_letter ? "-" : "--";
+    if (elsewhere >= 0) {
+        gr_fail(err, GRAFT_USAGE, "%s%s is not an option of %s", dashes, name, gr_verb_name(verb));
+        gr_buf verbs = {0};
+        for (unsigned bit = 1; bit <= GRAFT_VERB_BENCH; bit <<= 1)
+            if (graft_option_at((size_t)elsewhere)->verbs & bit)
+                gr_buf_printf(&verbs, "%s%s", verbs.len ? ", " : "", gr_verb_name((graft_verb)bit));
+        gr_hint(err, "it belongs to %s", verbs.data ? verbs.data : "other verbs");
+        gr_buf_free(&verbs);
+        return err->status;
+    }
+    gr_fail(err, GRAFT_USAGE, "unknown option %s%s", dashes, name);
+    if (near) return gr_hint(err, "did you mean --%s?", near);
+    return gr_hint(err, "graft %s --help lists the options", gr_verb_name(verb));
+}
+
+/* What else a file says depends on these two, so that a flag for them reads the file again. */
+static graft_status reload(graft_options *o, graft_error *err) {
+    if (!o->config_file) return GRAFT_OK;
+    char *path = gr_strdup(o->config_file);
+    if (!path) return gr_no_memory(err, strlen(o->config_file));
+    graft_status st = graft_options_load_yaml(o, path, NULL, err);
+    free(path);
+    return st;
+}
+
+/* What a flag takes back from a file: the other way to say the same. */
+static graft_status after_set(graft_options *o, const graft_option *option, int index, graft_error *err) {
+    int partner = gr_option_partner(index);
+    if (partner >= 0 && !given_at(o, partner) && !gr_option_reset(o, gr_option_row_at((size_t)partner)))
+        return gr_no_memory(err, 16);
+    if (strcmp(option->name, "warmup") == 0) o->mlx_warmup = o->warmup;
+    if (strcmp(option->name, "lr-schedule") == 0) return reload(o, err);
+    if (strcmp(option->name, "optimizer") != 0) return GRAFT_OK;
+    if (!gr_options_given(o, "weight-decay"))
+        o->weight_decay = strcmp(o->optimizer, "adamw") == 0 ? 0.01 : 0.0;
+    return reload(o, err);
+}
+
+static graft_status set(graft_options *o, graft_verb verb, const char *name, const char *value,
+                        graft_error *err) {
+    const graft_option *option = graft_option_find(verb, name);
+    char called[64];
+    if (!option) return unknown(verb, name, err);
+    int index = gr_option_index(option->name);
+    const gr_option_row *row = gr_option_row_at((size_t)index);
+    snprintf(called, sizeof called, "--%s", option->name);
+    if (!value && row->kind != GR_OPTION_SWITCH) {
+        gr_fail(err, GRAFT_USAGE, "%s needs a value", called);
+        return gr_expected(err, "%s", option->choices ? option->choices : option->value);
+    }
+    if (row->kind == GR_OPTION_CONFIG) {
+        GR_TRY(graft_options_load_yaml(o, value, NULL, err));
+    } else {
+        GR_TRY(gr_option_store(o, row, value ? value : "true", called, err));
+    }
+    o->given[index / 64] |= (uint64_t)1 << (index % 64);
+    return after_set(o, option, index, err);
+}
+
+graft_status graft_options_set(graft_options *o, graft_verb verb, const char *name, const char *value,
+                               graft_error *err) {
+    graft_error local = {0};
+    return set(o, verb, name, value, err ? err : &local);
+}
+
+double gr_options_alpha(const graft_options *o) {
+    double rank = (double)o->lora_rank;
+    if (!isnan(o->lora_scale)) return o->lora_scale * (o->use_rslora ? sqrt(rank) : rank);
+    return isnan(o->lora_alpha) ? 2 * rank : o->lora_alpha;
+}
+
+double gr_options_scale(const graft_options *o) {
+    double rank = (double)o->lora_rank;
+    if (!isnan(o->lora_scale)) return o->lora_scale;
+    return gr_options_alpha(o) / (o->use_rslora ? sqrt(rank) : rank);
+}
+
+gr_train_on gr_options_train_on(const graft_options *o) {
+    /* ORDER: gr_train_on */
+    static const char *const names[] = {"all", "completion", "assistant", "last"};
+    if (o->mask_prompt) return GR_TRAIN_COMPLETION;
+    for (size_t i = 0; o->train_on && i < sizeof names / sizeof *names; i++)
+        if (strcmp(o->train_on, names[i]) == 0) return (gr_train_on)i;
+    return GR_TRAIN_ALL;
+}
+
+gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size) {
+    gr_overflow overflow = GR_OVERFLOW_REFUSE;
+    if (o->overflow && strcmp(o->overflow, "truncate") == 0) overflow = GR_OVERFLOW_TRUNCATE;
+    if (o->overflow && strcmp(o->overflow, "drop") == 0) overflow = GR_OVERFLOW_DROP;
+    return (gr_rows_config){.train_on = gr_options_train_on(o),
+                            .overflow = overflow,
+                            .max_seq_length = o->max_seq_length,
+                            .vocab_size = vocab_size,
+                            .text_feature = o->text_feature,
+                            .prompt_feature = o->prompt_feature,
+                            .completion_feature = o->completion_feature,
+                            .chat_feature = o->chat_feature,
+                            .tools_feature = o->tools_feature,
+                            .mlx_masks = o->loss && strcmp(o->loss, "mlx-lm") == 0};
+}
+
+const char *gr_options_adapter_path(const graft_options *o) {
+    return o->adapter_path && o->adapter_path[0] ? o->adapter_path : "adapters";
+}

@@ -1,0 +1,82 @@
+/* train/options.h - the option table and what follows from the options of a run.
+ * What it does: one row per option; flags, configuration keys, help, ranges and printed values read the row.
+ * May include: base, files, data. Never: models, weights; looks at no file but the YAML.
+ *
+ * A new option is a field in graft_options and a row in option_table.c.
+ */
+#ifndef GR_TRAIN_OPTIONS_H
+#define GR_TRAIN_OPTIONS_H
+#include "data/rows.h"
+#include "graft.h"
+#include <math.h>
+
+typedef enum gr_option_kind {
+    GR_OPTION_TEXT,   /* char * */
+    GR_OPTION_CHOICE, /* char *, one of the row's choices */
+    GR_OPTION_SIZE,   /* char *, bytes such as 500MB */
+    GR_OPTION_SWITCH, /* bool */
+    GR_OPTION_INT,    /* int64_t */
+    GR_OPTION_INT32,  /* int */
+    GR_OPTION_UINT,   /* uint64_t */
+    GR_OPTION_REAL,   /* double; NaN where the default is empty */
+    GR_OPTION_CONFIG  /* char *config_file; setting it loads the file */
+} gr_option_kind;
+
+typedef struct gr_option_row {
+    graft_option shown;
+    gr_option_kind kind;
+    size_t offset; /* of the field in graft_options */
+} gr_option_row;
+
+/* Row `index` of the table, NULL past the end. */
+const gr_option_row *gr_option_row_at(size_t index);
+/* The row of that name; '-' and '_' are the same. -1 if there is none. */
+int gr_option_index(const char *name);
+/* The name of one verb: "train". */
+const char *gr_verb_name(graft_verb verb);
+
+/* Parses `text` into the row's field: type, choices and range are checked, nothing else happens. The errors
+ * (GRAFT_USAGE) call the option `called`. */
+graft_status gr_option_store(graft_options *o, const gr_option_row *row, const char *text, const char *called,
+                             graft_error *err) GR_MUST_CHECK;
+/* Gives the field its default. False when out of memory. */
+bool gr_option_reset(graft_options *o, const gr_option_row *row);
+/* The option that says the same thing in other words (alpha and scale, iters and epochs, train-on and
+ * mask-prompt): setting one takes back the other's value from a file. -1 if there is none. */
+int gr_option_partner(int index);
+/* The field as text, as it would be typed; appends nothing for an unset one. */
+void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *out);
+
+/* The nearest of `names` (count of them, NULLs skipped) to a mistyped one by edit distance, '-' and '_'
+ * alike; NULL if none is near. */
+const char *gr_nearest_name(const char *name, const char *const *names, size_t count);
+/* Letters to insert, delete, replace or swap to come from a to b, at most `limit` + 1. */
+int gr_edit_distance(const char *a, const char *b, int limit);
+
+/* "500MB", "2GiB", "1.5g", "4096": bytes. K, M, G, T are powers of 1000, Ki and so on of 1024. */
+graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) GR_MUST_CHECK;
+/* Decimal numbers, whatever the locale of the host; the whole text, finite. False if it is none. */
+bool gr_parse_real(const char *text, double *value);
+bool gr_parse_int(const char *text, int64_t *value);
+
+/* True when `name` was set by graft_options_set (not by a file, not by default). */
+bool gr_options_given(const graft_options *o, const char *name);
+
+/* What must hold between options of `verb`: GRAFT_USAGE for contradictions and for fields out of range that a
+ * host set directly. Looks at no file. */
+graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_UNSUPPORTED when the options ask for what this version does not build. */
+graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) GR_MUST_CHECK;
+
+/* The factor before B*A*x: lora_scale if set, else alpha / rank (rsLoRA: alpha / sqrt(rank)). */
+double gr_options_scale(const graft_options *o);
+/* alpha, or 2 x rank; with lora_scale the alpha that gives it. */
+double gr_options_alpha(const graft_options *o);
+/* Which tokens carry loss; --mask-prompt means completion. */
+gr_train_on gr_options_train_on(const graft_options *o);
+/* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
+gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);
+/* Where train writes: adapter_path, or "adapters" as in mlx-lm. */
+const char *gr_options_adapter_path(const graft_options *o);
+
+#endif

@@ -1,0 +1,50 @@
+/* What the contract names and this version does not build. Whoever builds it deletes its row. */
+#include "train/options.h"
+
+typedef struct unbuilt {
+    const char *option;
+    const char *value; /* refused; NULL: every value but the default */
+    const char *hint;
+} unbuilt;
+
+static const unbuilt rows[] = {
+    {"preset", NULL, "set the single options"},
+    {"fine-tune-type", "dora", "use lora"},
+    {"fine-tune-type", "full", "use lora"},
+    {"pack", NULL, "rows are trained one by one"},
+    {"lora-dropout", NULL, "use 0"},
+    {"lora-bias", NULL, "use none"},
+    {"rank-pattern", NULL, "one rank holds for all modules"},
+    {"alpha-pattern", NULL, "one alpha holds for all modules"},
+    {"modules-to-save", NULL, "only adapters are trained"},
+    {"loraplus-lr-ratio", NULL, "A and B have one rate"},
+    {"optimizer", "adafactor", "use adamw, adam or sgd"},
+    {"optimizer", "muon", "use adamw, adam or sgd"},
+    {"budget", NULL,
+     "graft plan shows what a run takes; --grad-checkpoint layer and --batch-size 1 save most"},
+    {"q-mode", NULL, "use affine"},
+    {"quant-predicate", NULL, "one number of bits holds for all layers"},
+};
+
+static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {
+    if (entry->value) return strcmp(value, entry->value) == 0;
+    return value[0] && strcmp(value, row->kind == GR_OPTION_SWITCH ? "false" : row->shown.fallback) != 0;
+}
+
+graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) {
+    gr_buf value = {0};
+    graft_status st = GRAFT_OK;
+    for (size_t i = 0; st == GRAFT_OK && i < sizeof rows / sizeof *rows; i++) {
+        const gr_option_row *row = gr_option_row_at((size_t)gr_option_index(rows[i].option));
+        gr_buf_clear(&value);
+        gr_option_print(o, row, &value);
+        if (value.failed) {
+            st = gr_no_memory(err, 64);
+        } else if (value.len && refused(&rows[i], row, value.data)) {
+            gr_fail(err, GRAFT_UNSUPPORTED, "this version cannot do %s %s", row->shown.name, value.data);
+            st = gr_hint(err, "%s", rows[i].hint);
+        }
+    }
+    gr_buf_free(&value);
+    return st;
+}

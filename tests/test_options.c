@@ -1,0 +1,295 @@
+/* The option table and what is made of it. */
+#include "train/options.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static graft_error err;
+
+static graft_status set(graft_options *o, graft_verb verb, const char *name, const char *value) {
+    gr_error_clear(&err);
+    return graft_options_set(o, verb, name, value, &err);
+}
+
+static void must_set(graft_options *o, const char *name, const char *value) {
+    if (set(o, GRAFT_VERB_TRAIN, name, value) != GRAFT_OK) fail_msg("%s: %s", name, err.what);
+}
+
+static graft_status check(const graft_options *o, graft_verb verb) {
+    gr_error_clear(&err);
+    return gr_options_check(o, verb, &err);
+}
+
+/* Every row: its default parses, no name or letter twice for one verb, help is there, switches have no value.
+ */
+static void table_is_sound(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    assert_true(graft_option_count() > 60);
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const gr_option_row *row = gr_option_row_at(i);
+        assert_true(strlen(row->shown.help) > 3);
+        assert_true(row->shown.verbs != 0);
+        assert_int_equal(row->kind == GR_OPTION_SWITCH, row->shown.value == NULL);
+        assert_int_equal(row->kind == GR_OPTION_CHOICE, row->shown.choices != NULL);
+        assert_int_equal(gr_option_index(row->shown.name), i);
+        if (row->shown.fallback[0])
+            assert_int_equal(gr_option_store(&o, row, row->shown.fallback, "default", &err), GRAFT_OK);
+        for (size_t j = 0; j < i; j++) {
+            const graft_option *other = graft_option_at(j);
+            assert_true(row->offset != gr_option_row_at(j)->offset);
+            if (row->shown.letter && row->shown.letter == other->letter)
+                assert_false(row->shown.verbs & other->verbs);
+        }
+    }
+    assert_null(graft_option_at(graft_option_count()));
+    graft_options_free(&o);
+}
+
+static void defaults(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    assert_int_equal(o.lora_rank, 16);
+    assert_true(o.learning_rate == 2e-4);
+    assert_string_equal(o.optimizer, "adamw");
+    assert_string_equal(o.overflow, "refuse");
+    assert_true(isnan(o.lora_alpha) && isnan(o.lora_scale) && isnan(o.epochs));
+    assert_true(gr_options_scale(&o) == 2 && gr_options_alpha(&o) == 32);
+    assert_true(o.bias_correction);
+    assert_int_equal(gr_options_train_on(&o), GR_TRAIN_ALL);
+    assert_string_equal(gr_options_adapter_path(&o), "adapters");
+    for (unsigned verb = 1; verb <= GRAFT_VERB_BENCH; verb <<= 1) {
+        if (verb == GRAFT_VERB_TOKENIZE) continue; /* wants to be told what to read */
+        assert_int_equal(check(&o, (graft_verb)verb), GRAFT_OK);
+    }
+    assert_int_equal(gr_options_refuse_unbuilt(&o, &err), GRAFT_OK);
+    graft_options_free(&o);
+}
+
+static void setting(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    must_set(&o, "model", "m");
+    must_set(&o, "max_seq_length", "64"); /* as the key is written in files */
+    must_set(&o, "learning-rate", "1e-5");
+    must_set(&o, "keep-best", NULL);
+    must_set(&o, "seed", "18446744073709551615");
+    must_set(&o, "threads", "2");
+    assert_string_equal(o.model, "m");
+    assert_int_equal(o.max_seq_length, 64);
+    assert_true(o.learning_rate == 1e-5 && o.keep_best && o.seed == UINT64_MAX && o.threads == 2);
+    assert_true(gr_options_given(&o, "max-seq-length") && !gr_options_given(&o, "iters"));
+    assert_int_equal(set(&o, GRAFT_VERB_CONVERT, "d", NULL), GRAFT_OK);
+    assert_true(o.dequantize);
+    assert_int_equal(set(&o, GRAFT_VERB_GENERATE, "m", "7"), GRAFT_OK);
+    assert_int_equal(o.max_tokens, 7);
+    graft_options_free(&o);
+}
+
+static void bad_values(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"iters", "0"},
+        {"iters", "1e3"},
+        {"iters", "10x"},
+        {"iters", ""},
+        {"iters", "99999999999999999999"},
+        {"learning-rate", "nan"},
+        {"learning-rate", "0x1p3"},
+        {"learning-rate", "inf"},
+        {"learning-rate", "-1"},
+        {"learning-rate", " 1"},
+        {"seed", "-1"},
+        {"optimizer", "adamx"},
+        {"optimizer", ""},
+        {"optimizer", "adamw, adam"},
+        {"budget", "much"},
+        {"budget", "2XB"},
+        {"resume", "maybe"},
+        {"num-layers", "-2"},
+        {"lora-dropout", "1.5"},
+        {"threads", "5000"},
+    };
+    graft_options o;
+    graft_options_init(&o);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (set(&o, GRAFT_VERB_TRAIN, cases[i][0], cases[i][1]) != GRAFT_USAGE)
+            fail_msg("%s %s was taken", cases[i][0], cases[i][1]);
+        assert_true(err.expected[0] && !gr_options_given(&o, cases[i][0]));
+    }
+    assert_int_equal(set(&o, GRAFT_VERB_TRAIN, "iters", NULL), GRAFT_USAGE);
+    assert_string_equal(err.what, "--iters needs a value");
+    assert_int_equal(set(&o, GRAFT_VERB_TRAIN, "optimizer", "lion"), GRAFT_USAGE);
+    assert_string_equal(err.expected, "one of adamw, adam, sgd, adafactor, muon");
+    graft_options_free(&o);
+}
+
+static void suggestions(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"itres", "iters"},          {"learning-rat", "learning-rate"},
+                                           {"lora_rnak", "lora-rank"},  {"rank", "lora-rank"},
+                                           {"batchsize", "batch-size"}, {"max-seq-len", "max-seq-length"}};
+    graft_options o;
+    graft_options_init(&o);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char hint[80];
+        assert_int_equal(set(&o, GRAFT_VERB_TRAIN, cases[i][0], "1"), GRAFT_USAGE);
+        snprintf(hint, sizeof hint, "did you mean --%s?", cases[i][1]);
+        assert_string_equal(err.hint, hint);
+    }
+    assert_int_equal(set(&o, GRAFT_VERB_TRAIN, "xylophone", "1"), GRAFT_USAGE);
+    assert_null(strstr(err.hint, "did you mean"));
+    assert_int_equal(set(&o, GRAFT_VERB_EVAL, "iters", "1"), GRAFT_USAGE);
+    assert_string_equal(err.hint, "it belongs to plan, train");
+    assert_int_equal(set(&o, GRAFT_VERB_TRAIN, "z", "1"), GRAFT_USAGE);
+    assert_string_equal(err.what, "unknown option -z");
+    assert_int_equal(gr_edit_distance("kitten", "sitting", 9), 3);
+    assert_int_equal(gr_edit_distance("ab", "ba", 9), 1);
+    assert_int_equal(gr_edit_distance("", "abc", 9), 3);
+    assert_int_equal(gr_edit_distance("abc", "xyz", 1), 2);
+    graft_options_free(&o);
+}
+
+static void scales(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    must_set(&o, "lora-rank", "64");
+    must_set(&o, "lora-alpha", "16");
+    assert_true(gr_options_scale(&o) == 0.25);
+    must_set(&o, "use-rslora", NULL);
+    assert_true(gr_options_scale(&o) == 2 && gr_options_alpha(&o) == 16);
+    graft_options_free(&o);
+    graft_options_init(&o);
+    must_set(&o, "lora-scale", "20");
+    assert_true(gr_options_scale(&o) == 20 && gr_options_alpha(&o) == 320);
+    graft_options_free(&o);
+}
+
+static void contradictions(void **state) {
+    (void)state;
+    static const char *const pairs[][4] = {
+        {"lora-scale", "2", "lora-alpha", "4"},   {"iters", "5", "epochs", "1"},
+        {"mask-prompt", NULL, "train-on", "all"}, {"optimizer", "adam", "weight-decay", "0.1"},
+        {"lora-scale", "2", "use-rslora", NULL},  {"resume", NULL, "resume-adapter-file", "x"},
+        {"val-batches", "0", "seed", "1"},        {"lora-targets", "", "seed", "1"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        for (int order = 0; order < 2; order++) {
+            graft_options o;
+            graft_options_init(&o);
+            must_set(&o, pairs[i][order * 2], pairs[i][order * 2 + 1]);
+            must_set(&o, pairs[i][2 - order * 2], pairs[i][3 - order * 2]);
+            if (check(&o, GRAFT_VERB_TRAIN) != GRAFT_USAGE) fail_msg("%s and %s", pairs[i][0], pairs[i][2]);
+            assert_true(err.hint[0]);
+            graft_options_free(&o);
+        }
+    }
+    graft_options o;
+    graft_options_init(&o);
+    must_set(&o, "mask-prompt", NULL);
+    must_set(&o, "train-on", "completion");
+    assert_int_equal(check(&o, GRAFT_VERB_TRAIN), GRAFT_OK);
+    assert_int_equal(gr_options_train_on(&o), GR_TRAIN_COMPLETION);
+    o.batch_size = 0; /* set directly */
+    assert_int_equal(check(&o, GRAFT_VERB_TRAIN), GRAFT_USAGE);
+    o.batch_size = 1;
+    free(o.overflow);
+    o.overflow = gr_strdup("explode");
+    assert_int_equal(check(&o, GRAFT_VERB_TRAIN), GRAFT_USAGE);
+    o.q_bits = 7;
+    assert_int_equal(check(&o, GRAFT_VERB_CONVERT), GRAFT_USAGE);
+    graft_options_free(&o);
+}
+
+static void optimizers_bring_their_decay(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    assert_true(o.weight_decay == 0.01);
+    must_set(&o, "optimizer", "sgd");
+    assert_true(o.weight_decay == 0);
+    must_set(&o, "weight-decay", "0.3");
+    must_set(&o, "optimizer", "adamw");
+    assert_true(o.weight_decay == 0.3);
+    graft_options_free(&o);
+}
+
+static void unbuilt_is_refused(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"fine-tune-type", "dora"}, {"fine-tune-type", "full"}, {"pack", NULL},
+        {"preset", "quick"},        {"lora-dropout", "0.1"},    {"lora-bias", "all"},
+        {"optimizer", "muon"},      {"optimizer", "adafactor"}, {"budget", "1GB"},
+        {"rank-pattern", "{}"},     {"alpha-pattern", "{}"},    {"modules-to-save", "lm_head"},
+        {"loraplus-lr-ratio", "16"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_options o;
+        graft_options_init(&o);
+        must_set(&o, cases[i][0], cases[i][1]);
+        gr_error_clear(&err);
+        if (gr_options_refuse_unbuilt(&o, &err) != GRAFT_UNSUPPORTED) fail_msg("%s was taken", cases[i][0]);
+        assert_non_null(strstr(err.what, cases[i][0]));
+        assert_true(err.hint[0]);
+        graft_options_free(&o);
+    }
+}
+
+static void sizes(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = {{"1", 1},        {"500MB", 500000000}, {"2GiB", 2147483648u},   {"1.5k", 1500},
+                {"4096B", 4096}, {"1 GB", 1000000000}, {"3Ti", 3298534883328u}, {"10m", 10000000}};
+    static const char *const bad[] = {"",    "MB",   "0",   "-1",         "1.2.3GB",
+                                      "1XB", "1GBB", "1e3", "99999999TB", "1 G B"};
+    uint64_t bytes;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(gr_parse_size(&bytes, good[i].text, &err), GRAFT_OK);
+        assert_int_equal(bytes, good[i].bytes);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        gr_error_clear(&err);
+        if (gr_parse_size(&bytes, bad[i], &err) != GRAFT_USAGE) fail_msg("\"%s\" was taken", bad[i]);
+    }
+}
+
+static void text(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    must_set(&o, "epochs", "2.5");
+    must_set(&o, "mask-prompt", NULL);
+    char *lines = graft_options_text(&o, GRAFT_VERB_TRAIN);
+    assert_non_null(strstr(lines, "\nlearning-rate: 0.0002\n"));
+    assert_non_null(strstr(lines, "\nlora-scale: 2\n"));
+    assert_non_null(strstr(lines, "\nepochs: 2.5\n"));
+    assert_non_null(strstr(lines, "\ntrain-on: completion\n"));
+    assert_null(strstr(lines, "\niters:"));
+    assert_null(strstr(lines, "q-bits"));
+    free(lines);
+    graft_options_free(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(table_is_sound),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(setting),
+        cmocka_unit_test(bad_values),
+        cmocka_unit_test(suggestions),
+        cmocka_unit_test(scales),
+        cmocka_unit_test(contradictions),
+        cmocka_unit_test(optimizers_bring_their_decay),
+        cmocka_unit_test(unbuilt_is_refused),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,323 @@
+/* YAML text, and mlx-lm's configurations as options. */
+#include "base/os.h"
+#include "train/options.h"
+#include "train/schedule_table.h"
+#include "train/yaml.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static graft_error err;
+
+static json_t *parse(const char *text) {
+    json_t *value;
+    gr_error_clear(&err);
+    return gr_yaml_parse(&value, text, strlen(text), "test.yaml", &err) == GRAFT_OK ? value : NULL;
+}
+
+static void assert_yaml(const char *text, const char *json) {
+    json_t *value = parse(text), *expected = json_loads(json, JSON_DECODE_ANY, NULL);
+    assert_non_null(expected);
+    if (!json_equal(value, expected))
+        fail_msg("%s gave %s %s", text, json_dumps(value, JSON_ENCODE_ANY), err.what);
+    json_decref(value);
+    json_decref(expected);
+}
+
+/* What PyYAML's SafeLoader with mlx-lm's float rule makes of the same text. */
+static void values(void **state) {
+    (void)state;
+    assert_yaml("a: 1e-5", "{\"a\": 1e-5}");
+    assert_yaml("a: 1_000", "{\"a\": 1000}");
+    assert_yaml("a: -3\nb: +4\nc: 0", "{\"a\": -3, \"b\": 4, \"c\": 0}");
+    assert_yaml("a: 2.5e+3\nb: .5\nc: 1.", "{\"a\": 2500.0, \"b\": 0.5, \"c\": 1.0}");
+    assert_yaml("a: '1e-5'", "{\"a\": \"1e-5\"}");
+    assert_yaml("a: true\nb: No\nc: ~\nd:\ne: null",
+                "{\"a\": true, \"b\": false, \"c\": null, \"d\": null, \"e\": null}");
+    assert_yaml("a: 010\nb: 1-2\nc: e5\nd: 1.2.3",
+                "{\"a\": \"010\", \"b\": \"1-2\", \"c\": \"e5\", \"d\": \"1.2.3\"}");
+    assert_yaml("a: [x, 1, [2]]\nb: {c: {d: 1}}", "{\"a\": [\"x\", 1, [2]], \"b\": {\"c\": {\"d\": 1}}}");
+    assert_yaml("# c\na:\n  - x # comment\n  - \"y # z\"\n", "{\"a\": [\"x\", \"y # z\"]}");
+    assert_yaml("", "null");
+    assert_yaml("- 1", "[1]");
+    assert_yaml("a: 99999999999999999999", "{\"a\": 1e20}");
+}
+
+static void refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        graft_status status;
+        const char *where;
+    } cases[] = {
+        {"a: 1\nb: 2\na: 3", GRAFT_CORRUPT, "test.yaml, line 3"},
+        {"a: &x 1\nb: *x", GRAFT_UNSUPPORTED, "test.yaml, line 1"},
+        {"b: *x", GRAFT_UNSUPPORTED, "test.yaml, line 1"},
+        {"a: !!str 1", GRAFT_UNSUPPORTED, "test.yaml, line 1"},
+        {"a: 1\n---\nb: 2", GRAFT_UNSUPPORTED, "test.yaml, line 2"},
+        {"? [a, b]\n: 1", GRAFT_UNSUPPORTED, "test.yaml, line 1"},
+        {"a: [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]", GRAFT_RANGE, "test.yaml, line 1"},
+        {"a: [1, 2", GRAFT_CORRUPT, ""},
+        {"a: b: c", GRAFT_CORRUPT, ""},
+        {"a: \"x\\0y\"", GRAFT_CORRUPT, "test.yaml, line 1"},
+        {"a: \xff", GRAFT_CORRUPT, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *value = parse(cases[i].text);
+        if (value || err.status != cases[i].status) fail_msg("%s: %s", cases[i].text, err.what);
+        if (cases[i].where[0])
+            assert_string_equal(err.where, cases[i].where);
+        else
+            assert_true(err.where[0]);
+    }
+}
+
+/* ---- configurations */
+
+#define PATH_SIZE 64
+static char path[PATH_SIZE];
+
+static graft_status load(graft_options *o, const char *text, char **note) {
+    gr_error_clear(&err);
+    assert_int_equal(gr_file_replace(path, text, strlen(text), &err), GRAFT_OK);
+    return graft_options_load_yaml(o, path, note, &err);
+}
+
+static void must_load(graft_options *o, const char *text) {
+    if (load(o, text, NULL) != GRAFT_OK) fail_msg("%s %s %s", err.what, err.found, err.hint);
+}
+
+static void flag(graft_options *o, const char *name, const char *value) {
+    gr_error_clear(&err);
+    if (graft_options_set(o, GRAFT_VERB_TRAIN, name, value, &err) != GRAFT_OK)
+        fail_msg("%s: %s", name, err.what);
+}
+
+static void assert_valid(const graft_options *o) {
+    gr_error_clear(&err);
+    if (gr_options_check(o, GRAFT_VERB_TRAIN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+}
+
+static void defaults_are_mlx(void **state) {
+    (void)state;
+    static const char *const texts[] = {"", "{}", "model: m\n", "lora_parameters: null\niters: ~\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        graft_options o;
+        graft_options_init(&o);
+        must_load(&o, texts[i]);
+        assert_int_equal(o.lora_rank, 8);
+        assert_true(gr_options_scale(&o) == 20);
+        assert_int_equal(o.num_layers, 16);
+        assert_true(o.learning_rate == 1e-5 && o.weight_decay == 0 && o.grad_clip == 0);
+        assert_string_equal(o.optimizer, "adam");
+        assert_false(o.bias_correction);
+        assert_string_equal(o.lora_targets, "all-linear");
+        assert_string_equal(o.adapter_path, "adapters");
+        assert_int_equal(o.iters, 1000);
+        assert_int_equal(o.save_every, 100);
+        assert_string_equal(o.config_file, path);
+        assert_valid(&o);
+        graft_options_free(&o);
+    }
+}
+
+/* Shaped like the example that mlx-lm ships. */
+static const char example[] = "# The path to the local model directory or Hugging Face repo.\n"
+                              "model: \"mlx-community/some-model\"\n"
+                              "train: true\n"
+                              "fine_tune_type: lora\n"
+                              "optimizer: adamw\n"
+                              "optimizer_config:\n"
+                              "  adamw:\n"
+                              "    betas: [0.9, 0.98]\n"
+                              "    eps: 1e-6\n"
+                              "    weight_decay: 0.05\n"
+                              "    bias_correction: true\n"
+                              "data: \"/data\"\n"
+                              "seed: 3\n"
+                              "num_layers: 4\n"
+                              "batch_size: 2\n"
+                              "iters: 60\n"
+                              "val_batches: -1\n"
+                              "learning_rate: 1e-4\n"
+                              "steps_per_report: 5\n"
+                              "steps_per_eval: 20\n"
+                              "resume_adapter_file: null\n"
+                              "adapter_path: \"out\"\n"
+                              "save_every: 30\n"
+                              "test: false\n"
+                              "test_batches: 10\n"
+                              "max_seq_length: 512\n"
+                              "grad_checkpoint: true\n"
+                              "report_to: null\n"
+                              "lora_parameters:\n"
+                              "  keys: [\"self_attn.q_proj\", \"self_attn.v_proj\"]\n"
+                              "  rank: 12\n"
+                              "  scale: 10.0\n"
+                              "  dropout: 0.0\n"
+                              "lr_schedule:\n"
+                              "  name: cosine_decay\n"
+                              "  warmup: 10\n"
+                              "  warmup_init: 1e-7\n"
+                              "  arguments: [1e-3, 100, 1e-6]\n";
+
+static void whole_example(void **state) {
+    (void)state;
+    graft_options o;
+    char *note;
+    graft_options_init(&o);
+    assert_int_equal(load(&o, example, &note), GRAFT_OK);
+    assert_non_null(strstr(note, ": train, test, test_batches"));
+    free(note);
+    assert_string_equal(o.model, "mlx-community/some-model");
+    assert_string_equal(o.optimizer, "adamw");
+    assert_true(o.beta1 == 0.9 && o.beta2 == 0.98 && o.epsilon == 1e-6 && o.weight_decay == 0.05);
+    assert_true(o.bias_correction);
+    assert_int_equal(o.seed, 3);
+    assert_int_equal(o.num_layers, 4);
+    assert_int_equal(o.val_batches, -1);
+    assert_null(o.resume_adapter_file);
+    assert_string_equal(o.grad_checkpoint, "layer");
+    assert_string_equal(o.lora_targets, "self_attn.q_proj,self_attn.v_proj");
+    assert_int_equal(o.lora_rank, 12);
+    assert_true(gr_options_scale(&o) == 10);
+    assert_string_equal(o.mlx_schedule, "cosine_decay");
+    assert_int_equal(o.mlx_warmup, 10);
+    assert_true(o.mlx_warmup_init == 1e-7 && o.learning_rate == 1e-3);
+    assert_true(gr_schedule_rate(&o, 1, 60) == 1e-7);
+    assert_valid(&o);
+    char *text = graft_options_text(&o, GRAFT_VERB_TRAIN);
+    assert_non_null(strstr(text, "schedule: cosine_decay(0.001, 100, 1e-06), warm-up 10 from 1e-07"));
+    free(text);
+    graft_options_free(&o);
+}
+
+/* The same values whichever comes first. */
+static void flags_win(void **state) {
+    (void)state;
+    for (int file_first = 0; file_first < 2; file_first++) {
+        graft_options o;
+        graft_options_init(&o);
+        if (file_first) must_load(&o, example);
+        flag(&o, "iters", "7");
+        flag(&o, "learning-rate", "5e-4");
+        flag(&o, "lora-alpha", "48");
+        flag(&o, "optimizer", "sgd");
+        flag(&o, "train-on", "last");
+        flag(&o, "warmup", "3");
+        if (!file_first) must_load(&o, example);
+        assert_int_equal(o.iters, 7);
+        assert_true(gr_options_scale(&o) == 4);
+        assert_string_equal(o.optimizer, "sgd");
+        assert_true(isnan(o.beta1) && o.weight_decay == 0 && !o.bias_correction);
+        assert_int_equal(gr_options_train_on(&o), GR_TRAIN_LAST);
+        assert_int_equal(o.mlx_warmup, 3);
+        assert_true(gr_schedule_rate(&o, 4, 7) == 5e-4); /* the flag is the schedule's peak */
+        assert_valid(&o);
+        graft_options_free(&o);
+
+        graft_options_init(&o);
+        if (file_first) must_load(&o, example);
+        flag(&o, "lr-schedule", "linear");
+        flag(&o, "epochs", "2");
+        if (!file_first) must_load(&o, example);
+        assert_null(o.mlx_schedule);
+        assert_true(o.epochs == 2 && o.learning_rate == 1e-4);
+        assert_int_equal(o.warmup, 0);
+        assert_valid(&o);
+        graft_options_free(&o);
+    }
+}
+
+static void own_keys(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    must_load(&o,
+              "lora_alpha: 32\nlora_targets: extended\noverflow: truncate\nlr_schedule: cosine\nwarmup: 5\n"
+              "epochs: 1.5\nno_shuffle: true\ngrad_clip: 1\noptimizer: AdamW\nmask_prompt: yes\n"
+              "grad_checkpoint: none\n");
+    assert_true(gr_options_scale(&o) == 4 && o.epochs == 1.5 && o.no_shuffle && o.grad_clip == 1);
+    assert_string_equal(o.optimizer, "adamw");
+    assert_true(o.weight_decay == 0.01);
+    assert_string_equal(o.lr_schedule, "cosine");
+    assert_int_equal(gr_options_train_on(&o), GR_TRAIN_COMPLETION);
+    assert_valid(&o);
+    graft_options_free(&o);
+    graft_options_init(&o);
+    must_load(&o, "lora_parameters: {rank: 4, alpha: 8}");
+    assert_true(gr_options_scale(&o) == 2);
+    graft_options_free(&o);
+}
+
+static void wrong_configs(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        graft_status status;
+        const char *hint;
+    } cases[] = {
+        {"itres: 5", GRAFT_USAGE, "did you mean \"iters\"?"},
+        {"lora_paramters: {}", GRAFT_USAGE, "did you mean \"lora_parameters\"?"},
+        {"lora_parameters: {rnak: 5}", GRAFT_USAGE, "did you mean \"rank\"?"},
+        {"optimizer_config: {adam: {beta: [0.9, 0.99]}}", GRAFT_USAGE, "did you mean \"betas\"?"},
+        {"optimizer_config: {lion: {}}", GRAFT_USAGE, ""},
+        {"lora_parameters: {scale: 2, alpha: 4}", GRAFT_USAGE, "keep one"},
+        {"iters: 5\nepochs: 1", GRAFT_USAGE, "keep one"},
+        {"report_to: wandb", GRAFT_UNSUPPORTED, "metrics.jsonl"},
+        {"hf_dataset: {path: x}", GRAFT_UNSUPPORTED, "download"},
+        {"iters: 1.5", GRAFT_USAGE, ""},
+        {"iters: [1]", GRAFT_USAGE, ""},
+        {"learning_rate: fast", GRAFT_USAGE, ""},
+        {"mask_prompt: 3", GRAFT_USAGE, ""},
+        {"lora_parameters: 8", GRAFT_USAGE, ""},
+        {"lora_parameters: {keys: q_proj}", GRAFT_USAGE, ""},
+        {"lora_parameters: {keys: []}", GRAFT_USAGE, ""},
+        {"lr_schedule: {name: cosine, arguments: [1, 2]}", GRAFT_USAGE, ""},
+        {"lr_schedule: {name: cosine_decay, arguments: [1]}", GRAFT_USAGE, ""},
+        {"lr_schedule: {name: cosine_decay}", GRAFT_USAGE, ""},
+        {"lr_schedule: {name: cosine_decay, arguments: [1, 2], warmpu: 3}", GRAFT_USAGE,
+         "did you mean \"warmup\"?"},
+        {"optimizer_config: {adam: {betas: [0.9, 1.5]}}", GRAFT_USAGE, ""},
+        {"optimizer: 3", GRAFT_USAGE, ""},
+        {"q_bits: 4", GRAFT_USAGE, ""},
+        {"- 1", GRAFT_USAGE, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_options o;
+        graft_options_init(&o);
+        graft_status st = load(&o, cases[i].text, NULL);
+        if (st != cases[i].status) fail_msg("%s: %d", cases[i].text, st);
+        if (!strstr(err.hint, cases[i].hint)) fail_msg("%s: hint \"%s\"", cases[i].text, err.hint);
+        assert_non_null(strstr(err.where, path));
+        graft_options_free(&o);
+    }
+    graft_options o;
+    graft_options_init(&o);
+    gr_error_clear(&err);
+    assert_int_equal(graft_options_load_yaml(&o, "no/such.yaml", NULL, &err), GRAFT_NOT_FOUND);
+    graft_options_free(&o);
+}
+
+static int make_path(void **state) {
+    (void)state;
+    snprintf(path, sizeof path, "test_yaml_%d.yaml", (int)getpid());
+    return 0;
+}
+
+static int remove_path(void **state) {
+    (void)state;
+    return unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values),        cmocka_unit_test(refused),   cmocka_unit_test(defaults_are_mlx),
+        cmocka_unit_test(whole_example), cmocka_unit_test(flags_win), cmocka_unit_test(own_keys),
+        cmocka_unit_test(wrong_configs),
+    };
+    return cmocka_run_group_tests(tests, make_path, remove_path);
+}

@@ -80,12 +80,23 @@ graft_status gr_added_finish(gr_added *added, const gr_normalizer *normalizer, g
     for (size_t i = 0; i < added->count; i++) {
         added->by_id[added->tokens[i].id] = (int32_t)i;
         gr_added_set *set = added->tokens[i].normalized ? &added->normalized : &added->raw;
+        gr_added_token *token = &added->tokens[i];
         gr_added_match match = {.token = (uint32_t)i};
-        GR_TRY(spelling(&added->tokens[i], normalizer, &match, err));
+        GR_TRY(spelling(token, normalizer, &match, err));
+        token->shown = match.len ? match.text : token->content;
+        token->shown_len = match.len ? match.len : token->len;
         if (match.len)
             set->items[set->count++] = match;
         else
             free(match.text);
+    }
+    for (size_t i = 0; i < added->count;
+         i++) { /* special is what a decoded spelling is, not what the token is */
+        gr_added_token *token = &added->tokens[i];
+        bool same = token->shown_len == token->len && !memcmp(token->shown, token->content, token->len);
+        const gr_added_token *seen =
+            same ? token : gr_added_by_content(added, token->shown, token->shown_len);
+        token->skipped = seen && seen->special;
     }
     qsort(added->raw.items, added->raw.count, sizeof *added->raw.items, match_compare);
     qsort(added->normalized.items, added->normalized.count, sizeof *added->normalized.items, match_compare);

@@ -118,15 +118,15 @@ static bool is_boundary(int32_t c) {
 static graft_status unicode_form(utf8proc_option_t form, const gr_ntext *in, gr_ntext *out,
                                  graft_error *err) {
     for (size_t i = 0, end; i < in->len; i = end) {
-        int32_t c;
+        int32_t c, first;
         bool ascii = (uint8_t)in->data[i] < 0x80;
-        for (end = i + (size_t)gr_utf8_get(in->data + i, in->len - i, &c); end < in->len;) {
+        for (end = i + (size_t)gr_utf8_get(in->data + i, in->len - i, &first); end < in->len;) {
             int len = gr_utf8_get(in->data + end, in->len - end, &c);
-            if (is_boundary(c)) break;
+            if (is_boundary(c) || gr_unicode_no_form(c) || gr_unicode_no_form(first)) break;
             ascii = false;
             end += (size_t)len;
         }
-        if (ascii) {
+        if (ascii || gr_unicode_no_form(first)) {
             gr_ntext_copy(out, in, i, end);
             continue;
         }
@@ -148,10 +148,11 @@ static void lowercase(const gr_ntext *in, gr_ntext *out) {
         int32_t c;
         utf8proc_uint8_t bytes[4];
         int len = gr_utf8_get(in->data + i, in->len - i, &c);
+        int32_t lower = gr_unicode_late_lower(c);
         if (c == 0x130) { /* the one character whose lower case is two */
             gr_ntext_add(out, "i\xcc\x87", 3, in->origin[i]);
         } else {
-            utf8proc_ssize_t n = utf8proc_encode_char(utf8proc_tolower(c), bytes);
+            utf8proc_ssize_t n = utf8proc_encode_char(lower ? lower : utf8proc_tolower(c), bytes);
             gr_ntext_add(out, (const char *)bytes, (size_t)n, in->origin[i]);
         }
         i += (size_t)len;

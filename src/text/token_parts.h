@@ -83,6 +83,11 @@ graft_status gr_pattern_translate(const char *source, size_t len, gr_buf *out,
 /* Appends, as ranges of a character class, the code points that \p{name} has in Unicode 16 (Oniguruma's
  * tables) but not in Unicode 14 (the oldest PCRE2 we meet). name: "L", "Lo", "N", "Han" ...; nothing for
  * other names. */
+/* Tables of characters where the tokenizers package and utf8proc differ. */
+bool gr_unicode_late_number(int32_t code);   /* a number of Unicode 16 or 17 */
+bool gr_unicode_not_punct(int32_t code);     /* of a P category now, but not for the Punctuation step */
+bool gr_unicode_no_form(int32_t code);       /* decomposes now, but not in the package's older normalizer */
+int32_t gr_unicode_late_lower(int32_t code); /* lower case of newer letters; 0 for others */
 void gr_unicode_extra(const char *name, size_t len, gr_buf *out);
 
 /* ---- added tokens */
@@ -91,6 +96,11 @@ typedef struct gr_added_token {
     size_t len;
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
+    /* What decoding sees: the normalized spelling, and whether that is a special token's (set by
+     * gr_added_finish; borrowed from the set that finds the token). */
+    const char *shown;
+    size_t shown_len;
+    bool skipped;
 } gr_added_token;
 typedef struct gr_added_match {
     char *text; /* the spelling to look for, normalized when the token is */
@@ -277,6 +287,8 @@ graft_status gr_tokenizer_add_stop(gr_tokenizer *tok, int64_t id, graft_error *e
 /* Adds stop ids from "eos_token_id" (a number or a list) of generation_config.json or config.json. */
 graft_status gr_tokenizer_add_stops(gr_tokenizer *tok, const json_t *config, graft_error *err) GR_MUST_CHECK;
 
+/* Appends s as a JSON string. s is UTF-8 or whatever the reader is to refuse. */
+void gr_json_put_string(gr_buf *out, const char *s, size_t n);
 /* ---- JSON members with a default; a member of another type is GRAFT_CORRUPT */
 graft_status gr_member_bool(const json_t *object, const char *key, bool fallback, bool *value,
                             graft_error *err) GR_MUST_CHECK;

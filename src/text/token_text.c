@@ -130,14 +130,16 @@ bool gr_char_is_space(int32_t c) {
 
 bool gr_char_is_number(int32_t c) {
     utf8proc_category_t category = utf8proc_category(c);
-    return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
+    return (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO) ||
+           gr_unicode_late_number(c);
 }
 
 bool gr_char_is_punct(int32_t c) {
     if (c < 0x80)
         return c > 0x20 && c < 0x7f && !(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
     utf8proc_category_t category = utf8proc_category(c);
-    return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+    if (c == 0x166d || c == 0x111c9) return true; /* were punctuation once */
+    return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO && !gr_unicode_not_punct(c);
 }
 
 bool gr_char_is_word(int32_t c) {

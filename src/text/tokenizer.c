@@ -118,9 +118,9 @@ graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, si
             gr_expected(err, "0 to %d", (int)limit - 1);
             break;
         }
-        const char *token = added ? added->content : gr_vocab_token(&tok->bpe.vocab, ids[i], &len);
-        if (added) len = added->len;
-        if (!token || (skip_special && added && added->special))
+        const char *token = added ? added->shown : gr_vocab_token(&tok->bpe.vocab, ids[i], &len);
+        if (added) len = added->shown_len;
+        if (!token || (skip_special && added && added->skipped))
             continue; /* ids without a token are left out */
         gr_buf_add(&tokens.bytes, token, len);
         gr_token_text_end(&tokens);

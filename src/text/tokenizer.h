@@ -23,9 +23,10 @@ graft_status gr_tokenizer_from_gguf(gr_tokenizer **tok, const gr_gguf *file, gra
 /* tokenizer.json text that the `tokenizers` package loads and that encodes the same (for convert from GGUF).
  */
 graft_status gr_tokenizer_to_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) GR_MUST_CHECK;
-/* tokenizer_config.json text that goes with it: special tokens, chat template, and a class that makes transformers load
- * tokenizer.json as it is. */
-graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) GR_MUST_CHECK;
+/* tokenizer_config.json text that goes with it: special tokens, chat template, and a class that makes
+ * transformers load tokenizer.json as it is. */
+graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json,
+                                         graft_error *err) GR_MUST_CHECK;
 void gr_tokenizer_free(gr_tokenizer *tok);
 
 typedef struct gr_ids {
@@ -45,15 +46,16 @@ typedef enum gr_encode_flags {
 /* Appends the ids of UTF-8 text (invalid bytes become U+FFFD, as Python's errors="replace"). */
 graft_status gr_tokenizer_encode(const gr_tokenizer *tok, const char *text, size_t len, int flags,
                                  gr_ids *out, graft_error *err) GR_MUST_CHECK;
-/* The same where parts of the text are data: a special token that touches one of the `literal` byte ranges (ascending,
- * disjoint) stays text even under GR_ENCODE_PARSE_SPECIAL. starts (may be NULL) gets one entry for each id: the byte of
- * `text` where its token begins, -1 for ids that the post-processor put in. Texts beyond 1 GiB: GRAFT_RANGE. */
+/* The same where parts of the text are data: a special token that touches one of the `literal` byte ranges
+ * (ascending, disjoint) stays text even under GR_ENCODE_PARSE_SPECIAL. starts (may be NULL) gets one entry
+ * for each id: the byte of `text` where its token begins, -1 for ids that the post-processor put in. Texts
+ * beyond 1 GiB: GRAFT_RANGE. */
 typedef struct gr_text_range {
     size_t start, end;
 } gr_text_range;
 graft_status gr_tokenizer_encode_parts(const gr_tokenizer *tok, const char *text, size_t len, int flags,
-                                       const gr_text_range *literal, size_t nliteral, gr_ids *out, gr_ids *starts,
-                                       graft_error *err) GR_MUST_CHECK;
+                                       const gr_text_range *literal, size_t nliteral, gr_ids *out,
+                                       gr_ids *starts, graft_error *err) GR_MUST_CHECK;
 /* Appends the text of ids. skip_special leaves special tokens out. Ids out of range: GRAFT_RANGE. */
 graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, size_t count, bool skip_special,
                                  gr_buf *out, graft_error *err) GR_MUST_CHECK;
@@ -64,9 +66,10 @@ const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id); /* its stor
 bool gr_tokenizer_is_special(const gr_tokenizer *tok, int32_t id);
 int32_t gr_tokenizer_bos(const gr_tokenizer *tok); /* -1 if none */
 int32_t gr_tokenizer_eos(const gr_tokenizer *tok); /* tokenizer_config's eos_token; -1 if none */
-int32_t gr_tokenizer_pad(const gr_tokenizer *tok);                     /* -1 if none */
-/* The spelling of a named special token as chat templates see it: "bos_token", "eos_token", "unk_token", "pad_token",
- * "sep_token", "cls_token", "mask_token" and others of tokenizer_config; NULL if none. Borrowed. */
+int32_t gr_tokenizer_pad(const gr_tokenizer *tok); /* -1 if none */
+/* The spelling of a named special token as chat templates see it: "bos_token", "eos_token", "unk_token",
+ * "pad_token", "sep_token", "cls_token", "mask_token" and others of tokenizer_config; NULL if none. Borrowed.
+ */
 const char *gr_tokenizer_special(const gr_tokenizer *tok, const char *name);
 bool gr_tokenizer_is_stop(const gr_tokenizer *tok,
                           int32_t id); /* eos_token or an eos id of generation_config / config.json */

@@ -1,4 +1,5 @@
 /* Reading tokenizer.json: the BPE model, the added tokens and the parts around them. */
+#include "files/json_read.h"
 #include "text/token_parts.h"
 #include <stdio.h>
 
@@ -175,23 +176,11 @@ static graft_status read_added(gr_tokenizer *tok, graft_error *err) {
     return GRAFT_OK;
 }
 
-static graft_status parse(json_t **root, const char *text, size_t len, graft_error *err) {
-    json_error_t where;
-    *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
-    if (json_is_object(*root)) return GRAFT_OK;
-    if (*root)
-        gr_fail(err, GRAFT_CORRUPT, "the JSON is not an object");
-    else
-        gr_fail(err, GRAFT_CORRUPT, "invalid JSON in line %d: %s", where.line, where.text);
-    json_decref(*root);
-    *root = NULL;
-    return err ? err->status : GRAFT_CORRUPT;
-}
-
 static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const char *config,
-                          size_t config_len, graft_error *err) {
+                          size_t config_len, const char *name, graft_error *err) {
     json_t *settings = NULL;
-    GR_TRY(parse(&tok->parts, json, len, err));
+    GR_TRY(gr_json_parse(&tok->parts, json, len, name, err));
+    if (!json_is_object(tok->parts)) return gr_fail(err, GRAFT_CORRUPT, "the tokenizer is not a JSON object");
     GR_TRY(gr_bpe_from_json(&tok->bpe, json_object_get(tok->parts, "model"), err));
     json_object_del(json_object_get(tok->parts, "model"), "vocab");
     json_object_del(json_object_get(tok->parts, "model"), "merges");
@@ -201,7 +190,7 @@ static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const
     GR_TRY(gr_decoder_from_json(&tok->decoder, json_object_get(tok->parts, "decoder"), err));
     GR_TRY(read_added(tok, err));
     json_object_del(tok->parts, "added_tokens");
-    if (config) GR_TRY(parse(&settings, config, config_len, err));
+    if (config) GR_TRY(gr_json_parse(&settings, config, config_len, "tokenizer_config.json", err));
     GR_TRY(gr_tokenizer_apply_config(tok, settings, err));
     return gr_added_finish(&tok->added, tok->normalizer, err);
 }
@@ -213,7 +202,7 @@ graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t
     if (!err) err = &local;
     gr_tokenizer *t = gr_calloc(1, sizeof *t);
     if (!t) return gr_no_memory(err, sizeof *t);
-    graft_status st = build(t, json, len, config, config_len, err);
+    graft_status st = build(t, json, len, config, config_len, name, err);
     if (!st) {
         *tok = t;
         return GRAFT_OK;

@@ -1,7 +1,7 @@
 /* Writing a tokenizer: tokenizer.json as the tokenizers package reads it, and its tokenizer_config.json. */
 #include "text/token_parts.h"
 
-static void put_string(gr_buf *out, const char *s, size_t n) {
+void gr_json_put_string(gr_buf *out, const char *s, size_t n) {
     gr_buf_putc(out, '"');
     for (size_t i = 0; i < n; i++) {
         uint8_t c = (uint8_t)s[i];
@@ -34,7 +34,7 @@ static void put_added(gr_buf *out, const gr_added *added) {
     for (size_t i = 0; i < added->count; i++) {
         const gr_added_token *t = &added->tokens[i];
         gr_buf_printf(out, "%s\n{\"id\":%d,\"content\":", i ? "," : "", (int)t->id);
-        put_string(out, t->content, t->len);
+        gr_json_put_string(out, t->content, t->len);
         put_flag(out, "single_word", t->single_word);
         put_flag(out, "lstrip", t->lstrip);
         put_flag(out, "rstrip", t->rstrip);
@@ -49,7 +49,7 @@ static void put_vocab(gr_buf *out, const gr_vocab *vocab) {
     gr_buf_puts(out, ",\n\"vocab\":{");
     for (size_t i = 0; i < vocab->count; i++) {
         if (i) gr_buf_putc(out, ',');
-        put_string(out, vocab->bytes.data + vocab->entries[i].offset, vocab->entries[i].len);
+        gr_json_put_string(out, vocab->bytes.data + vocab->entries[i].offset, vocab->entries[i].len);
         gr_buf_printf(out, ":%d", (int)vocab->entries[i].id);
     }
     gr_buf_putc(out, '}');
@@ -71,10 +71,10 @@ static graft_status put_merges(gr_buf *out, const gr_bpe *bpe, graft_error *err)
     for (size_t i = 0; i < n; i++) {
         gr_buf_puts(out, i ? ",[" : "[");
         const char *token = gr_vocab_token(&bpe->vocab, rows[i]->left, &len);
-        put_string(out, token, len);
+        gr_json_put_string(out, token, len);
         gr_buf_putc(out, ',');
         token = gr_vocab_token(&bpe->vocab, rows[i]->right, &len);
-        put_string(out, token, len);
+        gr_json_put_string(out, token, len);
         gr_buf_putc(out, ']');
     }
     gr_buf_putc(out, ']');

@@ -1,6 +1,7 @@
 /* What stands beside tokenizer.json: tokenizer_config.json (special tokens, BOS and EOS, chat template), the
  * ids that end a generation, and a model directory as a whole. Follows transformers' TokenizersBackend. */
 #include "base/os.h"
+#include "files/json_read.h"
 #include "text/token_parts.h"
 
 #define MAX_TOKENIZER_BYTES ((size_t)1 << 30)
@@ -136,19 +137,13 @@ static graft_status read_optional(const char *dir, const char *name, size_t limi
 }
 
 static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *name, graft_error *err) {
-    char *text;
-    size_t len;
-    json_error_t where;
-    GR_TRY(read_optional(dir, name, MAX_CONFIG_BYTES, &text, &len, err));
-    if (!text) return GRAFT_OK;
-    json_t *config = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    free(text);
-    if (!config) {
-        gr_fail(err, GRAFT_CORRUPT, "invalid JSON in line %d: %s", where.line, where.text);
-        return gr_where(err, "%s/%s", dir, name);
-    }
-    graft_status st = gr_tokenizer_add_stops(tok, config, err);
+    json_t *config = NULL;
+    char *path = gr_path_join(dir, name);
+    if (!path) return gr_no_memory(err, strlen(dir));
+    graft_status st = gr_path_exists(path) ? gr_json_load(&config, path, MAX_CONFIG_BYTES, err) : GRAFT_OK;
+    if (!st && config) st = gr_tokenizer_add_stops(tok, config, err);
     json_decref(config);
+    free(path);
     return st;
 }
 
@@ -163,19 +158,22 @@ static graft_status read_config(const char *dir, char **config, size_t *len, gra
         *config = map, *len = map_len;
         return GRAFT_OK;
     }
-    json_t *a = json_loadb(*config, *len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
-    json_t *b = json_loadb(map, map_len, JSON_ALLOW_NUL, NULL);
+    json_t *a = NULL, *b = NULL;
+    graft_status st = gr_json_parse(&a, *config, *len, "tokenizer_config.json", err);
+    if (!st) st = gr_json_parse(&b, map, map_len, "special_tokens_map.json", err);
     free(map);
-    if (json_is_object(a) && json_is_object(b) && !json_object_update_missing(a, b)) {
-        char *merged = json_dumps(a, JSON_COMPACT);
+    if (!st && json_is_object(a) && json_is_object(b)) {
+        char *merged = json_object_update_missing(a, b) ? NULL : json_dumps(a, JSON_COMPACT);
         if (merged) {
             free(*config);
             *config = merged, *len = strlen(merged);
+        } else {
+            st = gr_no_memory(err, *len);
         }
     }
     json_decref(a);
     json_decref(b);
-    return GRAFT_OK;
+    return st;
 }
 
 static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, char **config,

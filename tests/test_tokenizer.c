@@ -1,0 +1,415 @@
+/* The tokenizer against golden values of tokenizers and sentencepiece (tools/make_tokenizer_golden.py), and
+ * what goldens cannot say: errors by name, literal ranges, long texts, bounds. */
+#include "base/os.h"
+#include "files/gguf.h"
+#include "files/json_read.h"
+#include "text/gguf_pre.h"
+#include "text/token_parts.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+/* */
+#include <setjmp.h>
+/* */
+#include <cmocka.h>
+
+#define DATA   GRAFT_SOURCE_DIR "/tests/data/"
+#define GOLDEN GRAFT_SOURCE_DIR "/tests/golden/"
+
+static gr_tokenizer *load(const char *name) {
+    graft_error err = {0};
+    gr_tokenizer *tok;
+    char path[512], *text;
+    size_t len;
+    snprintf(path, sizeof path, DATA "%s", name);
+    if (strstr(name, ".gguf")) {
+        gr_gguf *file;
+        if (gr_gguf_open(&file, path, &err) || gr_tokenizer_from_gguf(&tok, file, &err))
+            fail_msg("%s", err.what);
+        gr_gguf_close(file);
+        return tok;
+    }
+    assert_int_equal(gr_file_read(&text, &len, path, 1 << 20, &err), GRAFT_OK);
+    if (gr_tokenizer_from_json(&tok, text, len, NULL, 0, name, &err)) fail_msg("%s: %s", name, err.what);
+    free(text);
+    return tok;
+}
+
+static gr_tokenizer *from_text(const char *json, graft_error *err) {
+    gr_tokenizer *tok;
+    return gr_tokenizer_from_json(&tok, json, strlen(json), NULL, 0, "test", err) ? NULL : tok;
+}
+
+static void expect_ids(const gr_tokenizer *tok, const json_t *row, const char *key, int flags) {
+    const json_t *text = json_object_get(row, "text"), *want = json_object_get(row, key);
+    graft_error err = {0};
+    gr_ids ids = {0};
+    if (!want) return;
+    if (gr_tokenizer_encode(tok, json_string_value(text), json_string_length(text), flags, &ids, &err))
+        fail_msg("%s", err.what);
+    bool same = ids.count == json_array_size(want);
+    for (size_t i = 0; i < ids.count && same; i++)
+        same = ids.ids[i] == json_integer_value(json_array_get(want, i));
+    if (!same) {
+        for (size_t i = 0; i < ids.count; i++) print_error("%d ", ids.ids[i]);
+        fail_msg("%s of \"%s\"", key, json_string_value(text));
+    }
+    gr_ids_free(&ids);
+}
+
+static void expect_text(const gr_tokenizer *tok, const json_t *row, const char *from, const char *key,
+                        bool skip) {
+    const json_t *source = json_object_get(row, from), *want = json_object_get(row, key);
+    graft_error err = {0};
+    gr_ids ids = {0};
+    gr_buf out = {0};
+    if (!want) return;
+    for (size_t i = 0; i < json_array_size(source); i++)
+        assert_true(gr_ids_push(&ids, (int32_t)json_integer_value(json_array_get(source, i))));
+    if (gr_tokenizer_decode(tok, ids.ids, ids.count, skip, &out, &err)) fail_msg("%s", err.what);
+    if (out.len != json_string_length(want) ||
+        memcmp(out.data ? out.data : "", json_string_value(want), out.len))
+        fail_msg("%s: \"%s\" instead of \"%s\"", key, out.data ? out.data : "", json_string_value(want));
+    gr_buf_free(&out);
+    gr_ids_free(&ids);
+}
+
+static void expect_golden(const gr_tokenizer *tok, const char *golden) {
+    graft_error err = {0};
+    char path[512];
+    json_t *root, *row;
+    size_t i;
+    snprintf(path, sizeof path, GOLDEN "%s", golden);
+    char *text;
+    size_t len;
+    assert_int_equal(gr_file_read(&text, &len, path, 1 << 20, &err), GRAFT_OK);
+    root = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+    free(text);
+    assert_true(json_array_size(json_object_get(root, "cases")) > 20);
+    json_array_foreach(json_object_get(root, "cases"), i, row) {
+        expect_ids(tok, row, "ids", GR_ENCODE_ADD_SPECIAL | GR_ENCODE_PARSE_SPECIAL);
+        expect_ids(tok, row, "bare", GR_ENCODE_PARSE_SPECIAL);
+        expect_ids(tok, row, "plain", GR_ENCODE_PLAIN);
+        expect_text(tok, row, "ids", "decoded", false);
+        expect_text(tok, row, "ids", "skipped", true);
+        expect_text(tok, row, "plain", "decoded_plain", true);
+    }
+    json_decref(root);
+}
+
+static void equals_reference(void **state) {
+    static const char *const names[] = {"bytes", "fallback", "metaspace", "words", "splits"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char data[64], golden[64];
+        graft_error err = {0};
+        gr_buf json = {0};
+        gr_tokenizer *again;
+        snprintf(data, sizeof data, "tokenizer_%s.json", names[i]);
+        snprintf(golden, sizeof golden, "tokenizer_%s.json", names[i]);
+        gr_tokenizer *tok = load(data);
+        expect_golden(tok, golden);
+        /* What is written encodes the same. */
+        assert_int_equal(gr_tokenizer_to_json(tok, &json, &err), GRAFT_OK);
+        assert_int_equal(gr_tokenizer_from_json(&again, json.data, json.len, NULL, 0, "again", &err),
+                         GRAFT_OK);
+        expect_golden(again, golden);
+        assert_int_equal(gr_tokenizer_vocab_size(again), gr_tokenizer_vocab_size(tok));
+        gr_tokenizer_free(again);
+        gr_tokenizer_free(tok);
+        gr_buf_free(&json);
+    }
+}
+
+static void gguf_equals_reference(void **state) {
+    (void)state;
+    gr_tokenizer *tok = load("tokenizer_smol.gguf");
+    expect_golden(tok, "tokenizer_smol_gguf.json");
+    assert_int_equal(gr_tokenizer_eos(tok), 2);
+    assert_true(gr_tokenizer_is_stop(tok, 2));
+    assert_string_equal(gr_tokenizer_chat_template(tok, NULL), "{{ messages }}");
+    gr_tokenizer_free(tok);
+    tok = load("tokenizer_spm.gguf");
+    expect_golden(tok, "tokenizer_spm_gguf.json");
+    assert_int_equal(gr_tokenizer_bos(tok), 1);
+    gr_tokenizer_free(tok);
+}
+
+/* Every expression of the table compiles and cuts the same text somewhere. */
+static void gguf_rows_work(void **state) {
+    static const char *const names[] = {
+        "default",      "gpt-2",       "smollm",     "llama-bpe",  "glm4",          "qwen2",
+        "stablelm2",    "qwen35",      "seed-coder", "bailingmoe", "tekken",        "gpt-4o",
+        "deepseek-llm", "deepseek-v3", "bloom",      "viking",     "deepseek-coder"};
+    static const char text[] = "The Lamp's 1234, lit...\n\n \xe7\x81\xaf\xe7\x81\xab x";
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const gr_gguf_pre *row = gr_gguf_pre_find(names[i]);
+        assert_non_null(row);
+        for (int k = 0; k < 5 && row->split[k]; k++) {
+            graft_error err = {0};
+            gr_pattern *p;
+            gr_match_spans spans = {0};
+            if (gr_pattern_regex(&p, row->split[k], strlen(row->split[k]), &err))
+                fail_msg("%s: %s", names[i], err.what);
+            assert_int_equal(gr_pattern_find(p, text, sizeof text - 1, &spans, &err), GRAFT_OK);
+            size_t end = 0;
+            for (size_t s = 0; s < spans.count; s++) {
+                assert_int_equal(spans.items[s].start, end);
+                end = spans.items[s].end;
+            }
+            assert_int_equal(end, sizeof text - 1);
+            gr_match_spans_free(&spans);
+            gr_pattern_free(p);
+        }
+    }
+    assert_null(gr_gguf_pre_find("no such name"));
+    assert_null(gr_gguf_pre_find("gpt"));
+    assert_null(gr_gguf_pre_find(""));
+}
+
+#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
+
+static void names_what_it_cannot_do(void **state) {
+    static const struct {
+        const char *json, *word;
+        graft_status status;
+    } cases[] = {
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", "WordPiece", GRAFT_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram", GRAFT_UNSUPPORTED},
+        {"{\"normalizer\":{\"type\":\"Precompiled\"}," MODEL "}", "Precompiled", GRAFT_UNSUPPORTED},
+        {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," MODEL "}", "UnicodeScripts", GRAFT_UNSUPPORTED},
+        {"{\"decoder\":{\"type\":\"CTC\"}," MODEL "}", "CTC", GRAFT_UNSUPPORTED},
+        {"{\"post_processor\":{\"type\":\"Other\"}," MODEL "}", "Other", GRAFT_UNSUPPORTED},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":"
+         "\"Isolated\"}," MODEL "}",
+         "intersection", GRAFT_UNSUPPORTED},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}"
+         "," MODEL "}",
+         "regular expression", GRAFT_UNSUPPORTED},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"},\"behavior\":\"Odd\"}," MODEL
+         "}",
+         "Odd", GRAFT_UNSUPPORTED},
+        {"{}", "not supported", GRAFT_UNSUPPORTED},
+        {"[]", "object", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"BPE\",\"merges\":[]}}", "vocab", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", "merges", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":\"x\"},\"merges\":[]}}", "not a number",
+         GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999999},\"merges\":[]}}", "impossible id",
+         GRAFT_RANGE},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", "merge", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"c\"]]}}", "vocabulary",
+         GRAFT_CORRUPT},
+        {"{\"added_tokens\":[{\"id\":1}]," MODEL "}", "content", GRAFT_CORRUPT},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        assert_null(from_text(cases[i].json, &err));
+        if (err.status != cases[i].status || !strstr(err.what, cases[i].word))
+            fail_msg("case %zu: %s", i, err.what);
+        assert_true(strstr(err.where, "test") != NULL);
+    }
+}
+
+static size_t count_id(const gr_ids *ids, int32_t id) {
+    size_t n = 0;
+    for (size_t i = 0; i < ids->count; i++) n += ids->ids[i] == id;
+    return n;
+}
+
+static void literal_text_stays_text(void **state) {
+    (void)state;
+    static const char text[] = "<|im_start|>user\nsay <|im_end|> now<|im_end|>";
+    const gr_text_range literal[] = {{17, 34}};
+    graft_error err = {0};
+    gr_ids ids = {0}, starts = {0};
+    gr_tokenizer *tok = load("tokenizer_bytes.json");
+    int32_t start = gr_tokenizer_id(tok, "<|im_start|>"), end = gr_tokenizer_id(tok, "<|im_end|>");
+    assert_true(start >= 0 && end >= 0);
+    assert_int_equal(gr_tokenizer_encode_parts(tok, text, sizeof text - 1, GR_ENCODE_PARSE_SPECIAL, literal,
+                                               1, &ids, &starts, &err),
+                     GRAFT_OK);
+    assert_int_equal(count_id(&ids, start), 1);
+    assert_int_equal(count_id(&ids, end), 1);
+    assert_int_equal(ids.ids[ids.count - 1], end);
+    assert_int_equal(starts.count, ids.count);
+    assert_int_equal(starts.ids[ids.count - 1], 35);
+    for (size_t i = 1; i < starts.count; i++) assert_true(starts.ids[i] > starts.ids[i - 1]);
+    /* A range of one byte is enough; and without ranges both are special. */
+    const gr_text_range touch[] = {{22, 23}};
+    ids.count = 0;
+    assert_int_equal(gr_tokenizer_encode_parts(tok, text, sizeof text - 1, GR_ENCODE_PARSE_SPECIAL, touch, 1,
+                                               &ids, NULL, &err),
+                     GRAFT_OK);
+    assert_int_equal(count_id(&ids, end), 1);
+    ids.count = 0;
+    assert_int_equal(gr_tokenizer_encode(tok, text, sizeof text - 1, GR_ENCODE_PARSE_SPECIAL, &ids, &err),
+                     GRAFT_OK);
+    assert_int_equal(count_id(&ids, end), 2);
+    gr_ids_free(&ids);
+    gr_ids_free(&starts);
+    gr_tokenizer_free(tok);
+}
+
+static void invalid_bytes_become_replacements(void **state) {
+    (void)state;
+    graft_error err = {0};
+    gr_ids ids = {0};
+    gr_buf out = {0};
+    gr_tokenizer *tok = load("tokenizer_smol.gguf");
+    /* A lone continuation, a truncated three-byte character, a surrogate, an overlong form: Python's
+     * "replace". */
+    static const char bad[] = "a\x80"
+                              "b\xe7\x81"
+                              "c\xed\xa0\x80"
+                              "d\xc0\xaf";
+    assert_int_equal(gr_tokenizer_encode(tok, bad, sizeof bad - 1, 0, &ids, &err), GRAFT_OK);
+    assert_int_equal(gr_tokenizer_decode(tok, ids.ids, ids.count, false, &out, &err), GRAFT_OK);
+#define R "\xef\xbf\xbd"
+    assert_string_equal(out.data, "a" R "b" R "c" R R R "d" R R);
+    int32_t outside[] = {gr_tokenizer_vocab_size(tok)}, negative[] = {-1};
+    assert_int_equal(gr_tokenizer_decode(tok, outside, 1, false, &out, &err), GRAFT_RANGE);
+    gr_error_clear(&err);
+    assert_int_equal(gr_tokenizer_decode(tok, negative, 1, false, &out, &err), GRAFT_RANGE);
+    gr_buf_free(&out);
+    gr_ids_free(&ids);
+    gr_tokenizer_free(tok);
+}
+
+/* A megabyte without a place to cut must not take quadratic time (that would be hours). */
+static void long_words_are_fast(void **state) {
+    (void)state;
+    static const char *const names[] = {"tokenizer_smol.gguf", "tokenizer_spm.gguf",
+                                        "tokenizer_fallback.json"};
+    size_t n = 1 << 20;
+    char *text = malloc(n);
+    assert_non_null(text);
+    memset(text, 'e', n);
+    for (size_t i = 0; i < 3; i++) {
+        graft_error err = {0};
+        gr_ids ids = {0};
+        gr_buf out = {0};
+        gr_tokenizer *tok = load(names[i]);
+        assert_int_equal(gr_tokenizer_encode(tok, text, n, 0, &ids, &err), GRAFT_OK);
+        assert_int_equal(gr_tokenizer_decode(tok, ids.ids, ids.count, false, &out, &err), GRAFT_OK);
+        assert_int_equal(out.len, n);
+        assert_memory_equal(out.data, text, n);
+        gr_buf_free(&out);
+        gr_ids_free(&ids);
+        gr_tokenizer_free(tok);
+    }
+    free(text);
+}
+
+static void patterns_have_an_end(void **state) {
+    (void)state;
+    static const char text[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
+    graft_error err = {0};
+    gr_pattern *p;
+    gr_match_spans spans = {0};
+    assert_int_equal(gr_pattern_regex(&p, "(a|aa)+$", 8, &err), GRAFT_OK);
+    assert_int_equal(gr_pattern_find(p, text, sizeof text - 1, &spans, &err), GRAFT_RANGE);
+    gr_match_spans_free(&spans);
+    gr_pattern_free(p);
+}
+
+static void patterns_are_rewritten(void **state) {
+    (void)state;
+    static const char *const same[][2] = {{"(?m:.)", "(?s:.)"},
+                                          {"\\u00e9", "\\x{00e9}"},
+                                          {"a{,3}", "a{0,3}"},
+                                          {"[a-z]+(?=x)", "[a-z]+(?=x)"},
+                                          {"\\h", "[0-9a-fA-F]"}};
+    static const char *const refused[] = {"[[a]b]", "a{2}+", "\\k<x>",    "\\p",
+                                          "[a",     "\\",    "(*COMMIT)", "[\\W]"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        graft_error err = {0};
+        gr_buf out = {0};
+        assert_int_equal(gr_pattern_translate(same[i][0], strlen(same[i][0]), &out, &err), GRAFT_OK);
+        assert_string_equal(out.data, same[i][1]);
+        gr_buf_free(&out);
+    }
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        graft_error err = {0};
+        gr_buf out = {0};
+        assert_int_equal(gr_pattern_translate(refused[i], strlen(refused[i]), &out, &err), GRAFT_UNSUPPORTED);
+        gr_buf_free(&out);
+    }
+}
+
+static void put_file(const char *dir, const char *name, const char *text) {
+    graft_error err = {0};
+    char *path = gr_path_join(dir, name);
+    assert_int_equal(gr_file_replace(path, text, strlen(text), &err), GRAFT_OK);
+    free(path);
+}
+
+static void drop_file(const char *dir, const char *name) {
+    char *path = gr_path_join(dir, name);
+    unlink(path);
+    free(path);
+}
+
+static void reads_a_directory(void **state) {
+    (void)state;
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
+                                        "chat_template.jinja", "special_tokens_map.json"};
+    char dir[] = "/tmp/graft_tokenizer_XXXXXX";
+    graft_error err = {0};
+    gr_tokenizer *tok;
+    gr_ids ids = {0};
+    gr_buf json = {0};
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(gr_tokenizer_open(&tok, dir, &err), GRAFT_NOT_FOUND);
+    assert_true(err.hint[0] != 0);
+    gr_error_clear(&err);
+    put_file(dir, files[0], "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true}]," MODEL "}");
+    put_file(dir, files[1],
+             "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"</"
+             "s>\"},\"add_bos_token\":true,\"add_eos_token\":true,"
+             "\"model_max_length\":1000000000000000019884624838656,"
+             "\"chat_template\":[{\"name\":\"default\",\"template\":\"D\"},{\"name\":\"tool_use\","
+             "\"template\":\"T\"}]}");
+    put_file(dir, files[2], "{\"eos_token_id\":[2,4]}");
+    put_file(dir, files[4], "{\"pad_token\":\"<pad>\",\"bos_token\":\"ignored\"}");
+    if (gr_tokenizer_open(&tok, dir, &err)) fail_msg("%s", err.what);
+    assert_int_equal(gr_tokenizer_bos(tok), 3);
+    assert_true(gr_tokenizer_eos(tok) >= 4 && gr_tokenizer_is_special(tok, gr_tokenizer_eos(tok)));
+    assert_true(gr_tokenizer_pad(tok) >= 4);
+    assert_true(gr_tokenizer_is_stop(tok, 2) && gr_tokenizer_is_stop(tok, gr_tokenizer_eos(tok)));
+    assert_false(gr_tokenizer_is_stop(tok, 0));
+    assert_string_equal(gr_tokenizer_special(tok, "eos_token"), "</s>");
+    assert_null(gr_tokenizer_special(tok, "mask_token"));
+    assert_string_equal(gr_tokenizer_chat_template(tok, NULL), "D");
+    assert_string_equal(gr_tokenizer_chat_template(tok, "tool_use"), "T");
+    assert_null(gr_tokenizer_chat_template(tok, "other"));
+    assert_int_equal(gr_tokenizer_encode(tok, "ab<s>", 5, GR_ENCODE_ADD_SPECIAL, &ids, &err), GRAFT_OK);
+    assert_int_equal(ids.count, 3); /* <s> is text here, and of it nothing is in the vocabulary */
+    assert_int_equal(ids.ids[0], 3);
+    assert_int_equal(ids.ids[1], 2);
+    assert_int_equal(ids.ids[2], gr_tokenizer_eos(tok));
+    assert_int_equal(gr_tokenizer_to_config_json(tok, &json, &err), GRAFT_OK);
+    assert_non_null(strstr(json.data, "PreTrainedTokenizerFast"));
+    gr_tokenizer_free(tok);
+    put_file(dir, files[3], "J");
+    assert_int_equal(gr_tokenizer_open(&tok, dir, &err), GRAFT_OK);
+    assert_string_equal(gr_tokenizer_chat_template(tok, NULL), "J");
+    gr_tokenizer_free(tok);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) drop_file(dir, files[i]);
+    rmdir(dir);
+    gr_ids_free(&ids);
+    gr_buf_free(&json);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_reference),        cmocka_unit_test(gguf_equals_reference),
+        cmocka_unit_test(gguf_rows_work),          cmocka_unit_test(names_what_it_cannot_do),
+        cmocka_unit_test(literal_text_stays_text), cmocka_unit_test(invalid_bytes_become_replacements),
+        cmocka_unit_test(long_words_are_fast),     cmocka_unit_test(patterns_have_an_end),
+        cmocka_unit_test(patterns_are_rewritten),  cmocka_unit_test(reads_a_directory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,40 @@
+/* convert/conversion.h - the state of one conversion, shared by the files of this room. */
+#ifndef GR_CONVERSION_H
+#define GR_CONVERSION_H
+#include "convert/convert_job.h"
+#include <jansson.h>
+
+typedef struct gr_conversion {
+    const gr_convert_options *options;
+    gr_convert_result *result;
+    int q_bits, q_group;     /* of new codes */
+    int dtype;               /* gr_dtype asked for, -1: none */
+    gr_safetensors *tensors; /* the source: one of the two */
+    gr_gguf *gguf;
+    gr_jobs jobs;
+    json_t *config;          /* config.json as it will be, without quantization */
+    int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
+} gr_conversion;
+
+/* Fill jobs and config from the opened source. */
+graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* config.json from a GGUF's metadata, into c->config. */
+graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* Tokenizer, generation defaults, chat template: copied, or made from the metadata. */
+graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+graft_status gr_conversion_gguf_files(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+
+/* Makes or checks the output directory; GRAFT_USAGE when it holds what we did not write, or is the source. */
+graft_status gr_conversion_prepare_out(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* Runs all jobs into shards and writes the index. */
+graft_status gr_conversion_write_shards(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* Adds the quantization to the config and writes it: the last file. */
+graft_status gr_conversion_write_config(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+
+/* object[key] = value (stolen); false when out of memory, also for a NULL value. */
+static inline bool gr_put(json_t *object, const char *key, json_t *value) {
+    return json_object_set_new(object, key, value) == 0;
+}
+
+#endif

@@ -1,0 +1,153 @@
+#include "convert/convert.h"
+#include "base/os.h"
+#include "convert/conversion.h"
+#include "files/problems.h"
+#include "weights/affine.h"
+#include <stdio.h>
+
+void gr_convert_result_free(gr_convert_result *result) {
+    for (size_t i = 0; i < result->note_count; i++) free(result->notes[i]);
+    free(result->notes);
+    *result = (gr_convert_result){0};
+}
+
+static graft_status usage(graft_error *err, const char *what, const char *expected, const char *found) {
+    gr_fail(err, GRAFT_USAGE, "%s", what);
+    gr_expected(err, "%s", expected);
+    if (found) gr_found(err, "%s", found);
+    return GRAFT_USAGE;
+}
+
+static graft_status read_dtype(gr_conversion *c, graft_error *err) {
+    const char *name = c->options->dtype;
+    c->dtype = -1;
+    if (!name) return GRAFT_OK;
+    if (strcmp(name, "float16") == 0)
+        c->dtype = GR_F16;
+    else if (strcmp(name, "bfloat16") == 0)
+        c->dtype = GR_BF16;
+    else if (strcmp(name, "float32") == 0)
+        c->dtype = GR_F32;
+    else
+        return usage(err, "unknown dtype", "float16, bfloat16 or float32", name);
+    return GRAFT_OK;
+}
+
+static graft_status check_options(gr_conversion *c, graft_error *err) {
+    const gr_convert_options *o = c->options;
+    if (!o->model || !o->model[0])
+        return usage(err, "no model to convert", "a directory or a .gguf file", NULL);
+    if (!o->out || !o->out[0]) return usage(err, "no output directory", "--mlx-path DIR", NULL);
+    if (o->quantize && o->dequantize)
+        return usage(err, "quantize and dequantize contradict each other", "one of them", NULL);
+    if (o->q_embeddings && o->dequantize)
+        return usage(err, "q-embeddings and dequantize contradict each other", "one of them", NULL);
+    if (o->q_mode && strcmp(o->q_mode, "affine") != 0) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "this quantization mode");
+        gr_expected(err, "affine");
+        return gr_found(err, "%s", o->q_mode);
+    }
+    if (o->quant_predicate) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "quantization recipes");
+        gr_found(err, "%s", o->quant_predicate);
+        return gr_hint(err, "leave --quant-predicate out and choose one --q-bits for all linear layers");
+    }
+    c->q_bits = o->q_bits ? o->q_bits : 4;
+    c->q_group = o->q_group_size ? o->q_group_size : 64;
+    if (!gr_affine_valid(c->q_bits, c->q_group)) {
+        gr_fail(err, GRAFT_USAGE, "these q-bits and q-group-size");
+        gr_expected(err, "bits 2, 3, 4, 5, 6 or 8; group size 32, 64 or 128");
+        return gr_found(err, "bits %d, group size %d", c->q_bits, c->q_group);
+    }
+    return read_dtype(c, err);
+}
+
+/* ---- is the result a model? */
+
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const gr_job *const *)a)->name, (*(const gr_job *const *)b)->name);
+}
+
+static void check_tensor(const gr_job **sorted, size_t count, const char *module, const char *part,
+                         int64_t out, int64_t in, gr_problems *bad) {
+    char name[160];
+    snprintf(name, sizeof name, "%s.%s", module, part);
+    gr_job wanted = {.name = name}, *key = &wanted;
+    const gr_job **found = bsearch(&key, sorted, count, sizeof *sorted, by_name);
+    if (!found) {
+        gr_problems_add(bad, GRAFT_NOT_FOUND, "tensor %s is missing", name);
+        return;
+    }
+    const gr_job *job = *found;
+    bool fits = in ? job->ndim == 2 && job->shape[0] == out && job->shape[1] == in
+                   : job->ndim == 1 && job->shape[0] == out;
+    if (!fits)
+        gr_problems_add(bad, GRAFT_MISMATCH, "tensor %s does not have the shape that the config asks for",
+                        name);
+}
+
+/* Every tensor that the config asks for must be there with its shape: a file that lacks some would only fail
+ * later. */
+static graft_status check_complete(const gr_conversion *c, const gr_model_config *config, graft_error *err) {
+    gr_problems bad = {0};
+    const gr_job **sorted = gr_calloc(c->jobs.count, sizeof *sorted);
+    if (!sorted) return gr_no_memory(err, c->jobs.count * sizeof *sorted);
+    for (size_t i = 0; i < c->jobs.count; i++) sorted[i] = &c->jobs.items[i];
+    qsort(sorted, c->jobs.count, sizeof *sorted, by_name);
+    for (int64_t layer = 0; layer < config->layers; layer++) {
+        for (int r = 0; r < GR_ROTARY_EMB; r++) {
+            char module[128];
+            int64_t out, in;
+            if (!gr_role_table[r].in_block && layer > 0) continue;
+            if (r == GR_LM_HEAD && config->tied) continue;
+            gr_role_name(module, sizeof module, (gr_role)r, layer);
+            gr_role_shape((gr_role)r, config, &out, &in);
+            check_tensor(sorted, c->jobs.count, module, "weight", out, in, &bad);
+            if (gr_role_has_bias((gr_role)r, config))
+                check_tensor(sorted, c->jobs.count, module, "bias", out, 0, &bad);
+        }
+    }
+    free(sorted);
+    return gr_problems_end(&bad, c->options->model, err);
+}
+
+static graft_status check_model(const gr_conversion *c, graft_error *err) {
+    gr_model_config config;
+    json_t *plain = json_copy(c->config); /* shallow: the quantization is not part of what a model is */
+    json_object_del(plain, "quantization");
+    json_object_del(plain, "quantization_config");
+    char *text = json_dumps(plain, JSON_COMPACT);
+    json_decref(plain);
+    if (!text) return gr_no_memory(err, 4096);
+    graft_status st = gr_config_parse(&config, text, strlen(text), c->options->model, err);
+    free(text);
+    GR_TRY(st);
+    st = check_complete(c, &config, err);
+    gr_config_free(&config);
+    return st;
+}
+
+static graft_status convert(gr_conversion *c, graft_error *err) {
+    bool dir = gr_path_is_dir(c->options->model);
+    GR_TRY(dir ? gr_conversion_plan_dir(c, err) : gr_conversion_plan_gguf(c, err));
+    GR_TRY(check_model(c, err));
+    GR_TRY(gr_conversion_prepare_out(c, err));
+    GR_TRY(dir ? gr_conversion_copy_files(c, err) : gr_conversion_gguf_files(c, err));
+    GR_TRY(gr_conversion_write_shards(c, err));
+    return gr_conversion_write_config(c, err);
+}
+
+graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result, graft_error *err) {
+    gr_conversion c = {.options = options, .result = result};
+    graft_error ignored = {0};
+    if (!err) err = &ignored;
+    *result = (gr_convert_result){0};
+    GR_TRY(check_options(&c, err));
+    graft_status st = convert(&c, err);
+    gr_jobs_free(&c.jobs);
+    gr_safetensors_close(c.tensors);
+    gr_gguf_close(c.gguf);
+    json_decref(c.config);
+    if (st != GRAFT_OK) gr_convert_result_free(result);
+    return st;
+}

@@ -1,0 +1,45 @@
+/* convert/convert.h - any model in (Hugging Face directory, MLX directory, GGUF file), an MLX directory out.
+ *
+ * What it does   reads tensor by tensor, quantizes, repacks or casts, writes shards; peak memory is that of
+ * the largest tensor's scales and one block of rows, whatever the model's size. config.json is written last:
+ * a directory without it is not a model. May include    base, files, text, weights, model (the tables). Never
+ * quantizes embeddings, output heads, norms or biases unless asked; changes a value without a note.
+ */
+#ifndef GR_CONVERT_H
+#define GR_CONVERT_H
+#include "base/memory.h"
+
+typedef void gr_convert_progress(void *context, const char *tensor, size_t done, size_t total);
+
+typedef struct gr_convert_options {
+    const char *model; /* directory or FILE.gguf */
+    const char *out;   /* directory; must be new, empty, or of an earlier conversion */
+    bool quantize;     /* linear layers to q_bits; layers that are quantized already stay as they are */
+    int q_bits, q_group_size;    /* 0: 4 and 64 */
+    const char *q_mode;          /* NULL or "affine"; others are GRAFT_UNSUPPORTED */
+    const char *quant_predicate; /* NULL; recipes are GRAFT_UNSUPPORTED */
+    bool q_embeddings; /* embeddings and output head too (a GGUF's Q8_0 embedding: its own 8-bit codes) */
+    bool dequantize;   /* everything to floats; not together with quantize */
+    const char
+        *dtype; /* "float16", "bfloat16", "float32"; NULL: what the config says, else what loses nothing */
+    gr_convert_progress *progress; /* may be NULL; called before each tensor and once at the end */
+    void *context;
+} gr_convert_options;
+
+typedef struct gr_convert_result {
+    double bits_per_weight; /* 8 * bytes / parameters */
+    size_t tensors;         /* written, scales and biases counted */
+    uint64_t parameters, bytes;
+    char **notes; /* sentences for people: what stayed at 16 bit, what was rounded */
+    size_t note_count, note_cap;
+} gr_convert_result;
+
+/* Errors: GRAFT_USAGE for options that contradict each other or an output directory that is not ours;
+ * GRAFT_UNSUPPORTED for architectures, tensors and rope scalings that the result could not express;
+ * everything the readers refuse. result is filled on success; on failure it is empty. Owned by caller until
+ * gr_convert_result_free. */
+graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result,
+                        graft_error *err) GR_MUST_CHECK;
+void gr_convert_result_free(gr_convert_result *result);
+
+#endif

@@ -1,0 +1,252 @@
+/* Hugging Face and MLX directories as sources. */
+#include "convert/conversion.h"
+#include "files/json_read.h"
+#include "files/json_write.h"
+#include "weights/affine.h"
+
+/* ---- config */
+
+/* "float16" and so on; -1 for others. */
+static int dtype_of(const char *name) {
+    if (!name) return -1;
+    if (strcmp(name, "float16") == 0) return GR_F16;
+    if (strcmp(name, "bfloat16") == 0) return GR_BF16;
+    return strcmp(name, "float32") == 0 ? GR_F32 : -1;
+}
+
+/* transformers 5 writes rope_parameters only; mlx-lm's llama reads rope_theta and rope_scaling only. Say
+ * both. */
+static graft_status add_old_rope(json_t *config, graft_error *err) {
+    json_t *rope = json_object_get(config, "rope_parameters"), *theta = json_object_get(rope, "rope_theta");
+    const char *type = json_string_value(json_object_get(rope, "rope_type"));
+    bool good = true;
+    if (theta && !json_object_get(config, "rope_theta"))
+        good = gr_put(config, "rope_theta", json_incref(theta));
+    if (type && strcmp(type, "default") != 0 && !json_is_object(json_object_get(config, "rope_scaling")))
+        good = good && gr_put(config, "rope_scaling", json_deep_copy(rope));
+    return good ? GRAFT_OK : gr_no_memory(err, 64);
+}
+
+/* The source's own quantization: MLX's affine is understood, other methods are refused. */
+static graft_status read_quantization(gr_conversion *c, const char *path, graft_error *err) {
+    gr_json_scope root = {c->config, path, ""}, quant;
+    char inner[128];
+    const char *method = NULL, *mode = NULL;
+    int64_t bits = 0, group = 0;
+    const char *key = gr_json_field(&root, "quantization") ? "quantization" : "quantization_config";
+    GR_TRY(gr_json_object(&root, key, &quant, inner, err));
+    if (!quant.object) return GRAFT_OK;
+    GR_TRY(gr_json_string(&quant, "quant_method", &method, err));
+    GR_TRY(gr_json_string(&quant, "mode", &mode, err));
+    if (method || (mode && strcmp(mode, "affine") != 0)) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "weights quantized by another method");
+        gr_where(err, "%s: %s", path, key);
+        gr_expected(err, "no quantization, or MLX's affine mode");
+        gr_found(err, "%s", method ? method : mode);
+        return gr_hint(err, "start from the model's unquantized release");
+    }
+    GR_TRY(gr_json_int(&quant, "bits", 1, 16, &bits, err));
+    GR_TRY(gr_json_int(&quant, "group_size", 1, 1 << 20, &group, err));
+    if (bits && !gr_affine_valid((int)bits, (int)group)) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "quantization with these bits and group_size");
+        gr_where(err, "%s: %s", path, key);
+        gr_expected(err, "bits 2, 3, 4, 5, 6 or 8, group_size 32, 64 or 128");
+        return gr_found(err, "bits %lld, group_size %lld", (long long)bits, (long long)group);
+    }
+    c->top_bits = (int)bits;
+    c->top_group = (int)group;
+    return GRAFT_OK;
+}
+
+static graft_status load_config(gr_conversion *c, const char *path, graft_error *err) {
+    const char *type = NULL, *dtype = NULL;
+    GR_TRY(gr_json_load(&c->config, path, GR_JSON_LIMIT, err));
+    if (!json_is_object(c->config)) {
+        gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
+        return gr_where(err, "%s", path);
+    }
+    gr_json_scope root = {c->config, path, ""};
+    GR_TRY(gr_json_need(&root, "model_type", err));
+    GR_TRY(gr_json_string(&root, "model_type", &type, err));
+    if (!gr_arch_find(type)) {
+        gr_buf known = {0};
+        for (const gr_arch *a = gr_arch_table; a->model_type; a++)
+            gr_buf_printf(&known, "%s%s", a == gr_arch_table ? "" : ", ", a->model_type);
+        gr_fail(err, GRAFT_UNSUPPORTED, "this architecture");
+        gr_where(err, "%s: model_type", path);
+        gr_expected(err, "%s", known.data ? known.data : "");
+        gr_found(err, "%s", type);
+        gr_buf_free(&known);
+        return GRAFT_UNSUPPORTED;
+    }
+    GR_TRY(read_quantization(c, path, err));
+    GR_TRY(gr_json_string(&root, "dtype", &dtype, err));
+    GR_TRY(gr_json_string(&root, "torch_dtype", &dtype, err));
+    if (c->dtype < 0) c->dtype = dtype_of(dtype);
+    return add_old_rope(c->config, err);
+}
+
+/* ---- tensors */
+
+/* Bits and group of a quantized module: its own entry, the config's default, or what the shapes allow near
+ * it. */
+static graft_status module_format(const gr_conversion *c, const gr_job *job, int64_t words, int64_t groups,
+                                  int *bits, int *group, graft_error *err) {
+    const json_t *quant = json_object_get(c->config, "quantization");
+    if (!quant) quant = json_object_get(c->config, "quantization_config");
+    const json_t *own = json_object_get(quant, job->path);
+    int64_t b = c->top_bits, g = c->top_group;
+    if (json_is_object(own)) {
+        if (json_object_get(own, "bits")) b = json_integer_value(json_object_get(own, "bits"));
+        if (json_object_get(own, "group_size")) g = json_integer_value(json_object_get(own, "group_size"));
+    }
+    int64_t product = groups > 0 ? words * 32 / groups : 0; /* bits * group */
+    if (groups <= 0 || product * groups != words * 32) product = 0;
+    if (g > 0 && b * g != product && product % g == 0 &&
+        gr_affine_valid((int)gr_min_i64(product / g, 99), (int)g))
+        b = product / g;
+    else if (b > 0 && b * g != product && product % b == 0)
+        g = product / b;
+    if (b > 0 && b < 9 && g > 0 && g < 256 && b * g == product && gr_affine_valid((int)b, (int)g)) {
+        *bits = (int)b;
+        *group = (int)g;
+        return GRAFT_OK;
+    }
+    gr_fail(err, GRAFT_MISMATCH, "bits and group_size of %s do not follow from config and shapes", job->path);
+    gr_where(err, "%s", c->options->model);
+    gr_expected(err, "config.json to hold its quantization");
+    return gr_found(err, "%lld words and %lld groups in a row", (long long)words, (long long)groups);
+}
+
+/* A module of MLX's: weight (u32), scales, biases. */
+static graft_status add_affine(gr_conversion *c, const gr_tensor *weight, const gr_tensor *scales,
+                               graft_error *err) {
+    gr_buf name = {0};
+    gr_job *job = gr_jobs_add(&c->jobs, weight->name, weight->ndim, weight->shape);
+    if (!job) return gr_no_memory(err, sizeof *job);
+    gr_buf_printf(&name, "%s.biases", job->path);
+    const gr_tensor *biases = name.failed ? NULL : gr_safetensors_find(c->tensors, name.data);
+    gr_buf_free(&name);
+    if (weight->dtype != GR_U32 || weight->ndim != 2 || scales->ndim != 2 || !biases || biases->ndim != 2 ||
+        scales->dtype != biases->dtype || scales->dtype > GR_BF16 || scales->shape[0] != weight->shape[0] ||
+        memcmp(scales->shape, biases->shape, sizeof(int64_t[2])) != 0) {
+        gr_fail(err, GRAFT_CORRUPT,
+                "%s is not a quantized module: weight u32, scales and biases of one float type", job->path);
+        return gr_where(err, "%s", gr_safetensors_path(c->tensors, weight));
+    }
+    gr_source *from = &job->from;
+    *from = (gr_source){.kind = GR_FROM_AFFINE,
+                        .dtype = scales->dtype,
+                        .data = weight->data,
+                        .scales = scales->data,
+                        .biases = biases->data};
+    GR_TRY(module_format(c, job, weight->shape[1], scales->shape[1], &from->bits, &from->group, err));
+    from->row_bytes = (size_t)weight->shape[1] * 4;
+    job->cols = job->shape[1] = scales->shape[1] * from->group;
+    job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : scales->dtype;
+    job->op = c->options->dequantize ? GR_JOB_FLOAT : GR_JOB_REPACK;
+    if (job->op == GR_JOB_REPACK) {
+        job->bits = from->bits;
+        job->group = from->group;
+    }
+    return GRAFT_OK;
+}
+
+static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error *err) {
+    gr_job *job = gr_jobs_add(&c->jobs, t->name, t->ndim, t->shape);
+    if (!job) return gr_no_memory(err, sizeof *job);
+    job->from = (gr_source){.kind = GR_FROM_DENSE,
+                            .dtype = t->dtype,
+                            .data = t->data,
+                            .row_bytes = (size_t)job->cols * gr_dtype_bytes(t->dtype)};
+    job->dtype = t->dtype;
+    if (t->dtype == GR_F8_E4M3 || t->dtype == GR_F8_E5M2) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "tensor %s is in 8-bit floats", t->name);
+        gr_where(err, "%s", gr_safetensors_path(c->tensors, t));
+        return gr_hint(err, "start from the model's 16-bit release");
+    }
+    if (t->dtype > GR_F64) return GRAFT_OK; /* integers stay: a raw job */
+    job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : t->dtype == GR_F64 ? GR_F32 : t->dtype;
+    job->op = job->dtype == t->dtype ? GR_JOB_RAW : GR_JOB_FLOAT;
+    if (c->options->quantize && gr_job_wants_codes(job, c->options->q_embeddings)) {
+        GR_TRY(gr_job_quantize(job, c->q_bits, c->q_group, c->result, err));
+        if (!gr_job_quantized(job) && job->dtype == t->dtype) job->op = GR_JOB_RAW;
+    }
+    return GRAFT_OK;
+}
+
+/* name ends in `suffix`, and the name with `.weight` instead is a tensor of integers: part of a quantized
+ * module. */
+static bool is_part(const gr_conversion *c, const char *name, const char *suffix) {
+    size_t len = strlen(name), cut = strlen(suffix);
+    gr_buf whole = {0};
+    if (len <= cut || strcmp(name + len - cut, suffix) != 0) return false;
+    gr_buf_add(&whole, name, len - cut);
+    gr_buf_puts(&whole, ".weight");
+    const gr_tensor *weight = whole.failed ? NULL : gr_safetensors_find(c->tensors, whole.data);
+    gr_buf_free(&whole);
+    return weight && weight->dtype == GR_U32;
+}
+
+static const gr_tensor *scales_of(const gr_conversion *c, const gr_tensor *t) {
+    static const char suffix[] = ".weight";
+    size_t len = strlen(t->name), cut = sizeof suffix - 1;
+    gr_buf name = {0};
+    if (t->dtype != GR_U32 || len <= cut || strcmp(t->name + len - cut, suffix) != 0) return NULL;
+    gr_buf_add(&name, t->name, len - cut);
+    gr_buf_puts(&name, ".scales");
+    const gr_tensor *scales = name.failed ? NULL : gr_safetensors_find(c->tensors, name.data);
+    gr_buf_free(&name);
+    return scales;
+}
+
+graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
+    char *path = gr_path_join(c->options->model, "config.json");
+    if (!path) return gr_no_memory(err, strlen(c->options->model));
+    graft_status st = load_config(c, path, err);
+    free(path);
+    GR_TRY(st);
+    GR_TRY(gr_safetensors_open(&c->tensors, c->options->model, err));
+    bool tied = json_is_true(json_object_get(c->config, "tie_word_embeddings"));
+    for (size_t i = 0; i < gr_safetensors_count(c->tensors); i++) {
+        const gr_tensor *t = gr_safetensors_at(c->tensors, i), *scales = scales_of(c, t);
+        if (strstr(t->name, "rotary_emb.inv_freq") || (tied && strncmp(t->name, "lm_head.", 8) == 0))
+            continue;
+        if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) continue;
+        GR_TRY(scales ? add_affine(c, t, scales, err) : add_dense(c, t, err));
+    }
+    return GRAFT_OK;
+}
+
+/* ---- other files */
+
+graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) {
+    static const char *const names[] = {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.model",
+        "generation_config.json",
+        "chat_template.jinja",
+        "chat_template.json",
+    };
+    graft_status st = GRAFT_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names && st == GRAFT_OK; i++) {
+        char *from = gr_path_join(c->options->model, names[i]), *to = gr_path_join(c->options->out, names[i]),
+             *data = NULL;
+        size_t size;
+        if (!from || !to)
+            st = gr_no_memory(err, strlen(names[i]));
+        else if (gr_path_exists(from)) {
+            st = gr_file_read(&data, &size, from, GR_JSON_LIMIT, err);
+            if (st == GRAFT_OK) st = gr_file_replace(to, data, size, err);
+        }
+        free(data);
+        free(from);
+        free(to);
+    }
+    return st;
+}

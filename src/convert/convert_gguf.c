@@ -1,0 +1,237 @@
+/* GGUF files as sources. */
+#include "convert/conversion.h"
+#include "convert/gguf_names.h"
+#include "files/json_write.h"
+#include "files/problems.h"
+#include "text/tokenizer.h"
+#include "weights/gguf_blocks.h"
+
+/* What went through 16 bits, or stayed in 32: said once per kind, not once per tensor. */
+typedef struct tally {
+    size_t through_16, embeddings, kept_32, wide_scales;
+} tally;
+
+static bool is_dense(gr_gguf_type type) {
+    return type == GR_GGUF_F32 || type == GR_GGUF_F16 || type == GR_GGUF_BF16;
+}
+
+/* The float type of everything that is not quantized, unless asked otherwise: that of the file's own
+ * matrices. */
+static gr_dtype native_dtype(const gr_gguf *file) {
+    bool f16 = false, bf16 = false, f32 = false, blocks = false;
+    for (size_t i = 0; i < gr_gguf_count(file); i++) {
+        const gr_gguf_tensor *t = gr_gguf_at(file, i);
+        if (t->ndim < 2) continue;
+        f16 = f16 || t->type == GR_GGUF_F16;
+        bf16 = bf16 || t->type == GR_GGUF_BF16;
+        f32 = f32 || t->type == GR_GGUF_F32;
+        blocks = blocks || !is_dense(t->type);
+    }
+    if (bf16 && !f16) return GR_BF16;
+    return f32 && !f16 && !blocks ? GR_F32 : GR_F16;
+}
+
+/* Rows of q and k are stored for rotation of neighbouring pairs; only the llama architecture does that. */
+static graft_status set_permutation(const gr_conversion *c, gr_job *job, int64_t head_dim, graft_error *err) {
+    const char *type = json_string_value(json_object_get(c->config, "model_type"));
+    bool llama = strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0;
+    if (!llama || !(strstr(job->path, "self_attn.q_proj") || strstr(job->path, "self_attn.k_proj")))
+        return GRAFT_OK;
+    if (job->ndim == 1) { /* a bias: one value is one row */
+        job->rows = job->cols;
+        job->from.row_bytes /= job->cols ? (size_t)job->cols : 1;
+        job->cols = 1;
+    }
+    if (head_dim % 2 || job->rows % head_dim) {
+        gr_fail(err, GRAFT_CORRUPT, "rows of %s are not whole heads of %lld", job->path, (long long)head_dim);
+        return gr_where(err, "%s", c->options->model);
+    }
+    job->from.head_dim = head_dim;
+    return GRAFT_OK;
+}
+
+/* A matrix of blocks: codes as they are where they are affine groups of 32 and wanted, else floats, else new
+ * codes. */
+static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, tally *said,
+                                graft_error *err) {
+    const gr_source *from = &job->from;
+    int bits = gr_gguf_affine_bits(from->type);
+    bool wanted = !c->options->dequantize && gr_job_wants_codes(job, c->options->q_embeddings);
+    if (wanted && bits) {
+        job->op = GR_JOB_REPACK;
+        job->bits = bits;
+        job->group = GR_GGUF_GROUP;
+        job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype
+                                   : gr_gguf_affine_dtype(from->data, from->type, job->rows * job->cols);
+        gr_map_release(from->data, (size_t)job->rows * from->row_bytes);
+        if (job->dtype == GR_F32 && c->dtype < 0) said->wide_scales++;
+        return GRAFT_OK;
+    }
+    job->op = GR_JOB_FLOAT;
+    job->dtype = dtype;
+    if (wanted && c->options->quantize) {
+        if (dtype != GR_F32) said->through_16++;
+        return gr_job_quantize(job, c->q_bits, c->q_group, c->result, err);
+    }
+    if (dtype == GR_F32) return GRAFT_OK;
+    if (job->role == GR_EMBED_TOKENS || job->role == GR_LM_HEAD)
+        said->embeddings++;
+    else
+        said->through_16++;
+    return GRAFT_OK;
+}
+
+static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const char *name, gr_dtype dtype,
+                                int64_t head_dim, tally *said, graft_error *err) {
+    gr_job *job = gr_jobs_add(&c->jobs, name, t->ndim, t->shape);
+    if (!job) return gr_no_memory(err, sizeof *job);
+    job->from = (gr_source){.kind = GR_FROM_BLOCKS, .type = t->type, .data = t->data};
+    job->from.row_bytes = job->rows ? t->bytes / (size_t)job->rows : 0;
+    GR_TRY(set_permutation(c, job, head_dim, err));
+    if (!is_dense(t->type)) return plan_blocks(c, job, dtype, said, err);
+    job->op = GR_JOB_FLOAT;
+    job->dtype = dtype;
+    /* norms and biases come as f32: 16 bits hold those of nearly every model exactly, and a note says where
+     * not */
+    if (c->dtype < 0 && dtype != GR_F32 && job->role == GR_ROLES && !gr_job_exact_in(job, dtype)) {
+        job->dtype = GR_F32;
+        said->kept_32++;
+    }
+    if (c->options->quantize && gr_job_wants_codes(job, c->options->q_embeddings))
+        return gr_job_quantize(job, c->q_bits, c->q_group, c->result, err);
+    return GRAFT_OK;
+}
+
+static graft_status say(gr_conversion *c, const tally *said, gr_dtype dtype, graft_error *err) {
+    const char *name = dtype == GR_BF16 ? "bfloat16" : "float16";
+    if (said->through_16)
+        GR_TRY(gr_note(c->result, err,
+                       "%zu matrices in blocks that MLX has no equal of (Q6_K, Q3_K, Q2_K) went through %s%s",
+                       said->through_16, name,
+                       c->options->quantize ? " and were quantized anew" : ": -q quantizes them"));
+    if (said->embeddings)
+        GR_TRY(gr_note(
+            c->result, err,
+            "embedding%s stored as %s, rounded from the file's blocks: --q-embeddings keeps Q8_0 codes",
+            said->embeddings > 1 ? "s and output head are" : " is", name));
+    if (said->kept_32)
+        GR_TRY(gr_note(c->result, err, "%zu norms or biases stay float32: %s cannot hold their values",
+                       said->kept_32, name));
+    if (said->wide_scales)
+        GR_TRY(gr_note(c->result, err,
+                       "%zu quantized matrices keep float32 scales, which lose nothing: --dtype float16 "
+                       "makes them smaller",
+                       said->wide_scales));
+    return GRAFT_OK;
+}
+
+graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) {
+    gr_problems bad = {0};
+    tally said = {0};
+    GR_TRY(gr_gguf_open(&c->gguf, c->options->model, err));
+    GR_TRY(gr_conversion_gguf_config(c, err));
+    gr_dtype dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : native_dtype(c->gguf);
+    int64_t head_dim = json_integer_value(json_object_get(c->config, "head_dim"));
+    for (size_t i = 0; i < gr_gguf_count(c->gguf); i++) {
+        const gr_gguf_tensor *t = gr_gguf_at(c->gguf, i);
+        gr_buf name = {0};
+        graft_status st = GRAFT_OK;
+        if (strcmp(t->name, "rope_freqs.weight") == 0) continue; /* in the config by now */
+        if (!gr_gguf_name_to_hf(&name, t->name))
+            gr_problems_add(&bad, GRAFT_UNSUPPORTED, "tensor %s has no place in this architecture", t->name);
+        else if (name.failed)
+            st = gr_no_memory(err, strlen(t->name));
+        else
+            st = plan_tensor(c, t, name.data, dtype, head_dim, &said, err);
+        gr_buf_free(&name);
+        if (st != GRAFT_OK) {
+            gr_buf_free(&bad.list);
+            return st;
+        }
+    }
+    GR_TRY(gr_problems_end(&bad, c->options->model, err));
+    const char *text = dtype == GR_F32 ? "float32" : dtype == GR_BF16 ? "bfloat16" : "float16";
+    if (!gr_put(c->config, "torch_dtype", json_string(text))) return gr_no_memory(err, 16);
+    return say(c, &said, dtype, err);
+}
+
+/* ---- tokenizer and generation defaults */
+
+/* The text of token `key` names; NULL when there is none. */
+static json_t *token_text(const gr_gguf *file, const char *key) {
+    int64_t id;
+    const char *text;
+    size_t len;
+    if (!gr_gguf_int(file, key, &id) || id < 0 ||
+        !gr_gguf_array_string(file, "tokenizer.ggml.tokens", (size_t)id, &text, &len))
+        return NULL;
+    return json_stringn(text, len);
+}
+
+static graft_status save(const gr_conversion *c, const char *name, const json_t *value, graft_error *err) {
+    char *path = gr_path_join(c->options->out, name);
+    graft_status st = path ? gr_json_save(path, value, err) : gr_no_memory(err, strlen(name));
+    free(path);
+    return st;
+}
+
+static graft_status save_tokenizer_config(const gr_conversion *c, graft_error *err) {
+    static const char *const tokens[][2] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
+                                            {"eos_token", "tokenizer.ggml.eos_token_id"},
+                                            {"unk_token", "tokenizer.ggml.unknown_token_id"},
+                                            {"pad_token", "tokenizer.ggml.padding_token_id"}};
+    static const char *const flags[][2] = {{"add_bos_token", "tokenizer.ggml.add_bos_token"},
+                                           {"add_eos_token", "tokenizer.ggml.add_eos_token"}};
+    const char *template;
+    size_t len;
+    json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
+                               "clean_up_tokenization_spaces", 0);
+    bool good = config && gr_put(config, "model_max_length",
+                                 json_incref(json_object_get(c->config, "max_position_embeddings")));
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        json_t *text = token_text(c->gguf, tokens[i][1]);
+        if (text) good = good && gr_put(config, tokens[i][0], text);
+    }
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        int64_t value;
+        if (gr_gguf_int(c->gguf, flags[i][1], &value))
+            good = good && gr_put(config, flags[i][0], json_boolean(value));
+    }
+    if (gr_gguf_string(c->gguf, "tokenizer.chat_template", &template, &len))
+        good = good && gr_put(config, "chat_template", json_stringn(template, len));
+    graft_status st = good ? save(c, "tokenizer_config.json", config, err) : gr_no_memory(err, 256);
+    json_decref(config);
+    return st;
+}
+
+static graft_status save_generation_config(const gr_conversion *c, graft_error *err) {
+    json_t *config = json_object(), *bos = json_object_get(c->config, "bos_token_id"),
+           *eos = json_object_get(c->config, "eos_token_id");
+    bool good = config != NULL;
+    if (bos) good = good && gr_put(config, "bos_token_id", json_incref(bos));
+    if (eos) good = good && gr_put(config, "eos_token_id", json_incref(eos));
+    graft_status st = good ? save(c, "generation_config.json", config, err) : gr_no_memory(err, 64);
+    json_decref(config);
+    return st;
+}
+
+static graft_status save_tokenizer(const gr_conversion *c, graft_error *err) {
+    gr_tokenizer *tok;
+    gr_buf json = {0};
+    graft_status st;
+    GR_TRY(gr_tokenizer_from_gguf(&tok, c->gguf, err));
+    char *path = gr_path_join(c->options->out, "tokenizer.json");
+    GR_GOTO(path ? gr_tokenizer_to_json(tok, &json, err) : gr_no_memory(err, strlen(c->options->out)));
+    GR_GOTO(json.failed ? gr_no_memory(err, json.len) : gr_file_replace(path, json.data, json.len, err));
+done:
+    free(path);
+    gr_buf_free(&json);
+    gr_tokenizer_free(tok);
+    return st;
+}
+
+graft_status gr_conversion_gguf_files(const gr_conversion *c, graft_error *err) {
+    GR_TRY(save_tokenizer(c, err));
+    GR_TRY(save_tokenizer_config(c, err));
+    return save_generation_config(c, err);
+}

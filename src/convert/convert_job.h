@@ -1,0 +1,69 @@
+/* convert/convert_job.h - one tensor's way from the source to the output (inside this room). */
+#ifndef GR_CONVERT_JOB_H
+#define GR_CONVERT_JOB_H
+#include "convert/convert.h"
+#include "files/gguf.h"
+#include "files/safetensors.h"
+#include "model/roles.h"
+
+/* Where the numbers come from; pointers into the mapped source. */
+typedef enum gr_source_kind { GR_FROM_DENSE, GR_FROM_BLOCKS, GR_FROM_AFFINE } gr_source_kind;
+typedef struct gr_source {
+    gr_source_kind kind;
+    gr_dtype dtype;    /* DENSE: of the elements; AFFINE: of scales and biases */
+    gr_gguf_type type; /* BLOCKS */
+    const uint8_t *data;
+    const uint8_t *scales, *biases; /* AFFINE */
+    int bits, group;                /* AFFINE */
+    size_t row_bytes;
+    int64_t head_dim; /* > 0: rows are permuted within heads as llama.cpp permutes q and k; undo it */
+} gr_source;
+
+/* RAW copies bytes; FLOAT makes elements of `dtype`; QUANTIZE rounds to `dtype` and quantizes; REPACK takes
+ * codes as they are and makes scales and biases of `dtype`. */
+typedef enum gr_job_op { GR_JOB_RAW, GR_JOB_FLOAT, GR_JOB_QUANTIZE, GR_JOB_REPACK } gr_job_op;
+typedef struct gr_job {
+    char *path;   /* module, e.g. model.layers.0.mlp.up_proj; the whole name where there is no .weight */
+    char *name;   /* tensor, e.g. model.layers.0.mlp.up_proj.weight */
+    gr_role role; /* of a matrix; GR_ROLES where it is none that the table knows */
+    gr_job_op op;
+    gr_source from;
+    gr_dtype dtype;  /* of the output's floats (of scales and biases when quantized) */
+    int bits, group; /* of the output; 0 when it is not quantized */
+    int ndim;
+    int64_t shape[GR_MAX_DIMS]; /* of the values */
+    int64_t rows, cols;
+} gr_job;
+
+typedef struct gr_jobs {
+    gr_job *items;
+    size_t count, cap;
+} gr_jobs;
+
+/* Appends a job for tensor `name` with role, path and rows x cols filled in; NULL when out of memory. */
+gr_job *gr_jobs_add(gr_jobs *jobs, const char *name, int ndim, const int64_t *shape);
+void gr_jobs_free(gr_jobs *jobs);
+
+/* Is it quantized under the guide's policy (linears), or with `embeddings` (embedding and head)? */
+bool gr_job_wants_codes(const gr_job *job, bool embeddings);
+/* Sets op, bits and group for quantization when the group divides the rows; else a float job and a note. */
+graft_status gr_job_quantize(gr_job *job, int bits, int group, gr_convert_result *result,
+                             graft_error *err) GR_MUST_CHECK;
+static inline bool gr_job_quantized(const gr_job *job) {
+    return job->bits != 0;
+}
+
+/* The job's output tensors (1, or 3: weight, scales, biases), names owned by caller through free(); returns
+ * how many, 0 when out of memory. */
+int gr_job_outputs(const gr_job *job, gr_tensor out[3]);
+/* Writes them; GRAFT_RANGE when a value does not fit `dtype`. */
+graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
+
+/* Are all values of a float or block source numbers of `dtype`? */
+bool gr_job_exact_in(const gr_job *job, gr_dtype dtype);
+
+/* Adds a sentence for people. */
+graft_status gr_note(gr_convert_result *result, graft_error *err, const char *fmt, ...)
+    GR_PRINTF(3, 4) GR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,267 @@
+/* The output directory: shards, index, config.json. */
+#include "base/os.h"
+#include "convert/conversion.h"
+#include "files/json_write.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Tells a later run that the directory is ours and may be written again. */
+#define MARKER ".graft-convert"
+
+/* Largest shard, as mlx-lm's. A module is never torn apart. */
+#define SHARD_BYTES ((uint64_t)5 << 30)
+
+static graft_status remove_file(const char *dir, const char *name, graft_error *err) {
+    char *path = gr_path_join(dir, name);
+    if (!path) return gr_no_memory(err, strlen(name));
+    graft_status st =
+        unlink(path) == 0 || errno == ENOENT ? GRAFT_OK : gr_fail_errno(err, errno, "cannot remove", path);
+    free(path);
+    return st;
+}
+
+/* Entries beside "." and ".."; -1 when the directory cannot be listed. */
+static int count_entries(const char *dir) {
+    int n = 0;
+    DIR *d = opendir(dir);
+    if (!d) return -1;
+    for (struct dirent *e; (e = readdir(d));)
+        n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(d);
+    return n;
+}
+
+/* An earlier conversion's config first (from then on it is no model), then its weights and what describes
+ * them. */
+static graft_status clear_old(const char *dir, graft_error *err) {
+    static const char suffix[] = ".safetensors";
+    static const char *const names[] = {"config.json",
+                                        "model.safetensors.index.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "generation_config.json",
+                                        "chat_template.jinja",
+                                        "special_tokens_map.json"};
+    graft_status st = GRAFT_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) GR_TRY(remove_file(dir, names[i], err));
+    DIR *d = opendir(dir);
+    if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
+    for (struct dirent *e; st == GRAFT_OK && (e = readdir(d));) {
+        size_t len = strlen(e->d_name);
+        if (len > sizeof suffix && strncmp(e->d_name, "model", 5) == 0 &&
+            strcmp(e->d_name + len - (sizeof suffix - 1), suffix) == 0)
+            st = remove_file(dir, e->d_name, err);
+    }
+    closedir(d);
+    return st;
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+graft_status gr_conversion_prepare_out(const gr_conversion *c, graft_error *err) {
+    const char *out = c->options->out;
+    char *marker = gr_path_join(out, MARKER);
+    graft_status st = GRAFT_OK;
+    if (!marker) return gr_no_memory(err, strlen(out));
+    if (same_file(out, c->options->model)) {
+        gr_fail(err, GRAFT_USAGE, "the output directory is the source");
+        st = gr_where(err, "%s", out);
+    } else if (gr_path_exists(out) && count_entries(out) != 0 && !gr_path_exists(marker)) {
+        gr_fail(err, GRAFT_USAGE, "the output directory exists and is not from an earlier conversion");
+        gr_where(err, "%s", out);
+        st = gr_hint(err, "choose a new directory with --mlx-path, or remove this one");
+    } else {
+        bool old = gr_path_exists(marker);
+        st = gr_make_dirs(out, err);
+        if (st == GRAFT_OK && old) st = clear_old(out, err);
+        if (st == GRAFT_OK) st = gr_file_replace(marker, "written by graft convert\n", 25, err);
+    }
+    free(marker);
+    return st;
+}
+
+/* ---- shards */
+
+/* All output tensors, in the order of the jobs, and which shard each job is in. */
+typedef struct layout {
+    gr_tensor *tensors;
+    size_t *first; /* of each job, and one past the last */
+    size_t *shard; /* of each job */
+    size_t count, shards;
+    uint64_t bytes;
+} layout;
+
+static void layout_free(layout *l) {
+    for (size_t i = 0; i < l->count; i++) free((void *)(uintptr_t)l->tensors[i].name);
+    free(l->tensors);
+    free(l->first);
+    free(l->shard);
+}
+
+static graft_status layout_new(layout *l, const gr_jobs *jobs, graft_error *err) {
+    uint64_t in_shard = 0;
+    *l = (layout){.tensors = gr_calloc(jobs->count * 3, sizeof *l->tensors),
+                  .first = gr_calloc(jobs->count + 1, sizeof *l->first),
+                  .shard = gr_calloc(jobs->count, sizeof *l->shard),
+                  .shards = 1};
+    if (!l->tensors || !l->first || !l->shard) return gr_no_memory(err, jobs->count * sizeof *l->tensors);
+    for (size_t j = 0; j < jobs->count; j++) {
+        uint64_t bytes = 0;
+        int n = gr_job_outputs(&jobs->items[j], &l->tensors[l->count]);
+        if (!n) return gr_no_memory(err, sizeof *l->tensors);
+        for (int k = 0; k < n; k++) bytes += l->tensors[l->count + (size_t)k].bytes;
+        if (in_shard && in_shard + bytes > SHARD_BYTES) {
+            l->shards++;
+            in_shard = 0;
+        }
+        l->first[j] = l->count;
+        l->shard[j] = l->shards - 1;
+        l->count += (size_t)n;
+        l->first[j + 1] = l->count;
+        l->bytes += bytes;
+        in_shard += bytes;
+    }
+    return GRAFT_OK;
+}
+
+static void shard_name(char name[64], size_t shard, size_t shards) {
+    if (shards == 1)
+        snprintf(name, 64, "model.safetensors");
+    else
+        snprintf(name, 64, "model-%05zu-of-%05zu.safetensors", shard + 1, shards);
+}
+
+/* Jobs [from, to) into one file. */
+static graft_status write_shard(const gr_conversion *c, const layout *l, size_t from, size_t to,
+                                graft_error *err) {
+    static const char *const metadata[] = {"format", "mlx", NULL};
+    const gr_convert_options *o = c->options;
+    gr_safetensors_writer *writer = NULL;
+    graft_status st;
+    char name[64];
+    shard_name(name, l->shard[from], l->shards);
+    char *path = gr_path_join(o->out, name);
+    if (!path) return gr_no_memory(err, sizeof name);
+    GR_GOTO(gr_safetensors_create(&writer, path, l->tensors + l->first[from], l->first[to] - l->first[from],
+                                  metadata, err));
+    for (size_t j = from; j < to; j++) {
+        if (o->progress) o->progress(o->context, c->jobs.items[j].name, j, c->jobs.count);
+        GR_GOTO(gr_job_run(&c->jobs.items[j], writer, err));
+    }
+    st = gr_safetensors_commit(writer, err);
+    writer = NULL;
+done:
+    gr_safetensors_abort(writer);
+    free(path);
+    return st;
+}
+
+static graft_status write_index(const gr_conversion *c, const layout *l, graft_error *err) {
+    json_t *map = json_object(), *root;
+    bool good = map != NULL;
+    for (size_t j = 0; j < c->jobs.count; j++) {
+        char name[64];
+        shard_name(name, l->shard[j], l->shards);
+        for (size_t t = l->first[j]; t < l->first[j + 1]; t++)
+            good = good && gr_put(map, l->tensors[t].name, json_string(name));
+    }
+    root = json_pack("{s:{s:I, s:I}, s:o}", "metadata", "total_size", (json_int_t)l->bytes,
+                     "total_parameters", (json_int_t)c->result->parameters, "weight_map", map);
+    char *path = gr_path_join(c->options->out, "model.safetensors.index.json");
+    graft_status st = good && root && path ? gr_json_save(path, root, err) : gr_no_memory(err, l->count * 64);
+    json_decref(root);
+    free(path);
+    return st;
+}
+
+graft_status gr_conversion_write_shards(gr_conversion *c, graft_error *err) {
+    layout l;
+    graft_status st;
+    GR_GOTO(layout_new(&l, &c->jobs, err));
+    for (size_t j = 0; j < c->jobs.count; j++)
+        c->result->parameters += (uint64_t)(c->jobs.items[j].rows * c->jobs.items[j].cols);
+    for (size_t from = 0, to; from < c->jobs.count; from = to) {
+        for (to = from + 1; to < c->jobs.count && l.shard[to] == l.shard[from];) to++;
+        GR_GOTO(write_shard(c, &l, from, to, err));
+    }
+    GR_GOTO(write_index(c, &l, err));
+    c->result->tensors = l.count;
+    c->result->bytes = l.bytes;
+    c->result->bits_per_weight =
+        c->result->parameters ? 8.0 * (double)l.bytes / (double)c->result->parameters : 0;
+    if (c->options->progress) c->options->progress(c->options->context, "", c->jobs.count, c->jobs.count);
+done:
+    layout_free(&l);
+    return st;
+}
+
+/* ---- config */
+
+/* The most frequent format becomes the default where the source had none. */
+static void choose_default(gr_conversion *c) {
+    size_t best = 0;
+    if (c->top_bits) return;
+    for (size_t i = 0; i < c->jobs.count; i++) {
+        const gr_job *a = &c->jobs.items[i];
+        size_t n = 0;
+        if (!gr_job_quantized(a)) continue;
+        for (size_t j = 0; j < c->jobs.count; j++)
+            n += c->jobs.items[j].bits == a->bits && c->jobs.items[j].group == a->group;
+        if (n > best) {
+            best = n;
+            c->top_bits = a->bits;
+            c->top_group = a->group;
+        }
+    }
+}
+
+/* Default, own entries of modules that differ from it, and false for linears and heads that are not
+ * quantized. */
+static json_t *quantization(const gr_conversion *c) {
+    json_t *quant =
+        json_pack("{s:i, s:i, s:s}", "group_size", c->top_group, "bits", c->top_bits, "mode", "affine");
+    bool good = quant != NULL;
+    for (size_t i = 0; i < c->jobs.count; i++) {
+        const gr_job *job = &c->jobs.items[i];
+        if (!gr_job_quantized(job)) {
+            bool expected = gr_job_wants_codes(job, false) || job->role == GR_LM_HEAD;
+            if (expected) good = good && gr_put(quant, job->path, json_false());
+        } else if (job->bits != c->top_bits || job->group != c->top_group) {
+            good = good && gr_put(quant, job->path,
+                                  json_pack("{s:i, s:i}", "group_size", job->group, "bits", job->bits));
+        }
+    }
+    if (good) return quant;
+    json_decref(quant);
+    return NULL;
+}
+
+graft_status gr_conversion_write_config(gr_conversion *c, graft_error *err) {
+    bool any = false, good = true;
+    json_object_del(c->config, "quantization");
+    json_object_del(c->config, "quantization_config");
+    json_object_del(c->config, "_name_or_path");
+    for (size_t i = 0; i < c->jobs.count; i++) any = any || gr_job_quantized(&c->jobs.items[i]);
+    if (any) {
+        choose_default(c);
+        json_t *quant = quantization(c);
+        good = gr_put(c->config, "quantization", quant);
+        good = good && gr_put(c->config, "quantization_config", json_incref(quant));
+    }
+    static const char *const texts[] = {[GR_F32] = "float32", [GR_F16] = "float16", [GR_BF16] = "bfloat16"};
+    if (c->dtype >= 0) {
+        good = good && gr_put(c->config, "torch_dtype", json_string(texts[c->dtype]));
+        if (json_object_get(c->config, "dtype"))
+            good = good && gr_put(c->config, "dtype", json_string(texts[c->dtype]));
+    }
+    char *path = gr_path_join(c->options->out, "config.json");
+    graft_status st = good && path ? gr_json_save(path, c->config, err) : gr_no_memory(err, 256);
+    free(path);
+    return st;
+}

@@ -1,0 +1,14 @@
+/* files/json_write.h - JSON values to files as people like to read them: sorted keys, four spaces, short
+ * numbers. */
+#ifndef GR_FILES_JSON_WRITE_H
+#define GR_FILES_JSON_WRITE_H
+#include "base/os.h"
+#include <jansson.h>
+
+/* Appends the text of a value: keys sorted, indented by four spaces, every real with the fewest digits that
+ * read back as the same double (1e-05, not 1.0000000000000001e-05). */
+void gr_json_text(gr_buf *out, const json_t *value);
+/* The text and a newline into a file, replaced atomically. */
+graft_status gr_json_save(const char *path, const json_t *value, graft_error *err) GR_MUST_CHECK;
+
+#endif

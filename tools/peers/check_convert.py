@@ -1,0 +1,121 @@
+"""Compares `graft convert` with real peers.
+
+usage: python check_convert.py GRAFT MODEL.gguf
+1. The GGUF, converted: mlx-lm loads it, and its weights in f32 are exactly what the gguf package dequantizes
+   (the embedding: rounded to float16).
+2. A tiny random Llama saved by transformers, converted with -q: the linears equal mlx_lm.convert's byte for byte;
+   with --q-embeddings every tensor does; -d gives back what mx.dequantize gives.
+"""
+import json, pathlib, subprocess, sys, tempfile
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from gguf import GGUFReader
+from gguf.quants import dequantize
+from mlx_lm.utils import load_model
+
+graft, gguf_path = sys.argv[1:3]
+failures = 0
+
+
+def check(good, text):
+    global failures
+    failures += not good
+    print("ok    " if good else "FAILED", text)
+
+
+def convert(model, out, *options):
+    subprocess.run([graft, "convert", "--model", str(model), "--mlx-path", str(out), *options], check=True)
+
+
+def raw(a):
+    return np.array(a.view({4: mx.uint32, 2: mx.uint16}[a.itemsize])).tobytes()
+
+
+def f32(module):
+    w = module.weight
+    if hasattr(module, "scales"):
+        return mx.dequantize(w, module.scales.astype(mx.float32), module.biases.astype(mx.float32), module.group_size, module.bits)
+    return w.astype(mx.float32)
+
+
+def unpermute(w, heads):
+    return w.reshape(heads, w.shape[0] // heads // 2, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def check_gguf(work):
+    out = work / "gguf"
+    convert(gguf_path, out)
+    model, config = load_model(out)
+    model.set_dtype(mx.float32)
+    source = {t.name: dequantize(t.data, t.tensor_type) for t in GGUFReader(gguf_path).tensors}
+    same = total = 0
+    pairs = [("attn_q", "self_attn.q_proj"), ("attn_k", "self_attn.k_proj"), ("attn_v", "self_attn.v_proj"),
+             ("attn_output", "self_attn.o_proj"), ("ffn_gate", "mlp.gate_proj"), ("ffn_up", "mlp.up_proj"),
+             ("ffn_down", "mlp.down_proj"), ("attn_norm", "input_layernorm"), ("ffn_norm", "post_attention_layernorm")]
+    modules = dict(model.named_modules())
+    llama = config["model_type"] in ("llama", "mistral")
+    for i in range(config["num_hidden_layers"]):
+        for theirs, ours in pairs:
+            want = source[f"blk.{i}.{theirs}.weight"]
+            if llama and theirs == "attn_q":
+                want = unpermute(want, config["num_attention_heads"])
+            if llama and theirs == "attn_k":
+                want = unpermute(want, config["num_key_value_heads"])
+            total += 1
+            same += np.array_equal(np.array(f32(modules[f"model.layers.{i}.{ours}"])), want)
+    check(same == total, f"{same} of {total} weights of the blocks are the file's numbers")
+    check(np.array_equal(np.array(f32(modules["model.norm"])), source["output_norm.weight"]), "the last norm too")
+    want = source["token_embd.weight"].astype(np.float16).astype(np.float32)
+    check(np.array_equal(np.array(f32(modules["model.embed_tokens"])), want), "the embedding, rounded to float16")
+    logits = model(mx.array([[1, 2, 3]]))
+    check(bool(mx.all(mx.isfinite(logits))), "mlx-lm computes with it")
+    if (out / "tokenizer.json").stat().st_size > 10:
+        from transformers import AutoTokenizer
+        tok = AutoTokenizer.from_pretrained(out)
+        text = "Hello, wörld! 123\n  def f(x):"
+        check(tok.decode(tok.encode(text)) == text and tok.chat_template is not None, "transformers loads its tokenizer")
+    convert(gguf_path, work / "gguf8", "--q-embeddings")
+    model, _ = load_model(work / "gguf8")
+    check(np.array_equal(np.array(f32(model.model.embed_tokens)), source["token_embd.weight"]), "--q-embeddings: the embedding exactly")
+
+
+def check_hf(work):
+    import torch
+    from mlx_lm.convert import convert as mlx_convert
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, models
+    src = work / "hf"
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=512, hidden_size=128, intermediate_size=320, num_hidden_layers=3, num_attention_heads=4,
+                         num_key_value_heads=2, max_position_embeddings=256, rope_theta=50000.0, tie_word_embeddings=False)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(src)
+    vocab = {chr(33 + i): i for i in range(64)}
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab=vocab, merges=[]))).save_pretrained(src)
+    mlx_convert(str(src), str(work / "mlx"), quantize=True, q_group_size=64, q_bits=4)
+    theirs = mx.load(str(work / "mlx" / "model.safetensors"))
+    convert(src, work / "all", "-q", "--q-embeddings")
+    ours = mx.load(str(work / "all" / "model.safetensors"))
+    equal = [k for k in theirs if k in ours and ours[k].dtype == theirs[k].dtype and raw(ours[k]) == raw(theirs[k])]
+    check(len(equal) == len(theirs) == len(ours), f"-q --q-embeddings: {len(equal)} of {len(theirs)} tensors equal mlx_lm.convert")
+    a, b = (json.loads((work / d / "config.json").read_text()) for d in ("all", "mlx"))
+    check(a["quantization"] == b["quantization"] == a["quantization_config"], "and the same quantization in config.json")
+    convert(src, work / "linears", "-q")
+    ours = mx.load(str(work / "linears" / "model.safetensors"))
+    linears = [k for k in theirs if "_proj" in k]
+    check(all(raw(ours[k]) == raw(theirs[k]) for k in linears), f"-q: {len(linears)} tensors of linears equal")
+    check(ours["lm_head.weight"].dtype == mx.bfloat16 == ours["model.embed_tokens.weight"].dtype, "head and embedding stay 16-bit")
+    model, _ = load_model(work / "linears")
+    check(not isinstance(model.lm_head, nn.QuantizedLinear) and bool(mx.all(mx.isfinite(model(mx.array([[1, 2]]))))), "mlx-lm loads it")
+    check(json.loads((work / "linears" / "config.json").read_text())["rope_theta"] == 50000.0, "rope_theta is said in the old style too")
+    convert(work / "all", work / "back", "-d", "--dtype", "float32")
+    back = mx.load(str(work / "back" / "model.safetensors"))
+    want = mx.dequantize(theirs["lm_head.weight"], *(theirs[f"lm_head.{p}"].astype(mx.float32) for p in ("scales", "biases")), 64, 4)
+    check(bool(mx.array_equal(back["lm_head.weight"], want)), "-d gives the codes' values")
+    model, _ = load_model(work / "back")
+
+
+with tempfile.TemporaryDirectory() as work:
+    check_gguf(pathlib.Path(work))
+    check_hf(pathlib.Path(work))
+sys.exit(failures != 0)

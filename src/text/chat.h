@@ -25,9 +25,10 @@ typedef enum gr_train_on { GR_TRAIN_ALL, GR_TRAIN_COMPLETION, GR_TRAIN_ASSISTANT
  * those of the template are parsed) and masks: mask[i] = 1 where token i is a target; mask[0] is always 0.
  *   all         every token but the first
  *   assistant   the template's generation spans, else each assistant message from the end of its generation
- * prompt to the end of its rendering completion, last   from mlx-lm's offset: the length of the rendering of
- * messages[:-1] with generation prompt (when the last message is the assistant's) in tokens mask is parallel
- * to ids (appended likewise), owned by caller (free). */
+ *               prompt to the end of its rendering
+ *   completion, last   from mlx-lm's offset: the length of the rendering of messages[:-1] with generation
+ * prompt (when the last message is the assistant's) in tokens ids are appended; *mask, NULL or as long as ids
+ * before the call, grows with them and is owned by caller (free). */
 graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
                             gr_train_on train_on, gr_ids *ids, uint8_t **mask,
                             graft_error *err) GR_MUST_CHECK;

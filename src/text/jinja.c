@@ -57,12 +57,23 @@ void gr_jinja_result_free(gr_jinja_result *result) {
     *result = (gr_jinja_result){0};
 }
 
+static jv messages_of(jctx *c, const json_t *list) {
+    jlist *l = gr_j_new_list(c, JL_LIST, json_array_size(list));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        gr_j_push(c, l, gr_j_from_json(c, json_array_get(list, i), (uint8_t)(1 + i % GR_JINJA_TAGS)));
+    return gr_j_from_list(l);
+}
+
 static jdict *globals_of(jctx *c, const json_t *variables) {
     jdict *d = gr_j_new_dict(c);
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)variables, name, value)
-        gr_j_dict_set(c, d, gr_j_str(c, name), gr_j_from_json(c, value, !json_is_string(value)));
+    json_object_foreach((json_t *)variables, name, value) {
+        bool messages = json_is_array(value) && strcmp(name, "messages") == 0;
+        uint8_t mark = json_is_string(value) ? 0 : GR_J_DATA;
+        gr_j_dict_set(c, d, gr_j_str(c, name),
+                      messages ? messages_of(c, value) : gr_j_from_json(c, value, mark));
+    }
     return d;
 }
 

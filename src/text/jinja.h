@@ -17,6 +17,7 @@ typedef struct gr_span {
     size_t start, end; /* bytes of the rendered text */
 } gr_span;
 
+#define GR_JINJA_TAGS 126
 typedef struct gr_jinja_result {
     gr_buf text;
     gr_span *generation; /* what {% generation %} blocks produced, in order */

@@ -224,6 +224,7 @@ jv gr_j_call(jctx *c, jv callee, jargs args) {
     case J_FUNC: v = gr_j_run(c, callee.func, none, &args); break;
     case J_METHOD: v = gr_j_run(c, callee.method->row, *callee.method->self, &args); break;
     case J_MACRO: v = gr_j_call_macro(c, callee.macro, &args); break;
+    case J_LOOP: v = gr_j_recurse(c, callee.loop, &args); break;
     case J_JOINER:
         v = callee.joiner->used ? gr_j_of(callee.joiner->sep) : gr_j_str(c, "");
         callee.joiner->used = true;

@@ -99,11 +99,12 @@ bool gr_j_loop_fill(jctx *c, jloop *loop, size_t count) {
     return loop->seq->n >= count;
 }
 
-static void exec_for(jctx *c, const jnode *n) {
+/* Loops over what `seq` holds, in the current scope. */
+static void run_loop(jctx *c, const jnode *n, jv seq, int depth) {
     jscope *scope = c->scope;
     jloop *loop = gr_j_alloc(c, 1, sizeof *loop);
-    *loop = (jloop){.node = n, .scope = scope, .depth = 1};
-    loop->source = gr_j_iterate(c, gr_j_eval(c, n->y));
+    *loop = (jloop){.node = n, .scope = scope, .depth = depth};
+    loop->source = gr_j_iterate(c, seq);
     loop->seq = gr_j_new_list(c, JL_LIST, 0);
     jflow flow = GO_ON;
     bool finished_one = false; /* jinja2 runs `else` also when no round came to its end */
@@ -120,6 +121,19 @@ static void exec_for(jctx *c, const jnode *n) {
         exec(c, n->kids[1]);
         c->scope = scope;
     }
+}
+
+jv gr_j_recurse(jctx *c, const jloop *loop, const jargs *args) {
+    jscope *scope = c->scope;
+    jbuild b = {0}, *out = c->out;
+    if (!loop->node->op) gr_j_error(c, "The loop must have the 'recursive' marker to be called recursively.");
+    if (args->npos != 1 || args->nkw) gr_j_error(c, "loop() takes one argument");
+    c->scope = loop->scope;
+    c->out = &b;
+    run_loop(c, loop->node, args->pos[0], loop->depth + 1);
+    c->out = out;
+    c->scope = scope;
+    return gr_j_of(gr_j_built(c, &b));
 }
 
 static jflow exec_if(jctx *c, const jnode *n) {
@@ -186,7 +200,7 @@ static jflow exec_node(jctx *c, const jnode *n) {
     case N_TEXT: gr_j_put_str(c, c->out, n->v.s); break;
     case N_PRINT: gr_j_print(c, c->out, gr_j_eval(c, n->x)); break;
     case N_IF: return exec_if(c, n);
-    case N_FOR: exec_for(c, n); break;
+    case N_FOR: run_loop(c, n, gr_j_eval(c, n->y), 1); break;
     case N_SET: gr_j_assign(c, n->x, gr_j_eval(c, n->y)); break;
     case N_SETBLOCK:
         flow = filtered(c, n->y, n->z, &v);

@@ -240,7 +240,7 @@ static void replacement(jctx *c, jbuild *b, const char *p, const char *end, cons
     if (colon) parse_spec(c, colon + 1, end, &s);
     if (how == 'r') v = gr_j_of(repr_of(c, v));
     if (how == 's') v = gr_j_of(gr_j_to_str(c, v));
-    bool plain_bool = v.kind == J_BOOL && !s.type;
+    bool plain_bool = v.kind == J_BOOL && (!colon || colon + 1 == end);
     if (gr_j_is_number(v) && !plain_bool)
         put_number(c, b, &s, v);
     else

@@ -92,7 +92,7 @@ static jv g_strftime_now(jcall *k) {
 }
 
 static jv g_refused(jcall *k) {
-    gr_j_raise(k->c, GRAFT_UNSUPPORTED, "lipsum is random text: a chat template cannot use it");
+    gr_j_raise(k->c, GRAFT_UNSUPPORTED, "lipsum and self are not supported in a chat template");
 }
 
 const jrow gr_j_globals[] = {
@@ -104,5 +104,6 @@ const jrow gr_j_globals[] = {
     {"raise_exception", "message", 1, g_raise_exception, 0},
     {"strftime_now", "format", 1, g_strftime_now, 0},
     {"lipsum", "*", 0, g_refused, 0},
+    {"self", "*", 0, g_refused, 0},
     {NULL, NULL, 0, NULL, 0},
 };

@@ -23,7 +23,7 @@ static void dump_point(dump *d, uint32_t cp, const char *p, size_t n, uint8_t ma
     const char *hit = cp && cp < 0x80 ? strchr(plain, (int)cp) : NULL;
     if (hit)
         snprintf(text, sizeof text, "\\%c", letters[hit - plain]);
-    else if (cp < 0x20 || (d->ascii && cp > 0x7e && cp < 0x10000 && cp != 0x7f))
+    else if (cp < 0x20 || (d->ascii && cp > 0x7e && cp < 0x10000))
         snprintf(text, sizeof text, "\\u%04x", (unsigned)cp);
     else if (d->ascii && cp >= 0x10000)
         snprintf(text, sizeof text, "\\u%04x\\u%04x", (unsigned)(0xd800 + ((cp - 0x10000) >> 10)),

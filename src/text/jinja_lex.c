@@ -88,6 +88,7 @@ static void comment(lexer *x) {
     if (p < x->end && (*p == '-' || *p == '+')) p++;
     for (; p < x->end && !(after = closes(p, x->end, "#}")); p++) {
     }
+    if (!after && x->p + 2 == x->end) after = x->end; /* jinja2 does not mind one that begins at the end */
     if (!after) gr_j_error(x->c, "Missing end of comment tag");
     advance(x, after);
 }
@@ -111,6 +112,7 @@ static bool raw_block(lexer *x) {
     advance(x, body);
     for (p = body; p < x->end && !(after = word_tag(p, x->end, "endraw", true)); p++) {
     }
+    if (!after && body == x->end) return true; /* as for comments */
     if (!after) gr_j_error(x->c, "Missing end of raw directive");
     push_text(x, p, false);
     advance(x, after);
@@ -169,6 +171,8 @@ static void number(lexer *x) {
         if (exponent) n += 1 + sign + exponent;
     }
     if (n == whole) {
+        if (*p == '0') n = strspn(p, "0_"); /* 08 is 0 and then 8 */
+        while (p[n - 1] == '_') n--;
         integer(x, p, n, 10);
         return;
     }

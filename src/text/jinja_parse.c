@@ -141,8 +141,7 @@ static jnode *parse_for(jparser *p) {
     if (!gr_j_skip_name(p, "in")) gr_j_unexpected(p, "in");
     n->y = gr_j_tuple(p, false, false);
     if (gr_j_skip_name(p, "if")) n->z = gr_j_expression(p, true);
-    if (gr_j_is_name(p, "recursive"))
-        gr_j_raise(p->c, GRAFT_UNSUPPORTED, "recursive loops are not supported");
+    n->op = gr_j_skip_name(p, "recursive");
     expect(p, T_BLOCK_END, "the end of the tag");
     p->loops++;
     gr_j_kid(p, n, body_until(p, ends));
@@ -258,8 +257,12 @@ static jnode *parse_continue(jparser *p) {
 }
 
 static jnode *parse_print(jparser *p) {
-    jnode *n = gr_j_node(p, N_PRINT);
-    n->x = gr_j_tuple(p, true, false);
+    jnode *n = gr_j_node(p, N_BODY);
+    do {
+        jnode *item = gr_j_node(p, N_PRINT);
+        item->x = gr_j_expression(p, true);
+        gr_j_kid(p, n, item);
+    } while (gr_j_skip_op(p, ","));
     expect(p, T_BLOCK_END, "the end of the tag");
     return n;
 }

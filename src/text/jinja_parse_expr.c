@@ -243,6 +243,8 @@ static jnode *slice_or_index(jparser *p) {
 }
 
 static jnode *subscript(jparser *p, jnode *x) {
+    if (gr_j_skip_op(p, "]"))
+        return pair(p, N_ITEM, 0, x, gr_j_node(p, N_TUPLE)); /* jinja2 takes an empty one */
     jnode *index = slice_or_index(p);
     if (gr_j_is_op(p, ",")) {
         jnode *tuple = gr_j_node(p, N_TUPLE);

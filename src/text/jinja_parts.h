@@ -37,8 +37,9 @@ typedef enum jkind {
 typedef enum jflavor { JL_LIST, JL_TUPLE, JL_RANGE, JL_GEN, JL_KEYS, JL_VALUES, JL_ITEMS, JL_GROUP } jflavor;
 
 /* Marks, one byte for each byte of a string: where it came from. */
-#define GR_J_DATA      1 /* a string nested in a variable */
-#define GR_J_GENERATED 2 /* a generation block */
+#define GR_J_DATA                                                                                            \
+    127 /* these bits: a string nested in a variable, by the values of gr_jinja_result.from_data */
+#define GR_J_GENERATED 128 /* a generation block */
 
 typedef struct jstr {
     const char *p; /* valid UTF-8, NUL-terminated */
@@ -149,7 +150,7 @@ typedef enum jop {
     N_TEXT,
     N_PRINT,
     N_IF,          /* x, y then, z else (or NULL) */
-    N_FOR,         /* target x in y, filter z (or NULL), kids: body, else (or NULL) */
+    N_FOR,         /* target x in y, filter z (or NULL), kids: body, else (or NULL); op 1: recursive */
     N_SET,         /* target x = y */
     N_SETBLOCK,    /* target x, filter y (or NULL), body z */
     N_MACRO,       /* s, kids: parameters N_KWARG (x default or NULL), y body; op: the GR_J_USES bits */
@@ -258,7 +259,7 @@ jdict *gr_j_new_dict(jctx *c);
 jv *gr_j_dict_find(jctx *c, const jdict *d, jv key); /* NULL: absent; raises for a key that has no hash */
 jv *gr_j_dict_text(const jdict *d, const char *p, size_t n);
 void gr_j_dict_set(jctx *c, jdict *d, jv key, jv value);
-jv gr_j_from_json(jctx *c, const json_t *json, bool data);
+jv gr_j_from_json(jctx *c, const json_t *json, uint8_t mark);
 bool gr_j_true(const jctx *c, jv v);
 bool gr_j_equal(jctx *c, jv a, jv b);
 int gr_j_compare(jctx *c, jv a, jv b, const char *op); /* <0, 0, >0, 2: a NaN; raises where Python does */
@@ -367,6 +368,7 @@ jv gr_j_item(jctx *c, jv obj, jv key);
 jv gr_j_slice(jctx *c, jv obj, jv start, jv stop, jv step);
 /* Filters until `count` items passed or the source is used up: is there an item count - 1? */
 bool gr_j_loop_fill(jctx *c, jloop *loop, size_t count);
+jv gr_j_recurse(jctx *c, const jloop *loop, const jargs *args); /* loop(x) of a recursive loop */
 jv gr_j_lookup(jctx *c, const jstr *name);
 void gr_j_assign(jctx *c, const jnode *target, jv value);
 jscope *gr_j_push_scope(jctx *c);

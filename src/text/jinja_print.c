@@ -5,30 +5,41 @@
 #include <stdio.h>
 #include <utf8proc.h>
 
+/* Digits d1 d2 .. with the point behind the first `point` of them, zeros where there are none. */
+static void put_positional(char *out, const char *digits, int n, int point) {
+    if (point <= 0) *out++ = '0';
+    for (int i = 0; i < point; i++) *out++ = i < n ? digits[i] : '0';
+    *out++ = '.';
+    for (int i = point; i < 0; i++) *out++ = '0';
+    for (int i = point > 0 ? point : 0; i < n; i++) *out++ = digits[i];
+    if (point >= n) *out++ = '0';
+    *out = 0;
+}
+
 /* The shortest digits that read back as f, laid out as float.__repr__ does. */
 void gr_j_float_repr(double f, char out[40]) {
     if (isnan(f) || isinf(f)) {
-        snprintf(out, 40, "%s", isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
+        strcpy(out, isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
         return;
     }
-    char text[40], digits[24];
-    int precision = 0;
+    char text[40], digits[40];
+    int precision = 0, n = 0;
+    if (signbit(f)) *out++ = '-';
+    f = fabs(f);
     do snprintf(text, sizeof text, "%.*e", precision, f);
     while (strtod(text, NULL) != f && ++precision < 17);
-    int exponent = atoi(strchr(text, 'e') + 1), n = 0;
+    int exponent = atoi(strchr(text, 'e') + 1);
     for (const char *p = text; *p != 'e'; p++)
         if (*p >= '0' && *p <= '9') digits[n++] = *p;
     digits[n] = 0;
-    const char *sign = signbit(f) ? "-" : "";
-    if (exponent < -4 || exponent >= 16)
-        snprintf(out, 40, "%s%c%s%se%c%02d", sign, digits[0], n > 1 ? "." : "", digits + 1,
-                 exponent < 0 ? '-' : '+', abs(exponent));
-    else if (exponent < 0)
-        snprintf(out, 40, "%s0.%.*s%s", sign, -exponent - 1, "0000", digits);
-    else if (n <= exponent + 1)
-        snprintf(out, 40, "%s%s%.*s.0", sign, digits, exponent + 1 - n, "0000000000000000");
-    else
-        snprintf(out, 40, "%s%.*s.%s", sign, exponent + 1, digits, digits + exponent + 1);
+    if (exponent >= -4 && exponent < 16)
+        put_positional(out, digits, n, exponent + 1);
+    else {
+        *out++ = digits[0];
+        if (n > 1) *out++ = '.';
+        memcpy(out, digits + 1, (size_t)n);
+        snprintf(out + n - 1, 6, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent) % 1000);
+    }
 }
 
 static bool printable(uint32_t cp) {

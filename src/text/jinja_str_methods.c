@@ -79,7 +79,7 @@ static jlist *split_space(jctx *c, const jstr *s, int64_t max) {
         size_t at = 0;
         uint32_t cp;
         if (max-- == 0) {
-            gr_j_push(c, l, gr_j_of(gr_j_strip(c, s, NULL, false, true)));
+            gr_j_push(c, l, gr_j_of(s));
             break;
         }
         for (; at < s->n; at += gr_j_decode(s->p + at, s->p + s->n, &cp)) {
@@ -100,7 +100,7 @@ static jlist *rsplit_space(jctx *c, const jstr *s, int64_t max) {
         size_t word = s->n;
         uint32_t cp;
         if (max-- == 0) {
-            gr_j_push(c, l, gr_j_of(gr_j_strip(c, s, NULL, true, false)));
+            gr_j_push(c, l, gr_j_of(s));
             break;
         }
         for (; word > 0;) {

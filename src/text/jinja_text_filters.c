@@ -144,14 +144,15 @@ static jv f_wordcount(jcall *k) {
     return gr_j_int(count);
 }
 
-static void quote(jctx *c, jbuild *b, const jstr *s, bool slash) {
+/* A path keeps its slashes; a query writes spaces as "+". */
+static void quote(jctx *c, jbuild *b, const jstr *s, bool path) {
     for (size_t i = 0; i < s->n; i++) {
         unsigned char ch = (unsigned char)s->p[i];
         char text[8];
         bool plain = (ch >= '0' && ch <= '9') || ((ch | 32) >= 'a' && (ch | 32) <= 'z') ||
-                     (ch && strchr("_.-~", ch)) || (slash && ch == '/');
+                     (ch && strchr("_.-~", ch)) || (path && ch == '/');
         gr_j_step(c, 1);
-        snprintf(text, sizeof text, plain ? "%c" : "%%%02X", ch);
+        snprintf(text, sizeof text, plain ? "%c" : ch == ' ' && !path ? "+" : "%%%02X", ch);
         gr_j_puts(c, b, text);
     }
 }

@@ -110,37 +110,37 @@ void gr_j_dict_set(jctx *c, jdict *d, jv key, jv value) {
         dict_append(c, d, key, value);
 }
 
-static jv from_json_str(jctx *c, const char *p, size_t n, bool data) {
+static jv from_json_str(jctx *c, const char *p, size_t n, uint8_t mark) {
     jstr *s = gr_j_new_str(c, p, n);
-    if (data && n) {
+    if (mark && n) {
         uint8_t *marks = gr_j_alloc(c, n, 1);
-        memset(marks, GR_J_DATA, n);
+        memset(marks, mark, n);
         s->marks = marks;
     }
     return gr_j_of(s);
 }
 
-static jv from_json_object(jctx *c, const json_t *json, bool data) {
+static jv from_json_object(jctx *c, const json_t *json, uint8_t mark) {
     jv v = {.kind = J_DICT, .d = gr_j_new_dict(c)};
     const char *key;
     json_t *item;
     json_object_foreach((json_t *)json, key, item) /* keys are unique: no search */
-        dict_append(c, v.d, from_json_str(c, key, strlen(key), data), gr_j_from_json(c, item, data));
+        dict_append(c, v.d, from_json_str(c, key, strlen(key), mark), gr_j_from_json(c, item, mark));
     return v;
 }
 
-jv gr_j_from_json(jctx *c, const json_t *json, bool data) {
+jv gr_j_from_json(jctx *c, const json_t *json, uint8_t mark) {
     jv v = gr_j_none();
     size_t i;
     json_t *item;
     gr_j_enter(c);
     switch (json ? json_typeof(json) : JSON_NULL) {
-    case JSON_OBJECT: v = from_json_object(c, json, data); break;
+    case JSON_OBJECT: v = from_json_object(c, json, mark); break;
     case JSON_ARRAY:
         v = gr_j_from_list(gr_j_new_list(c, JL_LIST, json_array_size(json)));
-        json_array_foreach((json_t *)json, i, item) gr_j_push(c, v.l, gr_j_from_json(c, item, data));
+        json_array_foreach((json_t *)json, i, item) gr_j_push(c, v.l, gr_j_from_json(c, item, mark));
         break;
-    case JSON_STRING: v = from_json_str(c, json_string_value(json), json_string_length(json), data); break;
+    case JSON_STRING: v = from_json_str(c, json_string_value(json), json_string_length(json), mark); break;
     case JSON_INTEGER: v = gr_j_int(json_integer_value(json)); break;
     case JSON_REAL: v = gr_j_float(json_real_value(json)); break;
     case JSON_TRUE: v = gr_j_bool(true); break;

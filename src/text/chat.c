@@ -1,0 +1,214 @@
+/* Messages to text and tokens through a model's template. */
+#include "text/chat_parts.h"
+
+static graft_status parse_named(gr_jinja **tmpl, const gr_tokenizer *tok, const char *name,
+                                graft_error *err) {
+    const char *source = gr_tokenizer_chat_template(tok, name);
+    if (!source) return GRAFT_OK;
+    return gr_jinja_parse(tmpl, source, strlen(source), err);
+}
+
+/* What templates call special tokens: transformers' special_tokens_map. */
+static graft_status collect_names(gr_chat *chat, graft_error *err) {
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                        "pad_token", "cls_token", "mask_token"};
+    chat->names = json_object();
+    if (!chat->names) return gr_no_memory(err, 64);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *spelling = gr_tokenizer_special(chat->tok, names[i]);
+        if (spelling && json_object_set_new(chat->names, names[i], json_string(spelling)) != 0)
+            return gr_no_memory(err, 64);
+    }
+    return GRAFT_OK;
+}
+
+static graft_status collect_specials(gr_chat *chat, graft_error *err) {
+    int32_t count = gr_tokenizer_vocab_size(chat->tok);
+    for (int32_t id = 0; id < count; id++) {
+        const char *token = gr_tokenizer_is_special(chat->tok, id) ? gr_tokenizer_token(chat->tok, id) : NULL;
+        if (!token || !*token) continue;
+        if (!gr_grow((void **)&chat->specials, &chat->cap, chat->nspecials, sizeof *chat->specials))
+            return gr_no_memory(err, sizeof *chat->specials);
+        char *copy = gr_strdup(token);
+        if (!copy) return gr_no_memory(err, strlen(token));
+        chat->specials[chat->nspecials++] = copy;
+    }
+    return GRAFT_OK;
+}
+
+static graft_status fill(gr_chat *chat, graft_error *err) {
+    GR_TRY(parse_named(&chat->main, chat->tok, NULL, err));
+    GR_TRY(parse_named(&chat->tools, chat->tok, "tool_use", err));
+    if (!chat->main) {
+        gr_fail(err, GRAFT_NOT_FOUND, "the tokenizer has no chat template");
+        return gr_hint(err,
+                       "train on text rows, or put the model family's chat_template.jinja into the model "
+                       "directory");
+    }
+    GR_TRY(collect_names(chat, err));
+    return collect_specials(chat, err);
+}
+
+graft_status gr_chat_new(gr_chat **chat, const gr_tokenizer *tok, int64_t now, graft_error *err) {
+    *chat = NULL;
+    gr_chat *made = gr_calloc(1, sizeof *made);
+    if (!made) return gr_no_memory(err, sizeof *made);
+    made->tok = tok;
+    made->now = now;
+    graft_status st = fill(made, err);
+    if (st == GRAFT_OK)
+        *chat = made;
+    else
+        gr_chat_free(made);
+    return st;
+}
+
+void gr_chat_free(gr_chat *chat) {
+    if (!chat) return;
+    gr_jinja_free(chat->main);
+    gr_jinja_free(chat->tools);
+    json_decref(chat->names);
+    for (size_t i = 0; i < chat->nspecials; i++) free(chat->specials[i]);
+    free(chat->specials);
+    free(chat);
+}
+
+/* transformers fills reasoning_content from its older names, and thinking from either. */
+static bool alias_reasoning(json_t *message) {
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *found = NULL;
+    for (size_t i = 0; i < 3 && !found; i++) found = json_object_get(message, names[i]);
+    if (!found) return true;
+    bool ok = json_object_set(message, "reasoning_content", found) == 0;
+    return ok && (json_object_get(message, "thinking") || json_object_set(message, "thinking", found) == 0);
+}
+
+static json_t *clean_message(const json_t *message) {
+    json_t *clean = json_object(), *value;
+    const char *key;
+    bool ok = clean != NULL;
+    json_object_foreach((json_t *)message, key, value) if (ok && !json_is_null(value)) ok =
+        json_object_set(clean, key, value) == 0;
+    if (ok) ok = alias_reasoning(clean);
+    if (ok) return clean;
+    json_decref(clean);
+    return NULL;
+}
+
+graft_status gr_chat_clean(const json_t *messages, json_t **clean, graft_error *err) {
+    size_t i;
+    json_t *message;
+    *clean = NULL;
+    if (!json_is_array(messages)) return gr_fail(err, GRAFT_CORRUPT, "messages are not a list");
+    json_array_foreach(messages, i, message) if (!json_is_object(message)) return gr_fail(
+        err, GRAFT_CORRUPT, "message %zu is not an object with role and content", i + 1);
+    json_t *list = json_array();
+    bool ok = list != NULL;
+    json_array_foreach(messages, i, message) ok =
+        ok && json_array_append_new(list, clean_message(message)) == 0;
+    if (!ok) {
+        json_decref(list);
+        return gr_no_memory(err, json_array_size(messages));
+    }
+    *clean = list;
+    return GRAFT_OK;
+}
+
+static json_t *first_messages(const json_t *clean, size_t count) {
+    json_t *part = json_array();
+    for (size_t i = 0; part && i < count; i++)
+        if (json_array_append(part, json_array_get(clean, i)) != 0) {
+            json_decref(part);
+            return NULL;
+        }
+    return part;
+}
+
+static const gr_jinja *template_for(const gr_chat *chat, const json_t *tools) {
+    return tools && !json_is_null(tools) && chat->tools ? chat->tools : chat->main;
+}
+
+bool gr_chat_marks_generation(const gr_chat *chat, const json_t *tools) {
+    return gr_jinja_has_generation(template_for(chat, tools));
+}
+
+graft_status gr_chat_render_part(const gr_chat *chat, const json_t *clean, size_t count, const json_t *tools,
+                                 bool prompt, gr_jinja_result *out, graft_error *err) {
+    bool with_tools = tools && !json_is_null(tools);
+    *out = (gr_jinja_result){0};
+    json_t *vars = json_copy(chat->names);
+    bool ok = vars && json_object_set_new(vars, "messages", first_messages(clean, count)) == 0;
+    ok = ok && json_object_set(vars, "tools", with_tools ? (json_t *)tools : json_null()) == 0;
+    ok = ok && json_object_set_new(vars, "documents", json_null()) == 0;
+    ok = ok && json_object_set_new(vars, "add_generation_prompt", json_boolean(prompt)) == 0;
+    graft_status st = GRAFT_OK;
+    if (ok)
+        st = gr_jinja_render(template_for(chat, tools), vars, chat->now, out, err);
+    else
+        st = gr_no_memory(err, 64);
+    json_decref(vars);
+    return st;
+}
+
+graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const json_t *tools,
+                            bool add_generation_prompt, gr_jinja_result *out, graft_error *err) {
+    json_t *clean;
+    *out = (gr_jinja_result){0};
+    GR_TRY(gr_chat_clean(messages, &clean, err));
+    graft_status st =
+        gr_chat_render_part(chat, clean, json_array_size(clean), tools, add_generation_prompt, out, err);
+    json_decref(clean);
+    return st;
+}
+
+/* Length of the longest special token that begins at p, 0 if none does. */
+static size_t special_at(const gr_chat *chat, const char *p, const char *end) {
+    size_t longest = 0;
+    for (size_t i = 0; i < chat->nspecials; i++) {
+        size_t n = strlen(chat->specials[i]);
+        if (n > longest && n <= (size_t)(end - p) && memcmp(chat->specials[i], p, n) == 0) longest = n;
+    }
+    return longest;
+}
+
+/* Special tokens that messages spell out themselves: all of their bytes are data. One that the template
+ * completes
+ * ("<|" + role + "|>") is the template's. */
+static graft_status typed_specials(const gr_chat *chat, const gr_jinja_result *text, gr_text_range **ranges,
+                                   size_t *count, graft_error *err) {
+    size_t cap = 0;
+    bool first_byte[256] = {false};
+    for (size_t i = 0; i < chat->nspecials; i++) first_byte[(unsigned char)chat->specials[i][0]] = true;
+    for (size_t at = 0, run = 0; text->from_data && at < text->text.len; at++) {
+        if (!text->from_data[at] || !first_byte[(unsigned char)text->text.data[at]]) continue;
+        if (run < at) run = at;
+        while (run < text->text.len && text->from_data[run]) run++;
+        size_t n = special_at(chat, text->text.data + at, text->text.data + run);
+        if (!n) continue;
+        if (!gr_grow((void **)ranges, &cap, *count, sizeof **ranges)) return gr_no_memory(err, cap);
+        (*ranges)[(*count)++] = (gr_text_range){at, at + n};
+        at += n - 1;
+    }
+    return GRAFT_OK;
+}
+
+graft_status gr_chat_tokens(const gr_chat *chat, const gr_jinja_result *text, gr_ids *ids, gr_ids *starts,
+                            graft_error *err) {
+    gr_text_range *typed = NULL;
+    size_t ntyped = 0;
+    graft_status st = typed_specials(chat, text, &typed, &ntyped, err);
+    if (st == GRAFT_OK)
+        st = gr_tokenizer_encode_parts(chat->tok, text->text.data, text->text.len, GR_ENCODE_PARSE_SPECIAL,
+                                       typed, ntyped, ids, starts, err);
+    free(typed);
+    return st;
+}
+
+graft_status gr_chat_prompt(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_ids *ids,
+                            graft_error *err) {
+    gr_jinja_result text;
+    GR_TRY(gr_chat_render(chat, messages, tools, true, &text, err));
+    graft_status st = gr_chat_tokens(chat, &text, ids, NULL, err);
+    gr_jinja_result_free(&text);
+    return st;
+}

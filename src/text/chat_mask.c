@@ -1,0 +1,135 @@
+/* Which tokens of a chat carry loss. */
+#include "text/chat_parts.h"
+
+/* What one row needs on its way: the whole rendering, its tokens and where they begin. */
+typedef struct row {
+    const gr_chat *chat;
+    json_t *clean;
+    const json_t *tools;
+    gr_jinja_result text;
+    gr_ids starts;
+    size_t first;  /* of this row's ids in the caller's list */
+    uint8_t *mask; /* of this row */
+    size_t count;
+} row;
+
+static size_t common_prefix(const char *a, size_t na, const char *b, size_t nb) {
+    size_t n = 0;
+    while (n < na && n < nb && a[n] == b[n]) n++;
+    return n;
+}
+
+/* Marks every token that covers a byte of [start, end): transformers' char_to_token of both ends. */
+static void mark_bytes(row *r, size_t start, size_t end) {
+    if (start >= end) return;
+    size_t stop = r->text.text.len; /* where the token behind begins */
+    for (size_t i = r->count; i-- > 0;) {
+        size_t begin = r->starts.ids[i] < 0 ? 0 : (size_t)r->starts.ids[i];
+        size_t after = stop;
+        if (i + 1 < r->count && (size_t)r->starts.ids[i + 1] > begin)
+            after = stop = (size_t)r->starts.ids[i + 1];
+        if (begin < end && after > start) r->mask[i] = 1;
+    }
+}
+
+/* Behind the last byte that came from message k, or `from` if none did. */
+static size_t last_byte_of(const gr_jinja_result *text, size_t k, size_t from) {
+    uint8_t tag = (uint8_t)(1 + k % GR_JINJA_TAGS);
+    for (size_t i = text->text.len; text->from_data && i > from; i--)
+        if (text->from_data[i - 1] == tag) return i;
+    return from;
+}
+
+/* End of message k in the whole rendering. Usually the rendering up to k is a prefix of it; a template that
+ * renders earlier turns otherwise (Qwen3 drops their thinking) still puts the same text behind the message.
+ */
+static size_t message_end(const row *r, size_t k, size_t start, const gr_jinja_result *upto) {
+    const gr_buf *full = &r->text.text, *part = &upto->text;
+    size_t common = common_prefix(part->data, part->len, full->data, full->len);
+    if (common == part->len) return part->len;
+    size_t in_full = last_byte_of(&r->text, k, start);
+    size_t in_part = last_byte_of(upto, k, start < part->len ? start : part->len);
+    return in_full + common_prefix(part->data + in_part, part->len - in_part, full->data + in_full,
+                                   full->len - in_full);
+}
+
+static graft_status mask_message(row *r, size_t k, graft_error *err) {
+    gr_jinja_result prompt = {0}, upto = {0};
+    const gr_buf *full = &r->text.text;
+    graft_status st = gr_chat_render_part(r->chat, r->clean, k, r->tools, true, &prompt, err);
+    if (st == GRAFT_OK) st = gr_chat_render_part(r->chat, r->clean, k + 1, r->tools, false, &upto, err);
+    if (st == GRAFT_OK) {
+        size_t start = common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
+        mark_bytes(r, start, message_end(r, k, start, &upto));
+    }
+    gr_jinja_result_free(&prompt);
+    gr_jinja_result_free(&upto);
+    return st;
+}
+
+static bool is_assistant(const json_t *message) {
+    const char *role = json_string_value(json_object_get(message, "role"));
+    return role && strcmp(role, "assistant") == 0;
+}
+
+static graft_status mask_assistant(row *r, graft_error *err) {
+    if (gr_chat_marks_generation(r->chat, r->tools)) {
+        for (size_t i = 0; i < r->text.ngeneration; i++)
+            mark_bytes(r, r->text.generation[i].start, r->text.generation[i].end);
+        return GRAFT_OK;
+    }
+    for (size_t k = 0; k < json_array_size(r->clean); k++)
+        if (is_assistant(json_array_get(r->clean, k))) GR_TRY(mask_message(r, k, err));
+    return GRAFT_OK;
+}
+
+/* mlx-lm's offset: the number of tokens of all but the last message. */
+static graft_status mask_last(row *r, graft_error *err) {
+    size_t n = json_array_size(r->clean);
+    if (!n) return gr_fail(err, GRAFT_CORRUPT, "the chat has no messages");
+    gr_jinja_result text;
+    gr_ids ids = {0};
+    bool prompt = is_assistant(json_array_get(r->clean, n - 1));
+    GR_TRY(gr_chat_render_part(r->chat, r->clean, n - 1, r->tools, prompt, &text, err));
+    graft_status st = gr_chat_tokens(r->chat, &text, &ids, NULL, err);
+    for (size_t i = ids.count; st == GRAFT_OK && i < r->count; i++) r->mask[i] = 1;
+    gr_ids_free(&ids);
+    gr_jinja_result_free(&text);
+    return st;
+}
+
+static graft_status fill_mask(row *r, gr_train_on train_on, graft_error *err) {
+    graft_status st = GRAFT_OK;
+    if (train_on == GR_TRAIN_ALL)
+        memset(r->mask, 1, r->count);
+    else if (train_on == GR_TRAIN_ASSISTANT)
+        st = mask_assistant(r, err);
+    else
+        st = mask_last(r, err);
+    if (r->count) r->mask[0] = 0;
+    return st;
+}
+
+graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
+                            gr_train_on train_on, gr_ids *ids, uint8_t **mask, graft_error *err) {
+    row r = {.chat = chat, .tools = tools, .first = ids->count};
+    graft_status st;
+    GR_GOTO(gr_chat_clean(messages, &r.clean, err));
+    GR_GOTO(gr_chat_render_part(chat, r.clean, json_array_size(r.clean), tools, false, &r.text, err));
+    GR_GOTO(gr_chat_tokens(chat, &r.text, ids, &r.starts, err));
+    r.count = ids->count - r.first;
+    uint8_t *grown = gr_realloc_array(*mask, ids->count, 1);
+    if (!grown) {
+        st = gr_no_memory(err, ids->count);
+        goto done;
+    }
+    *mask = grown;
+    r.mask = grown + r.first;
+    memset(r.mask, 0, r.count);
+    st = fill_mask(&r, train_on, err);
+done:
+    json_decref(r.clean);
+    gr_jinja_result_free(&r.text);
+    gr_ids_free(&r.starts);
+    return st;
+}

@@ -182,6 +182,11 @@ static void dots(const gr_kernels *k) {
         }
 }
 
+/* Not fmax: gcc 12.2 for arm64 crashes on a maximum reduced over it at -O3. */
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
 /* Two blocks of one row, online, against the softmax of the row; then its backward. */
 static void softmax_rows(const gr_kernels *k) {
     for (int s = 0; s < SIZES; s++)
@@ -198,7 +203,7 @@ static void softmax_rows(const gr_kernels *k) {
             }
             double top = -INFINITY, total = 0, delta = 0.25;
             for (int b = 0; b < 2; b++)
-                for (int i = lo; i < hi; i++) top = fmax(top, (double)(sc[b][i] * scale));
+                for (int i = lo; i < hi; i++) top = larger(top, (double)(sc[b][i] * scale));
             for (int b = 0; b < 2; b++)
                 for (int i = lo; i < hi; i++) total += exp((double)(sc[b][i] * scale) - top);
             assert_true(lo < hi ? (double)max == top : max == -INFINITY && sum == 0 && factor[0] == 1);
@@ -241,7 +246,7 @@ static void losses(const gr_kernels *k) {
             for (int i = 0; i < n; i++) {
                 logits[i] = uniform(-1, 1) * spread[kind];
                 copy[i] = (double)logits[i];
-                top = fmax(top, copy[i]);
+                top = larger(top, copy[i]);
             }
             for (int i = 0; i < n; i++) sum += exp(copy[i] - top);
             double want = top + log(sum), lse = k->logsumexp(logits, n);

@@ -81,7 +81,8 @@ static double burst_pairs(int64_t loops) {
     __m512i a = _mm512_set1_epi32(start);
     __m512 c[CHAINS];
     UNROLL
-    for (int i = 0; i < CHAINS; i++) c[i] = (__m512)a;
+    for (int i = 0; i < CHAINS; i++)
+        c[i] = (__m512)_mm512_set1_epi32(start); /* read anew: equal chains would merge */
     for (int64_t l = 0; l < loops; l++) {
         UNROLL
         for (int i = 0; i < CHAINS; i++) c[i] = _mm512_dpbf16_ps(c[i], (__m512bh)a, (__m512bh)a);

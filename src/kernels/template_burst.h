@@ -6,7 +6,7 @@ static double burst(int64_t loops) {
     volatile float start = 0.5f; /* hides the values from the compiler */
     vf a = v_set1(start), b = v_set1(start), c[BURST_CHAINS];
     UNROLL
-    for (int i = 0; i < BURST_CHAINS; i++) c[i] = v_set1(start);
+    for (int i = 0; i < BURST_CHAINS; i++) c[i] = v_set1(start); /* read anew: equal chains would merge */
     for (int64_t l = 0; l < loops; l++) {
         UNROLL
         for (int i = 0; i < BURST_CHAINS; i++) c[i] = v_fma(c[i], a, b);

@@ -1,4 +1,4 @@
-/* report/curve.h - loss curves as SVG pictures and as text. May include: base. Never: trains. */
+/* report/curve.h - loss curves as SVG pictures and as text. May include: base, jansson. Never: trains. */
 #ifndef GR_REPORT_CURVE_H
 #define GR_REPORT_CURVE_H
 #include "base/memory.h"

@@ -206,6 +206,7 @@ static const gr_text_range *literal_at(const gr_added_rule *rule, size_t first, 
 
 void gr_added_split(const gr_added *added, const gr_added_set *set, const gr_added_rule *rule,
                     const gr_ntext *text, size_t start, size_t end, gr_pieces *out) {
+    if (start >= end) return;
     const char *s = text->data + start;
     size_t n = end - start, done = 0; /* done: end of what has been cut, relative to s */
     const gr_added_match *m;

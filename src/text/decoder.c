@@ -124,6 +124,12 @@ void gr_decoder_free(gr_decoder *decoder) {
 }
 
 /* ---- running */
+static const char *token_at(const gr_token_text *tokens, size_t i, size_t *n) {
+    size_t start = i ? tokens->ends[i - 1] : 0;
+    *n = tokens->ends[i] - start;
+    return *n ? tokens->bytes.data + start : "";
+}
+
 /* A token whose characters all stand for bytes gives those bytes, any other its own. */
 static void put_bytes(const char *s, size_t n, const int16_t *table, gr_buf *out) {
     int32_t c;
@@ -153,8 +159,9 @@ static void byte_level(const gr_token_text *in, gr_token_text *out) {
     int16_t table[0x200];
     for (int32_t c = 0; c < 0x200; c++) table[c] = (int16_t)gr_char_to_byte(c);
     for (size_t i = 0; i < in->count; i++) {
-        size_t start = i ? in->ends[i - 1] : 0;
-        put_bytes(in->bytes.data + start, in->ends[i] - start, table, &bytes);
+        size_t n;
+        const char *t = token_at(in, i, &n);
+        put_bytes(t, n, table, &bytes);
     }
     if (bytes.failed)
         out->failed = true;
@@ -196,14 +203,15 @@ static void flush_bytes(gr_buf *run, gr_token_text *out) {
 static void byte_fallback(const gr_token_text *in, gr_token_text *out) {
     gr_buf run = {0};
     for (size_t i = 0; i < in->count; i++) {
-        size_t start = i ? in->ends[i - 1] : 0, n = in->ends[i] - start;
-        int byte = named_byte(in->bytes.data + start, n);
+        size_t n;
+        const char *t = token_at(in, i, &n);
+        int byte = named_byte(t, n);
         if (byte >= 0) {
             gr_buf_putc(&run, (char)byte);
             continue;
         }
         flush_bytes(&run, out);
-        gr_buf_add(&out->bytes, in->bytes.data + start, n);
+        gr_buf_add(&out->bytes, t, n);
         gr_token_text_end(out);
     }
     flush_bytes(&run, out);
@@ -256,8 +264,8 @@ static graft_status run_step(const step *s, const gr_token_text *in, gr_token_te
         gr_token_text_end(out);
     } else {
         for (size_t i = 0; i < in->count; i++) {
-            size_t start = i ? in->ends[i - 1] : 0, n = in->ends[i] - start;
-            const char *t = n ? in->bytes.data + start : "";
+            size_t n;
+            const char *t = token_at(in, i, &n);
             if (s->kind == STRIP)
                 strip(s, t, n, &out->bytes);
             else if (s->kind == METASPACE)
@@ -284,9 +292,10 @@ graft_status gr_decoder_run(const gr_decoder *decoder, gr_token_text *tokens, gr
         other = swap;
     }
     for (size_t i = 0; i < tokens->count && !st; i++) {
-        size_t start = i ? tokens->ends[i - 1] : 0;
+        size_t n;
+        const char *t = token_at(tokens, i, &n);
         if (!decoder && i) gr_buf_putc(out, ' '); /* without a decoder the tokens stand side by side */
-        gr_buf_add(out, tokens->bytes.data + start, tokens->ends[i] - start);
+        gr_buf_add(out, t, n);
     }
     if (!st && out->failed) st = gr_no_memory(err, tokens->bytes.len);
     gr_token_text_free(&other);

@@ -116,22 +116,6 @@ graft_status gr_postprocessor_from_json(gr_postprocessor **post, const json_t *n
     return st;
 }
 
-graft_status gr_postprocessor_bos_eos(gr_postprocessor **post, int32_t bos, int32_t eos, graft_error *err) {
-    graft_status st;
-    *post = NULL;
-    gr_postprocessor *p = gr_calloc(1, sizeof *p);
-    if (!p) return gr_no_memory(err, sizeof *p);
-    GR_GOTO(add_template(p, err));
-    if (bos >= 0) GR_GOTO(add_item(p, bos, err));
-    GR_GOTO(add_item(p, SEQUENCE, err));
-    if (eos >= 0) GR_GOTO(add_item(p, eos, err));
-    *post = p;
-    return GRAFT_OK;
-done:
-    gr_postprocessor_free(p);
-    return st;
-}
-
 void gr_postprocessor_free(gr_postprocessor *post) {
     if (!post) return;
     for (size_t i = 0; i < post->count; i++) free(post->templates[i].items);

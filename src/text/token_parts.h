@@ -240,9 +240,6 @@ graft_status gr_bpe_encode(const gr_bpe *bpe, const gr_ntext *text, size_t start
 typedef struct gr_postprocessor gr_postprocessor;
 graft_status gr_postprocessor_from_json(gr_postprocessor **post, const json_t *node,
                                         graft_error *err) GR_MUST_CHECK;
-/* BOS before and EOS after; -1 leaves one out. */
-graft_status gr_postprocessor_bos_eos(gr_postprocessor **post, int32_t bos, int32_t eos,
-                                      graft_error *err) GR_MUST_CHECK;
 void gr_postprocessor_free(gr_postprocessor *post);
 /* Rewrites work->ids and work->starts; the start of an inserted token is -1. False on allocation failure. */
 bool gr_postprocessor_run(const gr_postprocessor *post, gr_encode_work *work);
@@ -281,7 +278,7 @@ struct gr_tokenizer {
     int32_t *stops;
     size_t nstops, stops_cap;
 };
-/* Reads config (may be NULL) into tok: special tokens, added_tokens_decoder, add_bos_token, add_eos_token. */
+/* Reads config (may be NULL) into tok: special tokens, added_tokens_decoder. tok owns config. */
 graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_error *err) GR_MUST_CHECK;
 graft_status gr_tokenizer_add_stop(gr_tokenizer *tok, int64_t id, graft_error *err) GR_MUST_CHECK;
 /* Adds stop ids from "eos_token_id" (a number or a list) of generation_config.json or config.json. */

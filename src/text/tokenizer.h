@@ -10,9 +10,11 @@
 
 typedef struct gr_tokenizer gr_tokenizer;
 
-/* From a model directory: tokenizer.json, plus tokenizer_config.json / special_tokens_map.json (bos, eos,
- * pad, add_bos_token, add_eos_token where the file's class acts on them) and generation_config.json (eos ids)
- * if there. Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
+/* From a model directory: tokenizer.json, plus tokenizer_config.json / special_tokens_map.json (bos, eos, pad
+ * and other special tokens, added_tokens_decoder), generation_config.json and config.json (eos ids),
+ * chat_template.jinja if there. As in transformers 5, add_bos_token and add_eos_token mean nothing beside a
+ * tokenizer.json: its post-processor decides. Owned by caller until gr_tokenizer_free. Immutable afterwards:
+ * two threads may use one. */
 graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) GR_MUST_CHECK;
 /* From buffers: tokenizer.json text and tokenizer_config.json text (may be NULL). `name` appears in errors.
  */
@@ -65,7 +67,8 @@ int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token); /* -1 if un
 const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id); /* its stored spelling; NULL if none */
 bool gr_tokenizer_is_special(const gr_tokenizer *tok, int32_t id);
 int32_t gr_tokenizer_bos(const gr_tokenizer *tok); /* -1 if none */
-int32_t gr_tokenizer_eos(const gr_tokenizer *tok); /* tokenizer_config's eos_token; -1 if none */
+int32_t gr_tokenizer_eos(const gr_tokenizer *tok); /* tokenizer_config's eos_token, else the first eos id of a
+                                                      directory's configs; -1 if none */
 int32_t gr_tokenizer_pad(const gr_tokenizer *tok); /* -1 if none */
 /* The spelling of a named special token as chat templates see it: "bos_token", "eos_token", "unk_token",
  * "pad_token", "sep_token", "cls_token", "mask_token" and others of tokenizer_config; NULL if none. Borrowed.

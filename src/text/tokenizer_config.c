@@ -1,4 +1,4 @@
-/* What stands beside tokenizer.json: tokenizer_config.json (special tokens, BOS and EOS, chat template), the
+/* What stands beside tokenizer.json: tokenizer_config.json (special tokens, chat template), the
  * ids that end a generation, and a model directory as a whole. Follows transformers' TokenizersBackend. */
 #include "base/os.h"
 #include "files/json_read.h"
@@ -86,7 +86,6 @@ static graft_status put_named_tokens(gr_tokenizer *tok, graft_error *err) {
 }
 
 graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_error *err) {
-    bool add_bos, add_eos;
     tok->config = config ? config : json_object();
     if (!tok->config) return gr_no_memory(err, 0);
     GR_TRY(put_decoder_tokens(tok, json_object_get(tok->config, "added_tokens_decoder"), err));
@@ -95,15 +94,7 @@ graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_
     tok->eos = special_id(tok, "eos_token");
     tok->pad = special_id(tok, "pad_token");
     tok->unk = special_id(tok, "unk_token");
-    if (tok->eos >= 0) GR_TRY(gr_tokenizer_add_stop(tok, tok->eos, err));
-    /* Once either key is there, the two of them replace the post-processor of tokenizer.json. */
-    GR_TRY(gr_member_bool(tok->config, "add_bos_token", false, &add_bos, err));
-    GR_TRY(gr_member_bool(tok->config, "add_eos_token", false, &add_eos, err));
-    if (!json_is_boolean(json_object_get(tok->config, "add_bos_token")) &&
-        !json_is_boolean(json_object_get(tok->config, "add_eos_token")))
-        return GRAFT_OK;
-    gr_postprocessor_free(tok->post);
-    return gr_postprocessor_bos_eos(&tok->post, add_bos ? tok->bos : -1, add_eos ? tok->eos : -1, err);
+    return tok->eos >= 0 ? gr_tokenizer_add_stop(tok, tok->eos, err) : GRAFT_OK;
 }
 
 graft_status gr_tokenizer_add_stop(gr_tokenizer *tok, int64_t id, graft_error *err) {

@@ -47,6 +47,11 @@ graft_status gr_vocab_finish(gr_vocab *vocab, graft_error *err) {
     for (size_t i = 0; i < vocab->count; i++) {
         const gr_vocab_entry *e = &vocab->entries[i];
         vocab->slots[vocab_slot(vocab, vocab->bytes.data + e->offset, e->len)] = (uint32_t)i + 1;
+        if (vocab->by_id[e->id] >= 0) {
+            gr_fail(err, GRAFT_CORRUPT, "the vocabulary gives two tokens the same id");
+            return gr_found(err, "%.60s and %.60s: %d", gr_vocab_token(vocab, e->id, NULL),
+                            vocab->bytes.data + e->offset, (int)e->id);
+        }
         vocab->by_id[e->id] = (int32_t)i;
     }
     return GRAFT_OK;

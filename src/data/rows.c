@@ -1,0 +1,290 @@
+#include "data/findings.h"
+#include "data/row_format.h"
+
+typedef struct row_entry {
+    uint64_t line;
+    size_t start; /* first token in ids and mask */
+    int64_t count, targets;
+} row_entry;
+
+/* Which rows a note names. */
+typedef struct line_note {
+    int64_t count;
+    uint64_t lines[GR_FINDING_LINES];
+} line_note;
+
+struct gr_rows {
+    row_entry *entries;
+    size_t nentries, entries_cap;
+    int32_t *ids;
+    uint8_t *mask;
+    size_t ntokens, tokens_cap;
+    int64_t longest, targets, limit;
+    line_note truncated, dropped, untargeted;
+};
+
+/* What encodes the rows of one file. */
+typedef struct row_source {
+    const gr_tokenizer *tok;
+    const gr_chat *chat;
+    const gr_rows_config *config;
+} row_source;
+
+static void note_line(line_note *note, uint64_t line) {
+    if (note->count < GR_FINDING_LINES) note->lines[note->count] = line;
+    note->count++;
+}
+
+static bool reserve_tokens(gr_rows *rows, size_t more) {
+    size_t need;
+    if (!gr_add_size(rows->ntokens, more, &need)) return false;
+    if (need <= rows->tokens_cap) return true;
+    size_t cap = gr_max_i64((int64_t)need, (int64_t)(rows->tokens_cap + rows->tokens_cap / 2));
+    int32_t *ids = gr_realloc_array(rows->ids, cap, sizeof *ids);
+    if (!ids) return false;
+    rows->ids = ids;
+    uint8_t *mask = gr_realloc_array(rows->mask, cap, 1);
+    if (!mask) return false;
+    rows->mask = mask;
+    rows->tokens_cap = cap;
+    return true;
+}
+
+/* Stores the first `count` tokens of a row. With `pad`, mlx-lm's pad token follows them as a target. */
+static graft_status store_row(gr_rows *rows, const gr_encoded *row, int64_t count, bool pad, uint64_t line,
+                              graft_error *err) {
+    size_t n = (size_t)count, total = n + pad;
+    if (!reserve_tokens(rows, total) ||
+        !gr_grow((void **)&rows->entries, &rows->entries_cap, rows->nentries, sizeof *rows->entries))
+        return gr_no_memory(err, total * 5 + sizeof *rows->entries);
+    int32_t *ids = rows->ids + rows->ntokens;
+    uint8_t *mask = rows->mask + rows->ntokens;
+    memcpy(ids, row->ids.ids, n * sizeof *ids);
+    memcpy(mask, row->mask, n);
+    if (pad) {
+        ids[n] = 0; /* mlx-lm pads its batches with zeros */
+        mask[n] = 1;
+    }
+    int64_t targets = 0;
+    for (size_t i = 0; i < total; i++) targets += mask[i];
+    rows->entries[rows->nentries++] =
+        (row_entry){.line = line, .start = rows->ntokens, .count = (int64_t)total, .targets = targets};
+    rows->ntokens += total;
+    rows->targets += targets;
+    rows->longest = gr_max_i64(rows->longest, (int64_t)total);
+    if (targets == 0) note_line(&rows->untargeted, line);
+    return GRAFT_OK;
+}
+
+static graft_status too_long(int64_t count, int64_t limit, graft_error *err) {
+    gr_fail(err, GRAFT_RANGE, "longer than %lld tokens", (long long)limit);
+    gr_found(err, "%lld tokens in the first", (long long)count);
+    return gr_hint(err, "raise --max-seq-length, or say --overflow truncate or --overflow drop");
+}
+
+static graft_status add_row(gr_rows *rows, const row_source *source, const char *text, size_t len,
+                            uint64_t line, graft_error *err) {
+    const gr_rows_config *config = source->config;
+    gr_encoded row = {0};
+    graft_status st = gr_row_encode(&row, text, len, source->tok, source->chat, config, err);
+    if (st != GRAFT_OK) goto done;
+    int64_t count = (int64_t)row.ids.count, limit = config->max_seq_length;
+    bool over = limit > 0 && count > limit;
+    if (over && config->overflow == GR_OVERFLOW_REFUSE) {
+        st = too_long(count, limit, err);
+    } else if (over && config->overflow == GR_OVERFLOW_DROP) {
+        note_line(&rows->dropped, line);
+    } else {
+        if (over) note_line(&rows->truncated, line);
+        int64_t kept = over ? limit : count;
+        /* mlx-lm's mask reaches one position beyond the row unless the row fills the batch's width, which
+         * exceeds every row shorter than max_seq_length */
+        bool pad = config->mlx_masks && (limit <= 0 || kept < limit);
+        st = store_row(rows, &row, kept, pad, line, err);
+    }
+done:
+    gr_encoded_free(&row);
+    return st;
+}
+
+static bool fatal(graft_status st) {
+    return st == GRAFT_NO_MEMORY || st == GRAFT_INTERNAL || st == GRAFT_INTERRUPTED;
+}
+
+static graft_status add_all(gr_rows *rows, const gr_jsonl *file, const row_source *source,
+                            void (*progress)(void *, int64_t, int64_t), void *user, gr_findings *findings,
+                            graft_error *err) {
+    size_t n = gr_jsonl_count(file);
+    for (size_t i = 0; i < n; i++) {
+        const char *text;
+        size_t len;
+        uint64_t line;
+        graft_error row_error = {0};
+        gr_jsonl_row(file, i, &text, &len, &line);
+        graft_status st = add_row(rows, source, text, len, line, &row_error);
+        if (fatal(st)) {
+            *err = row_error;
+            return st;
+        }
+        if (st != GRAFT_OK) gr_findings_add(findings, line, &row_error);
+        if (progress && ((i & 63) == 63 || i + 1 == n)) progress(user, (int64_t)i + 1, (int64_t)n);
+    }
+    return gr_findings_fail(findings, gr_jsonl_path(file), (int64_t)n, err);
+}
+
+/* A file that teaches nothing is an error, not a run of zeros. */
+static graft_status check_content(const gr_rows *rows, const char *path, const gr_rows_config *config,
+                                  graft_error *err) {
+    if (rows->nentries == 0) {
+        gr_fail(err, GRAFT_CORRUPT, "the file has no rows%s", rows->dropped.count ? " left" : "");
+        gr_where(err, "%s", path);
+        if (!rows->dropped.count) return err->status;
+        gr_found(err, "all %lld rows are longer than %lld tokens", (long long)rows->dropped.count,
+                 (long long)rows->limit);
+        return gr_hint(err, "raise --max-seq-length");
+    }
+    if (rows->targets == 0 && !config->allow_untargeted) {
+        gr_fail(err, GRAFT_CORRUPT, "no row has a token to train on");
+        gr_where(err, "%s", path);
+        return gr_hint(err, rows->truncated.count
+                                ? "truncation cut every target: raise --max-seq-length"
+                                : "look at the masks with graft tokenize; --train-on chooses");
+    }
+    return GRAFT_OK;
+}
+
+static gr_rows *new_rows(const gr_rows_config *config) {
+    gr_rows *rows = gr_calloc(1, sizeof *rows);
+    if (rows) rows->limit = config->max_seq_length;
+    return rows;
+}
+
+/* Gives back what growing reserved too much. */
+static void shrink(gr_rows *rows) {
+    int32_t *ids = gr_realloc_array(rows->ids, rows->ntokens, sizeof *ids);
+    if (ids) rows->ids = ids;
+    uint8_t *mask = gr_realloc_array(rows->mask, rows->ntokens, 1);
+    if (mask) rows->mask = mask;
+    if (ids && mask) rows->tokens_cap = rows->ntokens;
+}
+
+graft_status gr_rows_open(gr_rows **out, const char *path, const gr_tokenizer *tok, const gr_chat *chat,
+                          const gr_rows_config *config,
+                          void (*progress)(void *user, int64_t done, int64_t total), void *user,
+                          graft_error *err) {
+    *out = NULL;
+    row_source source = {.tok = tok, .chat = chat, .config = config};
+    gr_jsonl *file = NULL;
+    GR_TRY(gr_jsonl_open(&file, path, err));
+    graft_status st = GRAFT_OK;
+    gr_rows *rows = new_rows(config);
+    gr_findings *findings = gr_calloc(1, sizeof *findings);
+    if (!rows || !findings) {
+        st = gr_no_memory(err, sizeof *rows + sizeof *findings);
+        goto done;
+    }
+    GR_GOTO(add_all(rows, file, &source, progress, user, findings, err));
+    GR_GOTO(check_content(rows, path, config, err));
+    shrink(rows);
+    *out = rows;
+    rows = NULL;
+done:
+    free(findings);
+    gr_rows_free(rows);
+    gr_jsonl_close(file);
+    return st;
+}
+
+graft_status gr_rows_from_text(gr_rows **out, const char *json, size_t len, const gr_tokenizer *tok,
+                               const gr_chat *chat, const gr_rows_config *config, graft_error *err) {
+    *out = NULL;
+    row_source source = {.tok = tok, .chat = chat, .config = config};
+    gr_rows *rows = new_rows(config);
+    if (!rows) return gr_no_memory(err, sizeof *rows);
+    graft_status st = add_row(rows, &source, json, len, 1, err);
+    if (st != GRAFT_OK) {
+        gr_rows_free(rows);
+        return st;
+    }
+    *out = rows;
+    return GRAFT_OK;
+}
+
+void gr_rows_free(gr_rows *rows) {
+    if (!rows) return;
+    free(rows->entries);
+    free(rows->ids);
+    free(rows->mask);
+    free(rows);
+}
+
+int64_t gr_rows_count(const gr_rows *rows) {
+    return (int64_t)rows->nentries;
+}
+
+gr_row gr_rows_at(const gr_rows *rows, int64_t index) {
+    const row_entry *e = &rows->entries[index];
+    return (gr_row){.line = e->line,
+                    .ids = rows->ids + e->start,
+                    .mask = rows->mask + e->start,
+                    .count = e->count,
+                    .targets = e->targets};
+}
+
+int64_t gr_rows_longest(const gr_rows *rows) {
+    return rows->longest;
+}
+
+int64_t gr_rows_tokens(const gr_rows *rows) {
+    return (int64_t)rows->ntokens;
+}
+
+int64_t gr_rows_targets(const gr_rows *rows) {
+    return rows->targets;
+}
+
+uint64_t gr_rows_bytes(const gr_rows *rows) {
+    return sizeof *rows + rows->entries_cap * sizeof *rows->entries +
+           rows->tokens_cap * (sizeof(int32_t) + 1);
+}
+
+static void add_note(gr_buf *out, const line_note *note, const char *one, const char *many) {
+    if (note->count == 0) return;
+    if (out->len) gr_buf_puts(out, "; ");
+    gr_buf_printf(out, "%lld %s (", (long long)note->count, note->count == 1 ? one : many);
+    gr_lines_text(note->lines, note->count, out);
+    gr_buf_putc(out, ')');
+}
+
+char *gr_rows_notes(const gr_rows *rows) {
+    char limit[64], one[128], many[128];
+    gr_buf out = {0};
+    snprintf(limit, sizeof limit, "%lld tokens", (long long)rows->limit);
+    snprintf(one, sizeof one, "row was cut to %s", limit);
+    snprintf(many, sizeof many, "rows were cut to %s", limit);
+    add_note(&out, &rows->truncated, one, many);
+    snprintf(one, sizeof one, "row with more than %s was dropped", limit);
+    snprintf(many, sizeof many, "rows with more than %s were dropped", limit);
+    add_note(&out, &rows->dropped, one, many);
+    add_note(&out, &rows->untargeted, "row has no token to train on", "rows have no token to train on");
+    if (out.len == 0) return NULL;
+    return gr_buf_take(&out);
+}
+
+/* FNV-1a, 64 bits: only tells data apart, protects against nobody. */
+static uint64_t hash(uint64_t h, const void *data, size_t n) {
+    const uint8_t *bytes = data;
+    for (size_t i = 0; i < n; i++) h = (h ^ bytes[i]) * 0x100000001b3u;
+    return h;
+}
+
+uint64_t gr_rows_digest(const gr_rows *rows) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < rows->nentries; i++) {
+        const row_entry *e = &rows->entries[i];
+        h = hash(h, &e->count, sizeof e->count);
+        h = hash(h, rows->ids + e->start, (size_t)e->count * sizeof *rows->ids);
+        h = hash(h, rows->mask + e->start, (size_t)e->count);
+    }
+    return h;
+}

@@ -17,17 +17,8 @@ typedef struct bench {
     gr_compute c;
     double best_peak; /* GFLOP/s */
     gr_rng rng;
+    gr_arena arena; /* as in the library: one block, huge pages asked for */
 } bench;
-
-static void *take(size_t bytes) {
-    void *p = aligned_alloc(2 << 20, gr_round_up(bytes, 2 << 20));
-    if (!p) {
-        fprintf(stderr, "bench_kernels: no memory\n");
-        exit(1);
-    }
-    memset(p, 0, bytes);
-    return p;
-}
 
 static double burst(bench *b) {
     double peak = gr_peak_gflops(&b->c);
@@ -95,11 +86,14 @@ static void fill_act(bench *b, void *x, int64_t n) {
 }
 
 static void shape(bench *b, int64_t out, int64_t in) {
+    size_t mark = gr_arena_mark(&b->arena);
     int64_t wide = gr_max_i64(out, in), groups = in / 64;
     size_t act = (size_t)b->c.k->act_bytes;
-    uint8_t *codes = take((size_t)(out * in / 2));
-    uint16_t *scales = take((size_t)(out * groups) * 2), *biases = take((size_t)(out * groups) * 2);
-    void *x = take((size_t)(2048 * wide) * act), *y = take((size_t)(2048 * wide) * act);
+    uint8_t *codes = gr_arena_take(&b->arena, (size_t)(out * in / 2));
+    uint16_t *scales = gr_arena_take(&b->arena, (size_t)(out * groups) * 2),
+             *biases = gr_arena_take(&b->arena, (size_t)(out * groups) * 2);
+    void *x = gr_arena_take(&b->arena, (size_t)(2048 * wide) * act),
+         *y = gr_arena_take(&b->arena, (size_t)(2048 * wide) * act);
     for (int64_t i = 0; i < out * in / 2; i++) codes[i] = (uint8_t)gr_rng_next(&b->rng);
     for (int64_t i = 0; i < out * groups; i++)
         scales[i] = gr_f32_to_f16(0.01f), biases[i] = gr_f32_to_f16(-0.08f);
@@ -115,7 +109,7 @@ static void shape(bench *b, int64_t out, int64_t in) {
     double seconds = timed(b, &one);
     printf("matvec   N %5d K %5d  %.1f us, %.1f GB/s of codes\n", (int)out, (int)in, seconds * 1e6,
            (double)(out * in) / 2 / seconds * 1e-9);
-    free(codes), free(scales), free(biases), free(x), free(y);
+    gr_arena_release(&b->arena, mark);
 }
 
 int main(int argc, char **argv) {
@@ -125,13 +119,15 @@ int main(int argc, char **argv) {
     graft_error err = {0};
     gr_kernels table;
     gr_pool *pool;
+    bench b = {0};
     if (gr_kernels_init(&table, isa, fp32, &err) != GRAFT_OK ||
-        gr_pool_new(&pool, threads, &err) != GRAFT_OK) {
+        gr_pool_new(&pool, threads, &err) != GRAFT_OK ||
+        gr_arena_reserve(&b.arena, 256 << 20, &err) != GRAFT_OK) {
         fprintf(stderr, "bench_kernels: %s, expected %s, found %s\n", err.what, err.expected, err.found);
         return 2;
     }
     size_t bytes = gr_matmul_scratch(&table);
-    bench b = {.c = {&table, pool, take(bytes * (size_t)threads), bytes}};
+    b.c = (gr_compute){&table, pool, gr_arena_take(&b.arena, bytes * (size_t)threads), bytes};
     gr_rng_seed(&b.rng, 1, 0);
     for (int i = 0; i < 10; i++) burst(&b);
     printf("%s, %s activations, %d threads, peak %.0f GFLOP/s\n", table.isa, fp32 ? "f32" : "bf16", threads,
@@ -141,6 +137,5 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 6; i++)
         if (argc < 5 || atoi(argv[4]) == i) shape(&b, shapes[i][0], shapes[i][1]);
     gr_pool_free(pool);
-    free(b.c.scratch);
     return 0;
 }

@@ -90,17 +90,6 @@ static void point_terms(const job *j, const chunk *chunks, int count, int64_t ro
     }
 }
 
-/* Fetches the lines that finish will write, to own them by then. */
-static void fetch_target(const job *j, int64_t m, int rows, int64_t n0, int ncols) {
-    const gr_epilogue *e = j->epilogue;
-    int64_t bytes = e->y_f32 ? 4 : j->c->k->act_bytes;
-    if (e->slots) return;
-    for (int i = 0; i < rows; i++) {
-        const char *row = (const char *)e->y + ((m + i) * e->ldy + n0) * bytes;
-        for (int64_t at = 0; at < ncols * bytes; at += 64) __builtin_prefetch(row + at, 1);
-    }
-}
-
 /* Every strip of rows m0 .. m1 through one pass. tile: the block's sums so far, NULL when this is the only
  * pass. */
 static void run_strips(const job *j, const chunk *chunks, int count, gr_term *terms, float *tile, bool first,
@@ -111,7 +100,6 @@ static void run_strips(const job *j, const chunk *chunks, int count, gr_term *te
         int rows = (int)gr_min_i64(GR_MR, m1 - m);
         float *c = tile ? tile + (m - m0) * GR_NR : one;
         point_terms(j, chunks, count, m, terms);
-        if (last) fetch_target(j, m, rows, n0, ncols);
         k->tile(terms, count, c, GR_NR, rows, !first);
         if (last) k->finish(j->epilogue, c, GR_NR, m, rows, n0, ncols);
     }

@@ -237,8 +237,9 @@ static graft_status work_new(work *w, const gr_job *job, graft_error *err) {
 static graft_status run_rows(const gr_job *job, work *w, int64_t r0, int64_t n, size_t *size,
                              graft_error *err) {
     int64_t count = n * job->cols;
-    uint8_t *scales = w->scales + (size_t)r0 * w->row_groups_bytes,
-            *biases = w->biases + (size_t)r0 * w->row_groups_bytes;
+    size_t groups_at = (size_t)r0 * w->row_groups_bytes;
+    uint8_t *scales = w->scales ? w->scales + groups_at : NULL,
+            *biases = w->biases ? w->biases + groups_at : NULL;
     if (job->op == GR_JOB_REPACK) {
         size_t row_bytes = (size_t)gr_affine_row_bytes(job->cols, job->bits);
         for (int64_t r = 0; r < n; r++) {

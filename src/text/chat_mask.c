@@ -53,13 +53,25 @@ static size_t message_end(const row *r, size_t k, size_t start, const gr_jinja_r
                                    full->len - in_full);
 }
 
+/* Before the first byte that came from message k. */
+static size_t first_byte_of(const gr_jinja_result *text, size_t k) {
+    const uint8_t *hit =
+        text->from_data ? memchr(text->from_data, (int)(1 + k % GR_JINJA_TAGS), text->text.len) : NULL;
+    return hit ? (size_t)(hit - text->from_data) : text->text.len;
+}
+
 static graft_status mask_message(row *r, size_t k, graft_error *err) {
     gr_jinja_result prompt = {0}, upto = {0};
     const gr_buf *full = &r->text.text;
-    graft_status st = gr_chat_render_part(r->chat, r->clean, k, r->tools, true, &prompt, err);
+    graft_error ignored = {0}; /* many templates cannot render a chat without messages */
+    graft_status st = gr_chat_render_part(r->chat, r->clean, k, r->tools, true, &prompt, k ? err : &ignored);
+    bool empty_fails = k == 0 && st == GRAFT_CORRUPT;
+    if (empty_fails) st = GRAFT_OK;
+    if (st != GRAFT_OK && k == 0) gr_fail(err, st, "%s", ignored.what);
     if (st == GRAFT_OK) st = gr_chat_render_part(r->chat, r->clean, k + 1, r->tools, false, &upto, err);
     if (st == GRAFT_OK) {
-        size_t start = common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
+        size_t start = empty_fails ? first_byte_of(&r->text, 0)
+                                   : common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
         mark_bytes(r, start, message_end(r, k, start, &upto));
     }
     gr_jinja_result_free(&prompt);

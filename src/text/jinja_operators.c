@@ -244,6 +244,8 @@ jv gr_j_item(jctx *c, jv obj, jv key) {
             return gr_j_of(gr_j_sub(c, obj.s, at, at + used));
         }
     }
+    if (key.kind == J_INT)
+        return gr_j_undefined(c, "%s object has no element %" PRId64, gr_j_type_name(obj), key.i);
     if (key.kind != J_STR) return gr_j_undefined(c, "%s object has no such element", gr_j_type_name(obj));
     jv v = obj.kind == J_NS ? gr_j_attr(c, obj, key.s) : python_attr(c, obj, key.s);
     return v.kind != J_MISSING ? v : no_attribute(c, obj, key.s);

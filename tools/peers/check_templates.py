@@ -1,0 +1,71 @@
+"""Chat templates: `graft tokenize --render` against transformers' apply_chat_template.
+
+Every template of tests/golden/templates with every conversation of jinja_zoo, with and without tools, rendered through
+the command line from a model directory that holds a tokenizer and that template. What transformers refuses, graft
+must refuse too."""
+import json
+import re
+import shutil
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+CONFIG = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
+# Templates that print the date: both programs read the clock, a run across midnight would differ.
+DATE = re.compile(r"\b\d{1,2} [A-Z][a-z]+ \d{4}\b")
+
+
+def folder_with(ctx, template):
+    """A model directory: the small byte-level tokenizer of the tests and this template."""
+    folder = ctx.work / "templates" / template.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(TESTS / "data" / "tokenizer_bytes.json", folder / "tokenizer.json")
+    shutil.copy(template, folder / "chat_template.jinja")
+    (folder / "tokenizer_config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def expected(tok, messages, tools):
+    """transformers' text, None where it raises. graft drops keys that are null."""
+    clean = [{k: v for k, v in m.items() if v is not None} for m in messages]
+    try:
+        return tok.apply_chat_template(clean, tools=tools, tokenize=False)
+    except Exception:  # whatever the template raises
+        return None
+
+
+def rendered(ctx, folder, document):
+    path = folder / "messages.json"
+    path.write_text(json.dumps(document))
+    done = ctx.run("tokenize", "--render", "--messages", path, "--model", folder, "--json", ok=False)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[0])["text"]
+    assert done.returncode == 1, f"exit {done.returncode}: {done.stderr[-300:]}"
+    return None
+
+
+def same(a, b):
+    return a == b or (a is not None and b is not None and DATE.sub("DATE", a) == DATE.sub("DATE", b))
+
+
+def compare(ctx, template):
+    from transformers import AutoTokenizer
+
+    from jinja_zoo import CHATS, TOOLS
+
+    folder = folder_with(ctx, template)
+    tok = AutoTokenizer.from_pretrained(str(folder))
+    equal, total, first = 0, 0, ""
+    for name, messages in CHATS.items():
+        for tools in (None, TOOLS):
+            want = expected(tok, messages, tools)
+            got = rendered(ctx, folder, {"messages": messages, "tools": tools} if tools else messages)
+            total += 1
+            equal += same(want, got)
+            if not same(want, got) and not first:
+                first = f"; first: {name}, tools {tools is not None}: want {want!r:.300}, got {got!r:.300}"
+    assert equal == total, f"{equal} of {total} equal{first}"
+
+
+def checks(ctx):
+    for template in sorted((TESTS / "golden" / "templates").glob("*.jinja")):
+        yield f"template {template.stem} as transformers renders it", lambda template=template: compare(ctx, template)

@@ -43,7 +43,7 @@ static bool is_largest(const float *logits, int64_t n, int64_t target) {
 static void loss_row(void *context, int task, int worker) {
     const tile_job *j = context;
     float *logits = j->h->logits + task * j->h->vocab;
-    int32_t target = j->batch->ids[j->h->at[task] + 1];
+    int32_t target = j->batch->target[j->h->at[task]];
     (void)worker;
     double lse = j->c->k->logsumexp(logits, j->h->vocab);
     j->targets[task] =
@@ -86,16 +86,15 @@ int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, 
                      const gr_batch *batch) {
     tile_job j = {.c = c, .h = h, .batch = batch, .x = x, .targets = targets, .dx = dx};
     int64_t done = 0, rows = 0;
-    for (int64_t r = 0; r < batch->nrows; r++)
-        for (int64_t t = batch->start[r] + 1; t < batch->start[r + 1]; t++) {
-            if (!batch->mask[t]) continue;
-            h->at[rows++] = t - 1;
-            if (rows < h->tile) continue;
-            j.targets = targets + done;
-            run_tile(&j, rows);
-            done += rows;
-            rows = 0;
-        }
+    for (int64_t t = 0; t < batch->tokens; t++) {
+        if (batch->target[t] < 0) continue;
+        h->at[rows++] = t;
+        if (rows < h->tile) continue;
+        j.targets = targets + done;
+        run_tile(&j, rows);
+        done += rows;
+        rows = 0;
+    }
     if (rows) {
         j.targets = targets + done;
         run_tile(&j, rows);

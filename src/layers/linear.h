@@ -13,9 +13,9 @@
 
 /* The rows (sequences) of a batch, one after another without padding. Borrowed. */
 typedef struct gr_batch {
-    const int32_t *ids;   /* [tokens] */
-    const uint8_t *mask;  /* [tokens]; 1: token is a target */
-    const int64_t *start; /* [nrows + 1]; row j is tokens start[j] .. start[j+1] */
+    const int32_t *ids;    /* [tokens] inputs */
+    const int32_t *target; /* [tokens] id that the token predicts, -1: no loss there; NULL for prompts */
+    const int64_t *start;  /* [nrows + 1]; row j is tokens start[j] .. start[j+1], at least one */
     int64_t nrows, tokens;
     uint64_t first; /* number of row 0 within the update: the leaf of the tree its gradient is */
 } gr_batch;

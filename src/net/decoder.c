@@ -52,12 +52,22 @@ static void block_forward(block *b, void *out) {
     gr_linear_forward(&n->compute, &b->group[DOWN], &out, s->xa[DOWN], n->act_mlp, t, s->x_mid);
 }
 
+/* Keeps this layer's keys and values for the tokens to come. */
+static void store_cache(const gr_net *n, const gr_saved *s, int64_t l, int64_t tokens) {
+    size_t row = (size_t)(n->model->config.kv_heads * n->model->config.head_dim) * (size_t)n->compute.k->act_bytes;
+    size_t at = (size_t)(l * n->cache->capacity) * row;
+    memcpy(n->cache->k + at, s->k, (size_t)tokens * row);
+    memcpy(n->cache->v + at, s->v, (size_t)tokens * row);
+}
+
 void gr_net_forward(gr_net *n, const gr_batch *batch) {
     gr_embedding_forward(&n->compute, n->saved[0].x, &n->model->embed, batch->ids, batch->tokens);
     for (int64_t l = 0; l < n->model->config.layers; l++) {
         block b = block_of(n, batch, l);
         block_forward(&b, n->saved[l + 1].x);
+        if (n->cache) store_cache(n, b.s, l, batch->tokens);
     }
+    if (n->cache) n->cache->length = batch->tokens;
 }
 
 int64_t gr_net_loss(gr_net *n, const gr_batch *batch, bool backward) {

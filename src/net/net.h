@@ -26,6 +26,12 @@ typedef struct gr_saved {
     void *xa[GR_GROUPS];       /* [T, ranks] */
 } gr_saved;
 
+/* Keys and values of the tokens so far, for generation: act [layers][capacity][kv]. */
+typedef struct gr_kv_cache {
+    char *k, *v;
+    int64_t capacity, length;
+} gr_kv_cache;
+
 typedef struct gr_net_config {
     int64_t tokens;  /* most tokens of one batch */
     int64_t longest; /* most tokens of one row */
@@ -39,6 +45,7 @@ typedef struct gr_net {
     const float *params; /* the parameter vector; NULL while measuring or without lora */
     gr_compute compute;
     gr_net_config config;
+    gr_kv_cache *cache; /* NULL: none. Else forward of one row stores its keys and values there */
     gr_saved *saved;      /* [layers + 1]; the last has only x */
     float *cosine, *sine; /* [longest, head_dim/2] */
     gr_head head;

@@ -1,0 +1,179 @@
+#include "infer/decode.h"
+#include <math.h>
+
+static void take_vectors(gr_decoder *d, gr_arena *a) {
+    const gr_model_config *c = &d->rt->model->config;
+    size_t act = (size_t)d->rt->kernels.act_bytes;
+    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    int64_t widest = gr_max_i64(gr_max_i64(q, c->hidden), c->mlp);
+    d->cache.k = gr_arena_array(a, c->layers * d->cache.capacity * kv, act);
+    d->cache.v = gr_arena_array(a, c->layers * d->cache.capacity * kv, act);
+    d->x = gr_arena_array(a, c->hidden, act);
+    d->norm = gr_arena_array(a, c->hidden, act);
+    d->q = gr_arena_array(a, q, act);
+    d->k = gr_arena_array(a, kv, act);
+    d->v = gr_arena_array(a, kv, act);
+    d->attn = gr_arena_array(a, q, act);
+    d->gate = gr_arena_array(a, c->mlp, act);
+    d->up = gr_arena_array(a, c->mlp, act);
+    d->mlp = gr_arena_array(a, c->mlp, act);
+    d->wide = gr_arena_array(a, 2 * widest, sizeof(float));
+    d->low = gr_arena_array(a, 4096, sizeof(float));
+    d->scores = gr_arena_array(a, c->heads * (d->cache.capacity + c->head_dim), sizeof(float));
+    d->rotation = gr_arena_array(a, c->head_dim, sizeof(float));
+    d->logits = gr_arena_array(a, c->vocab, sizeof(float));
+}
+
+graft_status gr_decoder_init(gr_decoder *d, gr_runtime *rt, int64_t capacity, graft_error *err) {
+    gr_arena counting = {0};
+    *d = (gr_decoder){.rt = rt, .cache = {.capacity = capacity}};
+    if (rt->lora && rt->lora->rank > 4096) return gr_fail(err, GRAFT_RANGE, "rank is above 4096");
+    take_vectors(d, &counting);
+    GR_TRY(gr_arena_reserve(&d->arena, counting.peak, err));
+    take_vectors(d, &d->arena);
+    return GRAFT_OK;
+}
+
+void gr_decoder_free(gr_decoder *d) {
+    gr_arena_free(&d->arena);
+    *d = (gr_decoder){0};
+}
+
+void gr_decoder_prompt(gr_decoder *d, const int32_t *ids, int64_t count) {
+    gr_net *net = &d->rt->net;
+    int64_t start[2] = {0, count};
+    gr_batch batch = {.ids = ids, .start = start, .nrows = 1, .tokens = count};
+    net->cache = &d->cache;
+    gr_net_forward(net, &batch);
+    net->cache = NULL;
+    gr_head_logits(&net->compute, &net->head, net->saved[net->model->config.layers].x, count - 1, 1);
+    memcpy(d->logits, net->head.logits, (size_t)net->model->config.vocab * sizeof *d->logits);
+}
+
+/* y[out] f32 = W x + bias + (scale A x) B of linear i of a group. */
+static void apply(gr_decoder *d, const gr_linear_group *g, int i, float *y, const void *x, const float *x_f32) {
+    const gr_linear *l = &g->linear[i];
+    int64_t out = l->w->rows, first = 0;
+    gr_matvec(&d->rt->net.compute, y, l->w, x);
+    for (int64_t o = 0; l->bias && o < out; o++) y[o] += l->bias[o];
+    for (int j = 0; j < i; j++) first += g->linear[j].rank;
+    for (int64_t r = 0; r < l->rank; r++) {
+        const float *a = g->a + (first + r) * g->in, *b = l->b + r * out;
+        float sum = 0;
+        for (int64_t k = 0; k < g->in; k++) sum += a[k] * x_f32[k];
+        sum *= g->scale;
+        for (int64_t o = 0; o < out; o++) y[o] += sum * b[o];
+    }
+}
+
+/* The group's outputs as act vectors. */
+static void group_forward(gr_decoder *d, int64_t layer, int number, void *const *y, const void *x) {
+    gr_linear_group g = gr_net_group(&d->rt->net, layer, number);
+    const gr_kernels *k = &d->rt->kernels;
+    const gr_model_config *c = &d->rt->model->config;
+    float *wide = d->wide, *x_f32 = d->wide + gr_max_i64(gr_max_i64(c->heads * c->head_dim, c->hidden), c->mlp);
+    k->to_f32(x_f32, x, g.in);
+    for (int i = 0; i < g.count; i++) {
+        apply(d, &g, i, wide, x, x_f32);
+        k->to_act(y[i], wide, g.linear[i].w->rows);
+    }
+}
+
+/* x (act [n]) += y (act [n]), rounded as the batch path's residual. */
+static void add_residual(gr_decoder *d, void *x, const void *y, int64_t n) {
+    const gr_kernels *k = &d->rt->kernels;
+    float *a = d->wide, *b = d->wide + n;
+    k->to_f32(a, x, n);
+    k->to_f32(b, y, n);
+    k->add_f32(a, b, n);
+    k->to_act(x, a, n);
+}
+
+/* Per-head norm and rotation of q or k at the current position. */
+static void rotate(const gr_decoder *d, void *x, int64_t heads, const float *norm) {
+    const gr_model_config *c = &d->rt->model->config;
+    const gr_kernels *k = &d->rt->kernels;
+    for (int64_t h = 0; h < heads; h++) {
+        char *head = (char *)x + (size_t)(h * c->head_dim) * (size_t)k->act_bytes;
+        float rstd;
+        if (norm) k->rmsnorm(head, &rstd, head, norm, (float)c->norm_eps, c->head_dim);
+        k->rope(head, d->rotation, d->rotation + c->head_dim / 2, (int)(c->head_dim / 2), 1);
+    }
+}
+
+typedef struct attend_job {
+    const gr_decoder *d;
+    int64_t layer, window;
+} attend_job;
+
+/* One head over all cached keys. */
+static void attend_head(void *context, int head, int worker) {
+    const attend_job *j = context;
+    const gr_decoder *d = j->d;
+    const gr_model_config *c = &d->rt->model->config;
+    const gr_kernels *k = &d->rt->kernels;
+    size_t b = (size_t)k->act_bytes;
+    int64_t dim = c->head_dim, kv = c->kv_heads * dim, length = d->cache.length;
+    int64_t first = j->window ? gr_max_i64(0, length - j->window) : 0, kv_head = head / (c->heads / c->kv_heads);
+    size_t base = (size_t)(j->layer * d->cache.capacity * kv + kv_head * dim) * b;
+    const char *q = (const char *)d->q + (size_t)(head * dim) * b;
+    float *s = d->scores + head * (d->cache.capacity + dim), *row = s + d->cache.capacity;
+    float scale = 1.0f / sqrtf((float)dim), max = -INFINITY, sum = 0, out[4096] = {0};
+    (void)worker;
+    for (int64_t t = first; t < length; t++) {
+        s[t] = scale * k->dot(q, d->cache.k + base + (size_t)(t * kv) * b, dim);
+        max = fmaxf(max, s[t]);
+    }
+    for (int64_t t = first; t < length; t++) {
+        float p = expf(s[t] - max);
+        sum += p;
+        k->to_f32(row, d->cache.v + base + (size_t)(t * kv) * b, dim);
+        for (int64_t i = 0; i < dim; i++) out[i] += p * row[i];
+    }
+    for (int64_t i = 0; i < dim; i++) out[i] /= sum;
+    k->to_act((char *)d->attn + (size_t)(head * dim) * b, out, dim);
+}
+
+static void block(gr_decoder *d, int64_t l) {
+    const gr_model_config *c = &d->rt->model->config;
+    const gr_layer *layer = &d->rt->model->layer[l];
+    const gr_kernels *k = &d->rt->kernels;
+    size_t row = (size_t)(c->kv_heads * c->head_dim) * (size_t)k->act_bytes;
+    size_t at = (size_t)(l * d->cache.capacity + d->cache.length - 1) * row;
+    void *qkv[3] = {d->q, d->k, d->v}, *gate_up[2] = {d->gate, d->up};
+    float rstd;
+    k->rmsnorm(d->norm, &rstd, d->x, layer->input_norm, (float)c->norm_eps, c->hidden);
+    group_forward(d, l, 0, qkv, d->norm);
+    rotate(d, d->q, c->heads, layer->q_norm);
+    rotate(d, d->k, c->kv_heads, layer->k_norm);
+    memcpy(d->cache.k + at, d->k, row);
+    memcpy(d->cache.v + at, d->v, row);
+    attend_job job = {d, l, layer->window};
+    gr_pool_run(d->rt->pool, attend_head, &job, (int)c->heads);
+    group_forward(d, l, 1, &d->norm, d->attn);
+    add_residual(d, d->x, d->norm, c->hidden);
+    k->rmsnorm(d->norm, &rstd, d->x, layer->post_norm, (float)c->norm_eps, c->hidden);
+    group_forward(d, l, 2, gate_up, d->norm);
+    k->swiglu(d->mlp, d->gate, d->up, c->mlp);
+    group_forward(d, l, 3, &d->norm, d->mlp);
+    add_residual(d, d->x, d->norm, c->hidden);
+}
+
+void gr_decoder_token(gr_decoder *d, int32_t id) {
+    const gr_model *m = d->rt->model;
+    const gr_model_config *c = &m->config;
+    const gr_kernels *k = &d->rt->kernels;
+    int64_t half = c->head_dim / 2;
+    float rstd;
+    for (int64_t i = 0; i < half; i++) {
+        double angle = (double)d->cache.length * m->inv_freq[i];
+        d->rotation[i] = (float)cos(angle);
+        d->rotation[half + i] = (float)sin(angle);
+    }
+    d->cache.length++;
+    gr_mat_row(d->wide, &m->embed, id, 0, c->hidden);
+    k->to_act(d->x, d->wide, c->hidden);
+    for (int64_t l = 0; l < c->layers; l++) block(d, l);
+    k->rmsnorm(d->norm, &rstd, d->x, m->final_norm, (float)c->norm_eps, c->hidden);
+    gr_matvec(&d->rt->net.compute, d->logits, &m->head, d->norm);
+}

@@ -1,0 +1,101 @@
+#include "net/runtime.h"
+#include "base/os.h"
+
+graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32, graft_error *err) {
+    *r = (gr_runtime){.model = model};
+    graft_status st = gr_kernels_init(&r->kernels, getenv("GRAFT_ISA"), fp32, err);
+    if (st == GRAFT_OK) st = gr_pool_new(&r->pool, threads ? threads : gr_processors(), err);
+    if (st != GRAFT_OK) gr_runtime_free(r);
+    return st;
+}
+
+static gr_net net_of(const gr_runtime *r, const gr_net_config *config) {
+    return (gr_net){.model = r->model,
+                    .lora = r->lora,
+                    .params = r->params,
+                    .compute = {.k = &r->kernels, .pool = r->pool},
+                    .config = *config};
+}
+
+void gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved, uint64_t *scratch) {
+    gr_arena a = {0}, b = {0};
+    gr_net net = net_of(r, config);
+    gr_net_bind(&net, &a, &b);
+    *saved = a.peak;
+    *scratch = b.peak;
+}
+
+graft_status gr_runtime_bind(gr_runtime *r, const gr_net_config *config, graft_error *err) {
+    uint64_t saved, scratch;
+    gr_runtime_measure(r, config, &saved, &scratch);
+    gr_arena_free(&r->saved);
+    gr_arena_free(&r->scratch);
+    GR_TRY(gr_arena_reserve(&r->saved, saved, err));
+    GR_TRY(gr_arena_reserve(&r->scratch, scratch, err));
+    r->net = net_of(r, config);
+    gr_net_bind(&r->net, &r->saved, &r->scratch);
+    if (r->saved.overflow || r->scratch.overflow) return gr_fail(err, GRAFT_INTERNAL, "buffers outgrew their measure");
+    gr_net_prepare(&r->net);
+    return GRAFT_OK;
+}
+
+void gr_runtime_free(gr_runtime *r) {
+    gr_arena_free(&r->saved);
+    gr_arena_free(&r->scratch);
+    gr_pool_free(r->pool);
+    gr_lora_free(r->lora);
+    free(r->owned_params);
+    gr_model_free(r->model);
+    *r = (gr_runtime){0};
+}
+
+/* Sums of one batch, row by row. */
+static void score_batch(gr_runtime *r, const gr_batch *batch, const int64_t *numbers, gr_score *score,
+                        void (*each)(void *user, int64_t row, const gr_score *own), void *user) {
+    int64_t next = 0;
+    gr_net_forward(&r->net, batch);
+    gr_net_loss(&r->net, batch, false);
+    for (int64_t j = 0; j < batch->nrows; j++) {
+        gr_score own = {.rows = 1};
+        for (int64_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
+            if (batch->target[t] < 0) continue;
+            gr_target target = r->net.targets[next++];
+            own.loss += target.loss;
+            own.loss_squared += target.loss * target.loss;
+            own.correct += target.correct;
+            own.tokens++;
+        }
+        score->loss += own.loss;
+        score->loss_squared += own.loss_squared;
+        score->correct += own.correct;
+        score->tokens += own.tokens;
+        if (each) each(user, numbers[j], &own);
+    }
+}
+
+#define ROWS_AT_ONCE 256
+
+void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first, int64_t count,
+                      gr_score *score, void (*each)(void *user, int64_t row, const gr_score *own), void *user,
+                      const volatile int *stop) {
+    int64_t numbers[ROWS_AT_ONCE];
+    *score = (gr_score){0};
+    gr_batch_clear(buffer, 0);
+    for (int64_t i = first; i < first + count; i++) {
+        gr_row row = gr_rows_at(rows, i);
+        score->rows++;
+        if (gr_batch_cost(&row) == 0) {
+            if (each) each(user, i, &(gr_score){.rows = 1});
+            continue;
+        }
+        bool full = buffer->batch.nrows == ROWS_AT_ONCE || !gr_batch_add(buffer, &row);
+        if (full) {
+            score_batch(r, &buffer->batch, numbers, score, each, user);
+            if (stop && *stop) return;
+            gr_batch_clear(buffer, 0);
+            if (!gr_batch_add(buffer, &row)) continue; /* bind holds the longest row */
+        }
+        numbers[buffer->batch.nrows - 1] = i;
+    }
+    if (buffer->batch.nrows) score_batch(r, &buffer->batch, numbers, score, each, user);
+}

@@ -1,0 +1,314 @@
+#include "files/json_read.h"
+#include "train/trainer.h"
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define KEPT 2 /* the newest, and one before it in case the newest is damaged later */
+
+static char *checkpoint_dir(const gr_trainer *t) {
+    return gr_path_join(t->dir, "checkpoints");
+}
+
+/* Number in "checkpoint-00000100.safetensors", -1 for other names. */
+static int64_t number_of(const char *name) {
+    long long n;
+    char tail[32];
+    if (sscanf(name, "checkpoint-%8lld.%31s", &n, tail) != 2 || strcmp(tail, "safetensors") != 0) return -1;
+    return n;
+}
+
+static char *checkpoint_path(const gr_trainer *t, int64_t iteration) {
+    char name[64];
+    char *dir = checkpoint_dir(t), *path = NULL;
+    snprintf(name, sizeof name, "checkpoint-%08lld.safetensors", (long long)iteration);
+    if (dir) path = gr_path_join(dir, name);
+    free(dir);
+    return path;
+}
+
+/* Calls visit for the iteration number of every checkpoint. */
+static void each_checkpoint(const gr_trainer *t, void (*visit)(void *user, int64_t iteration), void *user) {
+    char *path = checkpoint_dir(t);
+    DIR *dir = path ? opendir(path) : NULL;
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        int64_t n = number_of(entry->d_name);
+        if (n >= 0) visit(user, n);
+    }
+    if (dir) closedir(dir);
+    free(path);
+}
+
+typedef struct newest_below {
+    int64_t limit, best;
+} newest_below;
+
+static void keep_newest(void *user, int64_t iteration) {
+    newest_below *n = user;
+    if (iteration < n->limit && iteration > n->best) n->best = iteration;
+}
+
+/* The newest checkpoint below `limit`; -1: none. */
+static int64_t newest(const gr_trainer *t, int64_t limit) {
+    newest_below n = {limit, -1};
+    each_checkpoint(t, keep_newest, &n);
+    return n.best;
+}
+
+static void remove_checkpoint(const gr_trainer *t, int64_t iteration) {
+    char *path = checkpoint_path(t, iteration);
+    if (path) unlink(path);
+    free(path);
+}
+
+graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) {
+    int64_t iteration;
+    (void)err;
+    while ((iteration = newest(t, INT64_MAX)) >= 0) {
+        remove_checkpoint(t, iteration);
+        if (newest(t, INT64_MAX) == iteration) { /* it would not go away */
+            gr_fail(err, GRAFT_IO, "cannot remove an old checkpoint");
+            return gr_where(err, "%s/checkpoints", t->dir);
+        }
+    }
+    return GRAFT_OK;
+}
+
+/* Settings that a resumed run may change: they cost time or memory, or say where things are. */
+static bool may_change(const char *line) {
+    static const char *const free_keys[] = {"threads", "grad-checkpoint", "budget", "resume", "save-every", "adapter-path", "model", "data",
+                                            "keep-best", "config", "shape", "tensors", "gguf", "resume-adapter-file", "steps-per-report"};
+    for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
+        size_t n = strlen(free_keys[i]);
+        if (strncmp(line, free_keys[i], n) == 0 && line[n] == ':') return true;
+    }
+    return false;
+}
+
+/* Names the first setting that differs; NULL: none. malloc'ed. */
+static char *changed_setting(const char *then, const char *now) {
+    while (*now) {
+        size_t n = strcspn(now, "\n");
+        char *line = gr_strndup(now, n);
+        if (line && !may_change(line)) {
+            const char *at = strstr(then, line);
+            bool same = at && (at == then || at[-1] == '\n') && (at[n] == '\n' || at[n] == 0);
+            if (!same) return line;
+        }
+        free(line);
+        now += n + (now[n] == '\n');
+    }
+    return NULL;
+}
+
+static json_t *hex(uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
+    return json_string(text);
+}
+
+/* Doubles travel as the bits they are: a resumed sum is the same sum. */
+static json_t *bits(double value) {
+    uint64_t word;
+    memcpy(&word, &value, 8);
+    return hex(word);
+}
+
+static char *progress_text(const gr_trainer *t) {
+    const gr_train_progress *p = &t->p;
+    char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN);
+    json_t *j = json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:s}", "iteration", p->iteration, "update", p->update,
+        "pending_iterations", p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets", p->pending_targets,
+        "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss), "report_tokens", p->report_tokens,
+        "trained_tokens", p->trained_tokens, "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
+        "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration, "metrics_bytes",
+        (json_int_t)p->metrics_bytes, "base", hex(t->rt.model->digest), "data", hex(gr_rows_digest(t->train)), "settings",
+        settings ? settings : "");
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    free(settings);
+    return text;
+}
+
+/* The vectors of a checkpoint: parameters, optimizer, and the tree's slots that hold something. */
+static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[48], char names[48][16]) {
+    size_t count = 0;
+    int64_t n = t->rt.lora->parameters;
+#define ADD(vector, ...)                                                                                     \
+    do {                                                                                                     \
+        snprintf(names[count], sizeof names[count], __VA_ARGS__);                                            \
+        tensors[count] = (gr_tensor){.name = names[count], .dtype = GR_F32, .ndim = 1, .shape = {n},         \
+                                     .data = (const uint8_t *)(vector), .bytes = (size_t)n * sizeof(float)}; \
+        count++;                                                                                             \
+    } while (0)
+    ADD(t->params, "params");
+    for (int i = 0; i < t->optim->states; i++) ADD(t->optim_state[i], "optim%d", i);
+    for (int i = 0; i < t->gradients.count; i++)
+        if (t->p.pending_rows >> i & 1) ADD(t->gradients.slots[i], "slot%d", i);
+#undef ADD
+    return count;
+}
+
+/* Sum over all bytes of the vectors: a damaged checkpoint is recognized. */
+static uint64_t checksum(const gr_tensor *tensors, size_t count) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k + 4 <= tensors[i].bytes; k += 4) {
+            uint32_t word;
+            memcpy(&word, tensors[i].data + k, 4);
+            h = (h ^ word) * 0x100000001b3u;
+        }
+    return h;
+}
+
+graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
+    gr_tensor tensors[48];
+    char names[48][16], sum[24];
+    size_t count = list_vectors(t, tensors, names);
+    char *text = progress_text(t), *path = checkpoint_path(t, t->p.iteration), *dir = checkpoint_dir(t);
+    graft_status st = text && path && dir ? gr_make_dirs(dir, err) : gr_no_memory(err, 0);
+    snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(tensors, count));
+    if (st == GRAFT_OK) {
+        const char *metadata[] = {"progress", text, "checksum", sum, NULL};
+        st = gr_safetensors_save(path, tensors, count, metadata, err);
+    }
+    free(text);
+    free(path);
+    free(dir);
+    if (st != GRAFT_OK) return st;
+    int64_t old = t->p.iteration;
+    for (int i = 1; i < KEPT && old >= 0; i++) old = newest(t, old);
+    while (old >= 0 && (old = newest(t, old)) >= 0) remove_checkpoint(t, old);
+    return GRAFT_OK;
+}
+
+/* One hexadecimal word of the progress object. */
+static graft_status read_hex(const gr_json_scope *root, const char *key, uint64_t *value, graft_error *err) {
+    const char *text = NULL;
+    char *end;
+    GR_TRY(gr_json_need(root, key, err));
+    GR_TRY(gr_json_string(root, key, &text, err));
+    *value = strtoull(text, &end, 16);
+    if (*end == 0 && end != text) return GRAFT_OK;
+    return gr_json_wrong(root, key, "a hexadecimal word", gr_json_field(root, key), err);
+}
+
+static graft_status read_bits(const gr_json_scope *root, const char *key, double *value, graft_error *err) {
+    uint64_t word;
+    GR_TRY(read_hex(root, key, &word, err));
+    memcpy(value, &word, 8);
+    return GRAFT_OK;
+}
+
+static graft_status read_int(const gr_json_scope *root, const char *key, int64_t *value, graft_error *err) {
+    GR_TRY(gr_json_need(root, key, err));
+    return gr_json_int(root, key, 0, INT64_MAX, value, err);
+}
+
+static graft_status read_progress(const gr_json_scope *root, gr_train_progress *p, graft_error *err) {
+    int64_t rows, epoch, bytes;
+    GR_TRY(read_int(root, "iteration", &p->iteration, err));
+    GR_TRY(read_int(root, "update", &p->update, err));
+    GR_TRY(read_int(root, "pending_iterations", &p->pending_iterations, err));
+    GR_TRY(read_int(root, "pending_rows", &rows, err));
+    GR_TRY(read_int(root, "pending_targets", &p->pending_targets, err));
+    GR_TRY(read_int(root, "epoch", &epoch, err));
+    GR_TRY(read_int(root, "position", &p->position, err));
+    GR_TRY(read_bits(root, "report_loss", &p->report_loss, err));
+    GR_TRY(read_int(root, "report_tokens", &p->report_tokens, err));
+    GR_TRY(read_int(root, "trained_tokens", &p->trained_tokens, err));
+    GR_TRY(read_bits(root, "grad_norm", &p->grad_norm, err));
+    GR_TRY(read_bits(root, "rate", &p->rate, err));
+    GR_TRY(read_bits(root, "first_val", &p->first_val, err));
+    GR_TRY(read_bits(root, "last_val", &p->last_val, err));
+    GR_TRY(read_bits(root, "best_val", &p->best_val, err));
+    GR_TRY(read_int(root, "best_iteration", &p->best_iteration, err));
+    GR_TRY(read_int(root, "metrics_bytes", &bytes, err));
+    p->pending_rows = (uint64_t)rows;
+    p->epoch = (uint64_t)epoch;
+    p->metrics_bytes = (uint64_t)bytes;
+    return GRAFT_OK;
+}
+
+/* Base, data and settings must be those of the checkpoint. */
+static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, graft_error *err) {
+    uint64_t base, data;
+    const char *then = "";
+    GR_TRY(read_hex(root, "base", &base, err));
+    GR_TRY(read_hex(root, "data", &data, err));
+    GR_TRY(gr_json_string(root, "settings", &then, err));
+    const char *what = base != t->rt.model->digest ? "the base model" : data != gr_rows_digest(t->train) ? "the training data" : NULL;
+    char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN), *changed = now && !what ? changed_setting(then, now) : NULL;
+    free(now);
+    if (!what && !changed) return GRAFT_OK;
+    gr_fail(err, GRAFT_MISMATCH, "cannot resume: %s differs from the checkpoint", what ? what : "a setting");
+    gr_where(err, "%s", root->file);
+    if (changed) gr_found(err, "%s", changed);
+    free(changed);
+    return gr_hint(err, "use the settings of the first run, or train without --resume to start anew");
+}
+
+/* Copies the vectors after checking that all are there and whole. */
+static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path, graft_error *err) {
+    gr_tensor wanted[48], found[48];
+    char names[48][16], sum[24];
+    size_t count = list_vectors(t, wanted, names);
+    const char *recorded = gr_safetensors_metadata(file, "checksum");
+    for (size_t i = 0; i < count; i++) {
+        const gr_tensor *x = gr_safetensors_find(file, wanted[i].name);
+        if (!x || x->dtype != GR_F32 || x->bytes != wanted[i].bytes) {
+            gr_fail(err, GRAFT_CORRUPT, "checkpoint lacks %s, or its size differs", wanted[i].name);
+            return gr_where(err, "%s", path);
+        }
+        found[i] = *x;
+    }
+    snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(found, count));
+    if (!recorded || strcmp(recorded, sum) != 0) {
+        gr_fail(err, GRAFT_CORRUPT, "checkpoint is damaged");
+        gr_where(err, "%s", path);
+        return gr_found(err, "checksum %s", sum);
+    }
+    for (size_t i = 0; i < count; i++) memcpy((void *)(uintptr_t)wanted[i].data, found[i].data, found[i].bytes);
+    return GRAFT_OK;
+}
+
+static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error *err) {
+    gr_safetensors *file = NULL;
+    json_t *object = NULL;
+    gr_train_progress before = t->p;
+    GR_TRY(gr_safetensors_open(&file, path, err));
+    const char *text = gr_safetensors_metadata(file, "progress");
+    graft_status st = text ? gr_json_parse(&object, text, strlen(text), path, err) : gr_fail(err, GRAFT_CORRUPT, "not a checkpoint");
+    gr_json_scope root = {object, path, ""};
+    if (st == GRAFT_OK) st = check_same(t, &root, err);
+    if (st == GRAFT_OK) st = read_progress(&root, &t->p, err);
+    if (st == GRAFT_OK && t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t)) st = gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
+    if (st == GRAFT_OK) st = read_vectors(t, file, path, err);
+    if (st == GRAFT_OK) st = gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
+    if (st != GRAFT_OK) t->p = before;
+    json_decref(object);
+    gr_safetensors_close(file);
+    return st;
+}
+
+graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) {
+    int64_t limit = INT64_MAX;
+    *found = false;
+    for (;;) {
+        int64_t iteration = newest(t, limit);
+        if (iteration < 0) return GRAFT_OK;
+        char *path = checkpoint_path(t, iteration);
+        graft_error why = {0};
+        graft_status st = path ? read_checkpoint(t, path, &why) : gr_no_memory(&why, 0);
+        if (st == GRAFT_OK) *found = true;
+        else if (st == GRAFT_CORRUPT && newest(t, iteration) >= 0) gr_trainer_note(t, "%s: %s; trying the one before", path, why.what);
+        else if (err->status == GRAFT_OK) *err = why;
+        free(path);
+        if (st != GRAFT_CORRUPT) return st;
+        if (newest(t, iteration) < 0) return st;
+        limit = iteration;
+    }
+}

@@ -1,0 +1,69 @@
+#include "train/trainer.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <unistd.h>
+
+static char *metrics_path(const gr_trainer *t) {
+    return gr_path_join(t->dir, "metrics.jsonl");
+}
+
+graft_status gr_metrics_start(gr_trainer *t, graft_error *err) {
+    char *path = metrics_path(t);
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = GRAFT_OK;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0) st = gr_fail_errno(err, errno, "cannot start", path);
+    if (fd >= 0) close(fd);
+    free(path);
+    return st;
+}
+
+/* Appends one line in one write, so that a reader never sees a part of it. */
+static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
+    char *path = metrics_path(t);
+    graft_status st = GRAFT_OK;
+    if (!path || line->failed) {
+        free(path);
+        return gr_no_memory(err, 0);
+    }
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    ssize_t done = fd < 0 ? -1 : write(fd, line->data, line->len);
+    if (done != (ssize_t)line->len) st = gr_fail_errno(err, done < 0 ? errno : ENOSPC, "cannot append to", path);
+    if (fd >= 0) close(fd);
+    t->p.metrics_bytes += line->len;
+    free(path);
+    return st;
+}
+
+/* JSON has no NaN. */
+static void number(gr_buf *line, const char *key, double value) {
+    if (isfinite(value)) gr_buf_printf(line, ", \"%s\": %.9g", key, value);
+    else gr_buf_printf(line, ", \"%s\": null", key);
+}
+
+graft_status gr_metrics_train(gr_trainer *t, const graft_event *e, graft_error *err) {
+    gr_buf line = {0};
+    gr_buf_printf(&line, "{\"iteration\": %lld", (long long)e->iteration);
+    number(&line, "train_loss", e->train_loss);
+    number(&line, "learning_rate", e->learning_rate);
+    number(&line, "iterations_per_second", e->iterations_per_second);
+    number(&line, "tokens_per_second", e->tokens_per_second);
+    gr_buf_printf(&line, ", \"trained_tokens\": %lld", (long long)e->trained_tokens);
+    number(&line, "grad_norm", e->grad_norm);
+    gr_buf_printf(&line, ", \"peak_memory_bytes\": %llu}\n", (unsigned long long)e->peak_memory_bytes);
+    graft_status st = append(t, &line, err);
+    gr_buf_free(&line);
+    return st;
+}
+
+graft_status gr_metrics_valid(gr_trainer *t, const graft_event *e, graft_error *err) {
+    gr_buf line = {0};
+    gr_buf_printf(&line, "{\"iteration\": %lld", (long long)e->iteration);
+    number(&line, "val_loss", e->val_loss);
+    number(&line, "val_time", e->val_time);
+    gr_buf_puts(&line, "}\n");
+    graft_status st = append(t, &line, err);
+    gr_buf_free(&line);
+    return st;
+}

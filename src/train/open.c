@@ -1,0 +1,219 @@
+#include "train/schedule_table.h"
+#include "train/trainer.h"
+#include <malloc.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+void gr_trainer_event(const gr_trainer *t, const graft_event *event) {
+    if (t->hooks && t->hooks->event) t->hooks->event(t->hooks->user, event);
+}
+
+void gr_trainer_note(const gr_trainer *t, const char *fmt, ...) {
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+}
+
+static void tokenize_progress(void *user, int64_t done, int64_t total) {
+    gr_trainer_event(user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "tokenize", .done = done, .total = total});
+}
+
+/* train.jsonl must be there, valid.jsonl may; *rows stays NULL for a missing optional file. */
+static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, bool needed, int64_t vocab, graft_error *err) {
+    char *path = gr_path_join(t->o->data, name);
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = GRAFT_OK;
+    if (needed || gr_path_exists(path)) {
+        gr_rows_config config = gr_options_rows(t->o, (int32_t)vocab);
+        st = gr_rows_open(rows, path, t->tok, t->chat, &config, tokenize_progress, t, err);
+    }
+    if (st == GRAFT_NOT_FOUND) gr_hint(err, "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl");
+    free(path);
+    if (st != GRAFT_OK || !*rows) return st;
+    char *notes = gr_rows_notes(*rows);
+    if (notes) gr_trainer_note(t, "%s: %s", name, notes);
+    free(notes);
+    return GRAFT_OK;
+}
+
+static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config, gr_trainer_purpose purpose, graft_error *err) {
+    bool run = purpose == GR_TRAINER_RUN;
+    if (!t->o->data && run) {
+        gr_fail(err, GRAFT_USAGE, "--data is missing");
+        return gr_hint(err, "--data takes a directory with train.jsonl");
+    }
+    if (!dir || (!t->o->data && !run)) return GRAFT_OK;
+    GR_TRY(gr_tokenizer_open(&t->tok, dir, err));
+    graft_error none = {0};
+    if (gr_chat_new(&t->chat, t->tok, (int64_t)time(NULL), &none) != GRAFT_OK) {
+        if (none.status != GRAFT_NOT_FOUND) { /* a template that is there must work */
+            *err = none;
+            return none.status;
+        }
+        t->chat = NULL;
+    }
+    GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
+    return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
+}
+
+/* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters then. */
+static graft_status select_adapter(gr_trainer *t, float **start, graft_error *err) {
+    const graft_options *o = t->o;
+    const gr_model_config *config = &t->rt.model->config;
+    *start = NULL;
+    if (o->resume_adapter_file) {
+        GR_TRY(gr_adapter_load(&t->rt.lora, start, o->resume_adapter_file, config, t->rt.model->digest, err));
+        gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file, (long long)t->rt.lora->rank, t->rt.lora->scale);
+        return GRAFT_OK;
+    }
+    gr_lora_request request = {.targets = o->lora_targets ? o->lora_targets : "extended",
+                               .exclude = o->exclude_modules,
+                               .layers = o->layers_to_transform,
+                               .num_layers = o->num_layers,
+                               .rank = o->lora_rank,
+                               .scale = gr_options_scale(o),
+                               .alpha = gr_options_alpha(o)};
+    return gr_lora_select(&t->rt.lora, config, &request, err);
+}
+
+/* Iterations and updates in all; the most tokens of one iteration in the order that training will take. */
+static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *longest, graft_error *err) {
+    const graft_options *o = t->o;
+    t->iters = o->iters;
+    if (!t->train) { /* a plan without data: full rows */
+        *longest = o->max_seq_length;
+        *most_tokens = *longest * o->batch_size;
+        t->updates = (t->iters + o->grad_accumulation_steps - 1) / o->grad_accumulation_steps;
+        t->total_tokens = 0;
+        return GRAFT_OK;
+    }
+    int64_t count = gr_rows_count(t->train), per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
+    if (!isnan(o->epochs)) t->iters = (int64_t)ceil(o->epochs * (double)per_epoch - 1e-9);
+    t->updates = (t->iters + o->grad_accumulation_steps - 1) / o->grad_accumulation_steps;
+    GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
+    *most_tokens = 1;
+    *longest = 1;
+    for (int64_t it = 0; it < t->iters; it++) {
+        int64_t n = gr_order_take(&t->order, t->indices, o->batch_size), tokens = 0;
+        for (int64_t i = 0; i < n; i++) {
+            gr_row row = gr_rows_at(t->train, t->indices[i]);
+            int64_t cost = gr_batch_cost(&row);
+            tokens += cost;
+            *longest = gr_max_i64(*longest, cost);
+        }
+        t->total_tokens += (uint64_t)tokens;
+        *most_tokens = gr_max_i64(*most_tokens, tokens);
+    }
+    for (int64_t i = 0; t->valid && i < gr_rows_count(t->valid); i++) {
+        gr_row row = gr_rows_at(t->valid, i);
+        *longest = gr_max_i64(*longest, gr_batch_cost(&row));
+    }
+    *most_tokens = gr_max_i64(*most_tokens, *longest);
+    return gr_order_seek(&t->order, 0, 0, err);
+}
+
+/* Keeps the forward pass of every layer when a third of the free memory holds it, else recomputes. */
+static bool choose_recompute(const gr_trainer *t, gr_net_config *config) {
+    const char *wish = t->o->grad_checkpoint ? t->o->grad_checkpoint : "auto";
+    uint64_t saved, scratch;
+    if (strcmp(wish, "none") == 0) return false;
+    if (strcmp(wish, "layer") == 0) return true;
+    config->recompute = false;
+    gr_runtime_measure(&t->rt, config, &saved, &scratch);
+    return saved + scratch > gr_memory_available() / 3;
+}
+
+/* Rows of a batch are cut into slices above this many tokens: enough for the matmuls, little enough for memory. */
+#define SLICE_TOKENS 2048
+
+static graft_status place(gr_trainer *t, gr_trainer_purpose purpose, uint64_t resident, graft_error *err) {
+    int64_t most = 0, longest = 0;
+    GR_TRY(count_work(t, &most, &longest, err));
+    if (t->slice_tokens == 0) t->slice_tokens = SLICE_TOKENS;
+    gr_net_config config = {.longest = longest, .tokens = gr_min_i64(most, gr_max_i64(longest, t->slice_tokens)), .training = true};
+    config.recompute = t->recompute = choose_recompute(t, &config);
+    gr_arena counting = {0};
+    gr_trainer_bind_state(t, &counting);
+    gr_runtime_measure(&t->rt, &config, &t->forecast.saved, &t->forecast.scratch);
+    t->forecast.state = counting.peak;
+    t->forecast.mapped = gr_model_weight_bytes(t->rt.model);
+    t->forecast.other = resident + (uint64_t)config.tokens * 8;
+    t->forecast.total = t->forecast.mapped + t->forecast.state + t->forecast.saved + t->forecast.scratch + t->forecast.other;
+    if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
+    GR_TRY(gr_arena_reserve(&t->state, counting.peak, err));
+    gr_trainer_bind_state(t, &t->state);
+    t->rt.params = t->params;
+    GR_TRY(gr_batch_init(&t->buffer, config.tokens, 256, err));
+    return gr_runtime_bind(&t->rt, &config, err);
+}
+
+static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
+    gr_model *model = NULL;
+    if (!dir) GR_TRY(gr_model_from_shape(&model, t->o->shape, false, err));
+    else {
+        graft_status st = gr_model_open(&model, dir, err);
+        if (st == GRAFT_NOT_FOUND && purpose == GR_TRAINER_PLAN) { /* config.json alone is enough for a plan */
+            gr_error_clear(err);
+            st = gr_model_from_config(&model, dir, err);
+        }
+        GR_TRY(st);
+    }
+    return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0, err);
+}
+
+static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
+    const graft_options *o = t->o;
+    gr_model_config config;
+    float *start = NULL;
+    t->dir = gr_options_adapter_path(o);
+    t->p.first_val = t->p.last_val = t->p.best_val = NAN;
+    t->optim = gr_optim_find(o->optimizer);
+    if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);
+    t->optim_config = gr_optim_config_of(o);
+    GR_TRY(gr_schedule_check(o, err));
+    t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);
+    if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);
+    GR_TRY(dir ? gr_config_open(&config, dir, err) : gr_shape_config(&config, o->shape, err));
+    graft_status st = open_data(t, dir, &config, purpose, err);
+    gr_config_free(&config);
+    GR_TRY(st);
+#ifdef __GLIBC__
+    malloc_trim(0); /* what tokenizing needed for a moment shall not count as held */
+#endif
+    uint64_t resident = gr_current_rss(); /* program, libraries, tokenizer, rows: before any weight is touched */
+    GR_TRY(open_model(t, dir, purpose, err));
+    GR_TRY(select_adapter(t, &start, err));
+    st = place(t, purpose, resident, err);
+    if (st == GRAFT_OK && purpose == GR_TRAINER_RUN) {
+        if (start) memcpy(t->params, start, (size_t)t->rt.lora->parameters * sizeof *start);
+        else gr_trainer_init_params(t);
+    }
+    free(start);
+    return st;
+}
+
+graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options *o, const graft_hooks *hooks,
+                             gr_trainer_purpose purpose, graft_error *err) {
+    *t = (gr_trainer){.o = o, .hooks = hooks};
+    graft_status st = open_all(t, dir, purpose, err);
+    if (st != GRAFT_OK) gr_trainer_close(t);
+    return st;
+}
+
+void gr_trainer_close(gr_trainer *t) {
+    gr_batch_free(&t->buffer);
+    gr_order_free(&t->order);
+    free(t->indices);
+    gr_arena_free(&t->state);
+    gr_runtime_free(&t->rt);
+    gr_rows_free(t->train);
+    gr_rows_free(t->valid);
+    gr_chat_free(t->chat);
+    gr_tokenizer_free(t->tok);
+    *t = (gr_trainer){0};
+}

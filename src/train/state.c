@@ -1,0 +1,32 @@
+#include "train/trainer.h"
+#include <math.h>
+
+int64_t gr_trainer_update_rows(const gr_trainer *t) {
+    return t->o->batch_size * t->o->grad_accumulation_steps;
+}
+
+void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
+    int64_t n = t->rt.lora->parameters, rows = gr_trainer_update_rows(t);
+    t->params = gr_arena_array(arena, n, sizeof(float));
+    t->grad = gr_arena_array(arena, n, sizeof(float));
+    t->gradients.count = 0;
+    while (rows >> t->gradients.count) t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
+    for (int i = 0; i < t->optim->states; i++) t->optim_state[i] = gr_arena_array(arena, n, sizeof(float));
+}
+
+void gr_trainer_init_params(gr_trainer *t) {
+    const gr_lora *lora = t->rt.lora;
+    memset(t->params, 0, (size_t)lora->parameters * sizeof *t->params);
+    for (int64_t l = 0; l < lora->layers; l++)
+        for (gr_role role = 0; role < GR_LINEARS; role++) {
+            const gr_lora_linear *x = &lora->linear[l][role];
+            int64_t out, in;
+            gr_rng rng;
+            if (!x->rank) continue;
+            gr_role_shape(role, &t->rt.model->config, &out, &in);
+            gr_rng_seed(&rng, t->o->seed, (uint64_t)(l * GR_LINEARS + (int64_t)role) + 1); /* one stream per linear: the
+                                                                           selection does not change the others */
+            double bound = 1 / sqrt((double)in);
+            for (int64_t i = 0; i < x->rank * in; i++) t->params[x->a + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);
+        }
+}

@@ -1,0 +1,53 @@
+#include "train/schedule_table.h"
+#include "train/trainer.h"
+#include <math.h>
+
+/* Forward, loss and backward of the rows collected in the buffer; each row is one leaf of the tree. */
+static int64_t run_slice(gr_trainer *t) {
+    const gr_batch *batch = &t->buffer.batch;
+    if (batch->nrows == 0) return 0;
+    gr_net_forward(&t->rt.net, batch);
+    int64_t targets = gr_net_loss(&t->rt.net, batch, true);
+    for (int64_t i = 0; i < targets; i++) t->p.report_loss += t->rt.net.targets[i].loss;
+    gr_net_backward(&t->rt.net, batch, &t->gradients);
+    t->p.pending_rows += (uint64_t)batch->nrows;
+    return targets;
+}
+
+int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
+    int64_t targets = 0;
+    gr_batch_clear(&t->buffer, t->p.pending_rows);
+    for (int64_t i = 0; i < n; i++) {
+        gr_row row = gr_rows_at(t->train, rows[i]);
+        if (gr_batch_cost(&row) == 0) continue;
+        const gr_batch *b = &t->buffer.batch;
+        if (b->nrows && (b->tokens + gr_batch_cost(&row) > t->slice_tokens || b->nrows == t->buffer.max_rows)) {
+            targets += run_slice(t);
+            gr_batch_clear(&t->buffer, t->p.pending_rows);
+        }
+        gr_batch_add(&t->buffer, &row);
+    }
+    targets += run_slice(t);
+    t->p.pending_targets += targets;
+    t->p.report_tokens += targets;
+    t->p.trained_tokens += targets;
+    return targets;
+}
+
+void gr_trainer_update(gr_trainer *t) {
+    gr_train_progress *p = &t->p;
+    int64_t n = t->rt.lora->parameters;
+    p->update++;
+    p->rate = gr_schedule_rate(t->o, p->update, t->updates);
+    if (p->pending_rows) {
+        p->grad_norm = gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, p->pending_targets, n);
+        double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
+        gr_optim_step step = {.config = &t->optim_config, .params = t->params, .grad = t->grad, .rate = p->rate, .clip = clip,
+                              .update = p->update};
+        for (int i = 0; i < t->optim->states; i++) step.state[i] = t->optim_state[i];
+        gr_optim_apply(t->rt.pool, t->optim, &step, n);
+    }
+    p->pending_rows = 0;
+    p->pending_targets = 0;
+    p->pending_iterations = 0;
+}

@@ -1,0 +1,158 @@
+#include "train/trainer.h"
+#include "report/curve.h"
+#include "train/schedule_table.h"
+#include <math.h>
+#include <stdio.h>
+
+static bool stopping(const gr_trainer *t) {
+    return t->hooks && t->hooks->stop && *t->hooks->stop;
+}
+
+static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
+    return (gr_adapter_info){.base = t->o->model ? t->o->model : "",
+                             .base_digest = t->rt.model->digest,
+                             .iteration = iteration,
+                             .dropout = 0,
+                             .use_rslora = t->o->use_rslora && isnan(t->o->lora_scale)};
+}
+
+static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *err) {
+    gr_adapter_info info = info_of(t, t->p.iteration);
+    return gr_adapter_save(dir, &t->rt.model->config, t->rt.lora, t->params, &info, err);
+}
+
+/* The adapter with the lowest validation loss so far, as an adapter directory of its own. */
+static graft_status keep_best(gr_trainer *t, graft_error *err) {
+    char *dir = gr_path_join(t->dir, "best");
+    if (!dir) return gr_no_memory(err, 0);
+    graft_status st = save_adapter(t, dir, err);
+    free(dir);
+    return st;
+}
+
+static graft_status validate(gr_trainer *t, graft_error *err) {
+    if (!t->valid || t->o->val_batches == 0) return GRAFT_OK;
+    int64_t all = gr_rows_count(t->valid), n = t->o->val_batches < 0 ? all : gr_min_i64(all, t->o->val_batches * t->o->batch_size);
+    gr_score score;
+    double start = gr_clock();
+    gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
+    gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, NULL, NULL, t->hooks ? t->hooks->stop : NULL);
+    if (stopping(t) || score.tokens == 0) return GRAFT_OK; /* an interrupted mean is no mean */
+    double loss = score.loss / (double)score.tokens;
+    if (isnan(t->p.first_val)) t->p.first_val = loss;
+    t->p.last_val = loss;
+    graft_event e = {.kind = GRAFT_EVENT_VALID, .iteration = t->p.iteration, .val_loss = loss, .val_time = gr_clock() - start};
+    GR_TRY(gr_metrics_valid(t, &e, err));
+    gr_trainer_event(t, &e);
+    if (!isnan(t->p.best_val) && loss >= t->p.best_val) return GRAFT_OK;
+    t->p.best_val = loss;
+    t->p.best_iteration = t->p.iteration;
+    return t->o->keep_best ? keep_best(t, err) : GRAFT_OK;
+}
+
+static graft_status report(gr_trainer *t, double *train_loss, graft_error *err) {
+    gr_train_progress *p = &t->p;
+    double seconds = fmax(t->report_seconds, 1e-9);
+    *train_loss = p->report_tokens ? p->report_loss / (double)p->report_tokens : NAN;
+    graft_event e = {.kind = GRAFT_EVENT_TRAIN,
+                     .iteration = p->iteration,
+                     .train_loss = *train_loss,
+                     .learning_rate = p->update ? p->rate : gr_schedule_rate(t->o, 1, t->updates),
+                     .iterations_per_second = (double)t->report_iterations / seconds,
+                     .tokens_per_second = (double)p->report_tokens / seconds,
+                     .trained_tokens = p->trained_tokens,
+                     .grad_norm = p->grad_norm,
+                     .peak_memory_bytes = gr_peak_rss()};
+    p->report_loss = 0;
+    p->report_tokens = 0;
+    t->report_seconds = 0;
+    t->report_iterations = 0;
+    GR_TRY(gr_metrics_train(t, &e, err));
+    gr_trainer_event(t, &e);
+    return GRAFT_OK;
+}
+
+static graft_status save_all(gr_trainer *t, graft_error *err) {
+    GR_TRY(gr_checkpoint_save(t, err));
+    GR_TRY(save_adapter(t, t->dir, err));
+    gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
+    return GRAFT_OK;
+}
+
+static void one_iteration(gr_trainer *t) {
+    gr_train_progress *p = &t->p;
+    double start = gr_clock();
+    int64_t n = gr_order_take(&t->order, t->indices, t->o->batch_size);
+    gr_trainer_rows(t, t->indices, n);
+    p->epoch = t->order.epoch;
+    p->position = t->order.position;
+    p->iteration++;
+    p->pending_iterations++;
+    if (p->pending_iterations == t->o->grad_accumulation_steps || p->iteration == t->iters) gr_trainer_update(t);
+    t->report_seconds += gr_clock() - start;
+    t->report_iterations++;
+}
+
+static graft_status loop(gr_trainer *t, double *train_loss, graft_error *err) {
+    const graft_options *o = t->o;
+    gr_train_progress *p = &t->p;
+    if (p->iteration == 0) GR_TRY(validate(t, err));
+    while (p->iteration < t->iters && !stopping(t)) {
+        one_iteration(t);
+        if (!isfinite(p->report_loss) || !isfinite(p->grad_norm)) {
+            gr_fail(err, GRAFT_RANGE, "the loss or its gradient is no longer a number");
+            gr_where(err, "iteration %lld", (long long)p->iteration);
+            return gr_hint(err, "lower --learning-rate; `--resume` continues from the last checkpoint");
+        }
+        bool last = p->iteration == t->iters;
+        gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
+        if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, train_loss, err));
+        if (last || (o->steps_per_eval > 0 && p->iteration % o->steps_per_eval == 0)) GR_TRY(validate(t, err));
+        if (!last && o->save_every > 0 && p->iteration % o->save_every == 0) GR_TRY(save_all(t, err));
+    }
+    return save_all(t, err);
+}
+
+/* loss.svg and README.md from what metrics.jsonl holds. */
+static graft_status write_reports(gr_trainer *t, const graft_train_result *result, graft_error *err) {
+    char *metrics = gr_path_join(t->dir, "metrics.jsonl"), *svg = gr_path_join(t->dir, "loss.svg");
+    graft_status st = metrics && svg ? gr_curve_from_metrics(metrics, svg, "loss", err) : gr_no_memory(err, 0);
+    free(metrics);
+    free(svg);
+    return st == GRAFT_OK ? gr_card_save(t, result, err) : st;
+}
+
+static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
+    bool found = false;
+    GR_TRY(gr_make_dirs(t->dir, err));
+    if (t->o->resume) {
+        GR_TRY(gr_checkpoint_resume(t, &found, err));
+        if (found) gr_trainer_note(t, "resuming at iteration %lld of %lld", (long long)t->p.iteration, (long long)t->iters);
+        else gr_trainer_note(t, "no checkpoint in %s: starting from the beginning", t->dir);
+    } else {
+        GR_TRY(gr_checkpoint_clear(t, err));
+    }
+    return gr_metrics_start(t, err);
+}
+
+graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {
+    double start = gr_clock(), train_loss = NAN;
+    GR_TRY(start_or_resume(t, err));
+    GR_TRY(loop(t, &train_loss, err));
+    *result = (graft_train_result){.iterations = t->p.iteration,
+                                   .updates = t->p.update,
+                                   .trained_tokens = t->p.trained_tokens,
+                                   .train_loss = train_loss,
+                                   .val_loss_first = t->p.first_val,
+                                   .val_loss_last = t->p.last_val,
+                                   .val_loss_best = t->p.best_val,
+                                   .seconds = gr_clock() - start,
+                                   .forecast = t->forecast,
+                                   .peak_memory_bytes = gr_peak_rss(),
+                                   .interrupted = t->p.iteration < t->iters};
+    GR_TRY(write_reports(t, result, err));
+    if (!result->interrupted) return GRAFT_OK;
+    gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved", (long long)t->p.iteration, (long long)t->iters);
+    gr_where(err, "%s", t->dir);
+    return gr_hint(err, "the same command with --resume continues");
+}

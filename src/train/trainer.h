@@ -1,0 +1,109 @@
+/* train/trainer.h - one training run: opens what it needs, forecasts its memory, steps, validates, saves, resumes.
+ * May include: everything above train. Never: prints; reports leave through the hooks.
+ *
+ * Files: open.c (what a run consists of), state.c (the parameter vectors), step.c (rows to gradients to an update),
+ * checkpoint.c, metrics.c, card.c, trainer.c (the loop).
+ */
+#ifndef GR_TRAIN_TRAINER_H
+#define GR_TRAIN_TRAINER_H
+#include "adapters/adapter.h"
+#include "base/os.h"
+#include "data/rows.h"
+#include "graft.h"
+#include "net/runtime.h"
+#include "train/optim_table.h"
+#include "train/options.h"
+
+/* Everything a checkpoint must hold beside the vectors. */
+typedef struct gr_train_progress {
+    int64_t iteration;          /* iterations done */
+    int64_t update;             /* updates done */
+    int64_t pending_iterations; /* since the last update */
+    uint64_t pending_rows;      /* rows with targets in them: the state of the gradient tree */
+    int64_t pending_targets;
+    uint64_t epoch;
+    int64_t position;           /* rows taken from the epoch */
+    double report_loss;         /* sum over targets since the last report */
+    int64_t report_tokens;
+    int64_t trained_tokens;     /* since the start */
+    double grad_norm, rate;     /* of the last update */
+    double first_val, last_val, best_val; /* NaN: none yet */
+    int64_t best_iteration;
+    uint64_t metrics_bytes;     /* length of metrics.jsonl */
+} gr_train_progress;
+
+typedef struct gr_trainer {
+    const graft_options *o;
+    const graft_hooks *hooks;
+    const char *dir;            /* adapter directory */
+    gr_tokenizer *tok;
+    gr_chat *chat;              /* NULL: the model has no template */
+    gr_rows *train, *valid;     /* valid may be NULL */
+    gr_runtime rt;
+    gr_arena state;
+    float *params, *grad, *optim_state[GR_OPTIM_STATES];
+    gr_gradients gradients;
+    const gr_optim_row *optim;
+    gr_optim_config optim_config;
+    gr_batch_buffer buffer;
+    int64_t slice_tokens;       /* most tokens of one forward and backward; a batch above it is cut between rows */
+    bool recompute;
+    gr_order order;
+    int64_t *indices;           /* [batch_size] */
+    int64_t iters, updates;     /* in all */
+    uint64_t total_tokens;      /* inputs of all iterations */
+    gr_train_progress p;
+    graft_memory forecast;
+    double report_seconds;      /* training time since the last report */
+    int64_t report_iterations;
+} gr_trainer;
+
+/* What open is for. */
+typedef enum gr_trainer_purpose {
+    GR_TRAINER_RUN,   /* weights, data, buffers bound */
+    GR_TRAINER_PLAN   /* measured only; weights and data are used if they are there */
+} gr_trainer_purpose;
+
+/* Reads options, tokenizer, rows, model; selects and places the adapter; forecasts; for RUN reserves all memory and
+ * initializes the adapter (or reads --resume-adapter-file). dir: the model's directory (already located).
+ * Owned by caller until gr_trainer_close (also after failure: *t is zeroed then). */
+graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options *o, const graft_hooks *hooks,
+                             gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
+void gr_trainer_close(gr_trainer *t);
+
+/* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only counted. */
+void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);
+/* Rows of an update at most. */
+int64_t gr_trainer_update_rows(const gr_trainer *t);
+/* A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0. */
+void gr_trainer_init_params(gr_trainer *t);
+
+/* One iteration's rows: gradients join the tree, losses the sums. Returns the number of targets. */
+int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n);
+/* Ends the update: mean gradient, clip, optimizer. */
+void gr_trainer_update(gr_trainer *t);
+
+/* The whole run from the current progress. */
+graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;
+
+/* checkpoint.c: one safetensors file holds progress and vectors; the newest two are kept. */
+graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Continues from the newest checkpoint of dir; *found false: there is none. Other data, base or settings:
+ * GRAFT_MISMATCH names what differs. */
+graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) GR_MUST_CHECK;
+/* Removes the checkpoints of an earlier run. */
+graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+
+/* metrics.c: lines of metrics.jsonl. */
+graft_status gr_metrics_start(gr_trainer *t, graft_error *err) GR_MUST_CHECK; /* cuts back to progress.metrics_bytes */
+graft_status gr_metrics_train(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
+graft_status gr_metrics_valid(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
+
+/* card.c: README.md of the adapter directory. */
+graft_status gr_card_save(const gr_trainer *t, const graft_train_result *result, graft_error *err) GR_MUST_CHECK;
+
+/* Sends an event; harmless without hooks. */
+void gr_trainer_event(const gr_trainer *t, const graft_event *event);
+void gr_trainer_note(const gr_trainer *t, const char *fmt, ...) GR_PRINTF(2, 3);
+
+#endif

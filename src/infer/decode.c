@@ -51,7 +51,8 @@ void gr_decoder_prompt(gr_decoder *d, const int32_t *ids, int64_t count) {
 }
 
 /* y[out] f32 = W x + bias + (scale A x) B of linear i of a group. */
-static void apply(gr_decoder *d, const gr_linear_group *g, int i, float *y, const void *x, const float *x_f32) {
+static void apply(gr_decoder *d, const gr_linear_group *g, int i, float *y, const void *x,
+                  const float *x_f32) {
     const gr_linear *l = &g->linear[i];
     int64_t out = l->w->rows, first = 0;
     gr_matvec(&d->rt->net.compute, y, l->w, x);
@@ -71,7 +72,8 @@ static void group_forward(gr_decoder *d, int64_t layer, int number, void *const 
     gr_linear_group g = gr_net_group(&d->rt->net, layer, number);
     const gr_kernels *k = &d->rt->kernels;
     const gr_model_config *c = &d->rt->model->config;
-    float *wide = d->wide, *x_f32 = d->wide + gr_max_i64(gr_max_i64(c->heads * c->head_dim, c->hidden), c->mlp);
+    float *wide = d->wide,
+          *x_f32 = d->wide + gr_max_i64(gr_max_i64(c->heads * c->head_dim, c->hidden), c->mlp);
     k->to_f32(x_f32, x, g.in);
     for (int i = 0; i < g.count; i++) {
         apply(d, &g, i, wide, x, x_f32);
@@ -114,7 +116,8 @@ static void attend_head(void *context, int head, int worker) {
     const gr_kernels *k = &d->rt->kernels;
     size_t b = (size_t)k->act_bytes;
     int64_t dim = c->head_dim, kv = c->kv_heads * dim, length = d->cache.length;
-    int64_t first = j->window ? gr_max_i64(0, length - j->window) : 0, kv_head = head / (c->heads / c->kv_heads);
+    int64_t first = j->window ? gr_max_i64(0, length - j->window) : 0,
+            kv_head = head / (c->heads / c->kv_heads);
     size_t base = (size_t)(j->layer * d->cache.capacity * kv + kv_head * dim) * b;
     const char *q = (const char *)d->q + (size_t)(head * dim) * b;
     float *s = d->scores + head * (d->cache.capacity + dim), *row = s + d->cache.capacity;

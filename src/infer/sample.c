@@ -1,8 +1,8 @@
 #include "infer/sample.h"
 #include <math.h>
 
-graft_status gr_sampler_init(gr_sampler *s, double temp, double top_p, double min_p, int64_t top_k, uint64_t seed,
-                             int64_t vocab, graft_error *err) {
+graft_status gr_sampler_init(gr_sampler *s, double temp, double top_p, double min_p, int64_t top_k,
+                             uint64_t seed, int64_t vocab, graft_error *err) {
     *s = (gr_sampler){.temp = temp, .top_p = top_p, .min_p = min_p, .top_k = top_k};
     gr_rng_seed(&s->rng, seed, 0x5a);
     if (temp <= 0) return GRAFT_OK;
@@ -66,7 +66,8 @@ int32_t gr_sample(gr_sampler *s, const float *logits, int64_t n) {
     int64_t keep = s->top_k > 0 ? gr_min_i64(s->top_k, n) : n;
     for (int64_t i = 0; i < keep; i++) {
         double p = s->p[s->order[i]];
-        bool enough = s->top_p > 0 && s->top_p < 1 && mass >= s->top_p; /* the token that crosses top_p stays */
+        bool enough =
+            s->top_p > 0 && s->top_p < 1 && mass >= s->top_p; /* the token that crosses top_p stays */
         if (i && (enough || p < s->min_p * s->p[s->order[0]])) {
             keep = i;
             break;

@@ -29,9 +29,9 @@ typedef struct gr_target {
 /* Rows per tile: as many as keep the logits tile within 32 MB, 12 .. 240. */
 int64_t gr_head_tile(int64_t vocab);
 
-/* For every token t with a target: predicts it from x[t] (act [T, hidden], the last block's output). targets[n] are
- * filled in token order; returns n. dx (f32 [T, hidden], +=) receives the gradient of the summed loss, or NULL: no
- * backward. */
+/* For every token t with a target: predicts it from x[t] (act [T, hidden], the last block's output).
+ * targets[n] are filled in token order; returns n. dx (f32 [T, hidden], +=) receives the gradient of the
+ * summed loss, or NULL: no backward. */
 int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx, const void *x,
                      const gr_batch *batch);
 

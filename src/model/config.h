@@ -65,7 +65,9 @@ typedef struct gr_shape {
     const char *name, *config;
 } gr_shape;
 extern const gr_shape gr_shape_table[];
-/* GRAFT_NOT_FOUND lists the names. */
+/* Their names, ended by NULL. */
+const char *const *gr_shape_names(void);
+/* GRAFT_USAGE lists the names. */
 graft_status gr_shape_config(gr_model_config *config, const char *name, graft_error *err) GR_MUST_CHECK;
 
 #endif

@@ -14,34 +14,46 @@
     ",\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}"
 #define QWEN(eps) ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
 
-const gr_shape gr_shape_table[] = {
-    {"smollm2-135m", SHAPE("llama", 576, 1536, 30, 9, 3, 49152, true,
-                           ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"smollm2-360m", SHAPE("llama", 960, 2560, 32, 15, 5, 49152, true,
-                           ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"smollm2-1.7b", SHAPE("llama", 2048, 8192, 24, 32, 32, 49152, true,
-                           ",\"rope_theta\":130000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"llama-3.2-1b", SHAPE("llama", 2048, 8192, 16, 32, 8, 128256, true, ",\"head_dim\":64" LLAMA3_ROPE(32))},
-    {"llama-3.2-3b",
-     SHAPE("llama", 3072, 8192, 28, 24, 8, 128256, true, ",\"head_dim\":128" LLAMA3_ROPE(32))},
-    {"llama-3-8b", SHAPE("llama", 4096, 14336, 32, 32, 8, 128256, false,
-                         ",\"rope_theta\":500000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192")},
-    {"mistral-7b", SHAPE("mistral", 4096, 14336, 32, 32, 8, 32000, false,
-                         ",\"rope_theta\":10000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":32768,"
-                         "\"sliding_window\":4096")},
-    {"qwen2.5-0.5b", SHAPE("qwen2", 896, 4864, 24, 14, 2, 151936, true, QWEN(""))},
-    {"qwen2.5-1.5b", SHAPE("qwen2", 1536, 8960, 28, 12, 2, 151936, true, QWEN(""))},
-    {"qwen2.5-3b", SHAPE("qwen2", 2048, 11008, 36, 16, 2, 151936, true, QWEN(""))},
-    {"qwen2.5-7b", SHAPE("qwen2", 3584, 18944, 28, 28, 4, 152064, false, QWEN(""))},
-    {"qwen2.5-14b", SHAPE("qwen2", 5120, 13824, 48, 40, 8, 152064, false, QWEN(""))},
-    {"qwen2.5-32b", SHAPE("qwen2", 5120, 27648, 64, 40, 8, 152064, false, QWEN(""))},
-    {"qwen2.5-72b", SHAPE("qwen2", 8192, 29568, 80, 64, 8, 152064, false, QWEN(""))},
-    {"qwen3-0.6b", SHAPE("qwen3", 1024, 3072, 28, 16, 8, 151936, true, QWEN(",\"head_dim\":128"))},
-    {"qwen3-1.7b", SHAPE("qwen3", 2048, 6144, 28, 16, 8, 151936, true, QWEN(",\"head_dim\":128"))},
-    {"qwen3-4b", SHAPE("qwen3", 2560, 9728, 36, 32, 8, 151936, true, QWEN(",\"head_dim\":128"))},
-    {"qwen3-8b", SHAPE("qwen3", 4096, 12288, 36, 32, 8, 151936, false, QWEN(",\"head_dim\":128"))},
-    {0},
-};
+/* One row per shape: X(name, config.json text) */
+#define SHAPES(X)                                                                                            \
+    X("smollm2-135m",                                                                                        \
+      SHAPE("llama", 576, 1536, 30, 9, 3, 49152, true,                                                       \
+            ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192"))                \
+    X("smollm2-360m",                                                                                        \
+      SHAPE("llama", 960, 2560, 32, 15, 5, 49152, true,                                                      \
+            ",\"rope_theta\":100000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192"))                \
+    X("smollm2-1.7b",                                                                                        \
+      SHAPE("llama", 2048, 8192, 24, 32, 32, 49152, true,                                                    \
+            ",\"rope_theta\":130000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192"))                \
+    X("llama-3.2-1b",                                                                                        \
+      SHAPE("llama", 2048, 8192, 16, 32, 8, 128256, true, ",\"head_dim\":64" LLAMA3_ROPE(32)))               \
+    X("llama-3.2-3b",                                                                                        \
+      SHAPE("llama", 3072, 8192, 28, 24, 8, 128256, true, ",\"head_dim\":128" LLAMA3_ROPE(32)))              \
+    X("llama-3-8b", SHAPE("llama", 4096, 14336, 32, 32, 8, 128256, false,                                    \
+                          ",\"rope_theta\":500000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":8192"))  \
+    X("mistral-7b", SHAPE("mistral", 4096, 14336, 32, 32, 8, 32000, false,                                   \
+                          ",\"rope_theta\":10000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":32768,"   \
+                          "\"sliding_window\":4096"))                                                        \
+    X("qwen2.5-0.5b", SHAPE("qwen2", 896, 4864, 24, 14, 2, 151936, true, QWEN("")))                          \
+    X("qwen2.5-1.5b", SHAPE("qwen2", 1536, 8960, 28, 12, 2, 151936, true, QWEN("")))                         \
+    X("qwen2.5-3b", SHAPE("qwen2", 2048, 11008, 36, 16, 2, 151936, true, QWEN("")))                          \
+    X("qwen2.5-7b", SHAPE("qwen2", 3584, 18944, 28, 28, 4, 152064, false, QWEN("")))                         \
+    X("qwen2.5-14b", SHAPE("qwen2", 5120, 13824, 48, 40, 8, 152064, false, QWEN("")))                        \
+    X("qwen2.5-32b", SHAPE("qwen2", 5120, 27648, 64, 40, 8, 152064, false, QWEN("")))                        \
+    X("qwen2.5-72b", SHAPE("qwen2", 8192, 29568, 80, 64, 8, 152064, false, QWEN("")))                        \
+    X("qwen3-0.6b", SHAPE("qwen3", 1024, 3072, 28, 16, 8, 151936, true, QWEN(",\"head_dim\":128")))          \
+    X("qwen3-1.7b", SHAPE("qwen3", 2048, 6144, 28, 16, 8, 151936, true, QWEN(",\"head_dim\":128")))          \
+    X("qwen3-4b", SHAPE("qwen3", 2560, 9728, 36, 32, 8, 151936, true, QWEN(",\"head_dim\":128")))            \
+    X("qwen3-8b", SHAPE("qwen3", 4096, 12288, 36, 32, 8, 151936, false, QWEN(",\"head_dim\":128")))
+
+#define ROW(name, config) {name, config},
+const gr_shape gr_shape_table[] = {SHAPES(ROW){0}};
+
+#define NAME(name, config) name,
+const char *const *gr_shape_names(void) {
+    static const char *const names[] = {SHAPES(NAME) NULL};
+    return names;
+}
 
 graft_status gr_shape_config(gr_model_config *config, const char *name, graft_error *err) {
     char known[256] = "";

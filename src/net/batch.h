@@ -1,5 +1,5 @@
-/* net/batch.h - rows of data as one ragged batch, without work that nothing depends on: tokens after a row's last
- * target are left out, and rows without any target.
+/* net/batch.h - rows of data as one ragged batch, without work that nothing depends on: tokens after a row's
+ * last target are left out, and rows without any target.
  */
 #ifndef GR_NET_BATCH_H
 #define GR_NET_BATCH_H
@@ -10,10 +10,11 @@ typedef struct gr_batch_buffer {
     int32_t *ids, *target;
     int64_t *start;
     int64_t max_tokens, max_rows;
-    gr_batch batch;   /* what the layers see */
+    gr_batch batch; /* what the layers see */
 } gr_batch_buffer;
 
-graft_status gr_batch_init(gr_batch_buffer *b, int64_t max_tokens, int64_t max_rows, graft_error *err) GR_MUST_CHECK;
+graft_status gr_batch_init(gr_batch_buffer *b, int64_t max_tokens, int64_t max_rows,
+                           graft_error *err) GR_MUST_CHECK;
 void gr_batch_free(gr_batch_buffer *b);
 /* Empties; `first` as in gr_batch. */
 void gr_batch_clear(gr_batch_buffer *b, uint64_t first);

@@ -54,7 +54,8 @@ static void block_forward(block *b, void *out) {
 
 /* Keeps this layer's keys and values for the tokens to come. */
 static void store_cache(const gr_net *n, const gr_saved *s, int64_t l, int64_t tokens) {
-    size_t row = (size_t)(n->model->config.kv_heads * n->model->config.head_dim) * (size_t)n->compute.k->act_bytes;
+    size_t row =
+        (size_t)(n->model->config.kv_heads * n->model->config.head_dim) * (size_t)n->compute.k->act_bytes;
     size_t at = (size_t)(l * n->cache->capacity) * row;
     memcpy(n->cache->k + at, s->k, (size_t)tokens * row);
     memcpy(n->cache->v + at, s->v, (size_t)tokens * row);

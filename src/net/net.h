@@ -45,7 +45,7 @@ typedef struct gr_net {
     const float *params; /* the parameter vector; NULL while measuring or without lora */
     gr_compute compute;
     gr_net_config config;
-    gr_kv_cache *cache; /* NULL: none. Else forward of one row stores its keys and values there */
+    gr_kv_cache *cache;   /* NULL: none. Else forward of one row stores its keys and values there */
     gr_saved *saved;      /* [layers + 1]; the last has only x */
     float *cosine, *sine; /* [longest, head_dim/2] */
     gr_head head;

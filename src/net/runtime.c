@@ -17,7 +17,8 @@ static gr_net net_of(const gr_runtime *r, const gr_net_config *config) {
                     .config = *config};
 }
 
-void gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved, uint64_t *scratch) {
+void gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
+                        uint64_t *scratch) {
     gr_arena a = {0}, b = {0};
     gr_net net = net_of(r, config);
     gr_net_bind(&net, &a, &b);
@@ -34,7 +35,8 @@ graft_status gr_runtime_bind(gr_runtime *r, const gr_net_config *config, graft_e
     GR_TRY(gr_arena_reserve(&r->scratch, scratch, err));
     r->net = net_of(r, config);
     gr_net_bind(&r->net, &r->saved, &r->scratch);
-    if (r->saved.overflow || r->scratch.overflow) return gr_fail(err, GRAFT_INTERNAL, "buffers outgrew their measure");
+    if (r->saved.overflow || r->scratch.overflow)
+        return gr_fail(err, GRAFT_INTERNAL, "buffers outgrew their measure");
     gr_net_prepare(&r->net);
     return GRAFT_OK;
 }
@@ -75,8 +77,9 @@ static void score_batch(gr_runtime *r, const gr_batch *batch, const int64_t *num
 
 #define ROWS_AT_ONCE 256
 
-void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first, int64_t count,
-                      gr_score *score, void (*each)(void *user, int64_t row, const gr_score *own), void *user,
+void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first,
+                      int64_t count, gr_score *score,
+                      void (*each)(void *user, int64_t row, const gr_score *own), void *user,
                       const volatile int *stop) {
     int64_t numbers[ROWS_AT_ONCE];
     *score = (gr_score){0};

@@ -7,18 +7,19 @@
 #include "net/net.h"
 
 typedef struct gr_runtime {
-    gr_model *model;        /* owned */
+    gr_model *model; /* owned */
     gr_kernels kernels;
-    gr_pool *pool;          /* owned */
-    gr_lora *lora;          /* owned; NULL: no adapter */
-    float *params;          /* borrowed or owned by `owned_params` */
+    gr_pool *pool; /* owned */
+    gr_lora *lora; /* owned; NULL: no adapter */
+    float *params; /* borrowed or owned by `owned_params` */
     float *owned_params;
     gr_net net;
     gr_arena saved, scratch;
 } gr_runtime;
 
 /* Takes the model over (also on failure). threads 0: all cores; isa NULL: GRAFT_ISA, else the best. */
-graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32, graft_error *err) GR_MUST_CHECK;
+graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32,
+                             graft_error *err) GR_MUST_CHECK;
 /* Measures (base NULL) what a configuration would take, in bytes. Keeps nothing. */
 void gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved, uint64_t *scratch);
 /* Reserves and binds; a second call replaces the first's buffers. */
@@ -27,14 +28,16 @@ void gr_runtime_free(gr_runtime *r);
 
 /* Sums over rows, in double and in row order. */
 typedef struct gr_score {
-    double loss, loss_squared;  /* sums over targets */
+    double loss, loss_squared; /* sums over targets */
     int64_t tokens, correct, rows;
 } gr_score;
 
-/* Scores rows [first, first+count) of the data set; batches are filled up to the bound tokens. each (may be NULL) is
- * called per row with its own sums; false from it stops. stop is polled between batches (may be NULL). */
-void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first, int64_t count,
-                      gr_score *score, void (*each)(void *user, int64_t row, const gr_score *own), void *user,
+/* Scores rows [first, first+count) of the data set; batches are filled up to the bound tokens. each (may be
+ * NULL) is called per row with its own sums; false from it stops. stop is polled between batches (may be
+ * NULL). */
+void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first,
+                      int64_t count, gr_score *score,
+                      void (*each)(void *user, int64_t row, const gr_score *own), void *user,
                       const volatile int *stop);
 
 #endif

@@ -10,18 +10,25 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     char digest[17];
     const gr_train_progress *p = &t->p;
     gr_adapter_digest(digest, t->params, t->rt.lora->parameters);
-    gr_buf_printf(&b, "---\nlibrary_name: peft\nbase_model: %s\ntags: [lora, graft]\n---\n# LoRA adapter for %s\n\n", t->o->model, t->o->model);
-    gr_buf_printf(&b, "Trained by graft %s. `adapters.safetensors` is for mlx-lm, `adapter_model.safetensors` for PEFT; "
-                      "`adapter_config.json` serves both.\n\n", graft_version());
+    gr_buf_printf(
+        &b, "---\nlibrary_name: peft\nbase_model: %s\ntags: [lora, graft]\n---\n# LoRA adapter for %s\n\n",
+        t->o->model, t->o->model);
+    gr_buf_printf(
+        &b,
+        "Trained by graft %s. `adapters.safetensors` is for mlx-lm, `adapter_model.safetensors` for PEFT; "
+        "`adapter_config.json` serves both.\n\n",
+        graft_version());
     gr_buf_puts(&b, "| | |\n|---|---|\n");
-    gr_buf_printf(&b, "| base digest | %016llx |\n| adapter digest | %s |\n", (unsigned long long)t->rt.model->digest, digest);
-    gr_buf_printf(&b, "| data | %s: %lld rows, %lld tokens, %lld with loss |\n", t->o->data, (long long)gr_rows_count(t->train),
-                  (long long)gr_rows_tokens(t->train), (long long)gr_rows_targets(t->train));
-    gr_buf_printf(&b, "| trainable | %lld of %lld parameters (%.3f %%) |\n", (long long)t->rt.lora->parameters,
-                  (long long)gr_model_parameters(t->rt.model),
+    gr_buf_printf(&b, "| base digest | %016llx |\n| adapter digest | %s |\n",
+                  (unsigned long long)t->rt.model->digest, digest);
+    gr_buf_printf(&b, "| data | %s: %lld rows, %lld tokens, %lld with loss |\n", t->o->data,
+                  (long long)gr_rows_count(t->train), (long long)gr_rows_tokens(t->train),
+                  (long long)gr_rows_targets(t->train));
+    gr_buf_printf(&b, "| trainable | %lld of %lld parameters (%.3f %%) |\n",
+                  (long long)t->rt.lora->parameters, (long long)gr_model_parameters(t->rt.model),
                   100.0 * (double)t->rt.lora->parameters / (double)gr_model_parameters(t->rt.model));
-    gr_buf_printf(&b, "| iterations | %lld (%lld updates, %lld trained tokens) |\n", (long long)p->iteration, (long long)p->update,
-                  (long long)p->trained_tokens);
+    gr_buf_printf(&b, "| iterations | %lld (%lld updates, %lld trained tokens) |\n", (long long)p->iteration,
+                  (long long)p->update, (long long)p->trained_tokens);
     gr_buf_printf(&b, "| last training loss | %.4f |\n", r->train_loss);
     if (!isnan(p->last_val)) {
         gr_buf_printf(&b, "| validation loss | %.4f before, %.4f after", p->first_val, p->last_val);
@@ -32,7 +39,8 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     gr_buf_puts(&b, "\n![loss](loss.svg)\n\n## Settings\n\n```\n");
     char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN), *path = gr_path_join(t->dir, "README.md");
     gr_buf_printf(&b, "%s\n```\n", settings ? settings : "");
-    graft_status st = path && !b.failed ? gr_file_replace(path, b.data, b.len, err) : gr_no_memory(err, b.len);
+    graft_status st =
+        path && !b.failed ? gr_file_replace(path, b.data, b.len, err) : gr_no_memory(err, b.len);
     free(settings);
     free(path);
     gr_buf_free(&b);

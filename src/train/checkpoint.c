@@ -78,8 +78,21 @@ graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) {
 
 /* Settings that a resumed run may change: they cost time or memory, or say where things are. */
 static bool may_change(const char *line) {
-    static const char *const free_keys[] = {"threads", "grad-checkpoint", "budget", "resume", "save-every", "adapter-path", "model", "data",
-                                            "keep-best", "config", "shape", "tensors", "gguf", "resume-adapter-file", "steps-per-report"};
+    static const char *const free_keys[] = {"threads",
+                                            "grad-checkpoint",
+                                            "budget",
+                                            "resume",
+                                            "save-every",
+                                            "adapter-path",
+                                            "model",
+                                            "data",
+                                            "keep-best",
+                                            "config",
+                                            "shape",
+                                            "tensors",
+                                            "gguf",
+                                            "resume-adapter-file",
+                                            "steps-per-report"};
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
         size_t n = strlen(free_keys[i]);
         if (strncmp(line, free_keys[i], n) == 0 && line[n] == ':') return true;
@@ -119,14 +132,16 @@ static json_t *bits(double value) {
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN);
-    json_t *j = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:s}", "iteration", p->iteration, "update", p->update,
-        "pending_iterations", p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets", p->pending_targets,
-        "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss), "report_tokens", p->report_tokens,
-        "trained_tokens", p->trained_tokens, "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
-        "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration, "metrics_bytes",
-        (json_int_t)p->metrics_bytes, "base", hex(t->rt.model->digest), "data", hex(gr_rows_digest(t->train)), "settings",
-        settings ? settings : "");
+    json_t *j =
+        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:s}",
+                  "iteration", p->iteration, "update", p->update, "pending_iterations", p->pending_iterations,
+                  "pending_rows", (json_int_t)p->pending_rows, "pending_targets", p->pending_targets, "epoch",
+                  (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss),
+                  "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens, "grad_norm",
+                  bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
+                  bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
+                  "metrics_bytes", (json_int_t)p->metrics_bytes, "base", hex(t->rt.model->digest), "data",
+                  hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
@@ -140,8 +155,12 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[48], char name
 #define ADD(vector, ...)                                                                                     \
     do {                                                                                                     \
         snprintf(names[count], sizeof names[count], __VA_ARGS__);                                            \
-        tensors[count] = (gr_tensor){.name = names[count], .dtype = GR_F32, .ndim = 1, .shape = {n},         \
-                                     .data = (const uint8_t *)(vector), .bytes = (size_t)n * sizeof(float)}; \
+        tensors[count] = (gr_tensor){.name = names[count],                                                   \
+                                     .dtype = GR_F32,                                                        \
+                                     .ndim = 1,                                                              \
+                                     .shape = {n},                                                           \
+                                     .data = (const uint8_t *)(vector),                                      \
+                                     .bytes = (size_t)n * sizeof(float)};                                    \
         count++;                                                                                             \
     } while (0)
     ADD(t->params, "params");
@@ -240,8 +259,11 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
     GR_TRY(read_hex(root, "base", &base, err));
     GR_TRY(read_hex(root, "data", &data, err));
     GR_TRY(gr_json_string(root, "settings", &then, err));
-    const char *what = base != t->rt.model->digest ? "the base model" : data != gr_rows_digest(t->train) ? "the training data" : NULL;
-    char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN), *changed = now && !what ? changed_setting(then, now) : NULL;
+    const char *what = base != t->rt.model->digest        ? "the base model"
+                       : data != gr_rows_digest(t->train) ? "the training data"
+                                                          : NULL;
+    char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN),
+         *changed = now && !what ? changed_setting(then, now) : NULL;
     free(now);
     if (!what && !changed) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "cannot resume: %s differs from the checkpoint", what ? what : "a setting");
@@ -252,7 +274,8 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
 }
 
 /* Copies the vectors after checking that all are there and whole. */
-static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path, graft_error *err) {
+static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path,
+                                 graft_error *err) {
     gr_tensor wanted[48], found[48];
     char names[48][16], sum[24];
     size_t count = list_vectors(t, wanted, names);
@@ -271,7 +294,8 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
         gr_where(err, "%s", path);
         return gr_found(err, "checksum %s", sum);
     }
-    for (size_t i = 0; i < count; i++) memcpy((void *)(uintptr_t)wanted[i].data, found[i].data, found[i].bytes);
+    for (size_t i = 0; i < count; i++)
+        memcpy((void *)(uintptr_t)wanted[i].data, found[i].data, found[i].bytes);
     return GRAFT_OK;
 }
 
@@ -281,11 +305,13 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     gr_train_progress before = t->p;
     GR_TRY(gr_safetensors_open(&file, path, err));
     const char *text = gr_safetensors_metadata(file, "progress");
-    graft_status st = text ? gr_json_parse(&object, text, strlen(text), path, err) : gr_fail(err, GRAFT_CORRUPT, "not a checkpoint");
+    graft_status st = text ? gr_json_parse(&object, text, strlen(text), path, err)
+                           : gr_fail(err, GRAFT_CORRUPT, "not a checkpoint");
     gr_json_scope root = {object, path, ""};
     if (st == GRAFT_OK) st = check_same(t, &root, err);
     if (st == GRAFT_OK) st = read_progress(&root, &t->p, err);
-    if (st == GRAFT_OK && t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t)) st = gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
+    if (st == GRAFT_OK && t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t))
+        st = gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
     if (st == GRAFT_OK) st = read_vectors(t, file, path, err);
     if (st == GRAFT_OK) st = gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
     if (st != GRAFT_OK) t->p = before;
@@ -303,9 +329,12 @@ graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) 
         char *path = checkpoint_path(t, iteration);
         graft_error why = {0};
         graft_status st = path ? read_checkpoint(t, path, &why) : gr_no_memory(&why, 0);
-        if (st == GRAFT_OK) *found = true;
-        else if (st == GRAFT_CORRUPT && newest(t, iteration) >= 0) gr_trainer_note(t, "%s: %s; trying the one before", path, why.what);
-        else if (err->status == GRAFT_OK) *err = why;
+        if (st == GRAFT_OK)
+            *found = true;
+        else if (st == GRAFT_CORRUPT && newest(t, iteration) >= 0)
+            gr_trainer_note(t, "%s: %s; trying the one before", path, why.what);
+        else if (err->status == GRAFT_OK)
+            *err = why;
         free(path);
         if (st != GRAFT_CORRUPT) return st;
         if (newest(t, iteration) < 0) return st;

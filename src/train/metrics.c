@@ -13,7 +13,8 @@ graft_status gr_metrics_start(gr_trainer *t, graft_error *err) {
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0) st = gr_fail_errno(err, errno, "cannot start", path);
+    if (fd < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0)
+        st = gr_fail_errno(err, errno, "cannot start", path);
     if (fd >= 0) close(fd);
     free(path);
     return st;
@@ -29,7 +30,8 @@ static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
     }
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     ssize_t done = fd < 0 ? -1 : write(fd, line->data, line->len);
-    if (done != (ssize_t)line->len) st = gr_fail_errno(err, done < 0 ? errno : ENOSPC, "cannot append to", path);
+    if (done != (ssize_t)line->len)
+        st = gr_fail_errno(err, done < 0 ? errno : ENOSPC, "cannot append to", path);
     if (fd >= 0) close(fd);
     t->p.metrics_bytes += line->len;
     free(path);
@@ -38,8 +40,10 @@ static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
 
 /* JSON has no NaN. */
 static void number(gr_buf *line, const char *key, double value) {
-    if (isfinite(value)) gr_buf_printf(line, ", \"%s\": %.9g", key, value);
-    else gr_buf_printf(line, ", \"%s\": null", key);
+    if (isfinite(value))
+        gr_buf_printf(line, ", \"%s\": %.9g", key, value);
+    else
+        gr_buf_printf(line, ", \"%s\": null", key);
 }
 
 graft_status gr_metrics_train(gr_trainer *t, const graft_event *e, graft_error *err) {

@@ -20,11 +20,14 @@ void gr_trainer_note(const gr_trainer *t, const char *fmt, ...) {
 }
 
 static void tokenize_progress(void *user, int64_t done, int64_t total) {
-    gr_trainer_event(user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "tokenize", .done = done, .total = total});
+    gr_trainer_event(
+        user,
+        &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "tokenize", .done = done, .total = total});
 }
 
 /* train.jsonl must be there, valid.jsonl may; *rows stays NULL for a missing optional file. */
-static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, bool needed, int64_t vocab, graft_error *err) {
+static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, bool needed, int64_t vocab,
+                              graft_error *err) {
     char *path = gr_path_join(t->o->data, name);
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
@@ -32,7 +35,9 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, b
         gr_rows_config config = gr_options_rows(t->o, (int32_t)vocab);
         st = gr_rows_open(rows, path, t->tok, t->chat, &config, tokenize_progress, t, err);
     }
-    if (st == GRAFT_NOT_FOUND) gr_hint(err, "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl");
+    if (st == GRAFT_NOT_FOUND)
+        gr_hint(err,
+                "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl");
     free(path);
     if (st != GRAFT_OK || !*rows) return st;
     char *notes = gr_rows_notes(*rows);
@@ -41,7 +46,8 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, b
     return GRAFT_OK;
 }
 
-static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config, gr_trainer_purpose purpose, graft_error *err) {
+static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config,
+                              gr_trainer_purpose purpose, graft_error *err) {
     bool run = purpose == GR_TRAINER_RUN;
     if (!t->o->data && run) {
         gr_fail(err, GRAFT_USAGE, "--data is missing");
@@ -61,14 +67,16 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
 }
 
-/* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters then. */
-static graft_status select_adapter(gr_trainer *t, float **start, graft_error *err) {
+/* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters
+ * then. */
+graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     const graft_options *o = t->o;
     const gr_model_config *config = &t->rt.model->config;
     *start = NULL;
     if (o->resume_adapter_file) {
         GR_TRY(gr_adapter_load(&t->rt.lora, start, o->resume_adapter_file, config, t->rt.model->digest, err));
-        gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file, (long long)t->rt.lora->rank, t->rt.lora->scale);
+        gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
+                        (long long)t->rt.lora->rank, t->rt.lora->scale);
         return GRAFT_OK;
     }
     gr_lora_request request = {.targets = o->lora_targets ? o->lora_targets : "extended",
@@ -128,42 +136,54 @@ static bool choose_recompute(const gr_trainer *t, gr_net_config *config) {
     return saved + scratch > gr_memory_available() / 3;
 }
 
-/* Rows of a batch are cut into slices above this many tokens: enough for the matmuls, little enough for memory. */
+/* Rows of a batch are cut into slices above this many tokens: enough for the matmuls, little enough for
+ * memory. */
 #define SLICE_TOKENS 2048
+
+graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
+                                gr_trainer_purpose purpose, graft_error *err) {
+    gr_arena counting = {0};
+    config->training = true;
+    config->recompute = t->recompute = choose_recompute(t, config);
+    gr_trainer_bind_state(t, &counting);
+    gr_runtime_measure(&t->rt, config, &t->forecast.saved, &t->forecast.scratch);
+    t->forecast.state = counting.peak;
+    t->forecast.mapped = gr_model_weight_bytes(t->rt.model);
+    t->forecast.other = resident + (uint64_t)config->tokens * 8;
+    t->forecast.total =
+        t->forecast.mapped + t->forecast.state + t->forecast.saved + t->forecast.scratch + t->forecast.other;
+    if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
+    GR_TRY(gr_arena_reserve(&t->state, counting.peak, err));
+    gr_trainer_bind_state(t, &t->state);
+    t->rt.params = t->params;
+    GR_TRY(gr_batch_init(&t->buffer, config->tokens, 256, err));
+    return gr_runtime_bind(&t->rt, config, err);
+}
 
 static graft_status place(gr_trainer *t, gr_trainer_purpose purpose, uint64_t resident, graft_error *err) {
     int64_t most = 0, longest = 0;
     GR_TRY(count_work(t, &most, &longest, err));
     if (t->slice_tokens == 0) t->slice_tokens = SLICE_TOKENS;
-    gr_net_config config = {.longest = longest, .tokens = gr_min_i64(most, gr_max_i64(longest, t->slice_tokens)), .training = true};
-    config.recompute = t->recompute = choose_recompute(t, &config);
-    gr_arena counting = {0};
-    gr_trainer_bind_state(t, &counting);
-    gr_runtime_measure(&t->rt, &config, &t->forecast.saved, &t->forecast.scratch);
-    t->forecast.state = counting.peak;
-    t->forecast.mapped = gr_model_weight_bytes(t->rt.model);
-    t->forecast.other = resident + (uint64_t)config.tokens * 8;
-    t->forecast.total = t->forecast.mapped + t->forecast.state + t->forecast.saved + t->forecast.scratch + t->forecast.other;
-    if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
-    GR_TRY(gr_arena_reserve(&t->state, counting.peak, err));
-    gr_trainer_bind_state(t, &t->state);
-    t->rt.params = t->params;
-    GR_TRY(gr_batch_init(&t->buffer, config.tokens, 256, err));
-    return gr_runtime_bind(&t->rt, &config, err);
+    gr_net_config config = {.longest = longest,
+                            .tokens = gr_min_i64(most, gr_max_i64(longest, t->slice_tokens))};
+    return gr_trainer_reserve(t, &config, resident, purpose, err);
 }
 
 static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
     gr_model *model = NULL;
-    if (!dir) GR_TRY(gr_model_from_shape(&model, t->o->shape, false, err));
+    if (!dir)
+        GR_TRY(gr_model_from_shape(&model, t->o->shape, false, err));
     else {
         graft_status st = gr_model_open(&model, dir, err);
-        if (st == GRAFT_NOT_FOUND && purpose == GR_TRAINER_PLAN) { /* config.json alone is enough for a plan */
+        if (st == GRAFT_NOT_FOUND &&
+            purpose == GR_TRAINER_PLAN) { /* config.json alone is enough for a plan */
             gr_error_clear(err);
             st = gr_model_from_config(&model, dir, err);
         }
         GR_TRY(st);
     }
-    return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0, err);
+    return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
+                           err);
 }
 
 static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
@@ -185,13 +205,16 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
 #ifdef __GLIBC__
     malloc_trim(0); /* what tokenizing needed for a moment shall not count as held */
 #endif
-    uint64_t resident = gr_current_rss(); /* program, libraries, tokenizer, rows: before any weight is touched */
+    uint64_t resident =
+        gr_current_rss(); /* program, libraries, tokenizer, rows: before any weight is touched */
     GR_TRY(open_model(t, dir, purpose, err));
-    GR_TRY(select_adapter(t, &start, err));
+    GR_TRY(gr_trainer_select(t, &start, err));
     st = place(t, purpose, resident, err);
     if (st == GRAFT_OK && purpose == GR_TRAINER_RUN) {
-        if (start) memcpy(t->params, start, (size_t)t->rt.lora->parameters * sizeof *start);
-        else gr_trainer_init_params(t);
+        if (start)
+            memcpy(t->params, start, (size_t)t->rt.lora->parameters * sizeof *start);
+        else
+            gr_trainer_init_params(t);
     }
     free(start);
     return st;

@@ -2,14 +2,19 @@
 #include "base/memory.h"
 #include <math.h>
 
-/* source: arXiv 1711.05101; torch.optim.AdamW (decay first), mlx.optimizers.AdamW (the same with decay rate*wd) */
+/* source: arXiv 1711.05101; torch.optim.AdamW (decay first), mlx.optimizers.AdamW (the same with decay
+ * rate*wd) */
 static void adam_elements(const gr_optim_step *s, int64_t i0, int64_t i1, bool decoupled) {
     const gr_optim_config *c = s->config;
     double t = (double)s->update;
-    double c1 = c->bias_correction ? 1 - pow(c->beta1, t) : 1, c2 = c->bias_correction ? 1 - pow(c->beta2, t) : 1;
-    float b1 = (float)c->beta1, b2 = (float)c->beta2, one_b1 = (float)(1 - c->beta1), one_b2 = (float)(1 - c->beta2);
-    float keep = decoupled ? (float)(1 - s->rate * c->weight_decay) : 1, coupled = decoupled ? 0 : (float)c->weight_decay;
-    float step = (float)(s->rate / c1), root = (float)(1 / sqrt(c2)), eps = (float)c->epsilon, clip = (float)s->clip;
+    double c1 = c->bias_correction ? 1 - pow(c->beta1, t) : 1,
+           c2 = c->bias_correction ? 1 - pow(c->beta2, t) : 1;
+    float b1 = (float)c->beta1, b2 = (float)c->beta2, one_b1 = (float)(1 - c->beta1),
+          one_b2 = (float)(1 - c->beta2);
+    float keep = decoupled ? (float)(1 - s->rate * c->weight_decay) : 1,
+          coupled = decoupled ? 0 : (float)c->weight_decay;
+    float step = (float)(s->rate / c1), root = (float)(1 / sqrt(c2)), eps = (float)c->epsilon,
+          clip = (float)s->clip;
     float *restrict p = s->params, *restrict m = s->state[0], *restrict v = s->state[1];
     const float *restrict grad = s->grad;
     for (int64_t i = i0; i < i1; i++) {
@@ -28,10 +33,12 @@ static void adam_step(const gr_optim_step *s, int64_t i0, int64_t i1) {
     adam_elements(s, i0, i1, false);
 }
 
-/* source: torch.optim.SGD (the first update's momentum is the gradient itself), weight decay added to the gradient */
+/* source: torch.optim.SGD (the first update's momentum is the gradient itself), weight decay added to the
+ * gradient */
 static void sgd_step(const gr_optim_step *s, int64_t i0, int64_t i1) {
     const gr_optim_config *c = s->config;
-    float rate = (float)s->rate, momentum = (float)c->momentum, fresh = s->update == 1 ? 1 : (float)(1 - c->dampening);
+    float rate = (float)s->rate, momentum = (float)c->momentum,
+          fresh = s->update == 1 ? 1 : (float)(1 - c->dampening);
     float decay = (float)c->weight_decay, clip = (float)s->clip;
     float *restrict p = s->params, *restrict v = s->state[0];
     const float *restrict grad = s->grad;
@@ -72,7 +79,8 @@ gr_optim_config gr_optim_config_of(const graft_options *o) {
     };
 }
 
-#define PIECE 16384 /* elements per task; also the unit of the norm's sum, so that it does not depend on threads */
+#define PIECE                                                                                                \
+    16384 /* elements per task; also the unit of the norm's sum, so that it does not depend on threads */
 
 typedef struct collect_job {
     float *grad;
@@ -102,7 +110,8 @@ static void collect_piece(void *context, int task, int worker) {
     j->sums[task % 256] = sum;
 }
 
-double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_t rows, int64_t targets, int64_t n) {
+double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_t rows, int64_t targets,
+                        int64_t n) {
     double sums[256], total = 0;
     float factor = (float)(1.0 / (double)gr_max_i64(targets, 1));
     for (int64_t at = 0; at < n; at += 256 * (int64_t)PIECE) { /* 256 pieces at a time: no allocation */

@@ -39,7 +39,8 @@ const gr_optim_row *gr_optim_find(const char *name); /* NULL if unknown */
 gr_optim_config gr_optim_config_of(const graft_options *options);
 
 /* grad[n] = (sum of the tree's slots after `rows` rows) / targets; returns its norm. Both in fixed order. */
-double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_t rows, int64_t targets, int64_t n);
+double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_t rows, int64_t targets,
+                        int64_t n);
 /* One update over the pool. */
 void gr_optim_apply(gr_pool *pool, const gr_optim_row *row, const gr_optim_step *step, int64_t n);
 

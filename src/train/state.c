@@ -10,7 +10,8 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     t->params = gr_arena_array(arena, n, sizeof(float));
     t->grad = gr_arena_array(arena, n, sizeof(float));
     t->gradients.count = 0;
-    while (rows >> t->gradients.count) t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
+    while (rows >> t->gradients.count)
+        t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
     for (int i = 0; i < t->optim->states; i++) t->optim_state[i] = gr_arena_array(arena, n, sizeof(float));
 }
 
@@ -24,9 +25,11 @@ void gr_trainer_init_params(gr_trainer *t) {
             gr_rng rng;
             if (!x->rank) continue;
             gr_role_shape(role, &t->rt.model->config, &out, &in);
-            gr_rng_seed(&rng, t->o->seed, (uint64_t)(l * GR_LINEARS + (int64_t)role) + 1); /* one stream per linear: the
-                                                                           selection does not change the others */
+            gr_rng_seed(&rng, t->o->seed,
+                        (uint64_t)(l * GR_LINEARS + (int64_t)role) + 1); /* one stream per linear: the
+                                                         selection does not change the others */
             double bound = 1 / sqrt((double)in);
-            for (int64_t i = 0; i < x->rank * in; i++) t->params[x->a + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);
+            for (int64_t i = 0; i < x->rank * in; i++)
+                t->params[x->a + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);
         }
 }

@@ -21,7 +21,8 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
         gr_row row = gr_rows_at(t->train, rows[i]);
         if (gr_batch_cost(&row) == 0) continue;
         const gr_batch *b = &t->buffer.batch;
-        if (b->nrows && (b->tokens + gr_batch_cost(&row) > t->slice_tokens || b->nrows == t->buffer.max_rows)) {
+        if (b->nrows &&
+            (b->tokens + gr_batch_cost(&row) > t->slice_tokens || b->nrows == t->buffer.max_rows)) {
             targets += run_slice(t);
             gr_batch_clear(&t->buffer, t->p.pending_rows);
         }
@@ -40,9 +41,14 @@ void gr_trainer_update(gr_trainer *t) {
     p->update++;
     p->rate = gr_schedule_rate(t->o, p->update, t->updates);
     if (p->pending_rows) {
-        p->grad_norm = gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, p->pending_targets, n);
+        p->grad_norm =
+            gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, p->pending_targets, n);
         double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
-        gr_optim_step step = {.config = &t->optim_config, .params = t->params, .grad = t->grad, .rate = p->rate, .clip = clip,
+        gr_optim_step step = {.config = &t->optim_config,
+                              .params = t->params,
+                              .grad = t->grad,
+                              .rate = p->rate,
+                              .clip = clip,
                               .update = p->update};
         for (int i = 0; i < t->optim->states; i++) step.state[i] = t->optim_state[i];
         gr_optim_apply(t->rt.pool, t->optim, &step, n);

@@ -32,16 +32,21 @@ static graft_status keep_best(gr_trainer *t, graft_error *err) {
 
 static graft_status validate(gr_trainer *t, graft_error *err) {
     if (!t->valid || t->o->val_batches == 0) return GRAFT_OK;
-    int64_t all = gr_rows_count(t->valid), n = t->o->val_batches < 0 ? all : gr_min_i64(all, t->o->val_batches * t->o->batch_size);
+    int64_t all = gr_rows_count(t->valid),
+            n = t->o->val_batches < 0 ? all : gr_min_i64(all, t->o->val_batches * t->o->batch_size);
     gr_score score;
     double start = gr_clock();
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
-    gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, NULL, NULL, t->hooks ? t->hooks->stop : NULL);
+    gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, NULL, NULL,
+                     t->hooks ? t->hooks->stop : NULL);
     if (stopping(t) || score.tokens == 0) return GRAFT_OK; /* an interrupted mean is no mean */
     double loss = score.loss / (double)score.tokens;
     if (isnan(t->p.first_val)) t->p.first_val = loss;
     t->p.last_val = loss;
-    graft_event e = {.kind = GRAFT_EVENT_VALID, .iteration = t->p.iteration, .val_loss = loss, .val_time = gr_clock() - start};
+    graft_event e = {.kind = GRAFT_EVENT_VALID,
+                     .iteration = t->p.iteration,
+                     .val_loss = loss,
+                     .val_time = gr_clock() - start};
     GR_TRY(gr_metrics_valid(t, &e, err));
     gr_trainer_event(t, &e);
     if (!isnan(t->p.best_val) && loss >= t->p.best_val) return GRAFT_OK;
@@ -75,7 +80,8 @@ static graft_status report(gr_trainer *t, double *train_loss, graft_error *err) 
 static graft_status save_all(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_checkpoint_save(t, err));
     GR_TRY(save_adapter(t, t->dir, err));
-    gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
+    gr_trainer_event(t,
+                     &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
     return GRAFT_OK;
 }
 
@@ -88,7 +94,8 @@ static void one_iteration(gr_trainer *t) {
     p->position = t->order.position;
     p->iteration++;
     p->pending_iterations++;
-    if (p->pending_iterations == t->o->grad_accumulation_steps || p->iteration == t->iters) gr_trainer_update(t);
+    if (p->pending_iterations == t->o->grad_accumulation_steps || p->iteration == t->iters)
+        gr_trainer_update(t);
     t->report_seconds += gr_clock() - start;
     t->report_iterations++;
 }
@@ -105,9 +112,12 @@ static graft_status loop(gr_trainer *t, double *train_loss, graft_error *err) {
             return gr_hint(err, "lower --learning-rate; `--resume` continues from the last checkpoint");
         }
         bool last = p->iteration == t->iters;
-        gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
+        gr_trainer_event(
+            t, &(graft_event){
+                   .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
         if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, train_loss, err));
-        if (last || (o->steps_per_eval > 0 && p->iteration % o->steps_per_eval == 0)) GR_TRY(validate(t, err));
+        if (last || (o->steps_per_eval > 0 && p->iteration % o->steps_per_eval == 0))
+            GR_TRY(validate(t, err));
         if (!last && o->save_every > 0 && p->iteration % o->save_every == 0) GR_TRY(save_all(t, err));
     }
     return save_all(t, err);
@@ -116,7 +126,8 @@ static graft_status loop(gr_trainer *t, double *train_loss, graft_error *err) {
 /* loss.svg and README.md from what metrics.jsonl holds. */
 static graft_status write_reports(gr_trainer *t, const graft_train_result *result, graft_error *err) {
     char *metrics = gr_path_join(t->dir, "metrics.jsonl"), *svg = gr_path_join(t->dir, "loss.svg");
-    graft_status st = metrics && svg ? gr_curve_from_metrics(metrics, svg, "loss", err) : gr_no_memory(err, 0);
+    graft_status st =
+        metrics && svg ? gr_curve_from_metrics(metrics, svg, "loss", err) : gr_no_memory(err, 0);
     free(metrics);
     free(svg);
     return st == GRAFT_OK ? gr_card_save(t, result, err) : st;
@@ -127,8 +138,11 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_make_dirs(t->dir, err));
     if (t->o->resume) {
         GR_TRY(gr_checkpoint_resume(t, &found, err));
-        if (found) gr_trainer_note(t, "resuming at iteration %lld of %lld", (long long)t->p.iteration, (long long)t->iters);
-        else gr_trainer_note(t, "no checkpoint in %s: starting from the beginning", t->dir);
+        if (found)
+            gr_trainer_note(t, "resuming at iteration %lld of %lld", (long long)t->p.iteration,
+                            (long long)t->iters);
+        else
+            gr_trainer_note(t, "no checkpoint in %s: starting from the beginning", t->dir);
     } else {
         GR_TRY(gr_checkpoint_clear(t, err));
     }
@@ -152,7 +166,8 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
                                    .interrupted = t->p.iteration < t->iters};
     GR_TRY(write_reports(t, result, err));
     if (!result->interrupted) return GRAFT_OK;
-    gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved", (long long)t->p.iteration, (long long)t->iters);
+    gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved",
+            (long long)t->p.iteration, (long long)t->iters);
     gr_where(err, "%s", t->dir);
     return gr_hint(err, "the same command with --resume continues");
 }

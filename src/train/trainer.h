@@ -1,8 +1,8 @@
-/* train/trainer.h - one training run: opens what it needs, forecasts its memory, steps, validates, saves, resumes.
- * May include: everything above train. Never: prints; reports leave through the hooks.
+/* train/trainer.h - one training run: opens what it needs, forecasts its memory, steps, validates, saves,
+ * resumes. May include: everything above train. Never: prints; reports leave through the hooks.
  *
- * Files: open.c (what a run consists of), state.c (the parameter vectors), step.c (rows to gradients to an update),
- * checkpoint.c, metrics.c, card.c, trainer.c (the loop).
+ * Files: open.c (what a run consists of), state.c (the parameter vectors), step.c (rows to gradients to an
+ * update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -22,23 +22,23 @@ typedef struct gr_train_progress {
     uint64_t pending_rows;      /* rows with targets in them: the state of the gradient tree */
     int64_t pending_targets;
     uint64_t epoch;
-    int64_t position;           /* rows taken from the epoch */
-    double report_loss;         /* sum over targets since the last report */
+    int64_t position;   /* rows taken from the epoch */
+    double report_loss; /* sum over targets since the last report */
     int64_t report_tokens;
-    int64_t trained_tokens;     /* since the start */
-    double grad_norm, rate;     /* of the last update */
+    int64_t trained_tokens;               /* since the start */
+    double grad_norm, rate;               /* of the last update */
     double first_val, last_val, best_val; /* NaN: none yet */
     int64_t best_iteration;
-    uint64_t metrics_bytes;     /* length of metrics.jsonl */
+    uint64_t metrics_bytes; /* length of metrics.jsonl */
 } gr_train_progress;
 
 typedef struct gr_trainer {
     const graft_options *o;
     const graft_hooks *hooks;
-    const char *dir;            /* adapter directory */
+    const char *dir; /* adapter directory */
     gr_tokenizer *tok;
-    gr_chat *chat;              /* NULL: the model has no template */
-    gr_rows *train, *valid;     /* valid may be NULL */
+    gr_chat *chat;          /* NULL: the model has no template */
+    gr_rows *train, *valid; /* valid may be NULL */
     gr_runtime rt;
     gr_arena state;
     float *params, *grad, *optim_state[GR_OPTIM_STATES];
@@ -46,33 +46,41 @@ typedef struct gr_trainer {
     const gr_optim_row *optim;
     gr_optim_config optim_config;
     gr_batch_buffer buffer;
-    int64_t slice_tokens;       /* most tokens of one forward and backward; a batch above it is cut between rows */
+    int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
     bool recompute;
     gr_order order;
-    int64_t *indices;           /* [batch_size] */
-    int64_t iters, updates;     /* in all */
-    uint64_t total_tokens;      /* inputs of all iterations */
+    int64_t *indices;       /* [batch_size] */
+    int64_t iters, updates; /* in all */
+    uint64_t total_tokens;  /* inputs of all iterations */
     gr_train_progress p;
     graft_memory forecast;
-    double report_seconds;      /* training time since the last report */
+    double report_seconds; /* training time since the last report */
     int64_t report_iterations;
 } gr_trainer;
 
 /* What open is for. */
 typedef enum gr_trainer_purpose {
-    GR_TRAINER_RUN,   /* weights, data, buffers bound */
-    GR_TRAINER_PLAN   /* measured only; weights and data are used if they are there */
+    GR_TRAINER_RUN, /* weights, data, buffers bound */
+    GR_TRAINER_PLAN /* measured only; weights and data are used if they are there */
 } gr_trainer_purpose;
 
-/* Reads options, tokenizer, rows, model; selects and places the adapter; forecasts; for RUN reserves all memory and
- * initializes the adapter (or reads --resume-adapter-file). dir: the model's directory (already located).
- * Owned by caller until gr_trainer_close (also after failure: *t is zeroed then). */
+/* Reads options, tokenizer, rows, model; selects and places the adapter; forecasts; for RUN reserves all
+ * memory and initializes the adapter (or reads --resume-adapter-file). dir: the model's directory (already
+ * located). Owned by caller until gr_trainer_close (also after failure: *t is zeroed then). */
 graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options *o, const graft_hooks *hooks,
                              gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_close(gr_trainer *t);
 
-/* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only counted. */
+/* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only
+ * counted. */
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);
+/* The adapter of the options into t->rt.lora: chosen, or read from --resume-adapter-file, then *start
+ * (malloc'ed) has its parameters. t->rt has its model. */
+graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) GR_MUST_CHECK;
+/* Forecasts for config (tokens, longest are set) and, for RUN, reserves and binds. `resident`: bytes the
+ * process held before it opened the weights. */
+graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
+                                gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
 /* Rows of an update at most. */
 int64_t gr_trainer_update_rows(const gr_trainer *t);
 /* A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0. */
@@ -95,12 +103,14 @@ graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) 
 graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* metrics.c: lines of metrics.jsonl. */
-graft_status gr_metrics_start(gr_trainer *t, graft_error *err) GR_MUST_CHECK; /* cuts back to progress.metrics_bytes */
+graft_status gr_metrics_start(gr_trainer *t,
+                              graft_error *err) GR_MUST_CHECK; /* cuts back to progress.metrics_bytes */
 graft_status gr_metrics_train(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
 graft_status gr_metrics_valid(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
 
 /* card.c: README.md of the adapter directory. */
-graft_status gr_card_save(const gr_trainer *t, const graft_train_result *result, graft_error *err) GR_MUST_CHECK;
+graft_status gr_card_save(const gr_trainer *t, const graft_train_result *result,
+                          graft_error *err) GR_MUST_CHECK;
 
 /* Sends an event; harmless without hooks. */
 void gr_trainer_event(const gr_trainer *t, const graft_event *event);

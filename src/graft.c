@@ -1,0 +1,234 @@
+/* The front door: checks arguments, finds the model, calls the rooms. No arithmetic. */
+#include "graft.h"
+#include "base/os.h"
+#include "convert/convert.h"
+#include "fit/bench.h"
+#include "fit/forecast.h"
+#include "infer/session.h"
+#include "model/locate.h"
+#include "report/info.h"
+#include "train/options.h"
+#include <stdio.h>
+#include <sys/stat.h>
+
+const char *graft_version(void) {
+    return GRAFT_VERSION;
+}
+
+const char *const *graft_shapes(void) {
+    return gr_shape_names();
+}
+
+static void note(const graft_hooks *hooks, const char *text) {
+    if (hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+}
+
+/* What convert reports, as the caller's events. */
+static void convert_progress(void *context, const char *tensor, size_t done, size_t total) {
+    const graft_hooks *hooks = context;
+    if (hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
+                                                 .phase = "convert",
+                                                 .text = tensor,
+                                                 .done = (int64_t)done,
+                                                 .total = (int64_t)total});
+}
+
+/* Where a GGUF's MLX form is kept: the cache, by name, size and time of the file. malloc'ed. */
+static char *kept_dir(const char *gguf) {
+    struct stat info;
+    char name[300];
+    const char *slash = strrchr(gguf, '/');
+    if (stat(gguf, &info) != 0) return NULL;
+    snprintf(name, sizeof name, "converted/%.200s-%lld-%lld", slash ? slash + 1 : gguf,
+             (long long)info.st_size, (long long)info.st_mtime);
+    return gr_cache_path(name);
+}
+
+/* A GGUF is taken code for code into a kept MLX directory, once. */
+static graft_status use_gguf(char **dir, const char *gguf, const graft_hooks *hooks, graft_error *err) {
+    char *out = kept_dir(gguf), *config = out ? gr_path_join(out, "config.json") : NULL, text[700];
+    graft_status st = GRAFT_OK;
+    if (!config)
+        st = gr_fail(err, GRAFT_IO,
+                     "no place to keep the converted model: neither XDG_CACHE_HOME nor HOME is set");
+    if (st == GRAFT_OK && !gr_path_exists(config)) {
+        gr_convert_result result = {0};
+        gr_convert_options options = {
+            .model = gguf, .out = out, .progress = convert_progress, .context = (void *)(uintptr_t)hooks};
+        snprintf(text, sizeof text, "converting %.300s once, kept in %.300s", gguf, out);
+        note(hooks, text);
+        st = gr_make_dirs(out, err);
+        if (st == GRAFT_OK) st = gr_convert(&options, &result, err);
+        gr_convert_result_free(&result);
+    }
+    free(config);
+    if (st == GRAFT_OK)
+        *dir = out;
+    else
+        free(out);
+    return st;
+}
+
+/* The model's directory, whatever the user named. malloc'ed. */
+static graft_status model_dir(char **dir, const graft_options *o, const graft_hooks *hooks,
+                              graft_error *err) {
+    char *path = NULL;
+    bool gguf = false;
+    *dir = NULL;
+    GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
+    if (!gguf) {
+        *dir = path;
+        return GRAFT_OK;
+    }
+    graft_status st = use_gguf(dir, path, hooks, err);
+    free(path);
+    return st;
+}
+
+/* What every verb does first: a usable error struct, checked options. */
+static graft_status begin(const graft_options *o, graft_verb verb, graft_error *err) {
+    gr_error_clear(err);
+    GR_TRY(gr_options_check(o, verb, err));
+    return gr_options_refuse_unbuilt(o, err);
+}
+
+#define OWN_ERROR(err)                                                                                       \
+    graft_error own_error;                                                                                   \
+    if (!(err)) (err) = &own_error
+
+/* The model's directory, or none where a published shape is asked for. */
+static graft_status dir_or_shape(char **dir, const graft_options *o, const graft_hooks *hooks,
+                                 graft_error *err) {
+    *dir = NULL;
+    if (!o->model && o->shape) return GRAFT_OK;
+    return model_dir(dir, o, hooks, err);
+}
+
+graft_status graft_plan_make(const graft_options *o, const graft_hooks *hooks, graft_plan *plan,
+                             graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin(o, GRAFT_VERB_PLAN, err));
+    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    graft_status st = gr_forecast(plan, dir, o, hooks, err);
+    free(dir);
+    return st;
+}
+
+graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft_train_result *result,
+                         graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    gr_trainer trainer;
+    graft_train_result unused;
+    if (!result) result = &unused;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_TRAIN, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_trainer_open(&trainer, dir, o, hooks, GR_TRAINER_RUN, err);
+    if (st == GRAFT_OK) {
+        st = gr_trainer_run(&trainer, result, err);
+        gr_trainer_close(&trainer);
+    }
+    free(dir);
+    return st;
+}
+
+graft_status graft_eval(const graft_options *o, const graft_hooks *hooks, graft_eval_result *result,
+                        graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin(o, GRAFT_VERB_EVAL, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_evaluate(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}
+
+graft_status graft_generate(const graft_options *o, const graft_hooks *hooks, graft_generation *result,
+                            graft_generation *base, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin(o, GRAFT_VERB_GENERATE, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_generate(dir, o, hooks, result, base, err);
+    free(dir);
+    return st;
+}
+
+graft_status graft_tokenize(const graft_options *o, const graft_hooks *hooks,
+                            void (*row)(void *user, const graft_row *row), void *user, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin(o, GRAFT_VERB_TOKENIZE, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_show_rows(dir, o, hooks, row, user, err);
+    free(dir);
+    return st;
+}
+
+/* One string of all notes, a line each. */
+static graft_status hand_over(graft_convert_result *out, const gr_convert_result *r, graft_error *err) {
+    gr_buf notes = {0};
+    for (size_t i = 0; i < r->note_count; i++) gr_buf_printf(&notes, "%s\n", r->notes[i]);
+    *out = (graft_convert_result){.bits_per_weight = r->bits_per_weight,
+                                  .tensors = (int64_t)r->tensors,
+                                  .bytes = r->bytes,
+                                  .notes = gr_buf_take(&notes)};
+    return out->notes ? GRAFT_OK : gr_no_memory(err, 0);
+}
+
+graft_status graft_convert(const graft_options *o, const graft_hooks *hooks, graft_convert_result *result,
+                           graft_error *err) {
+    OWN_ERROR(err);
+    char *path;
+    bool gguf;
+    gr_convert_result r = {0};
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_CONVERT, err));
+    GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
+    gr_convert_options options = {.model = path,
+                                  .out = o->mlx_path ? o->mlx_path : "mlx_model",
+                                  .quantize = o->quantize,
+                                  .q_bits = (int)o->q_bits,
+                                  .q_group_size = (int)o->q_group_size,
+                                  .q_mode = o->q_mode,
+                                  .quant_predicate = o->quant_predicate,
+                                  .q_embeddings = o->q_embeddings,
+                                  .dequantize = o->dequantize,
+                                  .dtype = o->dtype,
+                                  .progress = convert_progress,
+                                  .context = (void *)(uintptr_t)hooks};
+    graft_status st = gr_convert(&options, &r, err);
+    if (st == GRAFT_OK) st = hand_over(result, &r, err);
+    gr_convert_result_free(&r);
+    free(path);
+    return st;
+}
+
+void graft_convert_result_free(graft_convert_result *result) {
+    if (!result) return;
+    free(result->notes);
+    memset(result, 0, sizeof *result);
+}
+
+graft_status graft_info(const char *path, char **json, graft_error *err) {
+    OWN_ERROR(err);
+    gr_error_clear(err);
+    *json = NULL;
+    if (!path) return gr_fail(err, GRAFT_USAGE, "no path given");
+    return gr_info_json(json, path, err);
+}
+
+graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks, graft_bench_result *result,
+                               graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    graft_status st = gr_bench_train(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}

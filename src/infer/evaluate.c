@@ -1,0 +1,103 @@
+#include "infer/session.h"
+#include <math.h>
+
+typedef struct row_sink {
+    const gr_session *s;
+    const gr_rows *rows;
+    graft_row_loss *losses; /* NULL: not wanted */
+    int64_t done;
+} row_sink;
+
+static void note_row(void *user, int64_t row, const gr_score *own) {
+    row_sink *sink = user;
+    const graft_hooks *hooks = sink->s->hooks;
+    if (sink->losses)
+        sink->losses[row] = (graft_row_loss){.line = gr_rows_at(sink->rows, row).line,
+                                             .loss = own->tokens ? own->loss / (double)own->tokens : NAN,
+                                             .tokens = own->tokens};
+    sink->done++;
+    if (hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
+                                                 .phase = "evaluate",
+                                                 .done = sink->done,
+                                                 .total = gr_rows_count(sink->rows)});
+}
+
+/* Tokens of one batch: enough for the matmuls to be efficient. */
+#define BATCH_TOKENS 1024
+
+static graft_status bind_for(gr_session *s, const gr_rows *rows, gr_batch_buffer *buffer, graft_error *err) {
+    int64_t longest = 1, total = 0;
+    for (int64_t i = 0; i < gr_rows_count(rows); i++) {
+        gr_row row = gr_rows_at(rows, i);
+        longest = gr_max_i64(longest, gr_batch_cost(&row));
+        total += gr_batch_cost(&row);
+    }
+    gr_net_config config = {.longest = longest,
+                            .tokens = gr_max_i64(longest, gr_min_i64(BATCH_TOKENS, total))};
+    GR_TRY(gr_batch_init(buffer, config.tokens, 256, err));
+    return gr_runtime_bind(&s->rt, &config, err);
+}
+
+/* perplexity = exp(mean); its standard error from the spread of the token losses. */
+static void summarize(graft_eval_result *r, const gr_score *score) {
+    double n = (double)score->tokens;
+    r->rows = score->rows;
+    r->tokens = score->tokens;
+    r->loss = score->loss / n;
+    r->perplexity = exp(r->loss);
+    double variance =
+        score->tokens > 1 ? fmax(0, (score->loss_squared - n * r->loss * r->loss) / (n - 1)) : 0;
+    r->perplexity_stderr = r->perplexity * sqrt(variance / n);
+    r->accuracy = (double)score->correct / n;
+}
+
+static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval_result *r,
+                                  graft_error *err) {
+    gr_batch_buffer buffer = {0};
+    gr_score score = {0};
+    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
+    graft_status st = bind_for(s, rows, &buffer, err);
+    if (st == GRAFT_OK && s->o->per_row) {
+        r->row_losses = gr_calloc((size_t)gr_rows_count(rows), sizeof *r->row_losses);
+        if (!r->row_losses) st = gr_no_memory(err, (size_t)gr_rows_count(rows) * sizeof *r->row_losses);
+    }
+    if (st == GRAFT_OK) {
+        row_sink sink = {s, rows, r->row_losses, 0};
+        gr_runtime_score(&s->rt, &buffer, rows, 0, gr_rows_count(rows), &score, note_row, &sink, stop);
+        if (stop && *stop)
+            st = gr_fail(err, GRAFT_INTERRUPTED, "evaluation stopped");
+        else if (score.tokens == 0)
+            st = gr_fail(err, GRAFT_MISMATCH, "no token of the data carries loss");
+        else
+            summarize(r, &score);
+    }
+    gr_batch_free(&buffer);
+    return st;
+}
+
+graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                         graft_eval_result *result, graft_error *err) {
+    gr_session s;
+    gr_rows *rows = NULL;
+    char *path = NULL;
+    memset(result, 0, sizeof *result);
+    GR_TRY(gr_data_file(&path, o, o->split ? o->split : "test", err));
+    graft_status st = gr_session_open(&s, dir, o, hooks, err);
+    if (st == GRAFT_OK) {
+        gr_rows_config config = gr_options_rows(o, (int32_t)s.rt.model->config.vocab);
+        st = gr_rows_open(&rows, path, s.tok, s.chat, &config, NULL, NULL, err);
+        if (st == GRAFT_OK) st = evaluate_rows(&s, rows, result, err);
+        gr_rows_free(rows);
+        gr_session_close(&s);
+    }
+    free(path);
+    if (st != GRAFT_OK) graft_eval_result_free(result);
+    return st;
+}
+
+void graft_eval_result_free(graft_eval_result *result) {
+    if (!result) return;
+    free(result->row_losses);
+    memset(result, 0, sizeof *result);
+}

@@ -1,0 +1,159 @@
+#include "base/os.h"
+#include "infer/sample.h"
+#include "infer/session.h"
+#include <jansson.h>
+#include <stdio.h>
+
+/* The prompt's ids: a chat with the template, or the text as it is. */
+static graft_status encode_prompt(gr_session *s, gr_ids *ids, graft_error *err) {
+    const graft_options *o = s->o;
+    if (!o->prompt) {
+        gr_fail(err, GRAFT_USAGE, "--prompt is missing");
+        return gr_hint(err, "--prompt \"Define HOPE.\"");
+    }
+    if (!s->chat || o->ignore_chat_template) {
+        GR_TRY(gr_tokenizer_encode(s->tok, o->prompt, strlen(o->prompt),
+                                   GR_ENCODE_ADD_SPECIAL | GR_ENCODE_PARSE_SPECIAL, ids, err));
+    } else {
+        json_t *messages = json_array();
+        if (o->system_prompt)
+            json_array_append_new(messages,
+                                  json_pack("{s:s, s:s}", "role", "system", "content", o->system_prompt));
+        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", o->prompt));
+        graft_status st = gr_chat_prompt(s->chat, messages, NULL, ids, err);
+        json_decref(messages);
+        GR_TRY(st);
+    }
+    for (size_t i = 0; i < ids->count; i++) {
+        if (ids->ids[i] >= 0 && ids->ids[i] < s->rt.model->config.vocab) continue;
+        gr_fail(err, GRAFT_RANGE, "the tokenizer gave a token beyond the model's vocabulary");
+        gr_expected(err, "below %lld", (long long)s->rt.model->config.vocab);
+        return gr_found(err, "%d", ids->ids[i]);
+    }
+    if (ids->count) return GRAFT_OK;
+    return gr_fail(err, GRAFT_USAGE, "the prompt has no tokens");
+}
+
+/* Sends what is new and complete: a character cut in two waits for its rest. */
+static void stream(const gr_session *s, const char *text, size_t len, size_t *sent) {
+    const graft_hooks *hooks = s->hooks;
+    size_t end = len;
+    while (end > *sent && end + 4 > len && ((unsigned char)text[end - 1] & 0xc0) == 0x80) end--;
+    if (end > *sent && ((unsigned char)text[end - 1] & 0x80))
+        end--; /* a lead byte: decide when the rest is there */
+    if (len >= 3 && memcmp(text + len - 3, "\xef\xbf\xbd", 3) != 0)
+        end = len; /* nothing was cut */
+    else if (len < 3)
+        end = len;
+    if (end <= *sent || !hooks || !hooks->event) return;
+    hooks->event(
+        hooks->user,
+        &(graft_event){.kind = GRAFT_EVENT_TEXT, .text = text + *sent, .done = (int64_t)(end - *sent)});
+    *sent = end;
+}
+
+static graft_status answer(gr_session *s, gr_decoder *d, const gr_ids *prompt, bool send, graft_generation *r,
+                           graft_error *err) {
+    const graft_options *o = s->o;
+    int64_t vocab = s->rt.model->config.vocab;
+    gr_sampler sampler;
+    gr_ids out = {0};
+    gr_buf text = {0};
+    size_t sent = 0;
+    GR_TRY(gr_sampler_init(&sampler, o->temp, o->top_p, o->min_p, o->top_k, o->seed, vocab, err));
+    double start = gr_clock();
+    gr_decoder_prompt(d, prompt->ids, (int64_t)prompt->count);
+    double middle = gr_clock();
+    graft_status st = GRAFT_OK;
+    while (st == GRAFT_OK && (int64_t)out.count < o->max_tokens &&
+           !(s->hooks && s->hooks->stop && *s->hooks->stop)) {
+        int32_t id = gr_sample(&sampler, d->logits, vocab);
+        if (gr_tokenizer_is_stop(s->tok, id)) break;
+        if (!gr_ids_push(&out, id)) st = gr_no_memory(err, out.count * sizeof id);
+        gr_buf_clear(&text);
+        if (st == GRAFT_OK) st = gr_tokenizer_decode(s->tok, out.ids, out.count, true, &text, err);
+        if (st == GRAFT_OK && send && text.data) stream(s, text.data, text.len, &sent);
+        if (st == GRAFT_OK && (int64_t)out.count < o->max_tokens) gr_decoder_token(d, id);
+    }
+    double end = gr_clock();
+    r->tokens = (int64_t)out.count;
+    r->prompt_tokens = (int64_t)prompt->count;
+    r->prompt_tokens_per_second = (double)prompt->count / (middle - start + 1e-9);
+    r->generation_tokens_per_second = (double)out.count / (end - middle + 1e-9);
+    r->text = gr_buf_take(&text);
+    if (st == GRAFT_OK && !r->text) st = gr_no_memory(err, text.len);
+    gr_ids_free(&out);
+    gr_sampler_free(&sampler);
+    return st;
+}
+
+/* The prompt's logits as a NumPy file: f32 [tokens, vocab], little endian. source: NEP 1 (format version 1.0)
+ */
+static graft_status write_logits(gr_session *s, const gr_ids *prompt, graft_error *err) {
+    gr_writer w;
+    gr_net *net = &s->rt.net;
+    int64_t vocab = s->rt.model->config.vocab, count = (int64_t)prompt->count;
+    char header[128];
+    memset(header, ' ', sizeof header);
+    int n = snprintf(header + 10, sizeof header - 10,
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%lld, %lld), }", (long long)count,
+                     (long long)vocab);
+    header[10 + n] = ' ';
+    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 0x76 = 118 bytes follow the first 10 */
+    header[sizeof header - 1] = '\n';
+    GR_TRY(gr_writer_begin(&w, s->o->logits, err));
+    graft_status st = gr_writer_write(&w, header, sizeof header, err);
+    for (int64_t t = 0; st == GRAFT_OK && t < count; t += net->head.tile) {
+        int64_t rows = gr_min_i64(net->head.tile, count - t);
+        gr_head_logits(&net->compute, &net->head, net->saved[net->model->config.layers].x, t, rows);
+        st = gr_writer_write(&w, net->head.logits, (size_t)(rows * vocab) * sizeof(float), err);
+    }
+    if (st == GRAFT_OK) return gr_writer_commit(&w, err);
+    gr_writer_abort(&w);
+    return st;
+}
+
+static graft_status run(gr_session *s, graft_generation *result, graft_generation *base, graft_error *err) {
+    gr_ids prompt = {0};
+    gr_decoder d = {0};
+    graft_status st = encode_prompt(s, &prompt, err);
+    int64_t count = (int64_t)prompt.count;
+    gr_net_config config = {.tokens = count, .longest = count + gr_max_i64(s->o->max_tokens, 0)};
+    if (st == GRAFT_OK) st = gr_runtime_bind(&s->rt, &config, err);
+    if (st == GRAFT_OK) st = gr_decoder_init(&d, &s->rt, config.longest, err);
+    if (st == GRAFT_OK) st = answer(s, &d, &prompt, true, result, err);
+    if (st == GRAFT_OK && s->o->logits)
+        st = write_logits(s, &prompt, err); /* the prompt's last layer is still there */
+    if (st == GRAFT_OK && base) {
+        s->rt.net.lora = NULL; /* the adapter switched off: no second model in memory */
+        st = answer(s, &d, &prompt, false, base, err);
+    }
+    gr_decoder_free(&d);
+    gr_ids_free(&prompt);
+    return st;
+}
+
+graft_status gr_generate(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                         graft_generation *result, graft_generation *base, graft_error *err) {
+    gr_session s;
+    memset(result, 0, sizeof *result);
+    if (base) memset(base, 0, sizeof *base);
+    if (o->compare && !o->adapter_path) {
+        gr_fail(err, GRAFT_USAGE, "--compare needs an adapter");
+        return gr_hint(err, "add --adapter-path DIR");
+    }
+    GR_TRY(gr_session_open(&s, dir, o, hooks, err));
+    graft_status st = run(&s, result, o->compare ? base : NULL, err);
+    gr_session_close(&s);
+    if (st != GRAFT_OK) {
+        graft_generation_free(result);
+        graft_generation_free(base);
+    }
+    return st;
+}
+
+void graft_generation_free(graft_generation *generation) {
+    if (!generation) return;
+    free(generation->text);
+    memset(generation, 0, sizeof *generation);
+}

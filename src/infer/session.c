@@ -1,0 +1,53 @@
+#include "infer/session.h"
+#include "base/os.h"
+#include <stdio.h>
+#include <time.h>
+
+graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
+                                  const graft_hooks *hooks, graft_error *err) {
+    graft_error none = {0};
+    *s = (gr_session){.o = o, .hooks = hooks};
+    GR_TRY(gr_tokenizer_open(&s->tok, dir, err));
+    graft_status st = gr_chat_new(&s->chat, s->tok, (int64_t)time(NULL), &none);
+    if (st == GRAFT_OK) return st;
+    s->chat = NULL;
+    if (st == GRAFT_NOT_FOUND) return GRAFT_OK; /* a base model: texts only */
+    *err = none;
+    gr_session_close(s);
+    return st;
+}
+
+graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,
+                             graft_error *err) {
+    gr_model *model = NULL;
+    GR_TRY(gr_session_open_text(s, dir, o, hooks, err));
+    graft_status st = gr_model_open(&model, dir, err);
+    if (st == GRAFT_OK)
+        st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
+    if (st == GRAFT_OK && o->adapter_path) {
+        st = gr_adapter_load(&s->rt.lora, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
+                             s->rt.model->digest, err);
+        s->rt.params = s->rt.owned_params;
+    }
+    if (st != GRAFT_OK) gr_session_close(s);
+    return st;
+}
+
+void gr_session_close(gr_session *s) {
+    gr_runtime_free(&s->rt);
+    gr_chat_free(s->chat);
+    gr_tokenizer_free(s->tok);
+    *s = (gr_session){0};
+}
+
+graft_status gr_data_file(char **path, const graft_options *o, const char *split, graft_error *err) {
+    char name[32];
+    *path = NULL;
+    if (!o->data) {
+        gr_fail(err, GRAFT_USAGE, "--data is missing");
+        return gr_hint(err, "--data takes a directory with %s.jsonl, or a FILE.jsonl", split);
+    }
+    snprintf(name, sizeof name, "%s.jsonl", split);
+    *path = gr_path_is_dir(o->data) ? gr_path_join(o->data, name) : gr_strdup(o->data);
+    return *path ? GRAFT_OK : gr_no_memory(err, 0);
+}

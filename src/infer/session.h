@@ -1,0 +1,41 @@
+/* infer/session.h - a model opened to answer or to be measured: runtime, adapter, tokenizer, chat template.
+ * May include: everything above infer.
+ */
+#ifndef GR_INFER_SESSION_H
+#define GR_INFER_SESSION_H
+#include "adapters/adapter.h"
+#include "graft.h"
+#include "infer/decode.h"
+#include "train/options.h"
+
+typedef struct gr_session {
+    const graft_options *o;
+    const graft_hooks *hooks;
+    gr_tokenizer *tok;
+    gr_chat *chat; /* NULL: the model has no template */
+    gr_runtime rt; /* not bound yet */
+} gr_session;
+
+/* Opens dir with options.threads, compute and, if set, adapter_path. Owned by caller until gr_session_close.
+ */
+graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,
+                             graft_error *err) GR_MUST_CHECK;
+void gr_session_close(gr_session *s);
+/* Tokenizer and template alone; s->rt stays empty. */
+graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
+                                  const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
+
+/* The verbs behind graft.h: dir is the located model directory. */
+graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                         graft_eval_result *result, graft_error *err) GR_MUST_CHECK;
+graft_status gr_generate(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                         graft_generation *result, graft_generation *base, graft_error *err) GR_MUST_CHECK;
+graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                          void (*row)(void *user, const graft_row *row), void *user,
+                          graft_error *err) GR_MUST_CHECK;
+
+/* options.data as a file: itself, or its SPLIT.jsonl (malloc'ed). */
+graft_status gr_data_file(char **path, const graft_options *o, const char *split,
+                          graft_error *err) GR_MUST_CHECK;
+
+#endif

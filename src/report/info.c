@@ -1,0 +1,109 @@
+#include "report/info.h"
+#include "base/os.h"
+#include "files/gguf.h"
+#include "files/json_read.h"
+#include "files/safetensors.h"
+#include <stdio.h>
+
+static json_t *shape_json(const int64_t *shape, int ndim) {
+    json_t *list = json_array();
+    for (int d = 0; d < ndim; d++) json_array_append_new(list, json_integer(shape[d]));
+    return list;
+}
+
+/* FNV-1a of a tensor's bytes, so that two files can be compared tensor by tensor. */
+static json_t *digest_json(const uint8_t *data, size_t bytes) {
+    uint64_t h = 0xcbf29ce484222325u;
+    char text[24];
+    for (size_t i = 0; i < bytes; i++) h = (h ^ data[i]) * 0x100000001b3u;
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)h);
+    return json_string(text);
+}
+
+static void add_tensor(json_t *list, const char *name, const char *dtype, json_t *shape, const uint8_t *data,
+                       size_t bytes) {
+    json_array_append_new(list,
+                          json_pack("{s:s, s:s, s:o, s:I, s:o}", "name", name, "dtype", dtype, "shape", shape,
+                                    "bytes", (json_int_t)bytes, "digest", digest_json(data, bytes)));
+}
+
+static graft_status safetensors_info(json_t *root, const char *path, graft_error *err) {
+    gr_safetensors *file = NULL;
+    static const char *const keys[] = {"format", "iteration", "digest", "base_digest", "checksum"};
+    GR_TRY(gr_safetensors_open(&file, path, err));
+    json_t *tensors = json_array(), *metadata = json_object();
+    for (size_t i = 0; i < gr_safetensors_count(file); i++) {
+        const gr_tensor *t = gr_safetensors_at(file, i);
+        add_tensor(tensors, t->name, gr_dtype_name(t->dtype), shape_json(t->shape, t->ndim), t->data,
+                   t->bytes);
+    }
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const char *value = gr_safetensors_metadata(file, keys[i]);
+        if (value) json_object_set_new(metadata, keys[i], json_string(value));
+    }
+    json_object_set_new(root, "metadata", metadata);
+    json_object_set_new(root, "tensors", tensors);
+    gr_safetensors_close(file);
+    return GRAFT_OK;
+}
+
+static graft_status gguf_info(json_t *root, const char *path, graft_error *err) {
+    gr_gguf *file = NULL;
+    GR_TRY(gr_gguf_open(&file, path, err));
+    json_t *tensors = json_array(), *metadata = json_object();
+    const char *key;
+    for (size_t i = 0; (key = gr_gguf_key(file, i)); i++) {
+        gr_buf text = {0};
+        gr_gguf_value_text(file, i, &text);
+        json_object_set_new(metadata, key, json_stringn(text.data ? text.data : "", text.len));
+        gr_buf_free(&text);
+    }
+    for (size_t i = 0; i < gr_gguf_count(file); i++) {
+        const gr_gguf_tensor *t = gr_gguf_at(file, i);
+        add_tensor(tensors, t->name, gr_gguf_type_name(t->type), shape_json(t->shape, t->ndim), t->data,
+                   t->bytes);
+    }
+    json_object_set_new(root, "metadata", metadata);
+    json_object_set_new(root, "tensors", tensors);
+    gr_gguf_close(file);
+    return GRAFT_OK;
+}
+
+static bool ends_with(const char *s, const char *suffix) {
+    size_t n = strlen(s), m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+/* A JSON file of the directory under its own key, if it is there. */
+static graft_status add_json(json_t *root, const char *dir, const char *name, graft_error *err) {
+    json_t *value = NULL;
+    char *path = gr_path_join(dir, name);
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = GRAFT_OK;
+    if (gr_path_exists(path)) st = gr_json_load(&value, path, GR_JSON_LIMIT, err);
+    if (value) json_object_set_new(root, name, value);
+    free(path);
+    return st;
+}
+
+static graft_status directory_info(json_t *root, const char *path, graft_error *err) {
+    static const char *const names[] = {"config.json", "generation_config.json", "adapter_config.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) GR_TRY(add_json(root, path, names[i], err));
+    return safetensors_info(root, path, err);
+}
+
+graft_status gr_info_json(char **json, const char *path, graft_error *err) {
+    *json = NULL;
+    bool dir = gr_path_is_dir(path), gguf = !dir && ends_with(path, ".gguf");
+    json_t *root = json_pack("{s:s, s:s}", "path", path, "kind",
+                             dir    ? "directory"
+                             : gguf ? "gguf"
+                                    : "safetensors");
+    if (!root) return gr_fail(err, GRAFT_USAGE, "path is not valid UTF-8");
+    graft_status st = dir    ? directory_info(root, path, err)
+                      : gguf ? gguf_info(root, path, err)
+                             : safetensors_info(root, path, err);
+    if (st == GRAFT_OK && !(*json = json_dumps(root, JSON_INDENT(2)))) st = gr_no_memory(err, 0);
+    json_decref(root);
+    return st;
+}

@@ -1,0 +1,184 @@
+/* tests/tiny_net.h - a small model of ref/ as graft's own: the same weights in f32 or quantized, the same
+ * adapter, the same batch, so that both can be run and compared. */
+#ifndef TINY_NET_H
+#define TINY_NET_H
+#include "model/model.h"
+#include "net/runtime.h"
+#include "ref/ref.h"
+#include "weights/affine.h"
+
+typedef struct tiny_net {
+    ref_tiny spec;
+    ref_model *ref;
+    gr_runtime rt;
+    float *params, *grad_slots[8];
+    gr_gradients gradients;
+    void *owned[2048]; /* weights' memory */
+    int count;
+} tiny_net;
+
+static inline void *tiny_keep(tiny_net *n, size_t bytes) {
+    void *p = calloc(1, bytes + 64);
+    assert_non_null(p);
+    assert_in_range(n->count, 0, 2047);
+    return n->owned[n->count++] = p;
+}
+
+static inline float *tiny_floats(tiny_net *n, const double *x, long count) {
+    if (!x) return NULL;
+    float *f = tiny_keep(n, (size_t)count * sizeof *f);
+    for (long i = 0; i < count; i++) f[i] = (float)x[i];
+    return f;
+}
+
+/* bits 0: f32. Quantized: the reference then gets the dequantized values, so that both have the same weights.
+ */
+static inline gr_mat tiny_mat(tiny_net *n, double *w, int rows, int cols, int bits, int group) {
+    float *f = tiny_floats(n, w, (long)rows * cols);
+    gr_mat m = {
+        .layout = GR_DENSE, .dtype = GR_F32, .rows = rows, .cols = cols, .ld = cols, .data = f, .alpha = 1};
+    if (!bits) return m;
+    size_t row = (size_t)gr_affine_row_bytes(cols, bits), groups = (size_t)(rows * (cols / group));
+    uint8_t *codes = tiny_keep(n, row * (size_t)rows);
+    float *scales = tiny_keep(n, groups * sizeof(float)), *biases = tiny_keep(n, groups * sizeof(float));
+    gr_affine_quantize(codes, scales, biases, f, rows, cols, bits, group, GR_F32);
+    gr_affine_dequantize(f, codes, scales, biases, rows, cols, bits, group, GR_F32);
+    for (long i = 0; i < (long)rows * cols; i++) w[i] = (double)f[i];
+    return (gr_mat){.layout = GR_AFFINE,
+                    .dtype = GR_F32,
+                    .bits = bits,
+                    .group = group,
+                    .rows = rows,
+                    .cols = cols,
+                    .data = codes,
+                    .scales = scales,
+                    .biases = biases,
+                    .alpha = 1};
+}
+
+static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
+    const ref_tiny *s = &n->spec;
+    gr_model *m = calloc(1, sizeof *m);
+    assert_non_null(m);
+    m->config = (gr_model_config){.arch = gr_arch_find(s->qk_norm    ? "qwen3"
+                                                       : s->qkv_bias ? "qwen2"
+                                                                     : "llama"),
+                                  .hidden = s->hidden,
+                                  .layers = s->layers,
+                                  .heads = s->heads,
+                                  .kv_heads = s->kv_heads,
+                                  .head_dim = s->head_dim,
+                                  .mlp = s->mlp,
+                                  .vocab = s->vocab,
+                                  .norm_eps = s->eps,
+                                  .tied = s->tied,
+                                  .qkv_bias = s->qkv_bias,
+                                  .qk_norm = s->qk_norm};
+    m->layer = calloc((size_t)s->layers, sizeof *m->layer);
+    m->inv_freq = calloc((size_t)s->head_dim / 2, sizeof *m->inv_freq);
+    memcpy(m->inv_freq, n->ref->inv_freq, (size_t)s->head_dim / 2 * sizeof(double));
+    for (int l = 0; l < s->layers; l++) {
+        ref_block *b = &n->ref->blocks[l];
+        gr_layer *layer = &m->layer[l];
+        layer->window = s->window;
+        for (int i = 0; i < GR_LINEARS; i++) {
+            layer->linear[i] = tiny_mat(n, b->linear[i].w, b->linear[i].out, b->linear[i].in, bits, group);
+            layer->bias[i] = tiny_floats(n, b->linear[i].bias, b->linear[i].out);
+        }
+        layer->input_norm = tiny_floats(n, b->norm1, s->hidden);
+        layer->post_norm = tiny_floats(n, b->norm2, s->hidden);
+        layer->q_norm = tiny_floats(n, b->q_norm, s->head_dim);
+        layer->k_norm = tiny_floats(n, b->k_norm, s->head_dim);
+    }
+    m->embed = tiny_mat(n, n->ref->embed, s->vocab, s->hidden, 0, 0);
+    m->head = s->tied ? m->embed : tiny_mat(n, n->ref->head.w, s->vocab, s->hidden, 0, 0);
+    m->final_norm = tiny_floats(n, n->ref->norm, s->hidden);
+    return m;
+}
+
+/* Copies the adapter of ref into graft's parameter vector, or graft's gradient sums into `out` by the same
+ * layout. */
+static inline void tiny_params(tiny_net *n) {
+    const gr_lora *lora = n->rt.lora;
+    for (int l = 0; l < n->spec.layers; l++)
+        for (int i = 0; i < GR_LINEARS; i++) {
+            const ref_linear *r = &n->ref->blocks[l].linear[i];
+            const gr_lora_linear *x = &lora->linear[l][i];
+            for (int k = 0; k < r->rank * r->in; k++) n->params[x->a + k] = (float)r->a[k];
+            for (int k = 0; k < r->rank * r->out; k++) n->params[x->b + k] = (float)r->b[k];
+        }
+}
+
+static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
+                             int threads) {
+    graft_error err = {0};
+    memset(n, 0, sizeof *n);
+    n->spec = spec;
+    n->ref = ref_tiny_new(&spec);
+    setenv("GRAFT_ISA", isa, 1);
+    if (gr_runtime_init(&n->rt, tiny_model(n, bits, group), threads, fp32, &err) != GRAFT_OK)
+        fail_msg("%s", err.what);
+    int64_t *ranks = tiny_keep(n, sizeof *ranks * (size_t)(spec.layers * GR_LINEARS));
+    for (int i = 0; i < spec.layers * GR_LINEARS; i++) ranks[i] = spec.rank;
+    assert_int_equal(gr_lora_from_ranks(&n->rt.lora, &n->rt.model->config, ranks, spec.scale, &err),
+                     GRAFT_OK);
+    size_t bytes = (size_t)n->rt.lora->parameters * sizeof(float);
+    n->params = tiny_keep(n, bytes);
+    n->gradients.count = 8;
+    for (int i = 0; i < 8; i++) n->gradients.slots[i] = n->grad_slots[i] = tiny_keep(n, bytes);
+    tiny_params(n);
+    n->rt.params = n->params;
+}
+
+static inline void tiny_close(tiny_net *n) {
+    gr_model *m = n->rt.model;
+    n->rt.model = NULL; /* made by hand: not gr_model_free's */
+    gr_runtime_free(&n->rt);
+    free(m->layer);
+    free(m->inv_freq);
+    free(m);
+    ref_tiny_free(n->ref);
+    for (int i = 0; i < n->count; i++) free(n->owned[i]);
+}
+
+/* Forward, loss and backward of the batch cut into slices of `rows_at_once` rows; gradient sum into `grad`.
+ */
+static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once, bool recompute,
+                               float *grad) {
+    graft_error err = {0};
+    int longest = 0;
+    double loss = 0;
+    for (int r = 0; r < b->rows; r++)
+        longest = (int)gr_max_i64(longest, b->cu_seqlens[r + 1] - b->cu_seqlens[r]);
+    gr_net_config config = {
+        .tokens = b->tokens, .longest = longest, .training = true, .recompute = recompute};
+    assert_int_equal(gr_runtime_bind(&n->rt, &config, &err), GRAFT_OK);
+    for (int r = 0; r < b->rows; r += rows_at_once) {
+        int rows = (int)gr_min_i64(rows_at_once, b->rows - r);
+        int64_t start[16];
+        for (int i = 0; i <= rows; i++) start[i] = b->cu_seqlens[r + i] - b->cu_seqlens[r];
+        gr_batch batch = {.ids = (const int32_t *)b->ids + b->cu_seqlens[r],
+                          .target = (const int32_t *)b->target + b->cu_seqlens[r],
+                          .start = start,
+                          .nrows = rows,
+                          .tokens = start[rows],
+                          .first = (uint64_t)r};
+        gr_net_forward(&n->rt.net, &batch);
+        int64_t targets = gr_net_loss(&n->rt.net, &batch, true);
+        for (int64_t i = 0; i < targets; i++) loss += n->rt.net.targets[i].loss;
+        gr_net_backward(&n->rt.net, &batch, &n->gradients);
+    }
+    for (int64_t i = 0; i < n->rt.lora->parameters; i++) {
+        float sum = 0;
+        bool first = true;
+        for (int level = 0; b->rows >> level; level++)
+            if (b->rows >> level & 1) {
+                sum = first ? n->grad_slots[level][i] : n->grad_slots[level][i] + sum;
+                first = false;
+            }
+        grad[i] = sum;
+    }
+    return loss;
+}
+
+#endif

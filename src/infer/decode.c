@@ -1,7 +1,7 @@
 #include "infer/decode.h"
 #include <math.h>
 
-static void take_vectors(gr_decoder *d, gr_arena *a) {
+static void take_vectors(gr_decode *d, gr_arena *a) {
     const gr_model_config *c = &d->rt->model->config;
     size_t act = (size_t)d->rt->kernels.act_bytes;
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
@@ -24,9 +24,9 @@ static void take_vectors(gr_decoder *d, gr_arena *a) {
     d->logits = gr_arena_array(a, c->vocab, sizeof(float));
 }
 
-graft_status gr_decoder_init(gr_decoder *d, gr_runtime *rt, int64_t capacity, graft_error *err) {
+graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graft_error *err) {
     gr_arena counting = {0};
-    *d = (gr_decoder){.rt = rt, .cache = {.capacity = capacity}};
+    *d = (gr_decode){.rt = rt, .cache = {.capacity = capacity}};
     if (rt->lora && rt->lora->rank > 4096) return gr_fail(err, GRAFT_RANGE, "rank is above 4096");
     take_vectors(d, &counting);
     GR_TRY(gr_arena_reserve(&d->arena, counting.peak, err));
@@ -34,12 +34,12 @@ graft_status gr_decoder_init(gr_decoder *d, gr_runtime *rt, int64_t capacity, gr
     return GRAFT_OK;
 }
 
-void gr_decoder_free(gr_decoder *d) {
+void gr_decode_free(gr_decode *d) {
     gr_arena_free(&d->arena);
-    *d = (gr_decoder){0};
+    *d = (gr_decode){0};
 }
 
-void gr_decoder_prompt(gr_decoder *d, const int32_t *ids, int64_t count) {
+void gr_decode_prompt(gr_decode *d, const int32_t *ids, int64_t count) {
     gr_net *net = &d->rt->net;
     int64_t start[2] = {0, count};
     gr_batch batch = {.ids = ids, .start = start, .nrows = 1, .tokens = count};
@@ -51,7 +51,7 @@ void gr_decoder_prompt(gr_decoder *d, const int32_t *ids, int64_t count) {
 }
 
 /* y[out] f32 = W x + bias + (scale A x) B of linear i of a group. */
-static void apply(gr_decoder *d, const gr_linear_group *g, int i, float *y, const void *x,
+static void apply(gr_decode *d, const gr_linear_group *g, int i, float *y, const void *x,
                   const float *x_f32) {
     const gr_linear *l = &g->linear[i];
     int64_t out = l->w->rows, first = 0;
@@ -68,7 +68,7 @@ static void apply(gr_decoder *d, const gr_linear_group *g, int i, float *y, cons
 }
 
 /* The group's outputs as act vectors. */
-static void group_forward(gr_decoder *d, int64_t layer, int number, void *const *y, const void *x) {
+static void group_forward(gr_decode *d, int64_t layer, int number, void *const *y, const void *x) {
     gr_linear_group g = gr_net_group(&d->rt->net, layer, number);
     const gr_kernels *k = &d->rt->kernels;
     const gr_model_config *c = &d->rt->model->config;
@@ -82,7 +82,7 @@ static void group_forward(gr_decoder *d, int64_t layer, int number, void *const 
 }
 
 /* x (act [n]) += y (act [n]), rounded as the batch path's residual. */
-static void add_residual(gr_decoder *d, void *x, const void *y, int64_t n) {
+static void add_residual(gr_decode *d, void *x, const void *y, int64_t n) {
     const gr_kernels *k = &d->rt->kernels;
     float *a = d->wide, *b = d->wide + n;
     k->to_f32(a, x, n);
@@ -92,7 +92,7 @@ static void add_residual(gr_decoder *d, void *x, const void *y, int64_t n) {
 }
 
 /* Per-head norm and rotation of q or k at the current position. */
-static void rotate(const gr_decoder *d, void *x, int64_t heads, const float *norm) {
+static void rotate(const gr_decode *d, void *x, int64_t heads, const float *norm) {
     const gr_model_config *c = &d->rt->model->config;
     const gr_kernels *k = &d->rt->kernels;
     for (int64_t h = 0; h < heads; h++) {
@@ -104,14 +104,14 @@ static void rotate(const gr_decoder *d, void *x, int64_t heads, const float *nor
 }
 
 typedef struct attend_job {
-    const gr_decoder *d;
+    const gr_decode *d;
     int64_t layer, window;
 } attend_job;
 
 /* One head over all cached keys. */
 static void attend_head(void *context, int head, int worker) {
     const attend_job *j = context;
-    const gr_decoder *d = j->d;
+    const gr_decode *d = j->d;
     const gr_model_config *c = &d->rt->model->config;
     const gr_kernels *k = &d->rt->kernels;
     size_t b = (size_t)k->act_bytes;
@@ -137,7 +137,7 @@ static void attend_head(void *context, int head, int worker) {
     k->to_act((char *)d->attn + (size_t)(head * dim) * b, out, dim);
 }
 
-static void block(gr_decoder *d, int64_t l) {
+static void block(gr_decode *d, int64_t l) {
     const gr_model_config *c = &d->rt->model->config;
     const gr_layer *layer = &d->rt->model->layer[l];
     const gr_kernels *k = &d->rt->kernels;
@@ -162,7 +162,7 @@ static void block(gr_decoder *d, int64_t l) {
     add_residual(d, d->x, d->norm, c->hidden);
 }
 
-void gr_decoder_token(gr_decoder *d, int32_t id) {
+void gr_decode_token(gr_decode *d, int32_t id) {
     const gr_model *m = d->rt->model;
     const gr_model_config *c = &m->config;
     const gr_kernels *k = &d->rt->kernels;

@@ -5,7 +5,7 @@
 #define GR_INFER_DECODE_H
 #include "net/runtime.h"
 
-typedef struct gr_decoder {
+typedef struct gr_decode {
     gr_runtime *rt; /* bound for at least one token; borrowed */
     gr_kv_cache cache;
     gr_arena arena;         /* cache and vectors */
@@ -16,16 +16,16 @@ typedef struct gr_decoder {
     float *scores;          /* f32 [heads, capacity] */
     float *rotation;        /* f32 [2][head_dim/2]: cosines and sines of the position */
     float *logits;          /* f32 [vocab] */
-} gr_decoder;
+} gr_decode;
 
-/* Reserves the cache for `capacity` tokens. Owned by caller until gr_decoder_free. */
-graft_status gr_decoder_init(gr_decoder *d, gr_runtime *rt, int64_t capacity, graft_error *err) GR_MUST_CHECK;
-void gr_decoder_free(gr_decoder *d);
+/* Reserves the cache for `capacity` tokens. Owned by caller until gr_decode_free. */
+graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graft_error *err) GR_MUST_CHECK;
+void gr_decode_free(gr_decode *d);
 
 /* Runs a prompt of count <= bound tokens through the batch path, fills the cache, and leaves the last token's
  * logits in d->logits. */
-void gr_decoder_prompt(gr_decoder *d, const int32_t *ids, int64_t count);
+void gr_decode_prompt(gr_decode *d, const int32_t *ids, int64_t count);
 /* Appends one token (cache.length < capacity) and leaves its logits in d->logits. */
-void gr_decoder_token(gr_decoder *d, int32_t id);
+void gr_decode_token(gr_decode *d, int32_t id);
 
 #endif

@@ -52,7 +52,7 @@ static void stream(const gr_session *s, const char *text, size_t len, size_t *se
     *sent = end;
 }
 
-static graft_status answer(gr_session *s, gr_decoder *d, const gr_ids *prompt, bool send, graft_generation *r,
+static graft_status answer(gr_session *s, gr_decode *d, const gr_ids *prompt, bool send, graft_generation *r,
                            graft_error *err) {
     const graft_options *o = s->o;
     int64_t vocab = s->rt.model->config.vocab;
@@ -62,7 +62,7 @@ static graft_status answer(gr_session *s, gr_decoder *d, const gr_ids *prompt, b
     size_t sent = 0;
     GR_TRY(gr_sampler_init(&sampler, o->temp, o->top_p, o->min_p, o->top_k, o->seed, vocab, err));
     double start = gr_clock();
-    gr_decoder_prompt(d, prompt->ids, (int64_t)prompt->count);
+    gr_decode_prompt(d, prompt->ids, (int64_t)prompt->count);
     double middle = gr_clock();
     graft_status st = GRAFT_OK;
     while (st == GRAFT_OK && (int64_t)out.count < o->max_tokens &&
@@ -73,7 +73,7 @@ static graft_status answer(gr_session *s, gr_decoder *d, const gr_ids *prompt, b
         gr_buf_clear(&text);
         if (st == GRAFT_OK) st = gr_tokenizer_decode(s->tok, out.ids, out.count, true, &text, err);
         if (st == GRAFT_OK && send && text.data) stream(s, text.data, text.len, &sent);
-        if (st == GRAFT_OK && (int64_t)out.count < o->max_tokens) gr_decoder_token(d, id);
+        if (st == GRAFT_OK && (int64_t)out.count < o->max_tokens) gr_decode_token(d, id);
     }
     double end = gr_clock();
     r->tokens = (int64_t)out.count;
@@ -115,12 +115,12 @@ static graft_status write_logits(gr_session *s, const gr_ids *prompt, graft_erro
 
 static graft_status run(gr_session *s, graft_generation *result, graft_generation *base, graft_error *err) {
     gr_ids prompt = {0};
-    gr_decoder d = {0};
+    gr_decode d = {0};
     graft_status st = encode_prompt(s, &prompt, err);
     int64_t count = (int64_t)prompt.count;
     gr_net_config config = {.tokens = count, .longest = count + gr_max_i64(s->o->max_tokens, 0)};
     if (st == GRAFT_OK) st = gr_runtime_bind(&s->rt, &config, err);
-    if (st == GRAFT_OK) st = gr_decoder_init(&d, &s->rt, config.longest, err);
+    if (st == GRAFT_OK) st = gr_decode_init(&d, &s->rt, config.longest, err);
     if (st == GRAFT_OK) st = answer(s, &d, &prompt, true, result, err);
     if (st == GRAFT_OK && s->o->logits)
         st = write_logits(s, &prompt, err); /* the prompt's last layer is still there */
@@ -128,7 +128,7 @@ static graft_status run(gr_session *s, graft_generation *result, graft_generatio
         s->rt.net.lora = NULL; /* the adapter switched off: no second model in memory */
         st = answer(s, &d, &prompt, false, base, err);
     }
-    gr_decoder_free(&d);
+    gr_decode_free(&d);
     gr_ids_free(&prompt);
     return st;
 }

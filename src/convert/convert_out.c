@@ -44,7 +44,12 @@ static graft_status clear_old(const char *dir, graft_error *err) {
                                         "tokenizer_config.json",
                                         "generation_config.json",
                                         "chat_template.jinja",
-                                        "special_tokens_map.json"};
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "tokenizer.model",
+                                        "chat_template.json"};
     graft_status st = GRAFT_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) GR_TRY(remove_file(dir, names[i], err));
     DIR *d = opendir(dir);

@@ -48,7 +48,7 @@ static void loss_row(void *context, int task, int worker) {
     double lse = j->c->k->logsumexp(logits, j->h->vocab);
     j->targets[task] =
         (gr_target){.loss = lse - (double)logits[target], .correct = is_largest(logits, j->h->vocab, target)};
-    if (j->dx) j->c->k->cross_entropy_back(logits, logits, j->h->vocab, target, lse, 1);
+    if (j->dx) j->c->k->cross_entropy_back(logits, logits, j->h->vocab, target, lse, j->h->weight);
 }
 
 /* dx of the tile's rows through the final norm. */

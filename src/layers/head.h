@@ -11,6 +11,7 @@ typedef struct gr_head {
     const float *norm; /* [hidden] */
     float eps;
     int64_t hidden, vocab;
+    float weight; /* the gradient is that of weight x summed loss; bind sets 1 */
     int64_t tile; /* rows at once */
     /* scratch, from bind */
     float *logits;  /* [tile, vocab]; dlogits take its place */

@@ -94,7 +94,8 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
                    .norm = n->model->final_norm,
                    .eps = (float)c->norm_eps,
                    .hidden = c->hidden,
-                   .vocab = c->vocab};
+                   .vocab = c->vocab,
+                   .weight = 1};
     h->tile = gr_min_i64(gr_head_tile(c->vocab), gr_max_i64(1, n->config.tokens));
     h->logits = gr_arena_array(scratch, h->tile * c->vocab, sizeof(float));
     h->x_in = gr_arena_array(scratch, h->tile * c->hidden, act);

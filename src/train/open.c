@@ -101,13 +101,20 @@ static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *lon
         return GRAFT_OK;
     }
     int64_t count = gr_rows_count(t->train), per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
+    if (t->mlx_loss && count < o->batch_size) {
+        gr_fail(err, GRAFT_MISMATCH,
+                "--loss mlx-lm drops batches that are not full, and there is no full one");
+        gr_expected(err, "at least %lld rows", (long long)o->batch_size);
+        return gr_found(err, "%lld", (long long)count);
+    }
+    if (t->mlx_loss) per_epoch = count / o->batch_size;
     if (!isnan(o->epochs)) t->iters = (int64_t)ceil(o->epochs * (double)per_epoch - 1e-9);
     t->updates = (t->iters + o->grad_accumulation_steps - 1) / o->grad_accumulation_steps;
     GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
     *most_tokens = 1;
     *longest = 1;
     for (int64_t it = 0; it < t->iters; it++) {
-        int64_t n = gr_order_take(&t->order, t->indices, o->batch_size), tokens = 0;
+        int64_t n = gr_trainer_take(t), tokens = 0;
         for (int64_t i = 0; i < n; i++) {
             gr_row row = gr_rows_at(t->train, t->indices[i]);
             int64_t cost = gr_batch_cost(&row);
@@ -191,6 +198,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     gr_model_config config;
     float *start = NULL;
     t->dir = gr_options_adapter_path(o);
+    t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
     t->p.first_val = t->p.last_val = t->p.best_val = NAN;
     t->optim = gr_optim_find(o->optimizer);
     if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);

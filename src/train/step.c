@@ -14,8 +14,26 @@ static int64_t run_slice(gr_trainer *t) {
     return targets;
 }
 
+int64_t gr_trainer_take(gr_trainer *t) {
+    int64_t n = gr_order_take(&t->order, t->indices, t->o->batch_size);
+    if (t->mlx_loss && n < t->o->batch_size) n = gr_order_take(&t->order, t->indices, t->o->batch_size);
+    return n;
+}
+
+/* Targets of an iteration before it runs. */
+static int64_t count_targets(const gr_trainer *t, const int64_t *rows, int64_t n) {
+    int64_t targets = 0;
+    for (int64_t i = 0; i < n; i++) targets += gr_rows_at(t->train, rows[i]).targets;
+    return targets;
+}
+
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
     int64_t targets = 0;
+    double before = t->p.report_loss;
+    if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
+        t->rt.net.head.weight = 1 / (float)gr_max_i64(count_targets(t, rows, n), 1);
+        t->p.report_loss = 0;
+    }
     gr_batch_clear(&t->buffer, t->p.pending_rows);
     for (int64_t i = 0; i < n; i++) {
         gr_row row = gr_rows_at(t->train, rows[i]);
@@ -29,6 +47,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
         gr_batch_add(&t->buffer, &row);
     }
     targets += run_slice(t);
+    if (t->mlx_loss) t->p.report_loss = before + t->p.report_loss / (double)gr_max_i64(targets, 1);
     t->p.pending_targets += targets;
     t->p.report_tokens += targets;
     t->p.trained_tokens += targets;
@@ -41,8 +60,8 @@ void gr_trainer_update(gr_trainer *t) {
     p->update++;
     p->rate = gr_schedule_rate(t->o, p->update, t->updates);
     if (p->pending_rows) {
-        p->grad_norm =
-            gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, p->pending_targets, n);
+        int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
+        p->grad_norm = gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, divisor, n);
         double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
         gr_optim_step step = {.config = &t->optim_config,
                               .params = t->params,

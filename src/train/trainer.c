@@ -58,7 +58,10 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
 static graft_status report(gr_trainer *t, double *train_loss, graft_error *err) {
     gr_train_progress *p = &t->p;
     double seconds = fmax(t->report_seconds, 1e-9);
-    *train_loss = p->report_tokens ? p->report_loss / (double)p->report_tokens : NAN;
+    int64_t since = p->iteration % t->o->steps_per_report ? p->iteration % t->o->steps_per_report
+                                                          : t->o->steps_per_report;
+    double parts = (double)(t->mlx_loss ? since : p->report_tokens); /* means of batches, or tokens */
+    *train_loss = p->report_tokens ? p->report_loss / parts : NAN;
     graft_event e = {.kind = GRAFT_EVENT_TRAIN,
                      .iteration = p->iteration,
                      .train_loss = *train_loss,
@@ -88,7 +91,7 @@ static graft_status save_all(gr_trainer *t, graft_error *err) {
 static void one_iteration(gr_trainer *t) {
     gr_train_progress *p = &t->p;
     double start = gr_clock();
-    int64_t n = gr_order_take(&t->order, t->indices, t->o->batch_size);
+    int64_t n = gr_trainer_take(t);
     gr_trainer_rows(t, t->indices, n);
     p->epoch = t->order.epoch;
     p->position = t->order.position;

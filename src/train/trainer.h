@@ -48,6 +48,7 @@ typedef struct gr_trainer {
     gr_batch_buffer buffer;
     int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
     bool recompute;
+    bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
     gr_order order;
     int64_t *indices;       /* [batch_size] */
     int64_t iters, updates; /* in all */
@@ -86,6 +87,8 @@ int64_t gr_trainer_update_rows(const gr_trainer *t);
 /* A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0. */
 void gr_trainer_init_params(gr_trainer *t);
 
+/* Rows of the next iteration into t->indices; how many. */
+int64_t gr_trainer_take(gr_trainer *t);
 /* One iteration's rows: gradients join the tree, losses the sums. Returns the number of targets. */
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n);
 /* Ends the update: mean gradient, clip, optimizer. */

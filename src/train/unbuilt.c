@@ -11,6 +11,7 @@ static const unbuilt rows[] = {
     {"preset", NULL, "set the single options"},
     {"fine-tune-type", "dora", "use lora"},
     {"fine-tune-type", "full", "use lora"},
+    {"gguf", NULL, "adapters.safetensors and adapter_model.safetensors are written"},
     {"pack", NULL, "rows are trained one by one"},
     {"lora-dropout", NULL, "use 0"},
     {"lora-bias", NULL, "use none"},

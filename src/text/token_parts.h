@@ -86,7 +86,7 @@ graft_status gr_pattern_translate(const char *source, size_t len, gr_buf *out,
 /* Tables of characters where the tokenizers package and utf8proc differ. */
 bool gr_unicode_late_number(int32_t code);   /* a number of Unicode 16 or 17 */
 bool gr_unicode_not_punct(int32_t code);     /* of a P category now, but not for the Punctuation step */
-bool gr_unicode_no_form(int32_t code);       /* decomposes now, but not in the package's older normalizer */
+bool gr_unicode_no_form(int32_t code);       /* a plain character to the package's older normalizer */
 int32_t gr_unicode_late_lower(int32_t code); /* lower case of newer letters; 0 for others */
 void gr_unicode_extra(const char *name, size_t len, gr_buf *out);
 

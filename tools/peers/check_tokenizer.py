@@ -99,7 +99,7 @@ def compare(ctx, model, truth, eos):
 def tiny_directory(ctx, name):
     """A model directory with one of the tokenizers of tests/data; the weights are a tiny model's."""
     folder = ctx.work / f"tokenizer_{name}"
-    shutil.copytree(ctx.tiny("llama"), folder, dirs_exist_ok=True)
+    shutil.copytree(ctx.tiny("llama_rope"), folder, dirs_exist_ok=True)
     data = Path(__file__).resolve().parents[2] / "tests" / "data"
     for old in ("special_tokens_map.json", "chat_template.jinja", "generation_config.json"):
         (folder / old).unlink(missing_ok=True)

@@ -37,13 +37,9 @@ static const gr_tensor *tensor_of(const reader *r, gr_role role, int64_t layer, 
     return gr_safetensors_find(r->file, name);
 }
 
-static bool is_float(gr_dtype t) {
-    return t == GR_F32 || t == GR_F16 || t == GR_BF16;
-}
-
 /* Does `t` have shape [rank, width] in graft's orientation? *rank 0: any, and is set. */
 static bool fits(const gr_tensor *t, bool transposed, int64_t width, int64_t *rank) {
-    if (t->ndim != 2 || !is_float(t->dtype)) return false;
+    if (t->ndim != 2 || !gr_dtype_is_float(t->dtype)) return false;
     int64_t r = t->shape[transposed ? 1 : 0], w = t->shape[transposed ? 0 : 1];
     if (w != width || r < 1 || (*rank && r != *rank)) return false;
     *rank = r;
@@ -83,21 +79,10 @@ static void find_ranks(reader *r) {
     }
 }
 
-static float element(const gr_tensor *t, int64_t i) {
-    float f;
-    uint16_t h;
-    if (t->dtype == GR_F32) {
-        memcpy(&f, t->data + 4 * i, 4);
-        return f;
-    }
-    memcpy(&h, t->data + 2 * i, 2);
-    return t->dtype == GR_F16 ? gr_f16_to_f32(h) : gr_bf16_to_f32(h);
-}
-
 static void copy_matrix(float *to, const gr_tensor *t, bool transposed, int64_t rank, int64_t width) {
     for (int64_t i = 0; i < rank; i++)
         for (int64_t j = 0; j < width; j++)
-            to[i * width + j] = element(t, transposed ? j * rank + i : i * width + j);
+            to[i * width + j] = gr_float_at(t->data, transposed ? j * rank + i : i * width + j, t->dtype);
 }
 
 static void copy_all(const reader *r, const gr_lora *lora, float *params) {

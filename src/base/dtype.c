@@ -44,3 +44,23 @@ uint16_t gr_f32_to_f16(float f) {
     uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1);
     return (uint16_t)(sign | ((rounded - 0x38000000u) >> 13));
 }
+
+float gr_float_at(const void *array, int64_t i, gr_dtype dtype) {
+    float value;
+    uint16_t half;
+    if (dtype == GR_F32) {
+        memcpy(&value, (const char *)array + 4 * i, 4);
+        return value;
+    }
+    memcpy(&half, (const char *)array + 2 * i, 2);
+    return dtype == GR_F16 ? gr_f16_to_f32(half) : gr_bf16_to_f32(half);
+}
+
+void gr_float_put(void *array, int64_t i, float value, gr_dtype dtype) {
+    if (dtype == GR_F32) {
+        memcpy((char *)array + 4 * i, &value, 4);
+        return;
+    }
+    uint16_t half = dtype == GR_F16 ? gr_f32_to_f16(value) : gr_f32_to_bf16(value);
+    memcpy((char *)array + 2 * i, &half, 2);
+}

@@ -10,9 +10,10 @@
     X(F32, 4, "F32")                                                                                         \
     X(F16, 2, "F16")                                                                                         \
     X(BF16, 2, "BF16")                                                                                       \
-    X(F64, 8, "F64") X(U8, 1, "U8") X(I8, 1, "I8") X(U16, 2, "U16") X(I16, 2, "I16") X(U32, 4, "U32")        \
-        X(I32, 4, "I32") X(U64, 8, "U64") X(I64, 8, "I64") X(BOOL, 1, "BOOL") X(F8_E4M3, 1, "F8_E4M3")       \
-            X(F8_E5M2, 1, "F8_E5M2")
+    X(F64, 8, "F64")                                                                                         \
+    X(U8, 1, "U8")                                                                                           \
+    X(I8, 1, "I8") X(U16, 2, "U16") X(I16, 2, "I16") X(U32, 4, "U32") X(I32, 4, "I32") X(U64, 8, "U64")      \
+        X(I64, 8, "I64") X(BOOL, 1, "BOOL") X(F8_E4M3, 1, "F8_E4M3") X(F8_E5M2, 1, "F8_E5M2")
 
 typedef enum gr_dtype {
 #define X(name, bytes, text) GR_##name,
@@ -58,5 +59,13 @@ static inline float gr_f16_to_f32(uint16_t h) {
     return f;
 }
 uint16_t gr_f32_to_f16(float f);
+
+/* F32, F16 or BF16: what weights are stored in. */
+static inline int gr_dtype_is_float(gr_dtype dtype) {
+    return dtype == GR_F32 || dtype == GR_F16 || dtype == GR_BF16;
+}
+/* Element i of an array of such a type, which may be unaligned; put rounds to nearest even. */
+float gr_float_at(const void *array, int64_t i, gr_dtype dtype);
+void gr_float_put(void *array, int64_t i, float value, gr_dtype dtype);
 
 #endif

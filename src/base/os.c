@@ -94,24 +94,22 @@ graft_status gr_file_read(char **data, size_t *size, const char *path, size_t li
 graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) {
     gr_buf temp = {0};
     *w = (gr_writer){.fd = -1};
-    gr_buf_printf(&temp, "%s.XXXXXX.tmp", path);
+    /* unique per process and moment; O_EXCL catches the rest */
+    gr_buf_printf(&temp, "%s.%ld-%llx.tmp", path, (long)getpid(), (unsigned long long)(gr_clock() * 1e9));
     w->path = gr_strdup(path);
     w->temp = gr_buf_take(&temp);
     if (!w->path || !w->temp) {
         gr_writer_abort(w);
         return gr_no_memory(err, strlen(path));
     }
-    w->fd = mkstemps(w->temp, 4);
+    w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (w->fd < 0) {
         int os_errno = errno;
-        free(w->temp);
+        free(w->temp); /* not ours: abort must not remove it */
         w->temp = NULL;
         gr_writer_abort(w);
         return gr_fail_errno(err, os_errno, "cannot create a file beside", path);
     }
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(w->fd, 0666 & ~mask); /* mkstemp's 0600 is for secrets; an adapter is an ordinary file */
     return GRAFT_OK;
 }
 

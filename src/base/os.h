@@ -21,8 +21,8 @@ void gr_map_release(const void *start, size_t bytes);
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit,
                           graft_error *err) GR_MUST_CHECK;
 
-/* Replaces a file: writes path.XXXX.tmp beside it, fsync, rename, fsync of the directory. A reader sees the
- * old bytes or the new, never a part. Begin, any number of writes, then commit or abort. */
+/* Replaces a file: writes path.PID-TIME.tmp beside it, fsync, rename, fsync of the directory. A reader sees
+ * the old bytes or the new, never a part. Begin, any number of writes, then commit or abort. */
 typedef struct gr_writer {
     int fd;
     uint64_t bytes; /* written so far */

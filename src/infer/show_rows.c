@@ -125,6 +125,7 @@ static graft_status tokenize(const gr_session *s, const char *json, const char *
                              graft_error *err) {
     gr_rows *rows = NULL;
     gr_rows_config config = gr_options_rows(s->o, 0);
+    config.allow_untargeted = true;
     graft_status st = json ? gr_rows_from_text(&rows, json, strlen(json), s->tok, s->chat, &config, err)
                            : gr_rows_open(&rows, path, s->tok, s->chat, &config, NULL, NULL, err);
     if (st == GRAFT_OK) st = show(s, rows, sink, err);

@@ -23,21 +23,6 @@ static const gr_tensor *find(const gr_model *m, const char *base, const char *su
     return gr_safetensors_find(m->file, name);
 }
 
-static bool is_float(gr_dtype t) {
-    return t == GR_F32 || t == GR_F16 || t == GR_BF16;
-}
-
-static float element_f32(const gr_tensor *t, int64_t i) {
-    float f;
-    uint16_t h;
-    if (t->dtype == GR_F32) {
-        memcpy(&f, t->data + 4 * i, 4);
-        return f;
-    }
-    memcpy(&h, t->data + 2 * i, 2);
-    return t->dtype == GR_F16 ? gr_f16_to_f32(h) : gr_bf16_to_f32(h);
-}
-
 /* A vector of n floats as f32 in `small`. */
 static const float *bind_vector(binder *b, const char *base, const char *suffix, int64_t n) {
     float *out = b->small ? b->small + b->small_count : NULL;
@@ -48,10 +33,10 @@ static const float *bind_vector(binder *b, const char *base, const char *suffix,
     snprintf(name, sizeof name, "%s%s", base, suffix);
     if (!t)
         problem(b, name, "is missing");
-    else if (!is_float(t->dtype) || t->ndim != 1 || t->shape[0] != n)
+    else if (!gr_dtype_is_float(t->dtype) || t->ndim != 1 || t->shape[0] != n)
         problem(b, name, "has a wrong type or shape");
     else
-        for (int64_t i = 0; i < n; i++) out[i] = element_f32(t, i);
+        for (int64_t i = 0; i < n; i++) out[i] = gr_float_at(t->data, i, t->dtype);
     return out;
 }
 
@@ -74,8 +59,8 @@ static void quantization_of(const gr_model_config *c, const char *base, int64_t 
 static void bind_affine(binder *b, gr_mat *mat, const char *base, const gr_tensor *w, const gr_tensor *s) {
     const gr_tensor *z = find(b->model, base, ".biases");
     int bits, group;
-    if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 || !is_float(s->dtype) ||
-        z->dtype != s->dtype) {
+    if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 ||
+        !gr_dtype_is_float(s->dtype) || z->dtype != s->dtype) {
         problem(b, base, "is quantized in a way that is not supported");
         return;
     }
@@ -140,7 +125,8 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
         problem(b, base, "has no weight");
     else if (s)
         bind_affine(b, mat, base, w, s);
-    else if (!is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows || w->shape[1] != mat->cols)
+    else if (!gr_dtype_is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows ||
+             w->shape[1] != mat->cols)
         problem(b, base, "has a wrong type or shape");
     else
         mat->dtype = w->dtype, mat->data = w->data;

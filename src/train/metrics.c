@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static char *metrics_path(const gr_trainer *t) {
@@ -40,10 +41,11 @@ static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
 
 /* JSON has no NaN. */
 static void number(gr_buf *line, const char *key, double value) {
-    if (isfinite(value))
-        gr_buf_printf(line, ", \"%s\": %.9g", key, value);
-    else
-        gr_buf_printf(line, ", \"%s\": null", key);
+    char text[40];
+    snprintf(text, sizeof text, "%.9g", value);
+    for (char *p = text; *p; p++)
+        if (*p == ',') *p = '.'; /* the host's locale may write a comma */
+    gr_buf_printf(line, ", \"%s\": %s", key, isfinite(value) ? text : "null");
 }
 
 graft_status gr_metrics_train(gr_trainer *t, const graft_event *e, graft_error *err) {

@@ -1,6 +1,5 @@
 #include "train/optim_table.h"
 #include "base/memory.h"
-#include "train/options.h"
 #include <math.h>
 
 /* source: arXiv 1711.05101; torch.optim.AdamW (decay first), mlx.optimizers.AdamW (the same with decay
@@ -68,14 +67,11 @@ static double or_default(double value, double fallback) {
 }
 
 gr_optim_config gr_optim_config_of(const graft_options *o) {
-    /* The default decay is AdamW's; Adam and SGD decay only when asked to. */
-    bool asked = strcmp(o->optimizer, "adamw") == 0 || o->config_file || gr_options_given(o, "weight-decay");
-    double decay = asked ? o->weight_decay : 0;
     return (gr_optim_config){
         .beta1 = or_default(o->beta1, 0.9),
         .beta2 = or_default(o->beta2, 0.999),
         .epsilon = or_default(o->epsilon, 1e-8),
-        .weight_decay = decay,
+        .weight_decay = o->weight_decay,
         .momentum = or_default(o->momentum, 0),
         .dampening = or_default(o->dampening, 0),
         .nesterov = o->nesterov,

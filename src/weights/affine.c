@@ -10,27 +10,6 @@ int64_t gr_affine_row_bytes(int64_t cols, int bits) {
     return cols / 8 * bits; /* eight codes are `bits` bytes; cols is a multiple of 32 */
 }
 
-/* Stores number i of an array of `dtype`, which may be unaligned. */
-static void store(void *array, int64_t i, float value, gr_dtype dtype) {
-    if (dtype == GR_F32) {
-        memcpy((char *)array + 4 * i, &value, 4);
-    } else {
-        uint16_t half = dtype == GR_F16 ? gr_f32_to_f16(value) : gr_f32_to_bf16(value);
-        memcpy((char *)array + 2 * i, &half, 2);
-    }
-}
-
-static float load(const void *array, int64_t i, gr_dtype dtype) {
-    float value;
-    uint16_t half;
-    if (dtype == GR_F32) {
-        memcpy(&value, (const char *)array + 4 * i, 4);
-        return value;
-    }
-    memcpy(&half, (const char *)array + 2 * i, 2);
-    return dtype == GR_F16 ? gr_f16_to_f32(half) : gr_bf16_to_f32(half);
-}
-
 /* Eight codes become `bits` bytes, first code lowest. */
 static inline void pack8(uint8_t *out, const uint8_t *codes, int bits) {
     uint64_t word = 0;
@@ -104,8 +83,8 @@ void gr_affine_quantize(uint8_t *codes, void *scales, void *biases, const float 
         group_range(w, group, &min, &max);
         group_parameters(min, max, levels, &scale, &bias);
         group_codes(group_code, w, group, levels, scale, bias);
-        store(scales, g, scale, dtype);
-        store(biases, g, bias, dtype);
+        gr_float_put(scales, g, scale, dtype);
+        gr_float_put(biases, g, bias, dtype);
         for (int i = 0; i < group; i += 8, codes += bits) pack8(codes, group_code + i, bits);
     }
 }
@@ -114,7 +93,7 @@ void gr_affine_dequantize(float *w, const uint8_t *codes, const void *scales, co
                           int64_t rows, int64_t cols, int bits, int group, gr_dtype dtype) {
     int64_t groups = rows * (cols / group);
     for (int64_t g = 0; g < groups; g++) {
-        float scale = load(scales, g, dtype), bias = load(biases, g, dtype);
+        float scale = gr_float_at(scales, g, dtype), bias = gr_float_at(biases, g, dtype);
         for (int i = 0; i < group; i += 8, codes += bits, w += 8) {
             uint8_t eight[8];
             unpack8(eight, codes, bits);

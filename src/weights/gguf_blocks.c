@@ -133,15 +133,6 @@ gr_dtype gr_gguf_affine_dtype(const uint8_t *blocks, gr_gguf_type type, int64_t 
     return GR_F16;
 }
 
-static void store(void *array, int64_t i, float value, gr_dtype dtype) {
-    if (dtype == GR_F32) {
-        memcpy((char *)array + 4 * i, &value, 4);
-    } else {
-        uint16_t half = dtype == GR_F16 ? gr_f32_to_f16(value) : gr_f32_to_bf16(value);
-        memcpy((char *)array + 2 * i, &half, 2);
-    }
-}
-
 /* Eight codes become `bits` bytes, first code lowest. */
 static void pack(uint8_t *out, const uint8_t *codes, int64_t n, int bits) {
     for (int64_t i = 0; i < n; i += 8, out += bits) {
@@ -162,8 +153,8 @@ void gr_gguf_to_affine(uint8_t *codes, void *scales, void *biases, const uint8_t
         unpack_affine(&b, blocks, type);
         pack(codes, b.codes, elements, bits);
         for (int g = 0; g < elements / GR_GGUF_GROUP; g++, group++) {
-            store(scales, group, b.scale[g], dtype);
-            store(biases, group, b.bias[g], dtype);
+            gr_float_put(scales, group, b.scale[g], dtype);
+            gr_float_put(biases, group, b.bias[g], dtype);
         }
     }
 }

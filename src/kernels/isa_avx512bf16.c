@@ -8,6 +8,7 @@
 #include "kernels/bf16_matvec.h"
 #include "kernels/bf16_panel.h"
 #include "kernels/bf16_tile.h"
+#include "kernels/bf16_transpose.h"
 #include "kernels/isa.h"
 #include "kernels/kernels_template.h"
 
@@ -26,6 +27,7 @@ void gr_avx512bf16_init(gr_kernels *table, bool fp32) {
     table->panel = panel_pairs;
     table->panel_act = panel_pairs_act;
     table->tile = tile_pairs;
+    table->transpose = transpose_pairs;
     table->matvec = matvec_pairs;
     table->burst = burst_pairs;
 }

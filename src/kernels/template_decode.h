@@ -6,19 +6,39 @@
 #include "kernels/stored.h"
 #include "kernels/vec.h"
 
+/* The bits * 8 bits at p in whole loads: bytes stored one by one would stall the load that follows. */
+INLINE uint64_t decode_word(const uint8_t *p, int bits) {
+    uint64_t all;
+    uint32_t four;
+    uint16_t two;
+    if (bits == 8) {
+        memcpy(&all, p, 8);
+        return all;
+    }
+    if (bits < 4) {
+        memcpy(&two, p, 2);
+        return bits == 3 ? two | (uint64_t)p[2] << 16 : two;
+    }
+    memcpy(&four, p, 4);
+    if (bits == 5) return four | (uint64_t)p[4] << 32;
+    if (bits == 6) memcpy(&two, p + 4, 2);
+    return bits == 6 ? four | (uint64_t)two << 32 : four;
+}
+
 /* n codes of one group from code number col on: out = code * scale + bias. Eight codes are `bits` bytes. */
 INLINE void decode_group(float *out, const uint8_t *row, int64_t col, int64_t n, int bits, float scale,
                          float bias) {
     typedef uint32_t u8x32 __attribute__((vector_size(32)));
     typedef float f8x32 __attribute__((vector_size(32)));
     const uint32_t b = (uint32_t)bits;
-    const u8x32 shift = {0, b, 2 * b, 3 * b, 0, b, 2 * b, 3 * b};
+    const bool short_code = bits <= 4; /* eight codes fit one 32-bit word, else four do */
+    const u8x32 shift = short_code ? (u8x32){0, b, 2 * b, 3 * b, 4 * b, 5 * b, 6 * b, 7 * b}
+                                   : (u8x32){0, b, 2 * b, 3 * b, 0, b, 2 * b, 3 * b};
     int64_t i = 0;
     if ((col & 7) == 0)
         for (; i + 8 <= n; i += 8) {
-            uint64_t word = 0;
-            memcpy(&word, row + (col + i) / 8 * bits, (size_t)bits);
-            uint32_t lo = (uint32_t)word, hi = (uint32_t)(word >> 4 * bits);
+            uint64_t word = decode_word(row + (col + i) / 8 * bits, bits);
+            uint32_t lo = (uint32_t)word, hi = short_code ? lo : (uint32_t)(word >> 4 * bits);
             u8x32 code = ((u8x32){lo, lo, lo, lo, hi, hi, hi, hi} >> shift) & ((1u << bits) - 1);
             typedef int32_t i8x32 __attribute__((vector_size(32)));
             f8x32 v = __builtin_convertvector((i8x32)code, f8x32) * scale + bias;

@@ -13,11 +13,11 @@ if [ ! -f $work/smollm2-4bit/config.json ]; then
 fi
 echo "graft, 4-bit base"
 "$graft" bench train --model $work/smollm2-4bit --steps "$steps" --seq-length "$length" --batch-size 1 \
-    --lora-rank 16 --lora-targets standard --json >$work/graft.json || exit 1
+    --lora-rank 16 --lora-targets q_proj,k_proj,v_proj,o_proj --json >$work/graft.json || exit 1
 cat $work/graft.json
 echo "torch + PEFT, bf16 base"
-"$python" tools/peers/bench_torch.py --model "$gguf" --steps "$steps" --seq-length "$length" --json \
-    >$work/torch.json || exit 1
+"$python" tools/peers/bench_torch.py --model "$gguf" --steps "$steps" --seq-length "$length" \
+    >$work/torch.json 2>$work/torch.log || { tail -5 $work/torch.log >&2; exit 1; }
 cat $work/torch.json
 "$python" - $work/graft.json $work/torch.json <<'P'
 import json, sys

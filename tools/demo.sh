@@ -16,7 +16,7 @@ die() { echo "demo: $*" >&2; exit 1; }
 # number FILE KEY.KEY: one number of a JSON document.
 number() { python3 -c 'import functools, json, sys
 print(functools.reduce(dict.get, sys.argv[2].split("."), json.load(open(sys.argv[1]))))' "$1" "$2"; }
-calc() { awk "BEGIN { printf \"$1\", $2 }"; }
+calc() { awk "BEGIN { printf(\"$1\", $2) }"; }
 
 [ -x "$graft" ] || die "$graft is not built: run make"
 [ "${FRESH:-}" = 1 ] && rm -rf $out/adapter $out/*.json $out/*.txt
@@ -54,7 +54,9 @@ if [ ! -s $out/plan.json ]; then
     fi
 fi
 iterations=$(cat $out/iterations.txt)
-"$graft" plan $settings --iters "$iterations" || die "planning failed"
+# The forecast of time is the one that the run is measured against, not a second calibration's.
+"$graft" plan $settings --iters "$iterations" | grep -v '^time:'
+calc "time: %.1f minutes for %d iterations, %d tokens\n" "$(number $out/plan.json time.seconds) / 60, $iterations, $(number $out/plan.json time.tokens)"
 [ "$iterations" -lt $wanted ] && echo "shortened from $wanted to $iterations iterations: this machine would need more than $((seconds_max / 60)) minutes"
 
 evaluate() { "$graft" eval --model $model --data $out/data --split test --train-on assistant --max-seq-length $length --overflow drop --json "$@"; }
@@ -82,10 +84,11 @@ done
 say "the same prompts, base and adapter"
 if [ ! -s $out/answers.txt ]; then
     for word in congress meeting smartphone; do
+        echo "Define $word."
         "$graft" generate --model $model --adapter-path $out/adapter --compare --prompt "Define $word." \
-            --max-tokens 60 --temp 0.6 --top-p 0.9 --seed 3 || die "generating failed"
-        echo
-    done >$out/answers.tmp && mv $out/answers.tmp $out/answers.txt
+            --max-tokens 60 --temp 0.6 --top-p 0.9 --seed 3 2>$out/generate.log || { cat $out/generate.log >&2; exit 1; }
+    done >$out/answers.tmp || die "generating failed"
+    mv $out/answers.tmp $out/answers.txt
 fi
 cat $out/answers.txt
 

@@ -1,0 +1,44 @@
+#!/bin/bash
+# src/README.md names every room of the tree and no other, and every room's headers include only rooms above it
+# in that list. Names of files are unique, so a name says where it is.
+set -u
+cd "$GRAFT_SOURCE_DIR" || exit 1
+failed=0
+fail() { echo "failed: $*"; failed=1; }
+
+# Rooms are the level-3 headings: ### `src/base`
+rooms=$(sed -nE 's/^### `([^`]+)`.*/\1/p' src/README.md)
+[ -n "$rooms" ] || fail "src/README.md names no room"
+for room in $rooms; do
+    [ -e "$room" ] || fail "src/README.md describes $room, which is not in the tree"
+done
+for room in include ref src/*/ src/*.c cli tests fuzz bench tools docs; do
+    room=${room%/}
+    # An empty directory is no room yet: git does not know it either.
+    [ -f "$room" ] || [ -n "$(find "$room" -type f 2>/dev/null | head -1)" ] || continue
+    grep -qxF "$room" <<<"$rooms" || fail "$room is not described in src/README.md"
+done
+
+# A room includes only itself and rooms above it.
+order=$(sed -nE 's|^src/([a-z]+)$|\1|p' <<<"$rooms")
+rank_of() { grep -nxF "$1" <<<"$order" | cut -d: -f1; }
+for room in $order; do
+    mine=$(rank_of "$room")
+    while read -r file include; do
+        [ -n "$file" ] || continue
+        theirs=$(rank_of "${include%%/*}")
+        [ -z "$theirs" ] || [ "$theirs" -le "$mine" ] || fail "$file includes $include from a room below"
+    done < <(grep -HoE '^#include "[a-z]+/[^"]+"' "src/$room"/*.[ch] 2>/dev/null |
+        sed -E 's/:#include "([^"]+)"/ \1/')
+done
+grep -rlE '^#include "(\.\./)?src/' ref cli 2>/dev/null | grep . && fail "ref/ and cli/ share no code with src/"
+
+twice=$(find src cli ref include -name '*.[ch]' -exec basename {} \; | sort | uniq -d)
+[ -z "$twice" ] || fail "file names used twice: $twice"
+# README.md tells a stranger what is refused: each option of the table that refuses it.
+while read -r option; do
+    grep -qF -- "\`--$option" README.md || fail "README.md does not say that --$option is refused"
+done < <(sed -nE 's/^    \{"([a-z-]+)",.*/\1/p' src/train/unbuilt.c)
+
+[ $failed = 0 ] && echo "ok: rooms"
+exit $failed

@@ -14,7 +14,10 @@ graft_status gr_metrics_start(gr_trainer *t, graft_error *err) {
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0)
+    off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+    if (size >= 0 && (uint64_t)size < t->p.metrics_bytes) /* cut by someone: never filled up with zeros */
+        t->p.metrics_bytes = (uint64_t)size;
+    if (size < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0)
         st = gr_fail_errno(err, errno, "cannot start", path);
     if (fd >= 0) close(fd);
     free(path);

@@ -132,16 +132,16 @@ static json_t *bits(double value) {
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN);
-    json_t *j =
-        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:s}",
-                  "iteration", p->iteration, "update", p->update, "pending_iterations", p->pending_iterations,
-                  "pending_rows", (json_int_t)p->pending_rows, "pending_targets", p->pending_targets, "epoch",
-                  (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss),
-                  "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens, "grad_norm",
-                  bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
-                  bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
-                  "metrics_bytes", (json_int_t)p->metrics_bytes, "base", hex(t->rt.model->digest), "data",
-                  hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
+    json_t *j = json_pack(
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:s}", "iteration",
+        p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
+        p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets",
+        p->pending_targets, "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss",
+        bits(p->report_loss), "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens,
+        "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
+        bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
+        "metrics_bytes", (json_int_t)p->metrics_bytes, "base", hex(t->rt.model->digest), "data",
+        hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
@@ -171,9 +171,10 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[48], char name
     return count;
 }
 
-/* Sum over all bytes of the vectors: a damaged checkpoint is recognized. */
-static uint64_t checksum(const gr_tensor *tensors, size_t count) {
+/* Sum over the progress and all bytes of the vectors: a damaged checkpoint is recognized. */
+static uint64_t checksum(const char *progress, const gr_tensor *tensors, size_t count) {
     uint64_t h = 0xcbf29ce484222325u;
+    for (const char *p = progress; *p; p++) h = (h ^ (uint8_t)*p) * 0x100000001b3u;
     for (size_t i = 0; i < count; i++)
         for (size_t k = 0; k + 4 <= tensors[i].bytes; k += 4) {
             uint32_t word;
@@ -189,8 +190,8 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
     size_t count = list_vectors(t, tensors, names);
     char *text = progress_text(t), *path = checkpoint_path(t, t->p.iteration), *dir = checkpoint_dir(t);
     graft_status st = text && path && dir ? gr_make_dirs(dir, err) : gr_no_memory(err, 0);
-    snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(tensors, count));
     if (st == GRAFT_OK) {
+        snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(text, tensors, count));
         const char *metadata[] = {"progress", text, "checksum", sum, NULL};
         st = gr_safetensors_save(path, tensors, count, metadata, err);
     }
@@ -231,6 +232,8 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     int64_t rows, epoch, bytes;
     GR_TRY(read_int(root, "iteration", &p->iteration, err));
     GR_TRY(read_int(root, "update", &p->update, err));
+    GR_TRY(gr_json_need(root, "validated", err));
+    GR_TRY(gr_json_int(root, "validated", -1, INT64_MAX, &p->validated, err));
     GR_TRY(read_int(root, "pending_iterations", &p->pending_iterations, err));
     GR_TRY(read_int(root, "pending_rows", &rows, err));
     GR_TRY(read_int(root, "pending_targets", &p->pending_targets, err));
@@ -274,8 +277,8 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
 }
 
 /* Copies the vectors after checking that all are there and whole. */
-static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path,
-                                 graft_error *err) {
+static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *progress,
+                                 const char *path, graft_error *err) {
     gr_tensor wanted[48], found[48];
     char names[48][16], sum[24];
     size_t count = list_vectors(t, wanted, names);
@@ -288,7 +291,7 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
         }
         found[i] = *x;
     }
-    snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(found, count));
+    snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(progress, found, count));
     if (!recorded || strcmp(recorded, sum) != 0) {
         gr_fail(err, GRAFT_CORRUPT, "checkpoint is damaged");
         gr_where(err, "%s", path);
@@ -312,7 +315,7 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     if (st == GRAFT_OK) st = read_progress(&root, &t->p, err);
     if (st == GRAFT_OK && t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t))
         st = gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
-    if (st == GRAFT_OK) st = read_vectors(t, file, path, err);
+    if (st == GRAFT_OK) st = read_vectors(t, file, text, path, err);
     if (st == GRAFT_OK) st = gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
     if (st != GRAFT_OK) t->p = before;
     json_decref(object);

@@ -200,6 +200,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     t->dir = gr_options_adapter_path(o);
     t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
     t->p.first_val = t->p.last_val = t->p.best_val = NAN;
+    t->p.validated = -1;
     t->optim = gr_optim_find(o->optimizer);
     if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);
     t->optim_config = gr_optim_config_of(o);

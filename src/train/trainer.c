@@ -30,8 +30,14 @@ static graft_status keep_best(gr_trainer *t, graft_error *err) {
     return st;
 }
 
+/* At iteration 0, every N, after the last; also one that a stop cut short before this run resumed. */
+static bool validation_due(const gr_trainer *t) {
+    int64_t i = t->p.iteration, every = t->o->steps_per_eval;
+    if (!t->valid || t->o->val_batches == 0 || t->p.validated == i) return false;
+    return i == 0 || i == t->iters || (every > 0 && i % every == 0);
+}
+
 static graft_status validate(gr_trainer *t, graft_error *err) {
-    if (!t->valid || t->o->val_batches == 0) return GRAFT_OK;
     int64_t all = gr_rows_count(t->valid),
             n = t->o->val_batches < 0 ? all : gr_min_i64(all, t->o->val_batches * t->o->batch_size);
     gr_score score;
@@ -39,7 +45,9 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
     gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, NULL, NULL,
                      t->hooks ? t->hooks->stop : NULL);
-    if (stopping(t) || score.tokens == 0) return GRAFT_OK; /* an interrupted mean is no mean */
+    if (stopping(t)) return GRAFT_OK; /* an interrupted mean is no mean */
+    t->p.validated = t->p.iteration;
+    if (score.tokens == 0) return GRAFT_OK;
     double loss = score.loss / (double)score.tokens;
     if (isnan(t->p.first_val)) t->p.first_val = loss;
     t->p.last_val = loss;
@@ -106,7 +114,7 @@ static void one_iteration(gr_trainer *t) {
 static graft_status loop(gr_trainer *t, double *train_loss, graft_error *err) {
     const graft_options *o = t->o;
     gr_train_progress *p = &t->p;
-    if (p->iteration == 0) GR_TRY(validate(t, err));
+    if (validation_due(t)) GR_TRY(validate(t, err));
     while (p->iteration < t->iters && !stopping(t)) {
         one_iteration(t);
         if (!isfinite(p->report_loss) || !isfinite(p->grad_norm)) {
@@ -119,8 +127,7 @@ static graft_status loop(gr_trainer *t, double *train_loss, graft_error *err) {
             t, &(graft_event){
                    .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
         if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, train_loss, err));
-        if (last || (o->steps_per_eval > 0 && p->iteration % o->steps_per_eval == 0))
-            GR_TRY(validate(t, err));
+        if (validation_due(t)) GR_TRY(validate(t, err));
         if (!last && o->save_every > 0 && p->iteration % o->save_every == 0) GR_TRY(save_all(t, err));
     }
     return save_all(t, err);
@@ -156,17 +163,18 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     double start = gr_clock(), train_loss = NAN;
     GR_TRY(start_or_resume(t, err));
     GR_TRY(loop(t, &train_loss, err));
-    *result = (graft_train_result){.iterations = t->p.iteration,
-                                   .updates = t->p.update,
-                                   .trained_tokens = t->p.trained_tokens,
-                                   .train_loss = train_loss,
-                                   .val_loss_first = t->p.first_val,
-                                   .val_loss_last = t->p.last_val,
-                                   .val_loss_best = t->p.best_val,
-                                   .seconds = gr_clock() - start,
-                                   .forecast = t->forecast,
-                                   .peak_memory_bytes = gr_peak_rss(),
-                                   .interrupted = t->p.iteration < t->iters};
+    *result =
+        (graft_train_result){.iterations = t->p.iteration,
+                             .updates = t->p.update,
+                             .trained_tokens = t->p.trained_tokens,
+                             .train_loss = train_loss,
+                             .val_loss_first = t->p.first_val,
+                             .val_loss_last = t->p.last_val,
+                             .val_loss_best = t->p.best_val,
+                             .seconds = gr_clock() - start,
+                             .forecast = t->forecast,
+                             .peak_memory_bytes = gr_peak_rss(),
+                             .interrupted = t->p.iteration < t->iters || (stopping(t) && validation_due(t))};
     GR_TRY(write_reports(t, result, err));
     if (!result->interrupted) return GRAFT_OK;
     gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved",

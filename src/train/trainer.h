@@ -29,6 +29,7 @@ typedef struct gr_train_progress {
     double grad_norm, rate;               /* of the last update */
     double first_val, last_val, best_val; /* NaN: none yet */
     int64_t best_iteration;
+    int64_t validated;      /* iteration of the last complete validation; -1: none */
     uint64_t metrics_bytes; /* length of metrics.jsonl */
 } gr_train_progress;
 

@@ -1,0 +1,243 @@
+/* train/ as whole runs on tiny model directories: losses fall; what only saves time or memory leaves every
+ * byte of the results as it is; reports say what happened. */
+#include "tests/tiny_run.h"
+
+static void losses_fall(void **state) {
+    (void)state;
+    const tiny_spec specs[] = {{.type = "llama"},
+                               {.type = "llama", .dtype = GR_BF16, .bits = 4, .untied = true},
+                               {.type = "mistral", .window = 6, .dtype = GR_BF16},
+                               {.type = "qwen2", .bits = 8},
+                               {.type = "qwen3", .bits = 4, .new_rope = true}};
+    static const char *const computes[] = {"bf16", "fp32"};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
+        for (int c = 0; c < 2; c++) {
+            graft_train_result r = {0};
+            char *model = tiny_model_dir(root, "learner", &specs[i]);
+            const char *const more[] = {"compute",
+                                        computes[c],
+                                        "iters",
+                                        "30",
+                                        "grad-accumulation-steps",
+                                        "1",
+                                        "lora-targets",
+                                        "full",
+                                        "learning-rate",
+                                        "2e-2",
+                                        "steps-per-report",
+                                        "1",
+                                        "steps-per-eval",
+                                        "1000",
+                                        NULL};
+            must_train(model, "out", more, NULL, &r);
+            assert_int_equal(r.iterations, 30);
+            assert_int_equal(r.updates, 30);
+            /* an untrained model is near ln 264 = 5.6; the text is seven words */
+            if (!(r.val_loss_first > 4 && r.val_loss_last < r.val_loss_first - 1.5))
+                fail_msg("%s %s: %g -> %g", specs[i].type, computes[c], r.val_loss_first, r.val_loss_last);
+            assert_true(r.val_loss_best <= r.val_loss_last);
+            tiny_remove(model);
+            forget("out");
+        }
+}
+
+/* ------------------------------------------------------------------------- nothing that saves changes a bit
+ */
+
+static void same_bits(void **state) {
+    (void)state;
+    const tiny_spec specs[] = {{.bits = 4}, {.type = "qwen3", .dtype = GR_BF16}};
+    static const char *const variants[][5] = {{"threads", "2", NULL},
+                                              {"threads", "3", "grad-checkpoint", "layer", NULL},
+                                              {"grad-checkpoint", "none", NULL},
+                                              {"save-every", "100", NULL}};
+    for (size_t s = 0; s < 2; s++) {
+        char *model = tiny_model_dir(root, "base", &specs[s]);
+        must_train(model, "whole", NULL, NULL, NULL);
+        for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+            must_train(model, "part", variants[i], NULL, NULL);
+            same_results("whole", "part");
+            forget("part");
+        }
+        forget("whole");
+        tiny_remove(model);
+    }
+}
+
+/* The same run with the trainer opened by hand, slices of at most `slice` tokens; the trained vector's
+ * digest. */
+static void digest_with(char digest[17], const char *model, int64_t slice, const char *const *more) {
+    graft_options o;
+    graft_error err = {0};
+    gr_trainer t;
+    char *adapter = tiny_join(root, "sliced");
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_TRAIN,
+             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, NULL});
+    tiny_set(&o, GRAFT_VERB_TRAIN, common);
+    tiny_set(&o, GRAFT_VERB_TRAIN, more);
+    if (gr_trainer_open(&t, model, &o, NULL, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    if (slice) t.slice_tokens = slice;
+    for (t.p.iteration = 0; t.p.iteration < 4; t.p.iteration++) {
+        int64_t n = gr_order_take(&t.order, t.indices, o.batch_size);
+        assert_true(gr_trainer_rows(&t, t.indices, n) > 0);
+        if (t.p.iteration % 2) gr_trainer_update(&t);
+    }
+    gr_adapter_digest(digest, t.params, t.rt.lora->parameters);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    free(adapter);
+}
+
+static void slices(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    static const char *const rows[] = {"batch-size", "5", "grad-accumulation-steps", "2", NULL};
+    char whole[17], part[17];
+    digest_with(whole, model, 0, rows);
+    for (int64_t slice = 1; slice < 200; slice = slice * 3 + 1) {
+        digest_with(part, model, slice, rows);
+        assert_string_equal(whole, part);
+    }
+    tiny_remove(model);
+}
+
+/* ------------------------------------------------------------------------------------------------- reports
+ */
+
+/* Every line has its keys; validation stands at 0, every 4 and last; train_loss of a run whose rate is 0 is
+ * the mean over the rows taken, so that the sums can be checked against one pass of scoring. */
+static void metrics_lines(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *out = tiny_join(root, "out");
+    must_train(model, "out",
+               (const char *const[]){"learning-rate", "0", "epochs", "1", "no-shuffle", "-",
+                                     "steps-per-report", "3", "compute", "fp32", NULL},
+               NULL, NULL);
+    graft_options o;
+    graft_error err = {0};
+    graft_eval_result all = {0};
+    char *file = tiny_join(data, "train.jsonl");
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_EVAL,
+             (const char *const[]){"model", model, "data", file, "compute", "fp32", "per-row", "-", NULL});
+    if (graft_eval(&o, NULL, &all, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    assert_int_equal(all.rows, 13);
+    char *text = tiny_read(out, "metrics.jsonl", NULL), *rest = NULL;
+    int64_t trained = 0, row = 0, validations = 0, reports = 0;
+    static const int64_t valid_at[] = {0, 4, 7}, report_at[] = {3, 6, 7};
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        json_t *j = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        int64_t iteration = json_integer_value(json_object_get(j, "iteration"));
+        if (json_object_get(j, "val_loss")) {
+            assert_int_equal(json_object_size(j), 3);
+            assert_non_null(json_object_get(j, "val_time"));
+            assert_int_equal(iteration, valid_at[validations++]);
+            json_decref(j);
+            continue;
+        }
+        static const char *const keys[] = {"train_loss",        "learning_rate",  "iterations_per_second",
+                                           "tokens_per_second", "trained_tokens", "grad_norm",
+                                           "peak_memory_bytes"};
+        for (int i = 0; i < 7; i++) assert_true(json_is_number(json_object_get(j, keys[i])));
+        assert_int_equal(json_object_size(j), 8);
+        assert_int_equal(iteration, report_at[reports++]);
+        double loss = 0;
+        int64_t tokens = 0;
+        for (; row < gr_min_i64(iteration * 2, 13); row++) { /* 13 rows: the last batch has one */
+            loss += all.row_losses[row].loss * (double)all.row_losses[row].tokens;
+            tokens += all.row_losses[row].tokens;
+        }
+        trained += tokens;
+        assert_int_equal(json_integer_value(json_object_get(j, "trained_tokens")), trained);
+        /* the same products in the same order, other batches: rounding of f32 sums, nine digits printed */
+        assert_near(json_real_value(json_object_get(j, "train_loss")), loss / (double)tokens, 2e-6);
+        json_decref(j);
+    }
+    assert_int_equal(validations, 3);
+    assert_int_equal(reports, 3);
+    assert_int_equal(row, 13);
+    free(text);
+    free(file);
+    graft_eval_result_free(&all);
+    graft_options_free(&o);
+    free(out);
+    forget("out");
+    tiny_remove(model);
+}
+
+static void best_is_kept(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *best = tiny_join(root, "out/best");
+    graft_train_result r = {0};
+    /* a rate that overshoots: the best validation is not the last */
+    must_train(model, "out",
+               (const char *const[]){"keep-best", "-", "learning-rate", "2", "steps-per-eval", "1",
+                                     "grad-accumulation-steps", "1", NULL},
+               NULL, &r);
+    assert_true(r.val_loss_best < r.val_loss_last);
+    graft_options o;
+    graft_error err = {0};
+    graft_eval_result e = {0};
+    graft_options_init(&o);
+    char *file = tiny_join(data, "valid.jsonl");
+    tiny_set(&o, GRAFT_VERB_EVAL,
+             (const char *const[]){"model", model, "data", file, "adapter-path", best, NULL});
+    if (graft_eval(&o, NULL, &e, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    assert_near(e.loss, r.val_loss_best, 1e-9 * r.val_loss_best);
+    graft_eval_result_free(&e);
+    graft_options_free(&o);
+    free(file);
+    free(best);
+    forget("out");
+    tiny_remove(model);
+}
+
+/* A run that starts from another adapter validates where that one ended. */
+static void from_an_adapter(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *first = tiny_join(root, "first");
+    graft_train_result a = {0}, b = {0};
+    must_train(model, "first", NULL, NULL, &a);
+    must_train(model, "second", (const char *const[]){"resume-adapter-file", first, NULL}, NULL, &b);
+    assert_near(b.val_loss_first, a.val_loss_last, 1e-12);
+    free(first);
+    forget("first");
+    forget("second");
+    tiny_remove(model);
+}
+
+static void refusals(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *own = data;
+    graft_error err = {0};
+    assert_int_equal(
+        train(model, "out", (const char *const[]){"max-seq-length", "20", NULL}, NULL, NULL, &err),
+        GRAFT_RANGE);
+    assert_non_null(strstr(err.where, "train.jsonl"));
+    assert_non_null(strstr(err.found, "lines 2, 3, 5"));
+    err = (graft_error){0};
+    data = root; /* no train.jsonl */
+    assert_int_equal(train(model, "out", NULL, NULL, NULL, &err), GRAFT_NOT_FOUND);
+    assert_non_null(strstr(err.hint, "train.jsonl"));
+    data = own;
+    err = (graft_error){0};
+    assert_int_equal(train("/nowhere/at-all/here", "out", NULL, NULL, NULL, &err), GRAFT_NOT_FOUND);
+    err = (graft_error){0};
+    assert_int_equal(train(model, "out",
+                           (const char *const[]){"learning-rate", "1e6", "grad-clip", "0", "weight-decay",
+                                                 "1e6", "iters", "60", "grad-accumulation-steps", "1", NULL},
+                           NULL, NULL, &err),
+                     GRAFT_RANGE);
+    assert_non_null(strstr(err.where, "iteration"));
+    tiny_remove(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(losses_fall),   cmocka_unit_test(same_bits),    cmocka_unit_test(slices),
+        cmocka_unit_test(metrics_lines), cmocka_unit_test(best_is_kept), cmocka_unit_test(from_an_adapter),
+        cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests_name("train", tests, setup, teardown);
+}

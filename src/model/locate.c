@@ -59,7 +59,11 @@ static graft_status snapshot(char **path, const char *repository, graft_error *e
     gr_buf_printf(&dir, "%s/snapshots/%s", repository, commit);
     free(commit);
     *path = gr_buf_take(&dir);
-    return *path ? GRAFT_OK : gr_no_memory(err, 0);
+    if (!*path) return gr_no_memory(err, 0);
+    if (gr_path_is_dir(*path)) return GRAFT_OK;
+    free(*path); /* a download that never came so far */
+    *path = NULL;
+    return gr_fail(err, GRAFT_NOT_FOUND, "no snapshot");
 }
 
 static bool is_repository_name(const char *wish) {

@@ -111,12 +111,13 @@ static graft_status check_kind(const gr_json_scope *root, graft_error *err) {
     return gr_found(err, "%s%s, bias %s", type, dora ? " with DoRA" : "", bias);
 }
 
-/* The factor before B A: mlx-lm's scale as it is, PEFT's alpha by rank. */
-static graft_status read_scale(double *scale, bool peft, const gr_json_scope *root, graft_error *err) {
+/* The factor before B A: mlx-lm's scale as it is, PEFT's alpha by rank; *rank is PEFT's, 0 where scale says
+ * all. */
+static graft_status read_scale(double *scale, int64_t *rank, bool peft, const gr_json_scope *root,
+                               graft_error *err) {
     gr_json_scope inner;
     char path[128];
     double alpha = 0;
-    int64_t rank = 0;
     bool rslora = false;
     GR_TRY(check_kind(root, err));
     GR_TRY(gr_json_object(root, "lora_parameters", &inner, path, err));
@@ -127,7 +128,7 @@ static graft_status read_scale(double *scale, bool peft, const gr_json_scope *ro
     GR_TRY(gr_json_need(root, "lora_alpha", err));
     GR_TRY(gr_json_need(root, "r", err));
     GR_TRY(gr_json_real(root, "lora_alpha", -1e6, 1e6, &alpha, err));
-    GR_TRY(gr_json_int(root, "r", 1, 1 << 20, &rank, err));
+    GR_TRY(gr_json_int(root, "r", 1, 1 << 20, rank, err));
     GR_TRY(gr_json_bool(root, "use_rslora", &rslora, err));
     for (int i = 0; i < 2; i++) {
         static const char *const keys[] = {"rank_pattern", "alpha_pattern"};
@@ -136,18 +137,18 @@ static graft_status read_scale(double *scale, bool peft, const gr_json_scope *ro
         gr_fail(err, GRAFT_UNSUPPORTED, "ranks or alphas per module are not supported");
         return gr_where(err, "%s: %s", root->file, keys[i]);
     }
-    *scale = rslora ? alpha / sqrt((double)rank) : alpha / (double)rank;
+    *scale = rslora ? alpha / sqrt((double)*rank) : alpha / (double)*rank;
     return GRAFT_OK;
 }
 
-static graft_status load_config(double *scale, bool peft, const char *dir, graft_error *err) {
+static graft_status load_config(double *scale, int64_t *rank, bool peft, const char *dir, graft_error *err) {
     json_t *object = NULL;
     char *path = gr_path_join(dir, "adapter_config.json");
     if (!path) return gr_no_memory(err, strlen(dir));
     graft_status st = gr_json_load(&object, path, GR_JSON_LIMIT, err);
     if (st == GRAFT_OK) {
         gr_json_scope root = {object, path, ""};
-        st = read_scale(scale, peft, &root, err);
+        st = read_scale(scale, rank, peft, &root, err);
     }
     json_decref(object);
     free(path);
@@ -194,20 +195,34 @@ static graft_status no_format(const char *path, graft_error *err) {
     return gr_expected(err, "tensors named .lora_a (mlx-lm) or .lora_A.weight (PEFT)");
 }
 
+/* alpha / r is the scale of tensors of rank r only. */
+static graft_status check_ranks(const reader *r, int64_t rank, const char *path, graft_error *err) {
+    for (int64_t i = 0; rank && i < r->config->layers * GR_LINEARS; i++) {
+        if (!r->ranks[i] || r->ranks[i] == rank) continue;
+        gr_fail(err, GRAFT_MISMATCH, "the adapter's rank is not the one of adapter_config.json");
+        gr_where(err, "%s", path);
+        gr_expected(err, "rank %lld", (long long)rank);
+        return gr_found(err, "%lld", (long long)r->ranks[i]);
+    }
+    return GRAFT_OK;
+}
+
 static graft_status load_from(reader *r, gr_lora **lora, float **params, const char *path, const char *dir,
                               uint64_t base_digest, graft_error *err) {
     double scale = 0;
+    int64_t rank = 0;
     GR_TRY(gr_safetensors_open(&r->file, path, err));
     r->format = probe(r->file);
     if (!r->format) return no_format(path, err);
     GR_TRY(check_base(r->file, path, base_digest, err));
-    GR_TRY(load_config(&scale, strcmp(r->format->name, "peft") == 0, dir, err));
+    GR_TRY(load_config(&scale, &rank, strcmp(r->format->name, "peft") == 0, dir, err));
     find_ranks(r);
     if (r->count) {
         gr_fail(err, GRAFT_MISMATCH, "%d tensors of the adapter do not fit the base model", r->count);
         gr_where(err, "%s", path);
         return gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->count > 6 ? "; .." : "");
     }
+    GR_TRY(check_ranks(r, rank, path, err));
     GR_TRY(gr_lora_from_ranks(lora, r->config, r->ranks, scale, err));
     *params = gr_calloc((size_t)(*lora)->parameters, sizeof **params);
     if (!*params) return gr_no_memory(err, (size_t)(*lora)->parameters * sizeof **params);

@@ -1,0 +1,279 @@
+/* adapters/: one adapter in both formats, written and read back; orientation and names as the other programs
+ * have them; everything that does not fit is refused by name. */
+#include "adapters/adapter.h"
+#include "tests/tiny_dir.h"
+
+static char *root;
+static gr_model_config config;
+
+static int setup(void **state) {
+    graft_error err = {0};
+    (void)state;
+    root = tiny_temp();
+    tiny_config_write(root, &(tiny_spec){0});
+    return gr_config_open(&config, root, &err) == GRAFT_OK ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    gr_config_free(&config);
+    tiny_remove(root);
+    return 0;
+}
+
+typedef struct made {
+    gr_lora *lora;
+    float *params;
+} made;
+
+static made make(const char *targets, int64_t rank, double scale, double alpha) {
+    graft_error err = {0};
+    made m = {0};
+    gr_lora_request r = {.targets = targets, .num_layers = -1, .rank = rank, .scale = scale, .alpha = alpha};
+    if (gr_lora_select(&m.lora, &config, &r, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    m.params = calloc((size_t)m.lora->parameters, sizeof *m.params);
+    for (int64_t i = 0; i < m.lora->parameters; i++) m.params[i] = (float)(i + 1) / 8; /* each value once */
+    return m;
+}
+
+static void drop(made *m) {
+    gr_lora_free(m->lora);
+    free(m->params);
+}
+
+static char *save(const char *name, const made *m, bool rslora) {
+    graft_error err = {0};
+    char *dir = tiny_join(root, name);
+    gr_adapter_info info = {.base = "some/base", .base_digest = 0xabc, .iteration = 12, .use_rslora = rslora};
+    if (gr_adapter_save(dir, &config, m->lora, m->params, &info, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    return dir;
+}
+
+static void equal(const made *m, const char *path) {
+    graft_error err = {0};
+    made back = {0};
+    if (gr_adapter_load(&back.lora, &back.params, path, &config, 0xabc, &err) != GRAFT_OK)
+        fail_msg("%s: %s %s", path, err.what, err.found);
+    assert_int_equal(back.lora->parameters, m->lora->parameters);
+    assert_memory_equal(back.lora->linear, m->lora->linear, sizeof *m->lora->linear * TINY_LAYERS);
+    assert_memory_equal(back.params, m->params, (size_t)m->lora->parameters * sizeof(float));
+    assert_near(back.lora->scale, m->lora->scale, 1e-15 * m->lora->scale);
+    drop(&back);
+}
+
+static void round_trips(void **state) {
+    (void)state;
+    static const struct {
+        const char *targets;
+        int64_t rank;
+        double scale, alpha;
+        bool rslora;
+    } cases[] = {{"extended", 4, 2, 8, false},
+                 {"full", 3, 20, 60, false},
+                 {"model.layers.1.mlp.down_proj", 1, 0.3, 0.3, false},
+                 {"q_proj,v_proj", 4, 8, 16, true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        made m = make(cases[i].targets, cases[i].rank, cases[i].scale, cases[i].alpha);
+        char *dir = save("a", &m, cases[i].rslora), *mlx = tiny_join(dir, "adapters.safetensors");
+        char *peft = tiny_join(dir, "adapter_model.safetensors");
+        equal(&m, dir);
+        equal(&m, mlx);
+        equal(&m, peft);
+        unlink(mlx); /* the directory of another program */
+        equal(&m, dir);
+        free(mlx);
+        free(peft);
+        tiny_remove(dir);
+        drop(&m);
+    }
+}
+
+static float value(const gr_safetensors *file, const char *name, int64_t rows, int64_t cols, int64_t i,
+                   int64_t j) {
+    const gr_tensor *t = gr_safetensors_find(file, name);
+    float x;
+    if (!t) fail_msg("%s is missing", name);
+    assert_int_equal(t->dtype, GR_F32);
+    assert_int_equal(t->shape[0], rows);
+    assert_int_equal(t->shape[1], cols);
+    memcpy(&x, t->data + (i * cols + j) * 4, 4);
+    return x;
+}
+
+/* mlx-lm: lora_a [in, r], lora_b [r, out]; PEFT: lora_A [r, in], lora_B [out, r]. */
+static void orientation(void **state) {
+    (void)state;
+    made m = make("k_proj", 4, 2, 8);
+    graft_error err = {0};
+    gr_safetensors *mlx = NULL, *peft = NULL;
+    char *dir = save("a", &m, false), *a = tiny_join(dir, "adapters.safetensors");
+    char *b = tiny_join(dir, "adapter_model.safetensors");
+    assert_int_equal(gr_safetensors_open(&mlx, a, &err), GRAFT_OK);
+    assert_int_equal(gr_safetensors_open(&peft, b, &err), GRAFT_OK);
+    assert_int_equal(gr_safetensors_count(mlx), 4);
+    assert_int_equal(gr_safetensors_count(peft), 4);
+    const gr_lora_linear *x = &m.lora->linear[1][GR_K_PROJ];
+    const char *k = "model.layers.1.self_attn.k_proj";
+    char name[200];
+    for (int r = 0; r < 4; r++) {
+        snprintf(name, sizeof name, "%s.lora_a", k);
+        assert_near((double)value(mlx, name, 64, 4, 9, r), (double)m.params[x->a + r * 64 + 9], 0);
+        snprintf(name, sizeof name, "%s.lora_b", k);
+        assert_near((double)value(mlx, name, 4, 32, r, 5), (double)m.params[x->b + r * 32 + 5], 0);
+        snprintf(name, sizeof name, "base_model.model.%s.lora_A.weight", k);
+        assert_near((double)value(peft, name, 4, 64, r, 9), (double)m.params[x->a + r * 64 + 9], 0);
+        snprintf(name, sizeof name, "base_model.model.%s.lora_B.weight", k);
+        assert_near((double)value(peft, name, 32, 4, 5, r), (double)m.params[x->b + r * 32 + 5], 0);
+    }
+    static const char *const keys[] = {"iteration", "digest", "base_digest"};
+    for (int i = 0; i < 3; i++) { /* a pair that belongs together says so */
+        assert_non_null(gr_safetensors_metadata(mlx, keys[i]));
+        assert_string_equal(gr_safetensors_metadata(mlx, keys[i]), gr_safetensors_metadata(peft, keys[i]));
+    }
+    assert_string_equal(gr_safetensors_metadata(mlx, "iteration"), "12");
+    gr_safetensors_close(mlx);
+    gr_safetensors_close(peft);
+    free(a);
+    free(b);
+    tiny_remove(dir);
+    drop(&m);
+}
+
+/* The keys that mlx-lm's and PEFT's loaders need, with values that mean the same scale. */
+static void config_of_both(void **state) {
+    (void)state;
+    made m = make("q_proj,down_proj", 4, 5, 20);
+    char *dir = save("a", &m, false), *text = tiny_read(dir, "adapter_config.json", NULL);
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *mlx = json_object_get(j, "lora_parameters");
+    assert_non_null(j);
+    assert_string_equal(json_string_value(json_object_get(j, "fine_tune_type")), "lora");
+    assert_int_equal(json_integer_value(json_object_get(j, "num_layers")), TINY_LAYERS);
+    assert_int_equal(json_integer_value(json_object_get(mlx, "rank")), 4);
+    assert_near(json_number_value(json_object_get(mlx, "scale")), 5, 0);
+    assert_near(json_number_value(json_object_get(mlx, "dropout")), 0, 0);
+    assert_int_equal(json_array_size(json_object_get(mlx, "keys")), 2 * TINY_LAYERS);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(mlx, "keys"), 3)),
+                        "model.layers.1.mlp.down_proj");
+    assert_string_equal(json_string_value(json_object_get(j, "peft_type")), "LORA");
+    assert_string_equal(json_string_value(json_object_get(j, "task_type")), "CAUSAL_LM");
+    assert_string_equal(json_string_value(json_object_get(j, "base_model_name_or_path")), "some/base");
+    assert_int_equal(json_integer_value(json_object_get(j, "r")), 4);
+    assert_near(json_number_value(json_object_get(j, "lora_alpha")), 20, 0);
+    assert_int_equal(json_array_size(json_object_get(j, "target_modules")), 2);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(j, "target_modules"), 0)), "q_proj");
+    json_decref(j);
+    free(text);
+    tiny_remove(dir);
+    drop(&m);
+}
+
+/* Loads dir/FILE after its config got the members of `patch`; the error says `said`. */
+static void refused(const char *dir, const char *file, const char *patch, graft_status status,
+                    const char *said) {
+    graft_error e = {0};
+    gr_lora *lora = NULL;
+    float *params = NULL;
+    char all[2048], *path = tiny_join(dir, file), *text = tiny_read(dir, "adapter_config.json", NULL);
+    json_t *j = json_loads(text, 0, NULL), *more = json_loads(patch, 0, NULL);
+    assert_non_null(more);
+    json_object_update(j, more);
+    char *changed = json_dumps(j, 0);
+    tiny_write(dir, "adapter_config.json", changed);
+    graft_status st = gr_adapter_load(&lora, &params, path, &config, 0xabc, &e);
+    snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
+    if (st != status || !strstr(all, said)) fail_msg("%s %s: status %d, %s", file, patch, st, all);
+    assert_null(lora);
+    assert_null(params);
+    tiny_write(dir, "adapter_config.json", text);
+    json_decref(j);
+    json_decref(more);
+    free(changed);
+    free(text);
+    free(path);
+}
+
+static void refused_configs(void **state) {
+    (void)state;
+    made m = make("extended", 4, 2, 8);
+    char *dir = save("a", &m, false);
+    static const char *const mlx = "adapters.safetensors", *const peft = "adapter_model.safetensors";
+    refused(dir, mlx, "{\"fine_tune_type\":\"dora\"}", GRAFT_UNSUPPORTED, "dora");
+    refused(dir, peft, "{\"use_dora\":true}", GRAFT_UNSUPPORTED, "DoRA");
+    refused(dir, peft, "{\"bias\":\"all\"}", GRAFT_UNSUPPORTED, "bias all");
+    refused(dir, peft, "{\"r\":8}", GRAFT_MISMATCH, "rank");
+    refused(dir, peft, "{\"r\":0}", GRAFT_RANGE, "r");
+    refused(dir, peft, "{\"r\":null}", GRAFT_NOT_FOUND, "r");
+    refused(dir, peft, "{\"lora_alpha\":null}", GRAFT_NOT_FOUND, "lora_alpha");
+    refused(dir, peft, "{\"alpha_pattern\":{\"q_proj\":4}}", GRAFT_UNSUPPORTED, "alpha_pattern");
+    refused(dir, mlx, "{\"lora_parameters\":{\"rank\":4}}", GRAFT_NOT_FOUND, "scale");
+    refused(dir, mlx, "{\"lora_parameters\":{\"scale\":\"2\"}}", GRAFT_CORRUPT, "scale");
+    refused(dir, "absent.safetensors", "{}", GRAFT_NOT_FOUND, "absent");
+    graft_error err = {0};
+    gr_lora *lora = NULL;
+    float *params = NULL;
+    assert_int_equal(gr_adapter_load(&lora, &params, dir, &config, 0xabd, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.what, "another base"));
+    err = (graft_error){0};
+    char *model = tiny_subdir(root, "empty");
+    assert_int_equal(gr_adapter_load(&lora, &params, model, &config, 0xabc, &err), GRAFT_NOT_FOUND);
+    tiny_remove(model);
+    tiny_remove(dir);
+    drop(&m);
+}
+
+/* Writes one file of tensors and loads it. */
+static void refused_tensors(const char *const *names, const int64_t (*shapes)[2], size_t count,
+                            graft_status status, const char *said) {
+    gr_tensor tensors[8] = {0};
+    static const float zeros[128 * 128];
+    graft_error err = {0};
+    char *dir = tiny_subdir(root, "t"), *path = tiny_join(dir, "adapter_model.safetensors");
+    for (size_t i = 0; i < count; i++)
+        tensors[i] = (gr_tensor){.name = names[i],
+                                 .dtype = GR_F32,
+                                 .ndim = 2,
+                                 .shape = {shapes[i][0], shapes[i][1]},
+                                 .data = (const uint8_t *)zeros,
+                                 .bytes = (size_t)(shapes[i][0] * shapes[i][1]) * 4};
+    if (gr_safetensors_save(path, tensors, count, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    tiny_write(dir, "adapter_config.json", "{\"r\":4,\"lora_alpha\":8,\"peft_type\":\"LORA\"}");
+    refused(dir, "adapter_model.safetensors", "{}", status, said);
+    free(path);
+    tiny_remove(dir);
+}
+
+static void foreign_tensors(void **state) {
+    (void)state;
+#define P "base_model.model.model.layers."
+    static const int64_t good[][2] = {{4, 64}, {32, 4}, {4, 4}};
+    refused_tensors((const char *const[]){P "0.self_attn.k_proj.lora_A.weight"}, good, 1, GRAFT_MISMATCH,
+                    "has no partner");
+    refused_tensors(
+        (const char *const[]){P "2.self_attn.k_proj.lora_A.weight", P "2.self_attn.k_proj.lora_B.weight"},
+        good, 2, GRAFT_MISMATCH, "layers.2.self_attn.k_proj.lora_A.weight is not an adapter");
+    refused_tensors((const char *const[]){P "0.self_attn.k_proj.lora_A.weight",
+                                          P "0.self_attn.k_proj.lora_B.weight",
+                                          P "0.self_attn.k_proj.lora_magnitude_vector"},
+                    good, 3, GRAFT_MISMATCH, "lora_magnitude_vector is not an adapter");
+    refused_tensors(
+        (const char *const[]){P "0.self_attn.q_proj.lora_A.weight", P "0.self_attn.q_proj.lora_B.weight"},
+        good, 2, GRAFT_MISMATCH, "q_proj.lora_B.weight does not fit");
+    static const int64_t ranks[][2] = {{4, 64}, {32, 5}};
+    refused_tensors(
+        (const char *const[]){P "0.self_attn.k_proj.lora_A.weight", P "0.self_attn.k_proj.lora_B.weight"},
+        ranks, 2, GRAFT_MISMATCH, "lora_B.weight does not fit");
+    static const int64_t turned[][2] = {{64, 4}, {4, 32}};
+    refused_tensors(
+        (const char *const[]){P "0.self_attn.k_proj.lora_A.weight", P "0.self_attn.k_proj.lora_B.weight"},
+        turned, 2, GRAFT_MISMATCH, "lora_A.weight does not fit");
+    refused_tensors((const char *const[]){"model.norm.weight"}, good, 1, GRAFT_UNSUPPORTED, "not an adapter");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trips),     cmocka_unit_test(orientation),
+        cmocka_unit_test(config_of_both),  cmocka_unit_test(refused_configs),
+        cmocka_unit_test(foreign_tensors),
+    };
+    return cmocka_run_group_tests_name("adapter", tests, setup, teardown);
+}

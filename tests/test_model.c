@@ -1,0 +1,404 @@
+/* model/: config.json in both styles, everything it refuses, published shapes, weights bound or refused with
+ * all their problems, and where a model is found. */
+#include "model/locate.h"
+#include "model/model.h"
+#include "ref/ref.h"
+#include "tests/tiny_dir.h"
+
+static char *root;
+
+static int setup(void **state) {
+    (void)state;
+    root = tiny_temp();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    tiny_remove(root);
+    return 0;
+}
+
+static const char base_config[] =
+    "{\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":96,"
+    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":264,"
+    "\"rms_norm_eps\":1e-5,\"max_position_embeddings\":512}";
+
+/* base_config with the members of `patch` set (null deletes). */
+static graft_status parse(gr_model_config *c, const char *patch, graft_error *err) {
+    json_t *config = json_loads(base_config, 0, NULL), *more = json_loads(patch, 0, NULL), *value;
+    const char *key;
+    assert_non_null(config);
+    if (!more) fail_msg("patch %s", patch);
+    json_object_foreach(more, key, value) {
+        if (json_is_null(value))
+            json_object_del(config, key);
+        else
+            json_object_set(config, key, value);
+    }
+    char *text = json_dumps(config, JSON_COMPACT);
+    graft_status st = gr_config_parse(c, text, strlen(text), "config.json", err);
+    free(text);
+    json_decref(config);
+    json_decref(more);
+    return st;
+}
+
+static void must_parse(gr_model_config *c, const char *patch) {
+    graft_error err = {0};
+    if (parse(c, patch, &err) != GRAFT_OK) fail_msg("%s: %s %s", patch, err.what, err.where);
+}
+
+static void refused_configs(void **state) {
+    (void)state;
+    static const struct {
+        const char *patch;
+        graft_status status;
+        const char *said; /* somewhere in the error */
+    } cases[] = {
+        {"{\"model_type\":\"gpt9\"}", GRAFT_UNSUPPORTED, "llama, mistral, qwen2, qwen3"},
+        {"{\"model_type\":null}", GRAFT_NOT_FOUND, "model_type"},
+        {"{\"model_type\":7}", GRAFT_CORRUPT, "model_type"},
+        {"{\"hidden_size\":null}", GRAFT_NOT_FOUND, "hidden_size"},
+        {"{\"num_hidden_layers\":null}", GRAFT_NOT_FOUND, "num_hidden_layers"},
+        {"{\"intermediate_size\":null}", GRAFT_NOT_FOUND, "intermediate_size"},
+        {"{\"num_attention_heads\":null}", GRAFT_NOT_FOUND, "num_attention_heads"},
+        {"{\"vocab_size\":null}", GRAFT_NOT_FOUND, "vocab_size"},
+        {"{\"hidden_size\":0}", GRAFT_RANGE, "hidden_size"},
+        {"{\"hidden_size\":-64}", GRAFT_RANGE, "hidden_size"},
+        {"{\"hidden_size\":\"64\"}", GRAFT_CORRUPT, "hidden_size"},
+        {"{\"hidden_size\":64.5}", GRAFT_CORRUPT, "hidden_size"},
+        {"{\"hidden_size\":4294967360}", GRAFT_RANGE, "hidden_size"},
+        {"{\"vocab_size\":9223372036854775807}", GRAFT_RANGE, "vocab_size"},
+        {"{\"intermediate_size\":1e300}", GRAFT_CORRUPT, "intermediate_size"},
+        {"{\"num_hidden_layers\":5000}", GRAFT_CORRUPT, "layers"},
+        {"{\"num_key_value_heads\":3}", GRAFT_CORRUPT, "num_key_value_heads"},
+        {"{\"num_key_value_heads\":0}", GRAFT_RANGE, "num_key_value_heads"},
+        {"{\"num_attention_heads\":5,\"num_key_value_heads\":null,\"head_dim\":null}", GRAFT_CORRUPT,
+         "multiple"},
+        {"{\"head_dim\":15}", GRAFT_CORRUPT, "even"},
+        {"{\"num_attention_heads\":16777216,\"num_key_value_heads\":1,\"head_dim\":4096}", GRAFT_CORRUPT,
+         "large"},
+        {"{\"rms_norm_eps\":-1}", GRAFT_RANGE, "rms_norm_eps"},
+        {"{\"tie_word_embeddings\":\"yes\"}", GRAFT_CORRUPT, "tie_word_embeddings"},
+        {"{\"hidden_act\":\"gelu\"}", GRAFT_UNSUPPORTED, "silu"},
+        {"{\"rope_theta\":0}", GRAFT_RANGE, "rope_theta"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", GRAFT_UNSUPPORTED, "yarn"},
+        {"{\"rope_scaling\":{\"type\":\"linear\"}}", GRAFT_NOT_FOUND, "factor"},
+        {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", GRAFT_RANGE, "rope_scaling"},
+        {"{\"rope_scaling\":[1]}", GRAFT_CORRUPT, "rope_scaling"},
+        {"{\"rope_parameters\":{\"rope_type\":\"dynamic\",\"factor\":2}}", GRAFT_UNSUPPORTED,
+         "rope_parameters"},
+        {"{\"partial_rotary_factor\":0.5}", GRAFT_UNSUPPORTED, "partial"},
+        {"{\"quantization\":4}", GRAFT_CORRUPT, "quantization"},
+        {"{\"quantization\":{\"bits\":9,\"group_size\":64}}", GRAFT_RANGE, "bits"},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":1024}}", GRAFT_RANGE, "group_size"},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp4\"}}", GRAFT_UNSUPPORTED, "mxfp4"},
+        {"{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}", GRAFT_UNSUPPORTED, "bitsandbytes"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gr_model_config c;
+        graft_error e = {0};
+        char all[2048];
+        graft_status st = parse(&c, cases[i].patch, &e);
+        snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
+        if (st != cases[i].status || e.status != st || !strstr(all, cases[i].said))
+            fail_msg("%s: status %d, %s", cases[i].patch, st, all);
+        assert_null(c.quantization);
+    }
+    gr_model_config c;
+    graft_error err = {0};
+    assert_int_equal(gr_config_parse(&c, "[]", 2, "config.json", &err), GRAFT_CORRUPT);
+    err = (graft_error){0};
+    assert_int_equal(gr_config_parse(&c, "{", 1, "config.json", &err), GRAFT_CORRUPT);
+    err = (graft_error){0};
+    assert_int_equal(gr_config_open(&c, root, &err), GRAFT_NOT_FOUND);
+    assert_non_null(strstr(err.hint, "--model"));
+}
+
+/* Both styles of config.json give the frequencies that ref/ computes. */
+static void rope_styles(void **state) {
+    (void)state;
+    static const char *const llama3[] = {
+        "{\"rope_theta\":500000,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":"
+        "1,"
+        "\"high_freq_factor\":4,\"original_max_position_embeddings\":64}}",
+        "{\"rope_parameters\":{\"rope_theta\":500000,\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_"
+        "factor\":1.0,"
+        "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":64}}"};
+    static const char *const linear[] = {
+        "{\"rope_theta\":500000,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}",
+        "{\"rope_parameters\":{\"rope_type\":\"linear\",\"rope_theta\":500000,\"factor\":4}}"};
+    static const char *const plain[] = {
+        "{\"rope_theta\":500000,\"rope_scaling\":null}",
+        "{\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500000}}"};
+    double want[8], found[8];
+    for (int style = 0; style < 2; style++)
+        for (int kind = 0; kind < 3; kind++) {
+            gr_model_config c;
+            must_parse(&c, kind == 0 ? plain[style] : kind == 1 ? linear[style] : llama3[style]);
+            gr_rope_frequencies(found, &c);
+            if (kind == 0) ref_rope_default(want, 16, 500000);
+            if (kind == 1) ref_rope_linear(want, 16, 500000, 4);
+            if (kind == 2) ref_rope_llama3(want, 16, 500000, &(ref_rope_llama3_scaling){8, 1, 4, 64});
+            for (int i = 0; i < 8; i++)
+                assert_near(found[i], want[i], 1e-13 * want[i]); /* pow and rounding */
+            gr_config_free(&c);
+        }
+    gr_model_config c;
+    must_parse(&c, "{}");
+    gr_rope_frequencies(found, &c);
+    ref_rope_default(want, 16, 10000); /* transformers' default */
+    for (int i = 0; i < 8; i++) assert_near(found[i], want[i], 1e-13 * want[i]);
+}
+
+static void windows_and_flags(void **state) {
+    (void)state;
+    static const struct {
+        const char *patch;
+        int window[4];
+    } cases[] = {
+        {"{\"sliding_window\":9}", {0, 0, 0, 0}}, /* llama has none */
+        {"{\"model_type\":\"mistral\",\"sliding_window\":9}", {9, 9, 9, 9}},
+        {"{\"model_type\":\"mistral\",\"sliding_window\":null}", {0, 0, 0, 0}},
+        {"{\"model_type\":\"qwen2\",\"sliding_window\":9,\"use_sliding_window\":false,\"max_window_layers\":"
+         "0}",
+         {0, 0, 0, 0}},
+        {"{\"model_type\":\"qwen2\",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":"
+         "3}",
+         {0, 0, 0, 9}},
+        {"{\"model_type\":\"qwen3\",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":4,"
+         "\"layer_types\":[\"sliding_attention\",\"full_attention\",\"sliding_attention\",\"full_attention\"]"
+         "}",
+         {9, 0, 9, 0}},
+    };
+    gr_model_config c;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        must_parse(&c, cases[i].patch);
+        for (int l = 0; l < 4; l++) assert_int_equal(c.window[l], cases[i].window[l]);
+    }
+    must_parse(&c, "{\"model_type\":\"qwen2\"}");
+    assert_true(c.qkv_bias && !c.o_bias && !c.qk_norm && !c.tied);
+    must_parse(&c, "{\"attention_bias\":true,\"mlp_bias\":true,\"tie_word_embeddings\":true}");
+    assert_true(c.qkv_bias && c.o_bias && c.mlp_bias && c.tied);
+    must_parse(&c, "{\"model_type\":\"qwen3\"}");
+    assert_true(c.qk_norm && !c.qkv_bias);
+    must_parse(&c, "{\"head_dim\":null,\"num_key_value_heads\":null}");
+    assert_int_equal(c.head_dim, 16);
+    assert_int_equal(c.kv_heads, 4);
+}
+
+/* Parameters as the published files have them, tied ones once. */
+static void published_shapes(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t parameters;
+    } cases[] = {{"smollm2-135m", 134515008},  {"smollm2-360m", 361821120},  {"smollm2-1.7b", 1711376384},
+                 {"llama-3.2-1b", 1235814400}, {"llama-3.2-3b", 3212749824}, {"llama-3-8b", 8030261248},
+                 {"mistral-7b", 7241732096},   {"qwen2.5-0.5b", 494032768},  {"qwen2.5-1.5b", 1543714304},
+                 {"qwen2.5-3b", 3085938688},   {"qwen2.5-7b", 7615616512},   {"qwen2.5-14b", 14770033664},
+                 {"qwen2.5-32b", 32763876352}, {"qwen2.5-72b", 72706203648}, {"qwen3-0.6b", 596049920},
+                 {"qwen3-1.7b", 1720574976},   {"qwen3-4b", 4022468096},     {"qwen3-8b", 8190735360}};
+    size_t count = 0;
+    for (const char *const *name = gr_shape_names(); *name; name++) count++;
+    assert_int_equal(count, sizeof cases / sizeof *cases);
+    for (size_t i = 0; i < count; i++) {
+        graft_error err = {0};
+        gr_model *m = NULL;
+        if (gr_model_from_shape(&m, cases[i].name, false, &err) != GRAFT_OK) fail_msg("%s", err.what);
+        assert_int_equal(gr_model_parameters(m), cases[i].parameters);
+        assert_null(m->embed.data);
+        gr_model_free(m);
+    }
+    gr_model *m = NULL;
+    graft_error err = {0};
+    assert_int_equal(gr_model_from_shape(&m, "gpt-5", false, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.expected, "smollm2-135m"));
+    assert_null(m);
+}
+
+static gr_model *open_tiny(const tiny_spec *spec) {
+    graft_error err = {0};
+    gr_model *m = NULL;
+    char *dir = tiny_model_dir(root, "m", spec);
+    if (gr_model_open(&m, dir, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    tiny_remove(dir);
+    return m; /* the mapping outlives the name */
+}
+
+static void bound_weights(void **state) {
+    (void)state;
+    int64_t block = 64 * 64 * 2 + 32 * 64 * 2 + 3 * 96 * 64 + 2 * 64, total = 2 * block + 64 + 264 * 64;
+    gr_model *m = open_tiny(&(tiny_spec){0});
+    assert_int_equal(gr_model_parameters(m), total);
+    assert_ptr_equal(m->head.data, m->embed.data);
+    assert_int_equal(m->layer[1].linear[GR_DOWN_PROJ].rows, 64);
+    assert_int_equal(m->layer[1].linear[GR_DOWN_PROJ].cols, 96);
+    gr_model_free(m);
+    m = open_tiny(&(tiny_spec){.untied = true, .bits = 4, .dtype = GR_BF16});
+    assert_int_equal(gr_model_parameters(m), total + 264 * 64);
+    assert_ptr_not_equal(m->head.data, m->embed.data);
+    assert_int_equal(m->layer[0].linear[GR_Q_PROJ].layout, GR_AFFINE);
+    assert_int_equal(m->layer[0].linear[GR_Q_PROJ].bits, 4);
+    assert_int_equal(m->layer[0].linear[GR_Q_PROJ].group, 32);
+    assert_int_equal(m->embed.layout, GR_DENSE);
+    assert_int_equal(m->embed.dtype, GR_BF16);
+    gr_model_free(m);
+    m = open_tiny(&(tiny_spec){.type = "qwen2"});
+    assert_int_equal(gr_model_parameters(m), total + 2 * (64 + 32 + 32));
+    assert_non_null(m->layer[1].bias[GR_V_PROJ]);
+    assert_null(m->layer[1].bias[GR_O_PROJ]);
+    gr_model_free(m);
+    m = open_tiny(&(tiny_spec){.type = "qwen3"});
+    assert_int_equal(gr_model_parameters(m), total + 2 * 32);
+    assert_non_null(m->layer[1].k_norm);
+    gr_model_free(m);
+}
+
+static void refused_weights(void **state) {
+    (void)state;
+    static const struct {
+        tiny_spec spec;
+        const char *named;
+    } cases[] = {
+        {{.skip = "model.norm.weight"}, "model.norm.weight is missing"},
+        {{.skip = "model.layers.1.mlp.up_proj.weight"}, "model.layers.1.mlp.up_proj has no weight"},
+        {{.type = "qwen2", .skip = "model.layers.0.self_attn.k_proj.bias"}, "k_proj.bias is missing"},
+        {{.type = "qwen3", .skip = "model.layers.0.self_attn.q_norm.weight"}, "q_norm.weight is missing"},
+        {{.bits = 4, .skip = "model.layers.0.mlp.up_proj.biases"}, "model.layers.0.mlp.up_proj is quantized"},
+        {{.misshapen = "model.layers.0.self_attn.q_proj.weight"}, "q_proj has a wrong type or shape"},
+        {{.misshapen = "model.embed_tokens.weight"}, "embed_tokens has a wrong type or shape"},
+        {{.misshapen = "model.norm.weight"}, "model.norm.weight has a wrong type or shape"},
+        {{.bits = 4, .misshapen = "model.layers.0.self_attn.q_proj.scales"}, "q_proj has quantized shapes"},
+        {{.untied = true, .skip = "lm_head.weight"}, "lm_head has no weight"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        gr_model *m = NULL;
+        char *dir = tiny_model_dir(root, "m", &cases[i].spec);
+        assert_int_equal(gr_model_open(&m, dir, &err), GRAFT_MISMATCH);
+        assert_null(m);
+        if (!strstr(err.found, cases[i].named)) fail_msg("%s: %s", cases[i].named, err.found);
+        assert_int_equal(atoi(err.what), 1);
+        tiny_remove(dir);
+    }
+    /* a config that claims other numbers: every linear is named, the list stays short */
+    static const char *const claims[] = {",\"quantization\":{\"group_size\":64,\"bits\":4}",
+                                         ",\"quantization\":{\"group_size\":32,\"bits\":8}"};
+    for (int i = 0; i < 2; i++) {
+        graft_error err = {0};
+        gr_model *m = NULL;
+        char *dir = tiny_model_dir(root, "m", &(tiny_spec){.bits = 4});
+        tiny_config_write(dir, &(tiny_spec){.extra = claims[i]});
+        assert_int_equal(gr_model_open(&m, dir, &err), GRAFT_MISMATCH);
+        assert_int_equal(atoi(err.what), 14);
+        tiny_remove(dir);
+    }
+    /* without the claim, or with an entry per tensor, the shapes say it */
+    graft_error err = {0};
+    gr_model *m = NULL;
+    char *dir = tiny_model_dir(root, "m", &(tiny_spec){.bits = 8});
+    tiny_config_write(dir, &(tiny_spec){0});
+    if (gr_model_open(&m, dir, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    assert_int_equal(m->layer[0].linear[0].bits, 8);
+    assert_int_equal(m->layer[0].linear[0].group, 32);
+    gr_model_free(m);
+    tiny_remove(dir);
+}
+
+static uint64_t digest_of(const char *dir) {
+    graft_error err = {0};
+    gr_model *m = NULL;
+    if (gr_model_open(&m, dir, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    uint64_t digest = m->digest;
+    gr_model_free(m);
+    return digest;
+}
+
+static void digests(void **state) {
+    (void)state;
+    char *a = tiny_model_dir(root, "a", &(tiny_spec){0}), *b = tiny_model_dir(root, "b", &(tiny_spec){0});
+    char *c = tiny_model_dir(root, "c", &(tiny_spec){.seed = 1});
+    char *d = tiny_model_dir(root, "d", &(tiny_spec){.dtype = GR_BF16});
+    assert_true(digest_of(a) == digest_of(b)); /* the place does not matter */
+    assert_true(digest_of(a) != digest_of(c));
+    assert_true(digest_of(a) != digest_of(d));
+    char *file = tiny_join(b, "model.safetensors");
+    FILE *f = fopen(file, "r+b");
+    assert_non_null(f);
+    fseek(f, -1, SEEK_END); /* the last weight */
+    int byte = fgetc(f);
+    fseek(f, -1, SEEK_END);
+    fputc(byte ^ 1, f);
+    fclose(f);
+    assert_true(digest_of(a) != digest_of(b));
+    free(file);
+    tiny_remove(a);
+    tiny_remove(b);
+    tiny_remove(c);
+    tiny_remove(d);
+}
+
+static void located(void **state) {
+    (void)state;
+    char *hub = tiny_subdir(root, "hub"), *repository = tiny_subdir(hub, "models--owner--name"), *path = NULL;
+    char *refs = tiny_subdir(repository, "refs"), *snapshots = tiny_subdir(repository, "snapshots");
+    bool gguf = true;
+    graft_error err = {0};
+    setenv("HF_HOME", root, 1);
+    unsetenv("HF_HUB_CACHE");
+    assert_int_equal(gr_model_locate(&path, &gguf, "owner/name", &err), GRAFT_NOT_FOUND);
+    assert_non_null(strstr(err.hint, "hf download owner/name"));
+    tiny_write(refs, "main", "abc123\n");
+    err = (graft_error){0}; /* the snapshot that main names was never completed */
+    assert_int_equal(gr_model_locate(&path, &gguf, "owner/name", &err), GRAFT_NOT_FOUND);
+    assert_null(path);
+    char *snapshot = tiny_subdir(snapshots, "abc123");
+    err = (graft_error){0};
+    assert_int_equal(gr_model_locate(&path, &gguf, "owner/name", &err), GRAFT_OK);
+    assert_string_equal(path, snapshot);
+    assert_false(gguf);
+    free(path);
+    setenv("HF_HUB_CACHE", "/nowhere", 1); /* it goes before HF_HOME */
+    assert_int_equal(gr_model_locate(&path, &gguf, "owner/name", &err), GRAFT_NOT_FOUND);
+    unsetenv("HF_HUB_CACHE");
+    assert_int_equal(gr_model_locate(&path, &gguf, snapshot, &err), GRAFT_OK);
+    assert_string_equal(path, snapshot);
+    free(path);
+    tiny_write(root, "x.gguf", "GGUF");
+    tiny_write(root, "x.bin", "x");
+    char *file = tiny_join(root, "x.gguf"), *other = tiny_join(root, "x.bin");
+    assert_int_equal(gr_model_locate(&path, &gguf, file, &err), GRAFT_OK);
+    assert_true(gguf);
+    free(path);
+    err = (graft_error){0};
+    assert_int_equal(gr_model_locate(&path, &gguf, other, &err), GRAFT_USAGE);
+    static const char *const absent[] = {"/nowhere/at/all", "name",   "a/b/c",
+                                         "./owner/name",    "owner/", "/name"};
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
+        err = (graft_error){0};
+        assert_int_equal(gr_model_locate(&path, &gguf, absent[i], &err), GRAFT_NOT_FOUND);
+        assert_null(strstr(err.hint, "hf download"));
+    }
+    err = (graft_error){0};
+    assert_int_equal(gr_model_locate(&path, &gguf, NULL, &err), GRAFT_USAGE);
+    assert_int_equal(gr_model_locate(&path, &gguf, "", &err), GRAFT_USAGE);
+    free(file);
+    free(other);
+    free(snapshot);
+    free(snapshots);
+    free(refs);
+    free(repository);
+    free(hub);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refused_configs),   cmocka_unit_test(rope_styles),
+        cmocka_unit_test(windows_and_flags), cmocka_unit_test(published_shapes),
+        cmocka_unit_test(bound_weights),     cmocka_unit_test(refused_weights),
+        cmocka_unit_test(digests),           cmocka_unit_test(located),
+    };
+    return cmocka_run_group_tests_name("model", tests, setup, teardown);
+}

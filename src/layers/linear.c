@@ -12,7 +12,7 @@ static gr_mat lora_mat(const float *data, int64_t rows, int64_t cols, float alph
 }
 
 static const char *act_at(const gr_compute *c, const void *base, int64_t element) {
-    return (const char *)base + element * c->k->act_bytes;
+    return base ? (const char *)base + element * c->k->act_bytes : NULL; /* no adapter: no buffer */
 }
 
 void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *const *y, void *xa, const void *x,

@@ -255,6 +255,22 @@ static void literal_text_stays_text(void **state) {
     gr_tokenizer_free(tok);
 }
 
+/* 256 different characters, back and forth, as byte-level vocabularies number them. */
+static void bytes_have_characters(void **state) {
+    (void)state;
+    int32_t hidden = 0x100;
+    for (int b = 0; b < 256; b++) {
+        int32_t c = gr_byte_to_char((uint8_t)b);
+        bool visible = (b > 0x20 && b < 0x7f) || (b > 0xa0 && b != 0xad);
+        assert_int_equal(c, visible ? b : hidden);
+        hidden += !visible;
+        assert_int_equal(gr_char_to_byte(c), b);
+    }
+    assert_int_equal(gr_char_to_byte(' '), -1);
+    assert_int_equal(gr_char_to_byte(0xad), -1);
+    assert_int_equal(gr_char_to_byte(0x144), -1);
+}
+
 static void invalid_bytes_become_replacements(void **state) {
     (void)state;
     graft_error err = {0};
@@ -407,11 +423,17 @@ static void reads_a_directory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_reference),        cmocka_unit_test(gguf_equals_reference),
-        cmocka_unit_test(gguf_rows_work),          cmocka_unit_test(names_what_it_cannot_do),
-        cmocka_unit_test(literal_text_stays_text), cmocka_unit_test(invalid_bytes_become_replacements),
-        cmocka_unit_test(long_words_are_fast),     cmocka_unit_test(patterns_have_an_end),
-        cmocka_unit_test(patterns_are_rewritten),  cmocka_unit_test(reads_a_directory),
+        cmocka_unit_test(equals_reference),
+        cmocka_unit_test(gguf_equals_reference),
+        cmocka_unit_test(gguf_rows_work),
+        cmocka_unit_test(names_what_it_cannot_do),
+        cmocka_unit_test(literal_text_stays_text),
+        cmocka_unit_test(bytes_have_characters),
+        cmocka_unit_test(invalid_bytes_become_replacements),
+        cmocka_unit_test(long_words_are_fast),
+        cmocka_unit_test(patterns_have_an_end),
+        cmocka_unit_test(patterns_are_rewritten),
+        cmocka_unit_test(reads_a_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

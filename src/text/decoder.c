@@ -131,18 +131,18 @@ static const char *token_at(const gr_token_text *tokens, size_t i, size_t *n) {
 }
 
 /* A token whose characters all stand for bytes gives those bytes, any other its own. */
-static void put_bytes(const char *s, size_t n, const int16_t *table, gr_buf *out) {
+static void put_bytes(const char *s, size_t n, gr_buf *out) {
     int32_t c;
     for (size_t i = 0; i < n; i += (size_t)gr_utf8_get(s + i, n - i, &c)) {
         gr_utf8_get(s + i, n - i, &c);
-        if (c >= 0x200 || table[c] < 0) {
+        if (gr_char_to_byte(c) < 0) {
             gr_buf_add(out, s, n);
             return;
         }
     }
     for (size_t i = 0; i < n;) {
         i += (size_t)gr_utf8_get(s + i, n - i, &c);
-        gr_buf_putc(out, (char)table[c]);
+        gr_buf_putc(out, (char)gr_char_to_byte(c));
     }
 }
 
@@ -156,12 +156,10 @@ static void add_valid(const char *s, size_t n, gr_buf *out) {
 
 static void byte_level(const gr_token_text *in, gr_token_text *out) {
     gr_buf bytes = {0};
-    int16_t table[0x200];
-    for (int32_t c = 0; c < 0x200; c++) table[c] = (int16_t)gr_char_to_byte(c);
     for (size_t i = 0; i < in->count; i++) {
         size_t n;
         const char *t = token_at(in, i, &n);
-        put_bytes(t, n, table, &bytes);
+        put_bytes(t, n, &bytes);
     }
     if (bytes.failed)
         out->failed = true;

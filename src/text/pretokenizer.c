@@ -34,17 +34,15 @@ static bool byte_is_visible(int b) {
 
 int32_t gr_byte_to_char(uint8_t byte) {
     if (byte_is_visible(byte)) return byte;
-    int32_t next = 0x100;
-    for (int b = 0; b < byte; b++) next += !byte_is_visible(b);
-    return next;
+    if (byte <= ' ') return 0x100 + byte;
+    return byte == 0xad ? 0x143 : 0x121 + (byte - 0x7f);
 }
 
 int gr_char_to_byte(int32_t code) {
     if (code < 0x100) return code >= 0 && byte_is_visible(code) ? code : -1;
-    int32_t next = 0x100;
-    for (int b = 0; b < 0x100; b++)
-        if (!byte_is_visible(b) && next++ == code) return b;
-    return -1;
+    if (code <= 0x120) return code - 0x100;
+    if (code <= 0x142) return code - 0x121 + 0x7f;
+    return code == 0x143 ? 0xad : -1;
 }
 
 /* ---- reading */

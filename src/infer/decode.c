@@ -18,7 +18,6 @@ static void take_vectors(gr_decode *d, gr_arena *a) {
     d->up = gr_arena_array(a, c->mlp, act);
     d->mlp = gr_arena_array(a, c->mlp, act);
     d->wide = gr_arena_array(a, 2 * widest, sizeof(float));
-    d->low = gr_arena_array(a, 4096, sizeof(float));
     d->scores = gr_arena_array(a, c->heads * (d->cache.capacity + c->head_dim), sizeof(float));
     d->rotation = gr_arena_array(a, c->head_dim, sizeof(float));
     d->logits = gr_arena_array(a, c->vocab, sizeof(float));

@@ -12,7 +12,7 @@ typedef struct gr_decode {
     void *x, *norm;         /* act [hidden] */
     void *q, *k, *v, *attn; /* act */
     void *gate, *up, *mlp;  /* act [mlp] */
-    float *wide, *low;      /* f32: the widest linear's output; LoRA's low-rank vector */
+    float *wide;            /* f32: the widest linear's output, and its input */
     float *scores;          /* f32 [heads, capacity] */
     float *rotation;        /* f32 [2][head_dim/2]: cosines and sines of the position */
     float *logits;          /* f32 [vocab] */

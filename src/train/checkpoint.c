@@ -129,19 +129,30 @@ static json_t *bits(double value) {
     return hex(word);
 }
 
+/* Which linears are adapted, their ranks and the scale: parameters mean nothing without them. */
+static uint64_t adapter_shape(const gr_lora *lora) {
+    uint64_t h = 0xcbf29ce484222325u, scale;
+    memcpy(&scale, &lora->scale, 8);
+    h = (h ^ scale) * 0x100000001b3u;
+    for (int64_t l = 0; l < lora->layers; l++)
+        for (int i = 0; i < GR_LINEARS; i++) h = (h ^ (uint64_t)lora->linear[l][i].rank) * 0x100000001b3u;
+    return h;
+}
+
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN);
     json_t *j = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:s}", "iteration",
-        p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}",
+        "iteration", p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
         p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets",
         p->pending_targets, "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss",
         bits(p->report_loss), "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens,
         "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
         bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
-        "metrics_bytes", (json_int_t)p->metrics_bytes, "base", hex(t->rt.model->digest), "data",
-        hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
+        "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter", hex(adapter_shape(t->rt.lora)), "base",
+        hex(t->rt.model->digest), "data", hex(gr_rows_digest(t->train)), "settings",
+        settings ? settings : "");
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
@@ -257,10 +268,11 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
 
 /* Base, data and settings must be those of the checkpoint. */
 static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, graft_error *err) {
-    uint64_t base, data;
+    uint64_t base, data, adapter;
     const char *then = "";
     GR_TRY(read_hex(root, "base", &base, err));
     GR_TRY(read_hex(root, "data", &data, err));
+    GR_TRY(read_hex(root, "adapter", &adapter, err));
     GR_TRY(gr_json_string(root, "settings", &then, err));
     const char *what = base != t->rt.model->digest        ? "the base model"
                        : data != gr_rows_digest(t->train) ? "the training data"
@@ -268,6 +280,8 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
     char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN),
          *changed = now && !what ? changed_setting(then, now) : NULL;
     free(now);
+    if (!what && !changed && adapter != adapter_shape(t->rt.lora))
+        what = "the adapter (its linears, ranks or scale)";
     if (!what && !changed) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "cannot resume: %s differs from the checkpoint", what ? what : "a setting");
     gr_where(err, "%s", root->file);

@@ -39,9 +39,6 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",
                              "extended, standard, full, all-linear or module names");
-    if (o->resume && o->resume_adapter_file)
-        return contradiction(err, "resume and resume-adapter-file contradict each other",
-                             "--resume continues a run, --resume-adapter-file starts a new one");
     return GRAFT_OK;
 }
 

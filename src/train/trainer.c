@@ -3,6 +3,7 @@
 #include "train/schedule_table.h"
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static bool stopping(const gr_trainer *t) {
     return t->hooks && t->hooks->stop && *t->hooks->stop;
@@ -13,7 +14,7 @@ static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
                              .base_digest = t->rt.model->digest,
                              .iteration = iteration,
                              .dropout = 0,
-                             .use_rslora = t->o->use_rslora && isnan(t->o->lora_scale)};
+                             .use_rslora = t->o->use_rslora && !t->o->resume_adapter_file};
 }
 
 static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *err) {
@@ -143,6 +144,17 @@ static graft_status write_reports(gr_trainer *t, const graft_train_result *resul
     return st == GRAFT_OK ? gr_card_save(t, result, err) : st;
 }
 
+/* An earlier run's best adapter is not this run's. */
+static void forget_best(const gr_trainer *t) {
+    static const char *const names[] = {"best/adapters.safetensors", "best/adapter_model.safetensors",
+                                        "best/adapter_config.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = gr_path_join(t->dir, names[i]);
+        if (path) unlink(path);
+        free(path);
+    }
+}
+
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
@@ -155,6 +167,7 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
             gr_trainer_note(t, "no checkpoint in %s: starting from the beginning", t->dir);
     } else {
         GR_TRY(gr_checkpoint_clear(t, err));
+        forget_best(t);
     }
     return gr_metrics_start(t, err);
 }

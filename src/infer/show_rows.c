@@ -68,26 +68,21 @@ static graft_status text_row(char **json, const char *text, graft_error *err) {
     return gr_fail(err, GRAFT_USAGE, "--text is not valid UTF-8");
 }
 
-/* Renders one row's messages through the template. */
+/* Renders one row's messages through the template, without generation prompt: as training sees the row, and as
+ * transformers renders by default. */
 static graft_status render_row(const gr_session *s, const char *json, size_t len, uint64_t line,
                                const row_sink *sink, graft_error *err) {
     json_t *row = NULL;
     gr_jinja_result result = {0};
     GR_TRY(gr_json_parse(&row, json, len, "row", err));
     const json_t *messages = json_object_get(row, "messages"), *tools = json_object_get(row, "tools");
-    bool ends_with_user = false;
-    if (json_is_array(messages) && json_array_size(messages)) {
-        const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
-        const char *role = json_string_value(json_object_get(last, "role"));
-        ends_with_user = role && strcmp(role, "user") == 0;
-    }
     graft_status st = GRAFT_OK;
     if (!json_is_array(messages))
         st = gr_fail(err, GRAFT_USAGE, "--render needs messages");
     else if (!s->chat)
         st = gr_fail(err, GRAFT_NOT_FOUND, "the model has no chat template");
     else
-        st = gr_chat_render(s->chat, messages, json_is_array(tools) ? tools : NULL, ends_with_user, &result,
+        st = gr_chat_render(s->chat, messages, json_is_array(tools) ? tools : NULL, false, &result,
                             err);
     if (st == GRAFT_OK)
         sink->row(sink->user, &(graft_row){.line = line, .text = result.text.data ? result.text.data : ""});

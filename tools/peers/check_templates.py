@@ -24,16 +24,11 @@ def folder_with(ctx, template):
     return folder
 
 
-def wants_prompt(messages):
-    """--render ends with the generation prompt where the user spoke last; the ids of tokenize never do."""
-    return messages[-1]["role"] == "user"
-
-
 def expected(tok, messages, tools):
     """transformers' text, None where it raises. graft drops keys that are null."""
     clean = [{k: v for k, v in m.items() if v is not None} for m in messages]
     try:
-        return tok.apply_chat_template(clean, tools=tools, tokenize=False, add_generation_prompt=wants_prompt(clean))
+        return tok.apply_chat_template(clean, tools=tools, tokenize=False)
     except Exception:  # whatever the template raises
         return None
 

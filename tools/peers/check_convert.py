@@ -1,12 +1,14 @@
-"""Compares `graft convert` with real peers.
+"""`graft convert` against real peers.
 
-usage: python check_convert.py GRAFT MODEL.gguf
 1. The GGUF, converted: mlx-lm loads it, and its weights in f32 are exactly what the gguf package dequantizes
    (the embedding: rounded to float16).
 2. A tiny random Llama saved by transformers, converted with -q: the linears equal mlx_lm.convert's byte for byte;
    with --q-embeddings every tensor does; -d gives back what mx.dequantize gives.
 """
-import json, pathlib, subprocess, sys, tempfile
+import json
+import os
+import pathlib
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -14,18 +16,14 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from mlx_lm.utils import load_model
 
-graft, gguf_path = sys.argv[1:3]
-failures = 0
 
 
 def check(good, text):
-    global failures
-    failures += not good
-    print("ok    " if good else "FAILED", text)
+    assert good, "not so: " + text
 
 
-def convert(model, out, *options):
-    subprocess.run([graft, "convert", "--model", str(model), "--mlx-path", str(out), *options], check=True)
+def convert(ctx, model, out, *options):
+    ctx.run("convert", "--model", model, "--mlx-path", out, *options)
 
 
 def raw(a):
@@ -43,12 +41,15 @@ def unpermute(w, heads):
     return w.reshape(heads, w.shape[0] // heads // 2, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
-def check_gguf(work):
+def check_gguf(ctx):
+    work = fresh(ctx)
     out = work / "gguf"
-    convert(gguf_path, out)
+    gguf_path = os.environ.get("GRAFT_SMOLLM2") or ctx.cache / "models" / "smollm2-135m-instruct.gguf"
+    assert pathlib.Path(gguf_path).exists(), "no SmolLM2 GGUF in the cache"
+    convert(ctx, gguf_path, out)
     model, config = load_model(out)
     model.set_dtype(mx.float32)
-    source = {t.name: dequantize(t.data, t.tensor_type) for t in GGUFReader(gguf_path).tensors}
+    source = {t.name: dequantize(t.data, t.tensor_type) for t in GGUFReader(str(gguf_path)).tensors}
     same = total = 0
     pairs = [("attn_q", "self_attn.q_proj"), ("attn_k", "self_attn.k_proj"), ("attn_v", "self_attn.v_proj"),
              ("attn_output", "self_attn.o_proj"), ("ffn_gate", "mlp.gate_proj"), ("ffn_up", "mlp.up_proj"),
@@ -75,12 +76,13 @@ def check_gguf(work):
         tok = AutoTokenizer.from_pretrained(out)
         text = "Hello, wörld! 123\n  def f(x):"
         check(tok.decode(tok.encode(text)) == text and tok.chat_template is not None, "transformers loads its tokenizer")
-    convert(gguf_path, work / "gguf8", "--q-embeddings")
+    convert(ctx, gguf_path, work / "gguf8", "--q-embeddings")
     model, _ = load_model(work / "gguf8")
     check(np.array_equal(np.array(f32(model.model.embed_tokens)), source["token_embd.weight"]), "--q-embeddings: the embedding exactly")
 
 
-def check_hf(work):
+def check_hf(ctx):
+    work = fresh(ctx)
     import torch
     from mlx_lm.convert import convert as mlx_convert
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -94,13 +96,13 @@ def check_hf(work):
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab=vocab, merges=[]))).save_pretrained(src)
     mlx_convert(str(src), str(work / "mlx"), quantize=True, q_group_size=64, q_bits=4)
     theirs = mx.load(str(work / "mlx" / "model.safetensors"))
-    convert(src, work / "all", "-q", "--q-embeddings")
+    convert(ctx, src, work / "all", "-q", "--q-embeddings")
     ours = mx.load(str(work / "all" / "model.safetensors"))
     equal = [k for k in theirs if k in ours and ours[k].dtype == theirs[k].dtype and raw(ours[k]) == raw(theirs[k])]
     check(len(equal) == len(theirs) == len(ours), f"-q --q-embeddings: {len(equal)} of {len(theirs)} tensors equal mlx_lm.convert")
     a, b = (json.loads((work / d / "config.json").read_text()) for d in ("all", "mlx"))
     check(a["quantization"] == b["quantization"] == a["quantization_config"], "and the same quantization in config.json")
-    convert(src, work / "linears", "-q")
+    convert(ctx, src, work / "linears", "-q")
     ours = mx.load(str(work / "linears" / "model.safetensors"))
     linears = [k for k in theirs if "_proj" in k]
     check(all(raw(ours[k]) == raw(theirs[k]) for k in linears), f"-q: {len(linears)} tensors of linears equal")
@@ -108,14 +110,20 @@ def check_hf(work):
     model, _ = load_model(work / "linears")
     check(not isinstance(model.lm_head, nn.QuantizedLinear) and bool(mx.all(mx.isfinite(model(mx.array([[1, 2]]))))), "mlx-lm loads it")
     check(json.loads((work / "linears" / "config.json").read_text())["rope_theta"] == 50000.0, "rope_theta is said in the old style too")
-    convert(work / "all", work / "back", "-d", "--dtype", "float32")
+    convert(ctx, work / "all", work / "back", "-d", "--dtype", "float32")
     back = mx.load(str(work / "back" / "model.safetensors"))
     want = mx.dequantize(theirs["lm_head.weight"], *(theirs[f"lm_head.{p}"].astype(mx.float32) for p in ("scales", "biases")), 64, 4)
     check(bool(mx.array_equal(back["lm_head.weight"], want)), "-d gives the codes' values")
     model, _ = load_model(work / "back")
 
 
-with tempfile.TemporaryDirectory() as work:
-    check_gguf(pathlib.Path(work))
-    check_hf(pathlib.Path(work))
-sys.exit(failures != 0)
+def fresh(ctx):
+    """A new directory for one check."""
+    folder = ctx.work / f"convert-{len(list(ctx.work.glob('convert-*')))}"
+    folder.mkdir()
+    return folder
+
+
+def checks(ctx):
+    yield "a GGUF keeps its numbers and loads in mlx-lm", lambda: check_gguf(ctx)
+    yield "a Hugging Face model equals mlx_lm.convert", lambda: check_hf(ctx)

@@ -37,12 +37,11 @@ clang_has_sanitizers() { echo 'int main(void){return 0;}' | clang -x c -fsanitiz
 certificates() { test -e /etc/ssl/certs/ca-certificates.crt || test ! -d /etc/apt; }
 
 missing_of() {
-    local group probe package
-    while IFS='|' read -r group probe package; do
-        group=$(echo $group) package=$(echo $package)
-        case " $* " in *" $group "*) ;; *) continue ;; esac
-        # `||` inside a probe also splits at the bar: the last field is the package.
-        probe="$probe${package:+|$package}" package=${probe##*| } probe=${probe%|*}
+    local line group probe package
+    while read -r line; do
+        # A probe may hold `||`: the group ends at the first ` | `, the package starts after the last.
+        group=${line%% | *} package=${line##* | } probe=${line#* | } probe=${probe% | *}
+        [[ -n "$line" && " $* " == *" $group "* ]] || continue
         eval "$probe" </dev/null >/dev/null 2>&1 || echo "$package"
     done <<<"$needs" | sort -u | tr '\n' ' '
 }

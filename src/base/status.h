@@ -5,7 +5,8 @@
  *     gr_where(err, "%s", path); gr_expected(err, "at most %zu bytes", size); gr_found(err, "%zu", end);
  *     return gr_hint(err, "download the file again");
  *
- * The first error wins: once err->status is set, gr_fail and the details that follow leave it alone.
+ * The first error wins: once err->status is set, gr_fail leaves it alone, and a detail is only filled where
+ * it is still empty.
  */
 #ifndef GR_BASE_STATUS_H
 #define GR_BASE_STATUS_H

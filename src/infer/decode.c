@@ -66,7 +66,7 @@ static void apply(gr_decode *d, const gr_linear_group *g, int i, float *y, const
     }
 }
 
-/* The group's outputs as act vectors. */
+/* The group's outputs as act vectors; where y[i] is NULL the last one stays in d->wide, in f32. */
 static void group_forward(gr_decode *d, int64_t layer, int number, void *const *y, const void *x) {
     gr_linear_group g = gr_net_group(&d->rt->net, layer, number);
     const gr_kernels *k = &d->rt->kernels;
@@ -76,18 +76,19 @@ static void group_forward(gr_decode *d, int64_t layer, int number, void *const *
     k->to_f32(x_f32, x, g.in);
     for (int i = 0; i < g.count; i++) {
         apply(d, &g, i, wide, x, x_f32);
-        k->to_act(y[i], wide, g.linear[i].w->rows);
+        if (y[i]) k->to_act(y[i], wide, g.linear[i].w->rows);
     }
 }
 
-/* x (act [n]) += y (act [n]), rounded as the batch path's residual. */
-static void add_residual(gr_decode *d, void *x, const void *y, int64_t n) {
+/* d->x += the linear's output, rounded once as in the batch path. */
+static void forward_into_residual(gr_decode *d, int64_t layer, int number, const void *x) {
     const gr_kernels *k = &d->rt->kernels;
-    float *a = d->wide, *b = d->wide + n;
-    k->to_f32(a, x, n);
-    k->to_f32(b, y, n);
-    k->add_f32(a, b, n);
-    k->to_act(x, a, n);
+    int64_t n = d->rt->model->config.hidden;
+    float *before = d->wide + n;
+    group_forward(d, layer, number, (void *[]){NULL}, x);
+    k->to_f32(before, d->x, n);
+    k->add_f32(d->wide, before, n);
+    k->to_act(d->x, d->wide, n);
 }
 
 /* Per-head norm and rotation of q or k at the current position. */
@@ -120,7 +121,7 @@ static void attend_head(void *context, int head, int worker) {
     size_t base = (size_t)(j->layer * d->cache.capacity * kv + kv_head * dim) * b;
     const char *q = (const char *)d->q + (size_t)(head * dim) * b;
     float *s = d->scores + head * (d->cache.capacity + dim), *row = s + d->cache.capacity;
-    float scale = 1.0f / sqrtf((float)dim), max = -INFINITY, sum = 0, out[4096] = {0};
+    float scale = 1.0f / sqrtf((float)dim), max = -INFINITY, sum = 0, out[GR_MAX_HEAD_DIM] = {0};
     (void)worker;
     for (int64_t t = first; t < length; t++) {
         s[t] = scale * k->dot(q, d->cache.k + base + (size_t)(t * kv) * b, dim);
@@ -152,13 +153,11 @@ static void block(gr_decode *d, int64_t l) {
     memcpy(d->cache.v + at, d->v, row);
     attend_job job = {d, l, layer->window};
     gr_pool_run(d->rt->pool, attend_head, &job, (int)c->heads);
-    group_forward(d, l, 1, &d->norm, d->attn);
-    add_residual(d, d->x, d->norm, c->hidden);
+    forward_into_residual(d, l, 1, d->attn);
     k->rmsnorm(d->norm, &rstd, d->x, layer->post_norm, (float)c->norm_eps, c->hidden);
     group_forward(d, l, 2, gate_up, d->norm);
     k->swiglu(d->mlp, d->gate, d->up, c->mlp);
-    group_forward(d, l, 3, &d->norm, d->mlp);
-    add_residual(d, d->x, d->norm, c->hidden);
+    forward_into_residual(d, l, 3, d->mlp);
 }
 
 void gr_decode_token(gr_decode *d, int32_t id) {

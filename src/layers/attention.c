@@ -280,7 +280,7 @@ static void backward_task(void *context, int task, int worker) {
     add_in_turn(j, &w, &ws, row, head);
 }
 
-#define TURNS 512 /* kv heads of the rows of one call to the pool */
+#define TURNS GR_MAX_HEADS /* kv heads of the rows of one call to the pool */
 
 void gr_attention_backward(const gr_compute *c, const gr_attention *a, float *dq, float *dk, float *dv,
                            const void *q, const void *k, const void *v, const void *out, const void *dout,

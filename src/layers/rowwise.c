@@ -102,12 +102,10 @@ void gr_rotary_forward(const gr_compute *c, const gr_rotary *r, void *x, float *
     gr_for_tokens(c, batch->tokens, rotary_piece, &j);
 }
 
-#define MAX_HEAD_DIM 4096
-
 static void rotary_back_token(const rotary_job *j, int64_t t, int64_t pos) {
     const gr_rotary *r = j->r;
     int64_t half = r->d / 2;
-    float through_norm[MAX_HEAD_DIM];
+    float through_norm[GR_MAX_HEAD_DIM];
     for (int64_t h = 0; h < r->heads; h++) {
         int64_t at = (t * r->heads + h) * r->d;
         size_t at_bytes = (size_t)at * (size_t)j->k->act_bytes;

@@ -39,7 +39,7 @@ void gr_swiglu_forward(const gr_compute *c, void *y, const void *gate, const voi
 void gr_swiglu_backward(const gr_compute *c, void *gate, void *up, const void *dy, int64_t tokens, int64_t m);
 
 /* x[T, hidden] act = rows of the table by id (ids were checked against its rows). Frozen: no backward.
- * scratch: f32 [16 x hidden] per worker is taken from the compute's scratch. */
+ * scratch: f32 [hidden] per worker is taken from the compute's scratch. */
 void gr_embedding_forward(const gr_compute *c, void *x, const gr_mat *table, const int32_t *ids,
                           int64_t tokens);
 

@@ -53,13 +53,17 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
         return bad_relation(root, "num_attention_heads is no multiple of num_key_value_heads", c->heads,
                             c->kv_heads, err);
     c->head_dim = 0;
-    GR_TRY(gr_json_int(root, "head_dim", 1, 4096, &c->head_dim, err));
+    GR_TRY(gr_json_int(root, "head_dim", 1, GR_MAX_HEAD_DIM, &c->head_dim, err));
     if (!c->head_dim) {
         if (c->hidden % c->heads)
             return bad_relation(root, "hidden_size is no multiple of num_attention_heads", c->hidden,
                                 c->heads, err);
         c->head_dim = c->hidden / c->heads;
     }
+    if (c->head_dim > GR_MAX_HEAD_DIM)
+        return bad_relation(root, "head_dim is too large", c->head_dim, GR_MAX_HEAD_DIM, err);
+    if (c->heads > GR_MAX_HEADS)
+        return bad_relation(root, "num_attention_heads is too large", c->heads, GR_MAX_HEADS, err);
     if (c->head_dim % 2) return bad_relation(root, "head_dim must be even to rotate", c->head_dim, 2, err);
     if (c->heads * c->head_dim > MAX_DIM)
         return bad_relation(root, "num_attention_heads x head_dim is too large", c->heads, c->head_dim, err);

@@ -35,7 +35,9 @@ typedef struct gr_rope_config {
     int64_t original_max_position;
 } gr_rope_config;
 
-#define GR_MAX_LAYERS 1024
+#define GR_MAX_LAYERS   1024
+#define GR_MAX_HEADS    512  /* attention keeps a turn per kv head on the stack */
+#define GR_MAX_HEAD_DIM 4096 /* a head's f32 vector fits on the stack */
 
 typedef struct gr_model_config {
     const gr_arch *arch;

@@ -33,8 +33,7 @@ typedef struct gr_score {
 } gr_score;
 
 /* Scores rows [first, first+count) of the data set; batches are filled up to the bound tokens. each (may be
- * NULL) is called per row with its own sums; false from it stops. stop is polled between batches (may be
- * NULL). */
+ * NULL) is called per row with its own sums. stop is polled between batches (may be NULL). */
 void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first,
                       int64_t count, gr_score *score,
                       void (*each)(void *user, int64_t row, const gr_score *own), void *user,

@@ -79,9 +79,9 @@ static void *worker_main(void *arg) {
 
 graft_status gr_pool_new(gr_pool **out, int threads, graft_error *err) {
     *out = NULL;
-    if (threads < 1 || threads > 1024) {
+    if (threads < 1 || threads > GR_THREADS_MAX) {
         gr_fail(err, GRAFT_USAGE, "number of threads");
-        gr_expected(err, "1 to 1024");
+        gr_expected(err, "1 to %d", GR_THREADS_MAX);
         return gr_found(err, "%d", threads);
     }
     gr_pool *pool = gr_calloc(1, sizeof *pool);

@@ -13,7 +13,11 @@ typedef struct gr_pool gr_pool;
 /* A task. `worker` is in [0, gr_pool_threads): use it to find this worker's scratch. */
 typedef void gr_task(void *context, int task, int worker);
 
-/* threads >= 1, the calling thread included; threads - 1 are started. Owned by caller until gr_pool_free. */
+/* More than the options allow would be a mistake: each has its own scratch. */
+#define GR_THREADS_MAX 1024
+
+/* threads in [1, GR_THREADS_MAX], the calling thread included; threads - 1 are started. Owned by caller until
+ * gr_pool_free. */
 graft_status gr_pool_new(gr_pool **pool, int threads, graft_error *err) GR_MUST_CHECK;
 void gr_pool_free(gr_pool *pool);
 int gr_pool_threads(const gr_pool *pool);

@@ -171,7 +171,10 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     graft_status st = fill(plan, &t, o->model ? o->model : o->shape, err);
     bool runnable = t.rt.model->file && t.train;
     if (st == GRAFT_OK && !runnable) plan->tokens_per_second = from_peak(&t, plan->sequence_length);
-    plan->time_tokens = t.train ? (int64_t)t.total_tokens : plan->sequence_length * o->batch_size * t.iters;
+    plan->time_tokens = (int64_t)t.total_tokens;
+    if (st == GRAFT_OK && !t.train &&
+        !gr_mul_i64(plan->sequence_length * o->batch_size, t.iters, &plan->time_tokens))
+        st = gr_fail(err, GRAFT_RANGE, "max-seq-length x batch-size x iters is too large");
     gr_trainer_close(&t);
     if (st == GRAFT_OK && runnable) { /* the same run, for real, for two seconds */
         st = gr_trainer_open(&t, dir, o, NULL, GR_TRAINER_RUN, err);

@@ -1,27 +1,35 @@
 #include "net/net.h"
 #include <math.h>
 
+/* [rows, cols] elements of `size` bytes. A product that does not fit sets the arena's overflow flag. */
+static void *take(gr_arena *arena, int64_t rows, int64_t cols, size_t size) {
+    int64_t count;
+    if (gr_mul_i64(rows, cols, &count)) return gr_arena_array(arena, count, size);
+    arena->overflow = true;
+    return NULL;
+}
+
 /* What one layer keeps. With recompute every layer but x shares one of these. */
 static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena) {
     const gr_model_config *c = &n->model->config;
     int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     size_t act = (size_t)n->compute.k->act_bytes;
-    s->q = gr_arena_array(arena, t * q, act);
-    s->k = gr_arena_array(arena, t * kv, act);
-    s->v = gr_arena_array(arena, t * kv, act);
+    s->q = take(arena, t, q, act);
+    s->k = take(arena, t, kv, act);
+    s->v = take(arena, t, kv, act);
     if (c->qk_norm) {
-        s->q_raw = gr_arena_array(arena, t * q, act);
-        s->k_raw = gr_arena_array(arena, t * kv, act);
-        s->q_rstd = gr_arena_array(arena, t * c->heads, sizeof(float));
-        s->k_rstd = gr_arena_array(arena, t * c->kv_heads, sizeof(float));
+        s->q_raw = take(arena, t, q, act);
+        s->k_raw = take(arena, t, kv, act);
+        s->q_rstd = take(arena, t, c->heads, sizeof(float));
+        s->k_rstd = take(arena, t, c->kv_heads, sizeof(float));
     }
-    s->attn = gr_arena_array(arena, t * q, act);
-    s->lse = gr_arena_array(arena, t * c->heads, sizeof(float));
-    s->x_mid = gr_arena_array(arena, t * c->hidden, act);
+    s->attn = take(arena, t, q, act);
+    s->lse = take(arena, t, c->heads, sizeof(float));
+    s->x_mid = take(arena, t, c->hidden, act);
     s->rstd_in = gr_arena_array(arena, t, sizeof(float));
     s->rstd_mid = gr_arena_array(arena, t, sizeof(float));
-    s->gate = gr_arena_array(arena, t * c->mlp, act);
-    s->up = gr_arena_array(arena, t * c->mlp, act);
+    s->gate = take(arena, t, c->mlp, act);
+    s->up = take(arena, t, c->mlp, act);
 }
 
 /* Most low-rank columns of group g over all layers. */
@@ -35,8 +43,7 @@ static int64_t most_ranks(const gr_net *n, int g) {
 static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena) {
     for (int g = 0; g < GR_GROUPS; g++) {
         int64_t ranks = most_ranks(n, g);
-        s->xa[g] =
-            ranks ? gr_arena_array(arena, n->config.tokens * ranks, (size_t)n->compute.k->act_bytes) : NULL;
+        s->xa[g] = ranks ? take(arena, n->config.tokens, ranks, (size_t)n->compute.k->act_bytes) : NULL;
     }
 }
 
@@ -44,7 +51,6 @@ static void bind_all_saved(gr_net *n, gr_arena *saved) {
     int64_t layers = n->model->config.layers;
     size_t act = (size_t)n->compute.k->act_bytes;
     bool shared = n->config.recompute || !n->config.training;
-    int64_t width = n->config.tokens * n->model->config.hidden;
     gr_saved first = {0};
     n->saved = gr_arena_array(saved, layers + 1, sizeof *n->saved);
     void *ping[2] = {0}; /* without training two inputs suffice */
@@ -58,7 +64,7 @@ static void bind_all_saved(gr_net *n, gr_arena *saved) {
             s = first;
         }
         if (n->config.training || l < 2)
-            s.x = gr_arena_array(saved, width, act);
+            s.x = take(saved, n->config.tokens, n->model->config.hidden, act);
         else
             s.x = ping[l % 2];
         if (l < 2) ping[l] = s.x;
@@ -70,20 +76,20 @@ static void bind_backward(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, ranks = 0;
     size_t act = (size_t)n->compute.k->act_bytes;
-    n->dres = gr_arena_array(scratch, t * c->hidden, sizeof(float));
-    n->d_hidden = gr_arena_array(scratch, t * c->hidden, act);
-    n->d_mlp = gr_arena_array(scratch, t * c->mlp, act);
-    n->d_attn = gr_arena_array(scratch, t * q, act);
-    n->dq = gr_arena_array(scratch, t * q, act);
-    n->dk = gr_arena_array(scratch, t * kv, act);
-    n->dv = gr_arena_array(scratch, t * kv, act);
-    n->dq_f32 = gr_arena_array(scratch, t * q, sizeof(float));
-    n->dk_f32 = gr_arena_array(scratch, t * kv, sizeof(float));
-    n->dv_f32 = gr_arena_array(scratch, t * kv, sizeof(float));
+    n->dres = take(scratch, t, c->hidden, sizeof(float));
+    n->d_hidden = take(scratch, t, c->hidden, act);
+    n->d_mlp = take(scratch, t, c->mlp, act);
+    n->d_attn = take(scratch, t, q, act);
+    n->dq = take(scratch, t, q, act);
+    n->dk = take(scratch, t, kv, act);
+    n->dv = take(scratch, t, kv, act);
+    n->dq_f32 = take(scratch, t, q, sizeof(float));
+    n->dk_f32 = take(scratch, t, kv, sizeof(float));
+    n->dv_f32 = take(scratch, t, kv, sizeof(float));
     for (int g = 0; g < GR_GROUPS; g++) ranks = gr_max_i64(ranks, most_ranks(n, g));
-    n->lora_scratch.dxa = gr_arena_array(scratch, t * ranks, act);
-    n->lora_scratch.dxa_t = gr_arena_array(scratch, t * ranks, act);
-    n->lora_scratch.xa_t = gr_arena_array(scratch, t * ranks, act);
+    n->lora_scratch.dxa = take(scratch, t, ranks, act);
+    n->lora_scratch.dxa_t = take(scratch, t, ranks, act);
+    n->lora_scratch.xa_t = take(scratch, t, ranks, act);
 }
 
 static void bind_head(gr_net *n, gr_arena *scratch) {
@@ -97,12 +103,12 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
                    .vocab = c->vocab,
                    .weight = 1};
     h->tile = gr_min_i64(gr_head_tile(c->vocab), gr_max_i64(1, n->config.tokens));
-    h->logits = gr_arena_array(scratch, h->tile * c->vocab, sizeof(float));
-    h->x_in = gr_arena_array(scratch, h->tile * c->hidden, act);
-    h->x = gr_arena_array(scratch, h->tile * c->hidden, act);
+    h->logits = take(scratch, h->tile, c->vocab, sizeof(float));
+    h->x_in = take(scratch, h->tile, c->hidden, act);
+    h->x = take(scratch, h->tile, c->hidden, act);
     h->rstd = gr_arena_array(scratch, h->tile, sizeof(float));
     h->at = gr_arena_array(scratch, h->tile, sizeof *h->at);
-    if (n->config.training) h->dx = gr_arena_array(scratch, h->tile * c->hidden, act);
+    if (n->config.training) h->dx = take(scratch, h->tile, c->hidden, act);
 }
 
 static void bind_workers(gr_net *n, gr_arena *scratch) {
@@ -122,11 +128,11 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     int64_t half = c->head_dim / 2;
     bind_all_saved(n, saved);
-    n->cosine = gr_arena_array(scratch, n->config.longest * half, sizeof(float));
-    n->sine = gr_arena_array(scratch, n->config.longest * half, sizeof(float));
+    n->cosine = take(scratch, n->config.longest, half, sizeof(float));
+    n->sine = take(scratch, n->config.longest, half, sizeof(float));
     n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
-    n->norm = gr_arena_array(scratch, n->config.tokens * c->hidden, (size_t)n->compute.k->act_bytes);
-    n->act_mlp = gr_arena_array(scratch, n->config.tokens * c->mlp, (size_t)n->compute.k->act_bytes);
+    n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
+    n->act_mlp = take(scratch, n->config.tokens, c->mlp, (size_t)n->compute.k->act_bytes);
     if (n->config.training) bind_backward(n, scratch);
     bind_head(n, scratch);
     bind_workers(n, scratch);

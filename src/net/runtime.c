@@ -4,7 +4,8 @@
 graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32, graft_error *err) {
     *r = (gr_runtime){.model = model};
     graft_status st = gr_kernels_init(&r->kernels, getenv("GRAFT_ISA"), fp32, err);
-    if (st == GRAFT_OK) st = gr_pool_new(&r->pool, threads ? threads : gr_processors(), err);
+    if (st == GRAFT_OK)
+        st = gr_pool_new(&r->pool, threads ? threads : (int)gr_min_i64(gr_processors(), GR_THREADS_MAX), err);
     if (st != GRAFT_OK) gr_runtime_free(r);
     return st;
 }
@@ -17,18 +18,29 @@ static gr_net net_of(const gr_runtime *r, const gr_net_config *config) {
                     .config = *config};
 }
 
-void gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
-                        uint64_t *scratch) {
+graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
+                                uint64_t *scratch, graft_error *err) {
     gr_arena a = {0}, b = {0};
+    *saved = *scratch = 0;
+    if (config->tokens > GR_NET_TOKENS_MAX || config->longest > GR_NET_TOKENS_MAX) {
+        gr_fail(err, GRAFT_RANGE, "too many tokens at once");
+        gr_expected(err, "at most %lld", (long long)GR_NET_TOKENS_MAX);
+        return gr_found(err, "%lld", (long long)gr_max_i64(config->tokens, config->longest));
+    }
     gr_net net = net_of(r, config);
     gr_net_bind(&net, &a, &b);
+    if (a.overflow || b.overflow)
+        return gr_fail(err, GRAFT_RANGE,
+                       "this model with %lld tokens at once takes more than can be addressed",
+                       (long long)config->tokens);
     *saved = a.peak;
     *scratch = b.peak;
+    return GRAFT_OK;
 }
 
 graft_status gr_runtime_bind(gr_runtime *r, const gr_net_config *config, graft_error *err) {
     uint64_t saved, scratch;
-    gr_runtime_measure(r, config, &saved, &scratch);
+    GR_TRY(gr_runtime_measure(r, config, &saved, &scratch, err));
     gr_arena_free(&r->saved);
     gr_arena_free(&r->scratch);
     GR_TRY(gr_arena_reserve(&r->saved, saved, err));

@@ -20,8 +20,12 @@ typedef struct gr_runtime {
 /* Takes the model over (also on failure). threads 0: all cores; isa NULL: GRAFT_ISA, else the best. */
 graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32,
                              graft_error *err) GR_MUST_CHECK;
-/* Measures (base NULL) what a configuration would take, in bytes. Keeps nothing. */
-void gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved, uint64_t *scratch);
+/* Most tokens of one batch and of one row: below it no product of tokens and a model's sizes overflows. */
+#define GR_NET_TOKENS_MAX ((int64_t)1 << 31)
+/* Measures (base NULL) what a configuration would take, in bytes. Keeps nothing. GRAFT_RANGE when the tokens
+ * are above GR_NET_TOKENS_MAX or the bytes do not fit 64 bits. */
+graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
+                                uint64_t *scratch, graft_error *err) GR_MUST_CHECK;
 /* Reserves and binds; a second call replaces the first's buffers. */
 graft_status gr_runtime_bind(gr_runtime *r, const gr_net_config *config, graft_error *err) GR_MUST_CHECK;
 void gr_runtime_free(gr_runtime *r);

@@ -133,14 +133,15 @@ static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *lon
 }
 
 /* Keeps the forward pass of every layer when a third of the free memory holds it, else recomputes. */
-static bool choose_recompute(const gr_trainer *t, gr_net_config *config) {
+static graft_status choose_recompute(const gr_trainer *t, gr_net_config *config, bool *recompute,
+                                     graft_error *err) {
     const char *wish = t->o->grad_checkpoint ? t->o->grad_checkpoint : "auto";
     uint64_t saved, scratch;
-    if (strcmp(wish, "none") == 0) return false;
-    if (strcmp(wish, "layer") == 0) return true;
-    config->recompute = false;
-    gr_runtime_measure(&t->rt, config, &saved, &scratch);
-    return saved + scratch > gr_memory_available() / 3;
+    config->recompute = *recompute = strcmp(wish, "layer") == 0;
+    if (strcmp(wish, "auto") != 0) return GRAFT_OK;
+    GR_TRY(gr_runtime_measure(&t->rt, config, &saved, &scratch, err));
+    *recompute = saved + scratch > gr_memory_available() / 3;
+    return GRAFT_OK;
 }
 
 /* Rows of a batch are cut into slices above this many tokens: enough for the matmuls, little enough for
@@ -151,9 +152,12 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
                                 gr_trainer_purpose purpose, graft_error *err) {
     gr_arena counting = {0};
     config->training = true;
-    config->recompute = t->recompute = choose_recompute(t, config);
+    GR_TRY(choose_recompute(t, config, &t->recompute, err));
+    config->recompute = t->recompute;
     gr_trainer_bind_state(t, &counting);
-    gr_runtime_measure(&t->rt, config, &t->forecast.saved, &t->forecast.scratch);
+    if (counting.overflow)
+        return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");
+    GR_TRY(gr_runtime_measure(&t->rt, config, &t->forecast.saved, &t->forecast.scratch, err));
     t->forecast.state = counting.peak;
     t->forecast.mapped = gr_model_weight_bytes(t->rt.model);
     t->forecast.other = resident + (uint64_t)config->tokens * 8;
@@ -162,6 +166,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
     if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
     GR_TRY(gr_arena_reserve(&t->state, counting.peak, err));
     gr_trainer_bind_state(t, &t->state);
+    if (t->state.overflow) return gr_fail(err, GRAFT_INTERNAL, "the state outgrew its measure");
     t->rt.params = t->params;
     GR_TRY(gr_batch_init(&t->buffer, config->tokens, 256, err));
     return gr_runtime_bind(&t->rt, config, err);

@@ -1,3 +1,4 @@
+#include "base/pool.h"
 #include "train/options.h"
 
 /* Verbs by their first letter; K tokenizes. */
@@ -32,7 +33,7 @@ enum {
 static const gr_option_row table[] = {
     TEXT("model", 0, ALL, "DIR, FILE.gguf or owner/name", "", model,
          "the base model; a name is looked up in the local Hugging Face cache"),
-    {{"threads", 0, ALL, "N", "0", NULL, "threads; 0 is one per core", 0, 4096},
+    {{"threads", 0, ALL, "N", "0", NULL, "threads; 0 is one per core", 0, GR_THREADS_MAX},
      GR_OPTION_INT32,
      AT(threads)},
     {{"seed", 0, ALL, "N", "0", NULL, "the same seed gives the same bits", 0, 0x1p64},
@@ -46,8 +47,7 @@ static const gr_option_row table[] = {
 
     TEXT("data", 0, ROWS | B, "DIR or FILE.jsonl", "", data,
          "train.jsonl, valid.jsonl, test.jsonl, or one file"),
-    CHOICE("train-on", ROWS | B, "all", "all, completion, assistant, last", train_on,
-           "which tokens carry loss"),
+    CHOICE("train-on", ROWS, "all", "all, completion, assistant, last", train_on, "which tokens carry loss"),
     SWITCH("mask-prompt", 0, ROWS, mask_prompt, "mlx-lm's name for --train-on completion"),
     TEXT("text-feature", 0, ROWS, "KEY", "text", text_feature, "key of text rows"),
     TEXT("prompt-feature", 0, ROWS, "KEY", "prompt", prompt_feature, "key of prompts"),

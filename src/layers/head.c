@@ -1,10 +1,10 @@
 #include "layers/head.h"
 
-#define LOGITS_BYTES ((int64_t)32 << 20)
+#define LOGITS_BYTES ((int64_t)50 << 20)
 
 int64_t gr_head_tile(int64_t vocab) {
     int64_t rows = LOGITS_BYTES / (vocab * (int64_t)sizeof(float)) / GR_MR * GR_MR;
-    return gr_max_i64(2 * GR_MR, gr_min_i64(40 * GR_MR, rows));
+    return gr_max_i64(2 * GR_MR, gr_min_i64(43 * GR_MR, rows));
 }
 
 typedef struct tile_job {

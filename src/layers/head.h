@@ -27,7 +27,7 @@ typedef struct gr_target {
     bool correct; /* the target has the largest logit (first of equals) */
 } gr_target;
 
-/* Rows per tile: as many as keep the logits tile within 32 MB, 12 .. 240. */
+/* Rows per tile: as many as keep the logits tile within 50 MB, 12 .. 258. */
 int64_t gr_head_tile(int64_t vocab);
 
 /* For every token t with a target: predicts it from x[t] (act [T, hidden], the last block's output).

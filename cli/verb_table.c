@@ -13,8 +13,9 @@ static const verb table[] = {
      "quantized, adapted and frozen, how many parameters train, and the memory and time that the run will "
      "take.",
      cmd_plan,
-     {"graft plan --model model-4bit", "graft plan --model model-4bit --data data --budget 500MB",
-      "graft plan --shape llama-3-8b --preset standard", "graft plan --model model-4bit --tensors --json"}},
+     {"graft plan --model model-4bit", "graft plan --model model-4bit --data data --grad-checkpoint layer",
+      "graft plan --shape llama-3-8b --lora-targets standard",
+      "graft plan --model model-4bit --tensors --json"}},
     {"convert",
      GRAFT_VERB_CONVERT,
      "",
@@ -30,13 +31,14 @@ static const verb table[] = {
      GRAFT_VERB_TRAIN,
      "",
      0,
-     "fine-tune: LoRA, DoRA or full",
+     "fine-tune: LoRA adapters",
      "Trains on DIR/train.jsonl (valid.jsonl is used where present) and writes the adapter directory, which "
      "mlx-lm "
      "and PEFT load as it is. Ctrl-C saves a checkpoint; --resume continues from it exactly.",
      cmd_train,
      {"graft train --model model-4bit --data data --adapter-path adapters",
-      "graft train --model model-4bit --data data --adapter-path adapters --preset quick --budget 500MB",
+      "graft train --model model-4bit --data data --lora-targets standard --lora-rank 8 --grad-checkpoint "
+      "layer",
       "graft train -c lora_config.yaml --iters 200",
       "graft train --model model-4bit --data data --adapter-path adapters --resume"}},
     {"eval",

@@ -90,6 +90,7 @@ int cmd_generate(cli *c) {
     graft_generation answer = {0}, base = {0}, *other = c->options.compare ? &base : NULL;
     status = graft_generate(&c->options, &hooks, &answer, other, &c->err);
     progress_clear(&c->bar);
+    if (status == GRAFT_INTERRUPTED && c->stream && !c->json) putchar('\n'); /* the answer stops mid-line */
     if (status == GRAFT_OK && c->json)
         status = print_document(c, &answer, other);
     else if (status == GRAFT_OK)

@@ -102,7 +102,11 @@ static graft_status begin(const graft_options *o, graft_verb verb, graft_error *
 static graft_status dir_or_shape(char **dir, const graft_options *o, const graft_hooks *hooks,
                                  graft_error *err) {
     *dir = NULL;
-    if (!o->model && o->shape) return GRAFT_OK;
+    if (!o->model && o->shape) {
+        if (!o->data) return GRAFT_OK;
+        gr_fail(err, GRAFT_USAGE, "a shape has no tokenizer to read data with");
+        return gr_hint(err, "give --model with --data, or --shape without");
+    }
     return model_dir(dir, o, hooks, err);
 }
 
@@ -110,6 +114,7 @@ graft_status graft_plan_make(const graft_options *o, const graft_hooks *hooks, g
                              graft_error *err) {
     OWN_ERROR(err);
     char *dir;
+    memset(plan, 0, sizeof *plan);
     GR_TRY(begin(o, GRAFT_VERB_PLAN, err));
     GR_TRY(dir_or_shape(&dir, o, hooks, err));
     graft_status st = gr_forecast(plan, dir, o, hooks, err);
@@ -140,6 +145,7 @@ graft_status graft_eval(const graft_options *o, const graft_hooks *hooks, graft_
                         graft_error *err) {
     OWN_ERROR(err);
     char *dir;
+    memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_EVAL, err));
     GR_TRY(model_dir(&dir, o, hooks, err));
     graft_status st = gr_evaluate(dir, o, hooks, result, err);
@@ -151,6 +157,8 @@ graft_status graft_generate(const graft_options *o, const graft_hooks *hooks, gr
                             graft_generation *base, graft_error *err) {
     OWN_ERROR(err);
     char *dir;
+    memset(result, 0, sizeof *result);
+    if (base) memset(base, 0, sizeof *base);
     GR_TRY(begin(o, GRAFT_VERB_GENERATE, err));
     GR_TRY(model_dir(&dir, o, hooks, err));
     graft_status st = gr_generate(dir, o, hooks, result, base, err);
@@ -226,6 +234,7 @@ graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks,
                                graft_error *err) {
     OWN_ERROR(err);
     char *dir;
+    memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
     GR_TRY(dir_or_shape(&dir, o, hooks, err));
     graft_status st = gr_bench_train(dir, o, hooks, result, err);

@@ -289,6 +289,60 @@ static void logits_file(void **state) {
     tiny_remove(model);
 }
 
+static void stop_at_once(void *user, const graft_event *e) {
+    if (e->kind == GRAFT_EVENT_TEXT) *(volatile int *)user = 1;
+}
+
+/* The flag ends an answer at its next token, and the base is not asked any more. */
+static void stops(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *adapter = trained(model);
+    volatile int stop = 0;
+    graft_hooks hooks = {.user = (void *)(uintptr_t)&stop, .event = stop_at_once, .stop = &stop};
+    graft_options o;
+    graft_error err = {0};
+    graft_generation g, base;
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_GENERATE,
+             (const char *const[]){"model", model, "adapter-path", adapter, "compare", "-", "prompt", "one",
+                                   "ignore-chat-template", "-", "max-tokens", "500", "temp", "1", NULL});
+    assert_int_equal(graft_generate(&o, &hooks, &g, &base, &err), GRAFT_INTERRUPTED);
+    assert_int_equal(stop, 1);
+    assert_null(g.text);
+    assert_null(base.text);
+    graft_options_free(&o);
+    tiny_remove(adapter);
+    tiny_remove(model);
+}
+
+/* Templates find messages under the name that the options give. */
+static void keep_text(void *user, const graft_row *row) {
+    gr_buf_puts(user, row->text);
+}
+
+static void renders_by_feature(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *file = tiny_join(root, "turns.jsonl");
+    graft_options o;
+    graft_error err = {0};
+    gr_buf text = {0};
+    tiny_write(root, "turns.jsonl",
+               "{\"turns\": [{\"role\": \"user\", \"content\": \"hello\"}, "
+               "{\"role\": \"assistant\", \"content\": \"good day\"}]}\n");
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_TOKENIZE,
+             (const char *const[]){"model", model, "data", file, "render", "-", NULL});
+    assert_int_equal(graft_tokenize(&o, NULL, keep_text, &text, &err), GRAFT_USAGE);
+    tiny_set(&o, GRAFT_VERB_TOKENIZE, (const char *const[]){"chat-feature", "turns", NULL});
+    assert_int_equal(graft_tokenize(&o, NULL, keep_text, &text, &err), GRAFT_OK);
+    assert_non_null(text.data);
+    assert_non_null(strstr(text.data, "good day"));
+    gr_buf_free(&text);
+    graft_options_free(&o);
+    free(file);
+    tiny_remove(model);
+}
+
 static void refusals(void **state) {
     (void)state;
     char *model = tiny_model_dir(root, "base", &(tiny_spec){0}),
@@ -299,7 +353,8 @@ static void refusals(void **state) {
     graft_generation g = {0};
     graft_eval_result r = {0};
     graft_options_init(&o);
-    tiny_set(&o, GRAFT_VERB_GENERATE, (const char *const[]){"model", model, "adapter-path", adapter, NULL});
+    tiny_set(&o, GRAFT_VERB_GENERATE,
+             (const char *const[]){"model", model, "adapter-path", adapter, "prompt", "x", NULL});
     assert_int_equal(graft_generate(&o, NULL, &g, NULL, &err), GRAFT_MISMATCH);
     assert_non_null(strstr(err.what, "another base"));
     graft_options_free(&o);
@@ -308,6 +363,27 @@ static void refusals(void **state) {
     assert_int_equal(graft_generate(&o, NULL, &g, NULL, &err), GRAFT_USAGE); /* no prompt */
     tiny_set(&o, GRAFT_VERB_GENERATE, (const char *const[]){"prompt", "x", "compare", "-", NULL});
     assert_int_equal(graft_generate(&o, NULL, &g, NULL, &err), GRAFT_USAGE); /* nothing to compare with */
+    graft_options_free(&o);
+    static const char *const wrong[][4] = {
+        {"prompt", "caf\xc3", NULL},
+        {"system-prompt", "\xff", NULL},
+        {"system-prompt", "Be brief.", "ignore-chat-template", "-"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const char *const pairs[] = {wrong[i][0], wrong[i][1], wrong[i][2], wrong[i][3], NULL};
+        graft_options_init(&o);
+        tiny_set(&o, GRAFT_VERB_GENERATE, (const char *const[]){"model", model, "prompt", "x", NULL});
+        tiny_set(&o, GRAFT_VERB_GENERATE, pairs);
+        memset(&g, 0x55, sizeof g); /* what an error leaves is empty, whatever was there */
+        assert_int_equal(graft_generate(&o, NULL, &g, NULL, &err), GRAFT_USAGE);
+        assert_null(g.text);
+        graft_options_free(&o);
+    }
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_GENERATE, (const char *const[]){"model", "/nonexistent", "prompt", "x", NULL});
+    memset(&g, 0x55, sizeof g);
+    assert_int_equal(graft_generate(&o, NULL, &g, NULL, &err), GRAFT_NOT_FOUND);
+    assert_null(g.text);
     graft_options_free(&o);
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_EVAL, (const char *const[]){"model", model, NULL});
@@ -325,6 +401,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums),    cmocka_unit_test(rows_are_independent), cmocka_unit_test(token_by_token),
         cmocka_unit_test(answers), cmocka_unit_test(logits_file),          cmocka_unit_test(refusals),
+        cmocka_unit_test(stops),   cmocka_unit_test(renders_by_feature),
     };
     return cmocka_run_group_tests_name("eval", tests, setup, teardown);
 }

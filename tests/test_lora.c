@@ -115,6 +115,8 @@ static void refusals(void **state) {
         {"re:(", NULL, NULL, "regular expression"},
         {"q_proj", "q_proj", NULL, "nothing"},
         {"q_proj", "re:[", NULL, "regular expression"},
+        {"extended", "k_prj", NULL, "--exclude-modules"},
+        {"extended", "k_proj,up", NULL, "--exclude-modules"},
         {"extended", NULL, "30", "layers"},
         {"extended", NULL, "-1", "layers"},
         {"extended", NULL, "5-3", "layers"},

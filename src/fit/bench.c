@@ -74,7 +74,8 @@ static graft_status prepare(gr_trainer *t, stream *s, const char *dir, graft_err
     GR_TRY(dir ? gr_model_open(&model, dir, err) : gr_model_from_shape(&model, o->shape, true, err));
     GR_TRY(gr_runtime_init(&t->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
     s->vocab = model->config.vocab;
-    t->optim = gr_optim_find("adamw");
+    t->optim = gr_optim_find(o->optimizer);
+    if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);
     t->optim_config = gr_optim_config_of(o);
     t->updates = o->steps;
     GR_TRY(gr_trainer_select(t, &start, err));
@@ -92,11 +93,14 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void measure(gr_trainer *t, stream *s, double *seconds, graft_bench_result *r) {
+static graft_status measure(gr_trainer *t, stream *s, double *seconds, graft_bench_result *r,
+                            graft_error *err) {
     const graft_options *o = t->o;
+    const volatile int *stop = t->hooks ? t->hooks->stop : NULL;
     const gr_model_config *c = &t->rt.model->config;
     double peak = gr_peak_gflops(&t->rt.net.compute);
     for (int64_t i = 0; i < o->steps; i++) {
+        if (stop && *stop) return gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped");
         double start = gr_clock();
         r->losses[i] = one_step(t, s, o->seq_length);
         seconds[i] = gr_clock() - start;
@@ -118,6 +122,7 @@ static void measure(gr_trainer *t, stream *s, double *seconds, graft_bench_resul
     r->percent_of_peak = 100 * r->gflops / peak;
     r->percent_of_peak_without_recompute =
         100 * tokens * gr_train_flops(c, t->rt.lora, o->seq_length, false, 1) / step / 1e9 / peak;
+    return GRAFT_OK;
 }
 
 graft_status gr_bench_train(const char *dir, const graft_options *o, const graft_hooks *hooks,
@@ -130,8 +135,8 @@ graft_status gr_bench_train(const char *dir, const graft_options *o, const graft
     r->nlosses = (size_t)o->steps;
     graft_status st =
         seconds && r->losses ? prepare(&t, &s, dir, err) : gr_no_memory(err, (size_t)o->steps * 16);
+    if (st == GRAFT_OK) st = measure(&t, &s, seconds, r, err);
     if (st == GRAFT_OK) {
-        measure(&t, &s, seconds, r);
         r->forecast_bytes = t.forecast.total;
         r->peak_rss_bytes = gr_peak_rss();
     }

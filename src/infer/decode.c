@@ -24,10 +24,14 @@ static void take_vectors(gr_decode *d, gr_arena *a) {
 }
 
 graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graft_error *err) {
+    const gr_model_config *c = &rt->model->config;
     gr_arena counting = {0};
+    int64_t elements;
     *d = (gr_decode){.rt = rt, .cache = {.capacity = capacity}};
-    if (rt->lora && rt->lora->rank > 4096) return gr_fail(err, GRAFT_RANGE, "rank is above 4096");
-    take_vectors(d, &counting);
+    if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements)) take_vectors(d, &counting);
+    if (!counting.peak || counting.overflow)
+        return gr_fail(err, GRAFT_RANGE, "a cache of %lld tokens is larger than memory can be",
+                       (long long)capacity);
     GR_TRY(gr_arena_reserve(&d->arena, counting.peak, err));
     take_vectors(d, &d->arena);
     return GRAFT_OK;

@@ -4,25 +4,54 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* The prompt's ids: a chat with the template, or the text as it is. */
-static graft_status encode_prompt(gr_session *s, gr_ids *ids, graft_error *err) {
-    const graft_options *o = s->o;
+static bool stopped(const gr_session *s) {
+    return s->hooks && s->hooks->stop && *s->hooks->stop;
+}
+
+static graft_status check_utf8(const char *option, const char *text, graft_error *err) {
+    json_t *probe = text ? json_string(text) : json_null();
+    bool valid = probe != NULL;
+    json_decref(probe);
+    return valid ? GRAFT_OK : gr_fail(err, GRAFT_USAGE, "%s is not valid UTF-8", option);
+}
+
+/* What the command line asks for must be there before a model is opened, and mean something. */
+static graft_status check_prompt(const graft_options *o, graft_error *err) {
     if (!o->prompt) {
         gr_fail(err, GRAFT_USAGE, "--prompt is missing");
         return gr_hint(err, "--prompt \"Define HOPE.\"");
     }
+    if (o->system_prompt && o->ignore_chat_template)
+        return gr_fail(err, GRAFT_USAGE, "--system-prompt needs the chat template that is to be ignored");
+    GR_TRY(check_utf8("--prompt", o->prompt, err));
+    return check_utf8("--system-prompt", o->system_prompt, err);
+}
+
+/* Appends one message; false when out of memory. */
+static bool add_message(json_t *messages, const char *role, const char *content) {
+    return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", content)) == 0;
+}
+
+static graft_status encode_chat(const gr_session *s, gr_ids *ids, graft_error *err) {
+    const graft_options *o = s->o;
+    json_t *messages = json_array();
+    bool good = messages && (!o->system_prompt || add_message(messages, "system", o->system_prompt)) &&
+                add_message(messages, "user", o->prompt);
+    graft_status st = good ? gr_chat_prompt(s->chat, messages, NULL, ids, err) : gr_no_memory(err, 0);
+    json_decref(messages);
+    return st;
+}
+
+/* The prompt's ids: a chat with the template, or the text as it is. */
+static graft_status encode_prompt(gr_session *s, gr_ids *ids, graft_error *err) {
+    const graft_options *o = s->o;
+    if (o->system_prompt && !s->chat)
+        return gr_fail(err, GRAFT_USAGE, "--system-prompt needs a chat template, and the model has none");
     if (!s->chat || o->ignore_chat_template) {
         GR_TRY(gr_tokenizer_encode(s->tok, o->prompt, strlen(o->prompt),
                                    GR_ENCODE_ADD_SPECIAL | GR_ENCODE_PARSE_SPECIAL, ids, err));
     } else {
-        json_t *messages = json_array();
-        if (o->system_prompt)
-            json_array_append_new(messages,
-                                  json_pack("{s:s, s:s}", "role", "system", "content", o->system_prompt));
-        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", o->prompt));
-        graft_status st = gr_chat_prompt(s->chat, messages, NULL, ids, err);
-        json_decref(messages);
-        GR_TRY(st);
+        GR_TRY(encode_chat(s, ids, err));
     }
     for (size_t i = 0; i < ids->count; i++) {
         if (ids->ids[i] >= 0 && ids->ids[i] < s->rt.model->config.vocab) continue;
@@ -32,6 +61,12 @@ static graft_status encode_prompt(gr_session *s, gr_ids *ids, graft_error *err) 
     }
     if (ids->count) return GRAFT_OK;
     return gr_fail(err, GRAFT_USAGE, "the prompt has no tokens");
+}
+
+/* An answer's tokens: no more than ANSWER_MOST, since the cache is reserved for all of them. */
+#define ANSWER_MOST ((int64_t)1 << 20)
+static int64_t most_tokens(const graft_options *o) {
+    return gr_min_i64(o->max_tokens, ANSWER_MOST);
 }
 
 /* Sends what is new and complete: a character cut in two waits for its rest. */
@@ -55,7 +90,7 @@ static void stream(const gr_session *s, const char *text, size_t len, size_t *se
 static graft_status answer(gr_session *s, gr_decode *d, const gr_ids *prompt, bool send, graft_generation *r,
                            graft_error *err) {
     const graft_options *o = s->o;
-    int64_t vocab = s->rt.model->config.vocab;
+    int64_t vocab = s->rt.model->config.vocab, most = most_tokens(o);
     gr_sampler sampler;
     gr_ids out = {0};
     gr_buf text = {0};
@@ -65,15 +100,16 @@ static graft_status answer(gr_session *s, gr_decode *d, const gr_ids *prompt, bo
     gr_decode_prompt(d, prompt->ids, (int64_t)prompt->count);
     double middle = gr_clock();
     graft_status st = GRAFT_OK;
-    while (st == GRAFT_OK && (int64_t)out.count < o->max_tokens &&
-           !(s->hooks && s->hooks->stop && *s->hooks->stop)) {
+    if (stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
+    while (st == GRAFT_OK && (int64_t)out.count < most) {
         int32_t id = gr_sample(&sampler, d->logits, vocab);
         if (gr_tokenizer_is_stop(s->tok, id)) break;
         if (!gr_ids_push(&out, id)) st = gr_no_memory(err, out.count * sizeof id);
         gr_buf_clear(&text);
         if (st == GRAFT_OK) st = gr_tokenizer_decode(s->tok, out.ids, out.count, true, &text, err);
         if (st == GRAFT_OK && send && text.data) stream(s, text.data, text.len, &sent);
-        if (st == GRAFT_OK && (int64_t)out.count < o->max_tokens) gr_decode_token(d, id);
+        if (st == GRAFT_OK && (int64_t)out.count < most) gr_decode_token(d, id);
+        if (st == GRAFT_OK && stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
     }
     double end = gr_clock();
     r->tokens = (int64_t)out.count;
@@ -113,14 +149,26 @@ static graft_status write_logits(gr_session *s, const gr_ids *prompt, graft_erro
     return st;
 }
 
+/* Buffers for a prompt of `count` tokens, and a cache for the answer too. */
+static graft_status reserve(gr_session *s, gr_decode *d, int64_t count, graft_error *err) {
+    gr_net_config config = {.tokens = count, .longest = count};
+    uint64_t saved, scratch, available = gr_memory_available();
+    GR_TRY(gr_runtime_measure(&s->rt, &config, &saved, &scratch, err));
+    if (available && saved + scratch > available) {
+        gr_fail(err, GRAFT_RANGE, "a prompt of %lld tokens takes more memory than there is",
+                (long long)count);
+        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
+        return gr_found(err, "%llu MB", (unsigned long long)((saved + scratch) >> 20));
+    }
+    GR_TRY(gr_runtime_bind(&s->rt, &config, err));
+    return gr_decode_init(d, &s->rt, count + most_tokens(s->o), err);
+}
+
 static graft_status run(gr_session *s, graft_generation *result, graft_generation *base, graft_error *err) {
     gr_ids prompt = {0};
     gr_decode d = {0};
     graft_status st = encode_prompt(s, &prompt, err);
-    int64_t count = (int64_t)prompt.count;
-    gr_net_config config = {.tokens = count, .longest = count + gr_max_i64(s->o->max_tokens, 0)};
-    if (st == GRAFT_OK) st = gr_runtime_bind(&s->rt, &config, err);
-    if (st == GRAFT_OK) st = gr_decode_init(&d, &s->rt, config.longest, err);
+    if (st == GRAFT_OK) st = reserve(s, &d, (int64_t)prompt.count, err);
     if (st == GRAFT_OK) st = answer(s, &d, &prompt, true, result, err);
     if (st == GRAFT_OK && s->o->logits)
         st = write_logits(s, &prompt, err); /* the prompt's last layer is still there */
@@ -142,6 +190,7 @@ graft_status gr_generate(const char *dir, const graft_options *o, const graft_ho
         gr_fail(err, GRAFT_USAGE, "--compare needs an adapter");
         return gr_hint(err, "add --adapter-path DIR");
     }
+    GR_TRY(check_prompt(o, err));
     GR_TRY(gr_session_open(&s, dir, o, hooks, err));
     graft_status st = run(&s, result, o->compare ? base : NULL, err);
     gr_session_close(&s);

@@ -49,41 +49,41 @@ static graft_status show(const gr_session *s, const gr_rows *rows, const row_sin
     return st;
 }
 
-/* One message file as one row: an array of messages becomes {"messages": array}. */
-static graft_status messages_row(char **json, const char *path, graft_error *err) {
+/* One message file as one row: an array of messages becomes {KEY: array}. */
+static graft_status messages_row(char **json, const char *path, const char *key, graft_error *err) {
     json_t *value = NULL, *row = NULL;
     GR_TRY(gr_json_load(&value, path, (size_t)64 << 20, err));
-    row = json_is_array(value) ? json_pack("{s:O}", "messages", value) : json_incref(value);
+    row = json_is_array(value) ? json_pack("{s:O}", key, value) : json_incref(value);
     *json = row ? json_dumps(row, JSON_COMPACT) : NULL;
     json_decref(row);
     json_decref(value);
     return *json ? GRAFT_OK : gr_no_memory(err, 0);
 }
 
-static graft_status text_row(char **json, const char *text, graft_error *err) {
-    json_t *row = json_pack("{s:s}", "text", text);
+static graft_status text_row(char **json, const char *text, const char *key, graft_error *err) {
+    json_t *row = json_pack("{s:s}", key, text);
     *json = row ? json_dumps(row, JSON_COMPACT) : NULL;
     json_decref(row);
     if (*json) return GRAFT_OK;
     return gr_fail(err, GRAFT_USAGE, "--text is not valid UTF-8");
 }
 
-/* Renders one row's messages through the template, without generation prompt: as training sees the row, and as
- * transformers renders by default. */
+/* Renders one row's messages through the template, without generation prompt: as training sees the row, and
+ * as transformers renders by default. */
 static graft_status render_row(const gr_session *s, const char *json, size_t len, uint64_t line,
                                const row_sink *sink, graft_error *err) {
     json_t *row = NULL;
     gr_jinja_result result = {0};
     GR_TRY(gr_json_parse(&row, json, len, "row", err));
-    const json_t *messages = json_object_get(row, "messages"), *tools = json_object_get(row, "tools");
+    const json_t *messages = json_object_get(row, s->o->chat_feature),
+                 *tools = json_object_get(row, s->o->tools_feature);
     graft_status st = GRAFT_OK;
     if (!json_is_array(messages))
-        st = gr_fail(err, GRAFT_USAGE, "--render needs messages");
+        st = gr_fail(err, GRAFT_USAGE, "--render needs messages, and the row has no list of that name");
     else if (!s->chat)
         st = gr_fail(err, GRAFT_NOT_FOUND, "the model has no chat template");
     else
-        st = gr_chat_render(s->chat, messages, json_is_array(tools) ? tools : NULL, false, &result,
-                            err);
+        st = gr_chat_render(s->chat, messages, json_is_array(tools) ? tools : NULL, false, &result, err);
     if (st == GRAFT_OK)
         sink->row(sink->user, &(graft_row){.line = line, .text = result.text.data ? result.text.data : ""});
     gr_jinja_result_free(&result);
@@ -111,8 +111,8 @@ static graft_status render_file(const gr_session *s, const char *path, const row
 /* --text or --messages as JSON; NULL: a data file. */
 static graft_status single_row(char **json, const graft_options *o, graft_error *err) {
     *json = NULL;
-    if (o->messages) return messages_row(json, o->messages, err);
-    if (o->text) return text_row(json, o->text, err);
+    if (o->messages) return messages_row(json, o->messages, o->chat_feature, err);
+    if (o->text) return text_row(json, o->text, o->text_feature, err);
     return GRAFT_OK;
 }
 

@@ -83,12 +83,12 @@ static bool matches(const matcher *m, gr_role role, const char *path) {
     return false;
 }
 
-static graft_status no_module(const char *item, size_t len, graft_error *err) {
+static graft_status no_module(const char *option, const char *item, size_t len, graft_error *err) {
     gr_buf known = {0};
     for (gr_role role = 0; role < GR_LINEARS; role++)
         gr_buf_printf(&known, "%s%s", role ? ", " : "", gr_role_table[role].type);
     gr_fail(err, GRAFT_USAGE, "no linear of this model has that name");
-    gr_where(err, "--lora-targets");
+    gr_where(err, "%s", option);
     gr_found(err, "%.*s", (int)gr_min_i64((int64_t)len, 100), item);
     graft_status st = gr_expected(err, "standard, extended, full, all-linear, re:REGEX, or of %s",
                                   known.data ? known.data : "");
@@ -97,7 +97,8 @@ static graft_status no_module(const char *item, size_t len, graft_error *err) {
 }
 
 /* Every name of a list must match some linear of the model. */
-static graft_status check_names(const matcher *m, const gr_model_config *c, graft_error *err) {
+static graft_status check_names(const matcher *m, const char *option, const gr_model_config *c,
+                                graft_error *err) {
     const char *list = m->list, *item;
     size_t len;
     while (list && next_item(&list, &item, &len)) {
@@ -108,7 +109,7 @@ static graft_status check_names(const matcher *m, const gr_model_config *c, graf
                 gr_role_name(path, sizeof path, role, l);
                 found = name_matches(path, item, len);
             }
-        if (!found) return no_module(item, len, err);
+        if (!found) return no_module(option, item, len, err);
     }
     return GRAFT_OK;
 }
@@ -193,7 +194,8 @@ graft_status gr_lora_select(gr_lora **out, const gr_model_config *c, const gr_lo
     lora->alpha = r->alpha;
     graft_status st = matcher_init(&want, r->targets, err);
     if (st == GRAFT_OK && r->exclude) st = matcher_init(&without, r->exclude, err);
-    if (st == GRAFT_OK) st = check_names(&want, c, err);
+    if (st == GRAFT_OK) st = check_names(&want, "--lora-targets", c, err);
+    if (st == GRAFT_OK && r->exclude) st = check_names(&without, "--exclude-modules", c, err);
     if (st == GRAFT_OK) st = decide(lora, c, r, &want, r->exclude ? &without : NULL, err);
     matcher_free(&want);
     matcher_free(&without);

@@ -146,16 +146,18 @@ static void damaged_checkpoints(void **state) {
     tiny_remove(model);
 }
 
-/* metrics.jsonl that became shorter than the checkpoint remembers is not filled with zeros. */
+/* metrics.jsonl that became shorter than the checkpoint remembers is not filled with zeros, and every line
+ * that stays is whole. */
 static void lost_metrics(void **state) {
     (void)state;
     char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *part = tiny_join(root, "part");
     char *metrics = tiny_join(part, "metrics.jsonl");
     graft_error err = {0};
     assert_int_equal(train(model, "part", NULL, &(watch){.stop_at = 12}, NULL, &err), GRAFT_INTERRUPTED);
-    assert_int_equal(truncate(metrics, 0), 0);
-    must_train(model, "part", (const char *const[]){"resume", "-", NULL}, NULL, NULL);
     size_t size;
+    free(tiny_read(part, "metrics.jsonl", &size));
+    assert_int_equal(truncate(metrics, (off_t)size - 5), 0); /* a part of a line is no line */
+    must_train(model, "part", (const char *const[]){"resume", "-", NULL}, NULL, NULL);
     char *text = tiny_read(part, "metrics.jsonl", &size);
     assert_int_equal(strlen(text), size);
     char *lines = timeless(part);
@@ -167,12 +169,212 @@ static void lost_metrics(void **state) {
     tiny_remove(model);
 }
 
+/* A trainer on root/part, opened as the command line would. */
+static void open_by_hand(gr_trainer *t, graft_options *o, const char *model, const char *const *more) {
+    graft_error err = {0};
+    char *adapter = tiny_join(root, "part");
+    graft_options_init(o);
+    tiny_set(
+        o, GRAFT_VERB_TRAIN,
+        (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "8", NULL});
+    tiny_set(o, GRAFT_VERB_TRAIN, common);
+    tiny_set(o, GRAFT_VERB_TRAIN, more);
+    if (gr_trainer_open(t, model, o, NULL, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    free(adapter);
+}
+
+/* The day that templates see is the day the run was started; names of more than eight digits are read back.
+ */
+static void day_is_kept(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
+    graft_options o;
+    graft_error err = {0};
+    gr_trainer t;
+    bool found = false;
+    open_by_hand(&t, &o, model, NULL);
+    assert_true(t.now > 1000000000);
+    t.now = 86400;
+    t.p.iteration = 7;
+    if (gr_checkpoint_save(&t, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    t.p.iteration = 1234567890; /* the newest: in letters it comes before checkpoint-2 */
+    if (gr_checkpoint_save(&t, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    open_by_hand(&t, &o, model, (const char *const[]){"resume", "-", NULL});
+    assert_int_equal(t.now, 86400);
+    if (gr_checkpoint_resume(&t, &found, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    assert_true(found);
+    assert_int_equal(t.p.iteration, 1234567890);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    forget("part");
+    tiny_remove(model);
+}
+
+/* One flipped bit at any place of the header or the data: the checkpoint before it is used. */
+static void flipped_bits(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *part = tiny_join(root, "part");
+    char *newest = tiny_join(part, "checkpoints/checkpoint-00000008.safetensors");
+    graft_options o;
+    gr_trainer t;
+    size_t size;
+    must_train(model, "part", NULL, NULL, NULL);
+    free(tiny_read(part, "checkpoints/checkpoint-00000008.safetensors", &size));
+    open_by_hand(&t, &o, model, (const char *const[]){"resume", "-", NULL});
+    for (size_t at = 0; at < size; at += at < 4096 ? 3 : size / 16) {
+        graft_error err = {0};
+        bool found = false;
+        damage(newest, (long)(size - at));
+        if (gr_checkpoint_resume(&t, &found, &err) != GRAFT_OK || t.p.iteration != 6)
+            fail_msg("byte %zu: iteration %lld, %s", at, (long long)t.p.iteration, err.what);
+        damage(newest, (long)(size - at));
+    }
+    graft_error err = {0};
+    bool found = false;
+    assert_int_equal(gr_checkpoint_resume(&t, &found, &err), GRAFT_OK);
+    assert_int_equal(t.p.iteration, 8);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    free(newest);
+    free(part);
+    forget("part");
+    tiny_remove(model);
+}
+
+/* A setting that is no longer given is a change too. */
+static void setting_gone(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
+    graft_error err = {0};
+    watch w = {.stop_at = 9};
+    assert_int_equal(
+        train(model, "part", (const char *const[]){"exclude-modules", "v_proj", NULL}, &w, NULL, &err),
+        GRAFT_INTERRUPTED);
+    err = (graft_error){0};
+    assert_int_equal(train(model, "part", (const char *const[]){"resume", "-", NULL}, NULL, NULL, &err),
+                     GRAFT_MISMATCH);
+    assert_string_equal(err.found, "exclude-modules: v_proj");
+    forget("part");
+    tiny_remove(model);
+}
+
+/* A finished run that is resumed writes the same card, and its adapter files anew. */
+static void finished_again(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *part = tiny_join(root, "part");
+    graft_train_result a = {0}, b = {0};
+    must_train(model, "whole", NULL, NULL, NULL);
+    must_train(model, "part", NULL, NULL, &a);
+    assert_true(a.train_loss > 0);
+    tiny_write(part, "adapters.safetensors", "torn");
+    must_train(model, "part", (const char *const[]){"resume", "-", NULL}, NULL, &b);
+    assert_near(b.train_loss, a.train_loss, 0);
+    char *card = tiny_read(part, "README.md", NULL);
+    assert_non_null(strstr(card, "| last training loss |"));
+    assert_null(strstr(card, "nan"));
+    same_results("whole", "part");
+    free(card);
+    free(part);
+    forget("part");
+    forget("whole");
+    tiny_remove(model);
+}
+
+/* Two runs never write to one directory; what a killed one left is removed, and nothing else. */
+static void one_at_a_time(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *part = tiny_subdir(root, "part");
+    char *points = tiny_subdir(part, "checkpoints");
+    gr_dir_lock lock = {0};
+    graft_error err = {0};
+    static const char *const own[] = {"a.tmp", "x.12-zz.tmp", "notes.12.tmp", ".12-ab.tmp",
+                                      "b.12-ab.tmp.txt"};
+    tiny_write(part, "adapters.safetensors.4711-1a2b3c.tmp", "half");
+    tiny_write(points, "checkpoint-00000003.safetensors.4711-1a2b3c.tmp", "half");
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) tiny_write(part, own[i], "mine");
+    assert_int_equal(gr_dir_lock_take(&lock, part, &err), GRAFT_OK);
+    assert_int_equal(train(model, "part", NULL, NULL, NULL, &err), GRAFT_IO);
+    assert_string_equal(err.what, "another run is using this directory");
+    char *left = tiny_join(part, "adapters.safetensors.4711-1a2b3c.tmp");
+    char *point = tiny_join(points, "checkpoint-00000003.safetensors.4711-1a2b3c.tmp");
+    assert_true(gr_path_exists(left)); /* it may be the other's */
+    gr_dir_lock_release(&lock);
+    must_train(model, "part", NULL, NULL, NULL);
+    assert_false(gr_path_exists(left));
+    assert_false(gr_path_exists(point));
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) free(tiny_read(part, own[i], NULL));
+    err = (graft_error){0};
+    assert_int_equal(gr_dir_lock_take(&lock, part, &err), GRAFT_OK); /* the run let go of it */
+    gr_dir_lock_release(&lock);
+    free(point);
+    free(left);
+    free(points);
+    free(part);
+    forget("part");
+    tiny_remove(model);
+}
+
+/* The mean of the reported losses over the iterations that each of them speaks for. */
+static double reported_mean(const char *out) {
+    char *dir = tiny_join(root, out), *text = tiny_read(dir, "metrics.jsonl", NULL), *rest = NULL;
+    double sum = 0;
+    int64_t before = 0;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        json_t *j = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+        int64_t iteration = json_integer_value(json_object_get(j, "iteration"));
+        if (json_object_get(j, "train_loss")) {
+            sum += json_number_value(json_object_get(j, "train_loss")) * (double)(iteration - before);
+            before = iteration;
+        }
+        json_decref(j);
+    }
+    assert_int_equal(before, 8);
+    free(text);
+    free(dir);
+    return sum / 8;
+}
+
+/* --loss mlx-lm: iterations that fill no accumulation make no update; a report counts its own iterations also
+ * when a resume changed how many they are; no batch is short. */
+static void mlx_lm_loss(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
+    graft_train_result r = {0};
+    watch w = {0};
+    must_train(model, "whole", (const char *const[]){"loss", "mlx-lm", "steps-per-report", "100", NULL}, NULL,
+               &r);
+    assert_int_equal(r.iterations, 8);
+    assert_int_equal(r.updates, 2);
+    for (int stop = 4; stop < 16; stop += 2) {
+        graft_error err = {0};
+        w = (watch){.stop_at = stop};
+        assert_int_equal(train(model, "part", (const char *const[]){"loss", "mlx-lm", NULL}, &w, NULL, &err),
+                         GRAFT_INTERRUPTED);
+        must_train(model, "part",
+                   (const char *const[]){"loss", "mlx-lm", "steps-per-report", "100", "resume", "-", NULL},
+                   NULL, NULL);
+        /* each report prints nine digits */
+        assert_near(reported_mean("part"), r.train_loss, 1e-8 * r.train_loss);
+        forget("part");
+    }
+    forget("whole");
+    w = (watch){0}; /* five rows of validation are no batch of six */
+    must_train(model, "part", (const char *const[]){"loss", "mlx-lm", "batch-size", "6", NULL}, &w, &r);
+    assert_non_null(strstr(w.notes, "no validation"));
+    assert_true(isnan(r.val_loss_last));
+    forget("part");
+    tiny_remove(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stopped_anywhere),
-        cmocka_unit_test(resume_refuses_changes),
-        cmocka_unit_test(damaged_checkpoints),
-        cmocka_unit_test(lost_metrics),
+        cmocka_unit_test(stopped_anywhere),    cmocka_unit_test(resume_refuses_changes),
+        cmocka_unit_test(damaged_checkpoints), cmocka_unit_test(lost_metrics),
+        cmocka_unit_test(day_is_kept),         cmocka_unit_test(flipped_bits),
+        cmocka_unit_test(setting_gone),        cmocka_unit_test(finished_again),
+        cmocka_unit_test(one_at_a_time),       cmocka_unit_test(mlx_lm_loss),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, setup, teardown);
 }

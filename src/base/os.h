@@ -35,6 +35,20 @@ void gr_writer_abort(gr_writer *w);                                          /* 
 /* The three in one. */
 graft_status gr_file_replace(const char *path, const void *data, size_t n, graft_error *err) GR_MUST_CHECK;
 
+/* Removes what writers that were killed left in `dir`: files named as gr_writer_begin names them. Only for a
+ * directory that this process alone writes to. A missing directory is fine. */
+void gr_remove_temps(const char *dir);
+
+/* The right to write to a directory, for one holder at a time in all processes: a lock on `dir`/.lock, which
+ * stays behind. Zeroed: not held. */
+typedef struct gr_dir_lock {
+    int fd;
+    bool held;
+} gr_dir_lock;
+/* GRAFT_IO when somebody holds it. File systems without locks lock nothing. */
+graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) GR_MUST_CHECK;
+void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
+
 /* mkdir -p. */
 graft_status gr_make_dirs(const char *path, graft_error *err) GR_MUST_CHECK;
 bool gr_path_exists(const char *path);

@@ -29,7 +29,7 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
                   100.0 * (double)t->rt.lora->parameters / (double)gr_model_parameters(t->rt.model));
     gr_buf_printf(&b, "| iterations | %lld (%lld updates, %lld trained tokens) |\n", (long long)p->iteration,
                   (long long)p->update, (long long)p->trained_tokens);
-    gr_buf_printf(&b, "| last training loss | %.4f |\n", r->train_loss);
+    if (!isnan(r->train_loss)) gr_buf_printf(&b, "| last training loss | %.4f |\n", r->train_loss);
     if (!isnan(p->last_val)) {
         gr_buf_printf(&b, "| validation loss | %.4f before, %.4f after", p->first_val, p->last_val);
         gr_buf_printf(&b, ", best %.4f at iteration %lld |\n", p->best_val, (long long)p->best_iteration);

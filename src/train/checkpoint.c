@@ -11,18 +11,24 @@ static char *checkpoint_dir(const gr_trainer *t) {
     return gr_path_join(t->dir, "checkpoints");
 }
 
+static void name_of(char *name, size_t size, int64_t iteration) {
+    snprintf(name, size, "checkpoint-%08lld.safetensors", (long long)iteration);
+}
+
 /* Number in "checkpoint-00000100.safetensors", -1 for other names. */
 static int64_t number_of(const char *name) {
-    long long n;
-    char tail[32];
-    if (sscanf(name, "checkpoint-%8lld.%31s", &n, tail) != 2 || strcmp(tail, "safetensors") != 0) return -1;
-    return n;
+    static const char prefix[] = "checkpoint-";
+    char again[64];
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
+    long long n = strtoll(name + sizeof prefix - 1, NULL, 10);
+    name_of(again, sizeof again, n); /* more than eight digits are fine, any other spelling is not ours */
+    return n >= 0 && strcmp(name, again) == 0 ? n : -1;
 }
 
 static char *checkpoint_path(const gr_trainer *t, int64_t iteration) {
     char name[64];
     char *dir = checkpoint_dir(t), *path = NULL;
-    snprintf(name, sizeof name, "checkpoint-%08lld.safetensors", (long long)iteration);
+    name_of(name, sizeof name, iteration);
     if (dir) path = gr_path_join(dir, name);
     free(dir);
     return path;
@@ -76,46 +82,6 @@ graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
-/* Settings that a resumed run may change: they cost time or memory, or say where things are. */
-static bool may_change(const char *line) {
-    static const char *const free_keys[] = {"threads",
-                                            "grad-checkpoint",
-                                            "budget",
-                                            "resume",
-                                            "save-every",
-                                            "adapter-path",
-                                            "model",
-                                            "data",
-                                            "keep-best",
-                                            "config",
-                                            "shape",
-                                            "tensors",
-                                            "gguf",
-                                            "resume-adapter-file",
-                                            "steps-per-report"};
-    for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
-        size_t n = strlen(free_keys[i]);
-        if (strncmp(line, free_keys[i], n) == 0 && line[n] == ':') return true;
-    }
-    return false;
-}
-
-/* Names the first setting that differs; NULL: none. malloc'ed. */
-static char *changed_setting(const char *then, const char *now) {
-    while (*now) {
-        size_t n = strcspn(now, "\n");
-        char *line = gr_strndup(now, n);
-        if (line && !may_change(line)) {
-            const char *at = strstr(then, line);
-            bool same = at && (at == then || at[-1] == '\n') && (at[n] == '\n' || at[n] == 0);
-            if (!same) return line;
-        }
-        free(line);
-        now += n + (now[n] == '\n');
-    }
-    return NULL;
-}
-
 static json_t *hex(uint64_t value) {
     char text[24];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
@@ -142,17 +108,19 @@ static uint64_t adapter_shape(const gr_lora *lora) {
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN);
-    json_t *j = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:o,s:o,s:o,s:s}",
-        "iteration", p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
-        p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets",
-        p->pending_targets, "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss",
-        bits(p->report_loss), "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens,
-        "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
-        bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
-        "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter", hex(adapter_shape(t->rt.lora)), "base",
-        hex(t->rt.model->digest), "data", hex(gr_rows_digest(t->train)), "settings",
-        settings ? settings : "");
+    json_t *j = json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
+                          "s:I,s:o,s:o,s:o,s:s}",
+                          "now", t->now, "report_iterations", p->report_iterations, "train_loss",
+                          bits(p->train_loss), "iteration", p->iteration, "update", p->update, "validated",
+                          p->validated, "pending_iterations", p->pending_iterations, "pending_rows",
+                          (json_int_t)p->pending_rows, "pending_targets", p->pending_targets, "epoch",
+                          (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss),
+                          "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens, "grad_norm",
+                          bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
+                          "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration",
+                          p->best_iteration, "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter",
+                          hex(adapter_shape(t->rt.lora)), "base", hex(t->rt.model->digest), "data",
+                          hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
@@ -182,17 +150,25 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[48], char name
     return count;
 }
 
-/* Sum over the progress and all bytes of the vectors: a damaged checkpoint is recognized. */
-static uint64_t checksum(const char *progress, const gr_tensor *tensors, size_t count) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (const char *p = progress; *p; p++) h = (h ^ (uint8_t)*p) * 0x100000001b3u;
-    for (size_t i = 0; i < count; i++)
+static uint64_t sum_text(uint64_t h, const char *text) {
+    for (; *text; text++) h = (h ^ (uint8_t)*text) * 0x100000001b3u;
+    return h;
+}
+
+/* Sum over the progress and the names and bytes of the vectors, each by itself so that their order in the
+ * file does not matter: a damaged checkpoint is recognized. Their bytes are whole f32. */
+static void checksum(char text[24], const char *progress, const gr_tensor *tensors, size_t count) {
+    uint64_t sum = sum_text(0xcbf29ce484222325u, progress);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t h = sum_text(0xcbf29ce484222325u, tensors[i].name);
         for (size_t k = 0; k + 4 <= tensors[i].bytes; k += 4) {
             uint32_t word;
             memcpy(&word, tensors[i].data + k, 4);
             h = (h ^ word) * 0x100000001b3u;
         }
-    return h;
+        sum += h;
+    }
+    snprintf(text, 24, "%016llx", (unsigned long long)sum);
 }
 
 graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
@@ -202,7 +178,7 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
     char *text = progress_text(t), *path = checkpoint_path(t, t->p.iteration), *dir = checkpoint_dir(t);
     graft_status st = text && path && dir ? gr_make_dirs(dir, err) : gr_no_memory(err, 0);
     if (st == GRAFT_OK) {
-        snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(text, tensors, count));
+        checksum(sum, text, tensors, count);
         const char *metadata[] = {"progress", text, "checksum", sum, NULL};
         st = gr_safetensors_save(path, tensors, count, metadata, err);
     }
@@ -241,6 +217,8 @@ static graft_status read_int(const gr_json_scope *root, const char *key, int64_t
 
 static graft_status read_progress(const gr_json_scope *root, gr_train_progress *p, graft_error *err) {
     int64_t rows, epoch, bytes;
+    GR_TRY(read_int(root, "report_iterations", &p->report_iterations, err));
+    GR_TRY(read_bits(root, "train_loss", &p->train_loss, err));
     GR_TRY(read_int(root, "iteration", &p->iteration, err));
     GR_TRY(read_int(root, "update", &p->update, err));
     GR_TRY(gr_json_need(root, "validated", err));
@@ -278,7 +256,7 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
                        : data != gr_rows_digest(t->train) ? "the training data"
                                                           : NULL;
     char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN),
-         *changed = now && !what ? changed_setting(then, now) : NULL;
+         *changed = now && !what ? gr_settings_changed(then, now) : NULL;
     free(now);
     if (!what && !changed && adapter != adapter_shape(t->rt.lora))
         what = "the adapter (its linears, ranks or scale)";
@@ -290,13 +268,34 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
     return gr_hint(err, "use the settings of the first run, or train without --resume to start anew");
 }
 
-/* Copies the vectors after checking that all are there and whole. */
-static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *progress,
-                                 const char *path, graft_error *err) {
+/* Opens a checkpoint whose bytes are those that were written. Any damage is GRAFT_CORRUPT, whatever it made
+ * of the file. *progress is borrowed from it. Caller closes *file in every case. */
+static graft_status open_checked(gr_safetensors **file, const char **progress, const char *path,
+                                 graft_error *err) {
+    char sum[24];
+    graft_status st = gr_safetensors_open(file, path, err);
+    if (st == GRAFT_IO || st == GRAFT_NO_MEMORY || st == GRAFT_NOT_FOUND) return st;
+    if (st != GRAFT_OK) return err->status = GRAFT_CORRUPT;
+    *progress = gr_safetensors_metadata(*file, "progress");
+    const char *recorded = gr_safetensors_metadata(*file, "checksum");
+    if (!*progress || !recorded) {
+        gr_fail(err, GRAFT_CORRUPT, "not a checkpoint");
+        return gr_where(err, "%s", path);
+    }
+    size_t count = gr_safetensors_count(*file);
+    checksum(sum, *progress, count ? gr_safetensors_at(*file, 0) : NULL, count);
+    if (strcmp(recorded, sum) == 0) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "checkpoint is damaged");
+    gr_where(err, "%s", path);
+    return gr_found(err, "checksum %s", sum);
+}
+
+/* Copies the vectors after checking that all are there. */
+static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path,
+                                 graft_error *err) {
     gr_tensor wanted[48], found[48];
-    char names[48][16], sum[24];
+    char names[48][16];
     size_t count = list_vectors(t, wanted, names);
-    const char *recorded = gr_safetensors_metadata(file, "checksum");
     for (size_t i = 0; i < count; i++) {
         const gr_tensor *x = gr_safetensors_find(file, wanted[i].name);
         if (!x || x->dtype != GR_F32 || x->bytes != wanted[i].bytes) {
@@ -304,12 +303,6 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
             return gr_where(err, "%s", path);
         }
         found[i] = *x;
-    }
-    snprintf(sum, sizeof sum, "%016llx", (unsigned long long)checksum(progress, found, count));
-    if (!recorded || strcmp(recorded, sum) != 0) {
-        gr_fail(err, GRAFT_CORRUPT, "checkpoint is damaged");
-        gr_where(err, "%s", path);
-        return gr_found(err, "checksum %s", sum);
     }
     for (size_t i = 0; i < count; i++)
         memcpy((void *)(uintptr_t)wanted[i].data, found[i].data, found[i].bytes);
@@ -320,21 +313,40 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     gr_safetensors *file = NULL;
     json_t *object = NULL;
     gr_train_progress before = t->p;
-    GR_TRY(gr_safetensors_open(&file, path, err));
-    const char *text = gr_safetensors_metadata(file, "progress");
-    graft_status st = text ? gr_json_parse(&object, text, strlen(text), path, err)
-                           : gr_fail(err, GRAFT_CORRUPT, "not a checkpoint");
+    const char *text = NULL;
+    graft_status st = open_checked(&file, &text, path, err);
+    if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
     gr_json_scope root = {object, path, ""};
     if (st == GRAFT_OK) st = check_same(t, &root, err);
     if (st == GRAFT_OK) st = read_progress(&root, &t->p, err);
     if (st == GRAFT_OK && t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t))
         st = gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
-    if (st == GRAFT_OK) st = read_vectors(t, file, text, path, err);
+    if (st == GRAFT_OK) st = read_vectors(t, file, path, err);
     if (st == GRAFT_OK) st = gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
     if (st != GRAFT_OK) t->p = before;
     json_decref(object);
     gr_safetensors_close(file);
     return st;
+}
+
+bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
+    bool found = false;
+    for (int64_t i = newest(t, INT64_MAX); i >= 0 && !found; i = newest(t, i)) {
+        gr_safetensors *file = NULL;
+        json_t *object = NULL;
+        const char *text = NULL;
+        graft_error none = {0};
+        char *path = checkpoint_path(t, i);
+        if (path && open_checked(&file, &text, path, &none) == GRAFT_OK &&
+            gr_json_parse(&object, text, strlen(text), path, &none) == GRAFT_OK) {
+            gr_json_scope root = {object, path, ""};
+            found = read_int(&root, "now", now, &none) == GRAFT_OK;
+        }
+        json_decref(object);
+        gr_safetensors_close(file);
+        free(path);
+    }
+    return found;
 }
 
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) {

@@ -9,16 +9,34 @@ static char *metrics_path(const gr_trainer *t) {
     return gr_path_join(t->dir, "metrics.jsonl");
 }
 
+/* Bytes up to the last newline in the first `size`. */
+static uint64_t whole_lines(int fd, uint64_t size) {
+    char last;
+    while (size && pread(fd, &last, 1, (off_t)size - 1) == 1 && last != '\n') size--;
+    return size;
+}
+
 graft_status gr_metrics_start(gr_trainer *t, graft_error *err) {
     char *path = metrics_path(t);
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
     if (size >= 0 && (uint64_t)size < t->p.metrics_bytes) /* cut by someone: never filled up with zeros */
-        t->p.metrics_bytes = (uint64_t)size;
+        t->p.metrics_bytes = whole_lines(fd, (uint64_t)size);
     if (size < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0)
         st = gr_fail_errno(err, errno, "cannot start", path);
+    if (fd >= 0) close(fd);
+    free(path);
+    return st;
+}
+
+graft_status gr_metrics_sync(const gr_trainer *t, graft_error *err) {
+    char *path = metrics_path(t);
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = GRAFT_OK;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) st = gr_fail_errno(err, errno, "cannot sync", path);
     if (fd >= 0) close(fd);
     free(path);
     return st;

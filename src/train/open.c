@@ -56,7 +56,7 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     if (!dir || (!t->o->data && !run)) return GRAFT_OK;
     GR_TRY(gr_tokenizer_open(&t->tok, dir, err));
     graft_error none = {0};
-    if (gr_chat_new(&t->chat, t->tok, (int64_t)time(NULL), &none) != GRAFT_OK) {
+    if (gr_chat_new(&t->chat, t->tok, t->now, &none) != GRAFT_OK) {
         if (none.status != GRAFT_NOT_FOUND) { /* a template that is there must work */
             *err = none;
             return none.status;
@@ -204,7 +204,9 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     float *start = NULL;
     t->dir = gr_options_adapter_path(o);
     t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
-    t->p.first_val = t->p.last_val = t->p.best_val = NAN;
+    /* templates may print the date: a resumed run must see the day it was started */
+    if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
+    t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = -1;
     t->optim = gr_optim_find(o->optimizer);
     if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);
@@ -243,6 +245,7 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
 }
 
 void gr_trainer_close(gr_trainer *t) {
+    gr_dir_lock_release(&t->lock);
     gr_batch_free(&t->buffer);
     gr_order_free(&t->order);
     free(t->indices);

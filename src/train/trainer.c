@@ -38,9 +38,15 @@ static bool validation_due(const gr_trainer *t) {
     return i == 0 || i == t->iters || (every > 0 && i % every == 0);
 }
 
+/* Rows of a validation. mlx-lm drops the batch that is not full. */
+static int64_t validation_rows(const gr_trainer *t) {
+    int64_t all = gr_rows_count(t->valid), batch = t->o->batch_size, full = all / batch;
+    if (t->o->val_batches >= 0 && t->o->val_batches <= full) return t->o->val_batches * batch;
+    return t->mlx_loss ? full * batch : all;
+}
+
 static graft_status validate(gr_trainer *t, graft_error *err) {
-    int64_t all = gr_rows_count(t->valid),
-            n = t->o->val_batches < 0 ? all : gr_min_i64(all, t->o->val_batches * t->o->batch_size);
+    int64_t n = validation_rows(t);
     gr_score score;
     double start = gr_clock();
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
@@ -64,32 +70,33 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
     return t->o->keep_best ? keep_best(t, err) : GRAFT_OK;
 }
 
-static graft_status report(gr_trainer *t, double *train_loss, graft_error *err) {
+static graft_status report(gr_trainer *t, graft_error *err) {
     gr_train_progress *p = &t->p;
     double seconds = fmax(t->report_seconds, 1e-9);
-    int64_t since = p->iteration % t->o->steps_per_report ? p->iteration % t->o->steps_per_report
-                                                          : t->o->steps_per_report;
-    double parts = (double)(t->mlx_loss ? since : p->report_tokens); /* means of batches, or tokens */
-    *train_loss = p->report_tokens ? p->report_loss / parts : NAN;
+    double parts =
+        (double)(t->mlx_loss ? p->report_iterations : p->report_tokens); /* means of batches, or tokens */
+    p->train_loss = p->report_tokens ? p->report_loss / parts : NAN;
     graft_event e = {.kind = GRAFT_EVENT_TRAIN,
                      .iteration = p->iteration,
-                     .train_loss = *train_loss,
+                     .train_loss = p->train_loss,
                      .learning_rate = p->update ? p->rate : gr_schedule_rate(t->o, 1, t->updates),
-                     .iterations_per_second = (double)t->report_iterations / seconds,
+                     .iterations_per_second = (double)t->timed_iterations / seconds,
                      .tokens_per_second = (double)p->report_tokens / seconds,
                      .trained_tokens = p->trained_tokens,
                      .grad_norm = p->grad_norm,
                      .peak_memory_bytes = gr_peak_rss()};
     p->report_loss = 0;
     p->report_tokens = 0;
+    p->report_iterations = 0;
     t->report_seconds = 0;
-    t->report_iterations = 0;
+    t->timed_iterations = 0;
     GR_TRY(gr_metrics_train(t, &e, err));
     gr_trainer_event(t, &e);
     return GRAFT_OK;
 }
 
 static graft_status save_all(gr_trainer *t, graft_error *err) {
+    GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
     GR_TRY(save_adapter(t, t->dir, err));
     gr_trainer_event(t,
@@ -106,28 +113,35 @@ static void one_iteration(gr_trainer *t) {
     p->position = t->order.position;
     p->iteration++;
     p->pending_iterations++;
-    if (p->pending_iterations == t->o->grad_accumulation_steps || p->iteration == t->iters)
+    p->report_iterations++;
+    /* what is left at the end makes an update of its own, in mlx-lm none */
+    if (p->pending_iterations == t->o->grad_accumulation_steps || (p->iteration == t->iters && !t->mlx_loss))
         gr_trainer_update(t);
     t->report_seconds += gr_clock() - start;
-    t->report_iterations++;
+    t->timed_iterations++;
 }
 
-static graft_status loop(gr_trainer *t, double *train_loss, graft_error *err) {
+static graft_status loop(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     gr_train_progress *p = &t->p;
+    if (t->valid && o->val_batches && validation_rows(t) == 0)
+        gr_trainer_note(t, "no validation: valid.jsonl has fewer rows than a batch, and --loss mlx-lm drops "
+                           "batches that are not full");
     if (validation_due(t)) GR_TRY(validate(t, err));
     while (p->iteration < t->iters && !stopping(t)) {
         one_iteration(t);
         if (!isfinite(p->report_loss) || !isfinite(p->grad_norm)) {
             gr_fail(err, GRAFT_RANGE, "the loss or its gradient is no longer a number");
             gr_where(err, "iteration %lld", (long long)p->iteration);
-            return gr_hint(err, "lower --learning-rate; `--resume` continues from the last checkpoint");
+            return gr_hint(
+                err, "start again with a lower --learning-rate, or continue from an adapter that was saved "
+                     "with --resume-adapter-file");
         }
         bool last = p->iteration == t->iters;
         gr_trainer_event(
             t, &(graft_event){
                    .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
-        if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, train_loss, err));
+        if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, err));
         if (validation_due(t)) GR_TRY(validate(t, err));
         if (!last && o->save_every > 0 && p->iteration % o->save_every == 0) GR_TRY(save_all(t, err));
     }
@@ -155,9 +169,22 @@ static void forget_best(const gr_trainer *t) {
     }
 }
 
+/* What a run that was killed while it wrote left behind. The lock is held. */
+static void remove_leftovers(const gr_trainer *t) {
+    static const char *const names[] = {"checkpoints", "best"};
+    gr_remove_temps(t->dir);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = gr_path_join(t->dir, names[i]);
+        if (path) gr_remove_temps(path);
+        free(path);
+    }
+}
+
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
+    GR_TRY(gr_dir_lock_take(&t->lock, t->dir, err));
+    remove_leftovers(t);
     if (t->o->resume) {
         GR_TRY(gr_checkpoint_resume(t, &found, err));
         if (found)
@@ -173,14 +200,14 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
 }
 
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {
-    double start = gr_clock(), train_loss = NAN;
+    double start = gr_clock();
     GR_TRY(start_or_resume(t, err));
-    GR_TRY(loop(t, &train_loss, err));
+    GR_TRY(loop(t, err));
     *result =
         (graft_train_result){.iterations = t->p.iteration,
                              .updates = t->p.update,
                              .trained_tokens = t->p.trained_tokens,
-                             .train_loss = train_loss,
+                             .train_loss = t->p.train_loss,
                              .val_loss_first = t->p.first_val,
                              .val_loss_last = t->p.last_val,
                              .val_loss_best = t->p.best_val,

@@ -25,6 +25,8 @@ typedef struct gr_train_progress {
     int64_t position;   /* rows taken from the epoch */
     double report_loss; /* sum over targets since the last report */
     int64_t report_tokens;
+    int64_t report_iterations;            /* since the last report, also of an earlier process */
+    double train_loss;                    /* of the last report; NaN: none yet */
     int64_t trained_tokens;               /* since the start */
     double grad_norm, rate;               /* of the last update */
     double first_val, last_val, best_val; /* NaN: none yet */
@@ -36,7 +38,9 @@ typedef struct gr_train_progress {
 typedef struct gr_trainer {
     const graft_options *o;
     const graft_hooks *hooks;
-    const char *dir; /* adapter directory */
+    const char *dir;  /* adapter directory */
+    gr_dir_lock lock; /* on dir, from the start of the run to close */
+    int64_t now;      /* seconds since 1970 that templates see: of the run's start, also after a resume */
     gr_tokenizer *tok;
     gr_chat *chat;          /* NULL: the model has no template */
     gr_rows *train, *valid; /* valid may be NULL */
@@ -56,8 +60,8 @@ typedef struct gr_trainer {
     uint64_t total_tokens;  /* inputs of all iterations */
     gr_train_progress p;
     graft_memory forecast;
-    double report_seconds; /* training time since the last report */
-    int64_t report_iterations;
+    double report_seconds;    /* training time since the last report */
+    int64_t timed_iterations; /* in report_seconds */
 } gr_trainer;
 
 /* What open is for. */
@@ -103,12 +107,20 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Continues from the newest checkpoint of dir; *found false: there is none. Other data, base or settings:
  * GRAFT_MISMATCH names what differs. */
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) GR_MUST_CHECK;
+/* The `now` of the run in dir, read before its data can be: from the newest checkpoint that has one. False:
+ * there is none. */
+bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now);
+/* settings_changed.c: the first setting that differs between two texts of graft_options_text and must not, as
+ * it is now or, if it is gone, as it was; malloc'ed, NULL: none. */
+char *gr_settings_changed(const char *then, const char *now);
 /* Removes the checkpoints of an earlier run. */
 graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* metrics.c: lines of metrics.jsonl. */
 graft_status gr_metrics_start(gr_trainer *t,
                               graft_error *err) GR_MUST_CHECK; /* cuts back to progress.metrics_bytes */
+/* Lines written so far are on the disk afterwards: a checkpoint counts on them. */
+graft_status gr_metrics_sync(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 graft_status gr_metrics_train(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
 graft_status gr_metrics_valid(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
 

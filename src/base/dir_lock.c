@@ -1,0 +1,54 @@
+#include "base/os.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* NAME.PID-HEX.tmp, as gr_writer_begin names its files. */
+static bool is_temp(const char *name) {
+    size_t n = strlen(name);
+    if (n < 5 || strcmp(name + n - 4, ".tmp") != 0) return false;
+    const char *p = name + n - 4, *end = p;
+    while (p > name && strchr("0123456789abcdef", p[-1])) p--;
+    if (p == end || p == name || *--p != '-') return false;
+    end = p;
+    while (p > name && p[-1] >= '0' && p[-1] <= '9') p--;
+    return p < end && p - name > 1 && p[-1] == '.';
+}
+
+void gr_remove_temps(const char *dir) {
+    DIR *list = opendir(dir);
+    struct dirent *entry;
+    while (list && (entry = readdir(list))) {
+        char *path = is_temp(entry->d_name) ? gr_path_join(dir, entry->d_name) : NULL;
+        if (path) unlink(path);
+        free(path);
+    }
+    if (list) closedir(list);
+}
+
+graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) {
+    *lock = (gr_dir_lock){0};
+    char *path = gr_path_join(dir, ".lock");
+    if (!path) return gr_no_memory(err, strlen(dir));
+    graft_status st = GRAFT_OK;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        st = gr_fail_errno(err, errno, "cannot open", path);
+    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        gr_fail(err, GRAFT_IO, "another run is using this directory");
+        gr_where(err, "%s", dir);
+        st = gr_hint(err, "wait for it, or give another --adapter-path");
+        close(fd);
+    } else {
+        *lock = (gr_dir_lock){.fd = fd, .held = true};
+    }
+    free(path);
+    return st;
+}
+
+void gr_dir_lock_release(gr_dir_lock *lock) {
+    if (lock->held) close(lock->fd);
+    *lock = (gr_dir_lock){0};
+}

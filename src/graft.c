@@ -9,7 +9,6 @@
 #include "report/info.h"
 #include "train/options.h"
 #include <stdio.h>
-#include <sys/stat.h>
 
 const char *graft_version(void) {
     return GRAFT_VERSION;
@@ -24,8 +23,8 @@ static void note(const graft_hooks *hooks, const char *text) {
         hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
 }
 
-/* What convert reports, as the caller's events. */
-static void convert_progress(void *context, const char *tensor, size_t done, size_t total) {
+/* What convert reports, as the caller's events; false once the caller asks to stop. */
+static bool convert_progress(void *context, const char *tensor, size_t done, size_t total) {
     const graft_hooks *hooks = context;
     if (hooks && hooks->event)
         hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
@@ -33,34 +32,35 @@ static void convert_progress(void *context, const char *tensor, size_t done, siz
                                                  .text = tensor,
                                                  .done = (int64_t)done,
                                                  .total = (int64_t)total});
+    return !(hooks && hooks->stop && *hooks->stop);
 }
 
-/* Where a GGUF's MLX form is kept: the cache, by name, size and time of the file. malloc'ed. */
-static char *kept_dir(const char *gguf) {
-    struct stat info;
+/* Where a GGUF's MLX form is kept: the cache, by name and key of the file. malloc'ed. */
+static graft_status kept_dir(char **dir, const char *gguf, graft_error *err) {
     char name[300];
+    uint64_t key;
     const char *slash = strrchr(gguf, '/');
-    if (stat(gguf, &info) != 0) return NULL;
-    snprintf(name, sizeof name, "converted/%.200s-%lld-%lld", slash ? slash + 1 : gguf,
-             (long long)info.st_size, (long long)info.st_mtime);
-    return gr_cache_path(name);
+    GR_TRY(gr_convert_key(&key, gguf, err));
+    snprintf(name, sizeof name, "converted/%.200s-%016llx", slash ? slash + 1 : gguf,
+             (unsigned long long)key);
+    *dir = gr_cache_path(name);
+    if (*dir) return GRAFT_OK;
+    return gr_fail(err, GRAFT_IO,
+                   "no place to keep the converted model: neither XDG_CACHE_HOME nor HOME is set");
 }
 
 /* A GGUF is taken code for code into a kept MLX directory, once. */
 static graft_status use_gguf(char **dir, const char *gguf, const graft_hooks *hooks, graft_error *err) {
-    char *out = kept_dir(gguf), *config = out ? gr_path_join(out, "config.json") : NULL, text[700];
-    graft_status st = GRAFT_OK;
-    if (!config)
-        st = gr_fail(err, GRAFT_IO,
-                     "no place to keep the converted model: neither XDG_CACHE_HOME nor HOME is set");
+    char *out = NULL, *config = NULL, text[700];
+    graft_status st = kept_dir(&out, gguf, err);
+    if (st == GRAFT_OK && !(config = gr_path_join(out, "config.json"))) st = gr_no_memory(err, strlen(out));
     if (st == GRAFT_OK && !gr_path_exists(config)) {
         gr_convert_result result = {0};
         gr_convert_options options = {
             .model = gguf, .out = out, .progress = convert_progress, .context = (void *)(uintptr_t)hooks};
         snprintf(text, sizeof text, "converting %.300s once, kept in %.300s", gguf, out);
         note(hooks, text);
-        st = gr_make_dirs(out, err);
-        if (st == GRAFT_OK) st = gr_convert(&options, &result, err);
+        st = gr_convert(&options, &result, err);
         gr_convert_result_free(&result);
     }
     free(config);

@@ -15,7 +15,10 @@
 #include "temp_dir.h"
 #include "weights/affine.h"
 #include "weights/gguf_blocks.h"
+#include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
+#include <sys/stat.h>
 
 /* Two layers, 2 heads and 1 kv head of 32, mlp 96: 64 divides the rows of all linears but down_proj's. */
 enum { HIDDEN = 64, HEADS = 2, HEAD = 32, MLP = 96, VOCAB = 8, LAYERS = 2 };
@@ -145,11 +148,12 @@ static void check_module(const gr_safetensors *file, const char *path, int64_t r
     free(biases);
 }
 
-static void count_progress(void *context, const char *tensor, size_t done, size_t total) {
+static bool count_progress(void *context, const char *tensor, size_t done, size_t total) {
     size_t *last = context;
     assert_true(done <= total);
     assert_true(tensor[0] != 0 || done == total);
     *last = done;
+    return true;
 }
 
 static void quantizes_linears(void **state) {
@@ -298,8 +302,18 @@ static void refuses(void **state) {
     temp_dir_free(&other);
 }
 
-/* A conversion that fails half-way leaves no config.json, also where there was one before. */
-static void half_done_is_no_model(void **state) {
+/* Names of a directory, beside "." and "..". */
+static int entries(const char *path) {
+    DIR *dir = opendir(path);
+    int n = -2;
+    assert_non_null(dir);
+    while (readdir(dir)) n++;
+    closedir(dir);
+    return n;
+}
+
+/* A conversion that fails half-way leaves what was there as it was, and nothing of its own. */
+static void half_done_leaves_no_trace(void **state) {
     (void)state;
     temp_dir src = temp_dir_new(), out = temp_dir_new();
     gr_convert_result result;
@@ -309,6 +323,7 @@ static void half_done_is_no_model(void **state) {
     assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_OK);
     gr_convert_result_free(&result);
     assert_true(gr_path_exists(temp_path(&out, "config.json")));
+    int before = entries(out.path);
     /* one value that float16 cannot hold, in an extra tensor */
     add_tensor(&t, "zzz.weight", 0, 4);
     uint16_t *data = (uint16_t *)(uintptr_t)t.items[0].data;
@@ -317,11 +332,103 @@ static void half_done_is_no_model(void **state) {
                      GRAFT_OK);
     assert_int_equal(rename(temp_path(&src, "model.safetensors"), temp_path(&src, "model-a.safetensors")), 0);
     assert_int_equal(run(src.path, out.path, (gr_convert_options){.dtype = "float16"}, &result), GRAFT_RANGE);
-    assert_false(gr_path_exists(temp_path(&out, "config.json")));
-    assert_false(gr_path_exists(temp_path(&out, "model.safetensors")));
+    assert_int_equal(entries(out.path), before);
+    gr_safetensors_close(load(out.path));
+    const char *fresh = temp_path(&src, "fresh");
+    assert_int_equal(run(src.path, fresh, (gr_convert_options){.dtype = "float16"}, &result), GRAFT_RANGE);
+    assert_false(gr_path_exists(fresh));
+    assert_int_equal(entries(src.path), 4); /* config, tokenizer, two files of weights */
     free(data);
     temp_dir_free(&src);
     temp_dir_free(&out);
+}
+
+/* The second call of progress either stops, or does the same conversion to its end meanwhile. */
+typedef struct meddler {
+    const char *model, *out;
+    bool stops;
+} meddler;
+
+static bool meddle(void *context, const char *tensor, size_t done, size_t total) {
+    const meddler *m = context;
+    gr_convert_result result;
+    (void)tensor;
+    (void)total;
+    if (done != 1) return true;
+    if (m->stops) return false;
+    assert_int_equal(run(m->model, m->out, (gr_convert_options){.dtype = "float32"}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    return true;
+}
+
+static void stops_and_races(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), place = temp_dir_new();
+    char out[256];
+    gr_convert_result result;
+    make_llama(&src, LLAMA);
+    snprintf(out, sizeof out, "%s/deep/out", place.path);
+    meddler m = {src.path, out, true};
+    gr_convert_options options = {.progress = meddle, .context = &m};
+    assert_int_equal(run(src.path, out, options, &result), GRAFT_INTERRUPTED);
+    assert_int_equal(entries(temp_path(&place, "deep")), 0);
+    m.stops = false; /* the other is done first: its conversion stays */
+    assert_int_equal(run(src.path, out, options, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(entries(temp_path(&place, "deep")), 1);
+    gr_safetensors *file = load(out);
+    assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_F32);
+    gr_safetensors_close(file);
+    m.stops = true; /* an earlier one survives a stop .. */
+    int before = entries(out);
+    assert_int_equal(run(src.path, out, options, &result), GRAFT_INTERRUPTED);
+    assert_int_equal(entries(out), before);
+    /* .. and is replaced by one that ends; what is not ours stays */
+    temp_file(&place, "deep/out/notes.txt", "x", 1);
+    assert_int_equal(run(src.path, out, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(entries(out), before + 1);
+    file = load(out);
+    assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_BF16);
+    gr_safetensors_close(file);
+    temp_dir_free(&src);
+    temp_dir_free(&place);
+}
+
+static uint64_t key_of(const char *path) {
+    graft_error err = {0};
+    uint64_t key;
+    assert_int_equal(gr_convert_key(&key, path, &err), GRAFT_OK);
+    return key;
+}
+
+/* The same size and second is not the same file. */
+static void keys_tell_files_apart(void **state) {
+    (void)state;
+    temp_dir dir = temp_dir_new();
+    graft_error err = {0};
+    uint64_t key;
+    char a[256], b[256];
+    snprintf(a, sizeof a, "%s", temp_file(&dir, "a.gguf", "one", 3));
+    snprintf(b, sizeof b, "%s", temp_file(&dir, "b.gguf", "one", 3));
+    struct timespec times[2] = {{.tv_sec = 1000000000, .tv_nsec = 5}, {.tv_sec = 1000000000, .tv_nsec = 5}};
+    assert_int_equal(utimensat(AT_FDCWD, a, times, 0), 0);
+    assert_int_equal(utimensat(AT_FDCWD, b, times, 0), 0);
+    uint64_t first = key_of(a);
+    assert_true(first == key_of(a));
+    assert_true(first != key_of(b)); /* another inode */
+    FILE *f = fopen(a, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fwrite("two", 1, 3, f), 3);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(utimensat(AT_FDCWD, a, times, 0), 0);
+    assert_true(first != key_of(a)); /* other bytes */
+    uint64_t second = key_of(a);
+    times[1].tv_nsec = 6;
+    assert_int_equal(utimensat(AT_FDCWD, a, times, 0), 0);
+    assert_true(second != key_of(a));
+    assert_int_equal(gr_convert_key(&key, dir.path, &err), GRAFT_IO);
+    temp_dir_free(&dir);
 }
 
 /* ---- GGUF */
@@ -544,7 +651,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(quantizes_linears),
                                        cmocka_unit_test(group_32_and_embeddings_and_back),
                                        cmocka_unit_test(refuses),
-                                       cmocka_unit_test(half_done_is_no_model),
+                                       cmocka_unit_test(half_done_leaves_no_trace),
+                                       cmocka_unit_test(stops_and_races),
+                                       cmocka_unit_test(keys_tell_files_apart),
                                        cmocka_unit_test(gguf_keeps_its_codes),
                                        cmocka_unit_test(gguf_is_checked),
                                        cmocka_unit_test(gguf_names)};

@@ -13,6 +13,8 @@ typedef struct gr_conversion {
     gr_gguf *gguf;
     gr_jobs jobs;
     json_t *config;          /* config.json as it will be, without quantization */
+    char *out;               /* the directory that is written, until it is published; owned */
+    bool replaces;           /* options->out was there before */
     int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
 } gr_conversion;
 
@@ -25,8 +27,13 @@ graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) GR_MU
 graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 graft_status gr_conversion_gguf_files(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 
-/* Makes or checks the output directory; GRAFT_USAGE when it holds what we did not write, or is the source. */
-graft_status gr_conversion_prepare_out(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* Checks the output directory and makes the one to write into, c->out; GRAFT_USAGE when the output holds what
+ * we did not write, or is the source. */
+graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* c->out becomes options->out, whole; if another process put the same there meanwhile, theirs stays. */
+graft_status gr_conversion_publish(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* Removes c->out; harmless after publish. */
+void gr_conversion_discard(gr_conversion *c);
 /* Runs all jobs into shards and writes the index. */
 graft_status gr_conversion_write_shards(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* Adds the quantization to the config and writes it: the last file. */

@@ -134,7 +134,8 @@ static graft_status convert(gr_conversion *c, graft_error *err) {
     GR_TRY(gr_conversion_prepare_out(c, err));
     GR_TRY(dir ? gr_conversion_copy_files(c, err) : gr_conversion_gguf_files(c, err));
     GR_TRY(gr_conversion_write_shards(c, err));
-    return gr_conversion_write_config(c, err);
+    GR_TRY(gr_conversion_write_config(c, err));
+    return gr_conversion_publish(c, err);
 }
 
 graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result, graft_error *err) {
@@ -144,6 +145,7 @@ graft_status gr_convert(const gr_convert_options *options, gr_convert_result *re
     *result = (gr_convert_result){0};
     GR_TRY(check_options(&c, err));
     graft_status st = convert(&c, err);
+    gr_conversion_discard(&c);
     gr_jobs_free(&c.jobs);
     gr_safetensors_close(c.tensors);
     gr_gguf_close(c.gguf);

@@ -1,15 +1,16 @@
 /* convert/convert.h - any model in (Hugging Face directory, MLX directory, GGUF file), an MLX directory out.
  *
  * What it does   reads tensor by tensor, quantizes, repacks or casts, writes shards; peak memory is that of
- * the largest tensor's scales and one block of rows, whatever the model's size. config.json is written last:
- * a directory without it is not a model. May include    base, files, text, weights, model (the tables). Never
- * quantizes embeddings, output heads, norms or biases unless asked; changes a value without a note.
+ * the largest tensor's scales and one block of rows, whatever the model's size. The directory is written
+ * beside its place and appears there whole. May include    base, files, text, weights, model (the tables).
+ * Never quantizes embeddings, output heads, norms or biases unless asked; changes a value without a note.
  */
 #ifndef GR_CONVERT_H
 #define GR_CONVERT_H
 #include "base/memory.h"
 
-typedef void gr_convert_progress(void *context, const char *tensor, size_t done, size_t total);
+/* Returns false to stop: GRAFT_INTERRUPTED, and nothing is left. */
+typedef bool gr_convert_progress(void *context, const char *tensor, size_t done, size_t total);
 
 typedef struct gr_convert_options {
     const char *model; /* directory or FILE.gguf */
@@ -40,6 +41,9 @@ typedef struct gr_convert_result {
  * gr_convert_result_free. */
 graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result,
                         graft_error *err) GR_MUST_CHECK;
+/* What a kept conversion of the file is called: changes with the file (device, inode, time, size, samples of
+ * its bytes) and with what gr_convert makes of it. */
+graft_status gr_convert_key(uint64_t *key, const char *path, graft_error *err) GR_MUST_CHECK;
 void gr_convert_result_free(gr_convert_result *result);
 
 #endif

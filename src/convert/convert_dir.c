@@ -235,7 +235,7 @@ graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) 
     };
     graft_status st = GRAFT_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names && st == GRAFT_OK; i++) {
-        char *from = gr_path_join(c->options->model, names[i]), *to = gr_path_join(c->options->out, names[i]),
+        char *from = gr_path_join(c->options->model, names[i]), *to = gr_path_join(c->out, names[i]),
              *data = NULL;
         size_t size;
         if (!from || !to)

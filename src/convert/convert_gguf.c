@@ -169,7 +169,7 @@ static json_t *token_text(const gr_gguf *file, const char *key) {
 }
 
 static graft_status save(const gr_conversion *c, const char *name, const json_t *value, graft_error *err) {
-    char *path = gr_path_join(c->options->out, name);
+    char *path = gr_path_join(c->out, name);
     graft_status st = path ? gr_json_save(path, value, err) : gr_no_memory(err, strlen(name));
     free(path);
     return st;
@@ -220,8 +220,8 @@ static graft_status save_tokenizer(const gr_conversion *c, graft_error *err) {
     gr_buf json = {0};
     graft_status st;
     GR_TRY(gr_tokenizer_from_gguf(&tok, c->gguf, err));
-    char *path = gr_path_join(c->options->out, "tokenizer.json");
-    GR_GOTO(path ? gr_tokenizer_to_json(tok, &json, err) : gr_no_memory(err, strlen(c->options->out)));
+    char *path = gr_path_join(c->out, "tokenizer.json");
+    GR_GOTO(path ? gr_tokenizer_to_json(tok, &json, err) : gr_no_memory(err, strlen(c->out)));
     GR_GOTO(json.failed ? gr_no_memory(err, json.len) : gr_file_replace(path, json.data, json.len, err));
 done:
     free(path);

@@ -1,95 +1,11 @@
-/* The output directory: shards, index, config.json. */
+/* What goes into the output directory: shards, index, config.json. */
 #include "base/os.h"
 #include "convert/conversion.h"
 #include "files/json_write.h"
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* Tells a later run that the directory is ours and may be written again. */
-#define MARKER ".graft-convert"
 
 /* Largest shard, as mlx-lm's. A module is never torn apart. */
 #define SHARD_BYTES ((uint64_t)5 << 30)
-
-static graft_status remove_file(const char *dir, const char *name, graft_error *err) {
-    char *path = gr_path_join(dir, name);
-    if (!path) return gr_no_memory(err, strlen(name));
-    graft_status st =
-        unlink(path) == 0 || errno == ENOENT ? GRAFT_OK : gr_fail_errno(err, errno, "cannot remove", path);
-    free(path);
-    return st;
-}
-
-/* Entries beside "." and ".."; -1 when the directory cannot be listed. */
-static int count_entries(const char *dir) {
-    int n = 0;
-    DIR *d = opendir(dir);
-    if (!d) return -1;
-    for (struct dirent *e; (e = readdir(d));)
-        n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-    closedir(d);
-    return n;
-}
-
-/* An earlier conversion's config first (from then on it is no model), then its weights and what describes
- * them. */
-static graft_status clear_old(const char *dir, graft_error *err) {
-    static const char suffix[] = ".safetensors";
-    static const char *const names[] = {"config.json",
-                                        "model.safetensors.index.json",
-                                        "tokenizer.json",
-                                        "tokenizer_config.json",
-                                        "generation_config.json",
-                                        "chat_template.jinja",
-                                        "special_tokens_map.json",
-                                        "added_tokens.json",
-                                        "vocab.json",
-                                        "merges.txt",
-                                        "tokenizer.model",
-                                        "chat_template.json"};
-    graft_status st = GRAFT_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) GR_TRY(remove_file(dir, names[i], err));
-    DIR *d = opendir(dir);
-    if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
-    for (struct dirent *e; st == GRAFT_OK && (e = readdir(d));) {
-        size_t len = strlen(e->d_name);
-        if (len > sizeof suffix && strncmp(e->d_name, "model", 5) == 0 &&
-            strcmp(e->d_name + len - (sizeof suffix - 1), suffix) == 0)
-            st = remove_file(dir, e->d_name, err);
-    }
-    closedir(d);
-    return st;
-}
-
-static bool same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-graft_status gr_conversion_prepare_out(const gr_conversion *c, graft_error *err) {
-    const char *out = c->options->out;
-    char *marker = gr_path_join(out, MARKER);
-    graft_status st = GRAFT_OK;
-    if (!marker) return gr_no_memory(err, strlen(out));
-    if (same_file(out, c->options->model)) {
-        gr_fail(err, GRAFT_USAGE, "the output directory is the source");
-        st = gr_where(err, "%s", out);
-    } else if (gr_path_exists(out) && count_entries(out) != 0 && !gr_path_exists(marker)) {
-        gr_fail(err, GRAFT_USAGE, "the output directory exists and is not from an earlier conversion");
-        gr_where(err, "%s", out);
-        st = gr_hint(err, "choose a new directory with --mlx-path, or remove this one");
-    } else {
-        bool old = gr_path_exists(marker);
-        st = gr_make_dirs(out, err);
-        if (st == GRAFT_OK && old) st = clear_old(out, err);
-        if (st == GRAFT_OK) st = gr_file_replace(marker, "written by graft convert\n", 25, err);
-    }
-    free(marker);
-    return st;
-}
 
 /* ---- shards */
 
@@ -142,21 +58,27 @@ static void shard_name(char name[64], size_t shard, size_t shards) {
         snprintf(name, 64, "model-%05zu-of-%05zu.safetensors", shard + 1, shards);
 }
 
+/* Reports progress; GRAFT_INTERRUPTED when the caller does not want the rest. */
+static graft_status go_on(const gr_conversion *c, const char *name, size_t done, graft_error *err) {
+    const gr_convert_options *o = c->options;
+    if (!o->progress || o->progress(o->context, name, done, c->jobs.count)) return GRAFT_OK;
+    return gr_fail(err, GRAFT_INTERRUPTED, "conversion stopped; nothing was written");
+}
+
 /* Jobs [from, to) into one file. */
 static graft_status write_shard(const gr_conversion *c, const layout *l, size_t from, size_t to,
                                 graft_error *err) {
     static const char *const metadata[] = {"format", "mlx", NULL};
-    const gr_convert_options *o = c->options;
     gr_safetensors_writer *writer = NULL;
     graft_status st;
     char name[64];
     shard_name(name, l->shard[from], l->shards);
-    char *path = gr_path_join(o->out, name);
+    char *path = gr_path_join(c->out, name);
     if (!path) return gr_no_memory(err, sizeof name);
     GR_GOTO(gr_safetensors_create(&writer, path, l->tensors + l->first[from], l->first[to] - l->first[from],
                                   metadata, err));
     for (size_t j = from; j < to; j++) {
-        if (o->progress) o->progress(o->context, c->jobs.items[j].name, j, c->jobs.count);
+        GR_GOTO(go_on(c, c->jobs.items[j].name, j, err));
         GR_GOTO(gr_job_run(&c->jobs.items[j], writer, err));
     }
     st = gr_safetensors_commit(writer, err);
@@ -178,7 +100,7 @@ static graft_status write_index(const gr_conversion *c, const layout *l, graft_e
     }
     root = json_pack("{s:{s:I, s:I}, s:o}", "metadata", "total_size", (json_int_t)l->bytes,
                      "total_parameters", (json_int_t)c->result->parameters, "weight_map", map);
-    char *path = gr_path_join(c->options->out, "model.safetensors.index.json");
+    char *path = gr_path_join(c->out, "model.safetensors.index.json");
     graft_status st = good && root && path ? gr_json_save(path, root, err) : gr_no_memory(err, l->count * 64);
     json_decref(root);
     free(path);
@@ -200,7 +122,7 @@ graft_status gr_conversion_write_shards(gr_conversion *c, graft_error *err) {
     c->result->bytes = l.bytes;
     c->result->bits_per_weight =
         c->result->parameters ? 8.0 * (double)l.bytes / (double)c->result->parameters : 0;
-    if (c->options->progress) c->options->progress(c->options->context, "", c->jobs.count, c->jobs.count);
+    st = go_on(c, "", c->jobs.count, err);
 done:
     layout_free(&l);
     return st;
@@ -265,7 +187,7 @@ graft_status gr_conversion_write_config(gr_conversion *c, graft_error *err) {
         if (json_object_get(c->config, "dtype"))
             good = good && gr_put(c->config, "dtype", json_string(texts[c->dtype]));
     }
-    char *path = gr_path_join(c->options->out, "config.json");
+    char *path = gr_path_join(c->out, "config.json");
     graft_status st = good && path ? gr_json_save(path, c->config, err) : gr_no_memory(err, 256);
     free(path);
     return st;

@@ -1,4 +1,5 @@
 #include "model/model.h"
+#include "base/digest.h"
 #include "base/rng.h"
 #include "weights/affine.h"
 #include <stdio.h>
@@ -168,19 +169,18 @@ static void bind_all(binder *b) {
 /* FNV-1a over names, shapes, types and 64 bytes at the start, middle and end of each tensor: cheap, and
  * another fine-tune of the same shape differs in all of them. */
 static uint64_t digest_of(const gr_safetensors *file) {
-    uint64_t h = 0xcbf29ce484222325u;
-#define MIX(byte) (h = (h ^ (uint8_t)(byte)) * 0x100000001b3u)
+    uint64_t h = GR_DIGEST_START;
     for (size_t i = 0; i < gr_safetensors_count(file); i++) {
         const gr_tensor *t = gr_safetensors_at(file, i);
-        for (const char *p = t->name; *p; p++) MIX(*p);
-        MIX(t->dtype);
-        for (int d = 0; d < t->ndim; d++)
-            for (int s = 0; s < 64; s += 8) MIX(t->shape[d] >> s);
+        h = gr_digest_bytes(h, t->name, strlen(t->name));
+        h = gr_digest_step(h, (uint8_t)t->dtype);
+        for (int d = 0; d < t->ndim; d++) h = gr_digest_number(h, (uint64_t)t->shape[d]);
         size_t starts[3] = {0, t->bytes / 2, t->bytes > 64 ? t->bytes - 64 : 0};
         for (int s = 0; s < 3; s++)
-            for (size_t k = starts[s]; k < t->bytes && k < starts[s] + 64; k++) MIX(t->data[k]);
+            if (starts[s] < t->bytes)
+                h = gr_digest_bytes(h, t->data + starts[s],
+                                    t->bytes - starts[s] < 64 ? t->bytes - starts[s] : 64);
     }
-#undef MIX
     return h;
 }
 

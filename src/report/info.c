@@ -1,4 +1,5 @@
 #include "report/info.h"
+#include "base/digest.h"
 #include "base/os.h"
 #include "files/gguf.h"
 #include "files/json_read.h"
@@ -13,10 +14,8 @@ static json_t *shape_json(const int64_t *shape, int ndim) {
 
 /* FNV-1a of a tensor's bytes, so that two files can be compared tensor by tensor. */
 static json_t *digest_json(const uint8_t *data, size_t bytes) {
-    uint64_t h = 0xcbf29ce484222325u;
     char text[24];
-    for (size_t i = 0; i < bytes; i++) h = (h ^ data[i]) * 0x100000001b3u;
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)h);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)gr_digest_bytes(GR_DIGEST_START, data, bytes));
     return json_string(text);
 }
 

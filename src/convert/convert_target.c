@@ -1,0 +1,204 @@
+/* Where a conversion is written until it is whole, and how it then becomes the output directory. A new
+ * directory is made beside its place and renamed; in one that exists already, a hidden one inside it is
+ * filled and its files move out of it, config.json last. Whatever fails or is killed before, no half of a
+ * model is ever at the output's place, and what was there stays. */
+#include "base/os.h"
+#include "convert/conversion.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Tells a later run that the directory is ours and may be written again. */
+#define MARKER      ".graft-convert"
+#define MARKER_TEXT "written by graft convert\n"
+
+/* What a conversion writes, config.json first: without it a directory is no model. */
+static bool is_ours(const char *name) {
+    static const char suffix[] = ".safetensors";
+    static const char *const names[] = {"config.json",
+                                        "model.safetensors.index.json",
+                                        "tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "generation_config.json",
+                                        "chat_template.jinja",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "tokenizer.model",
+                                        "chat_template.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    size_t len = strlen(name);
+    return len > sizeof suffix && strncmp(name, "model", 5) == 0 &&
+           strcmp(name + len - (sizeof suffix - 1), suffix) == 0;
+}
+
+static graft_status remove_file(const char *dir, const char *name, graft_error *err) {
+    char *path = gr_path_join(dir, name);
+    if (!path) return gr_no_memory(err, strlen(name));
+    graft_status st =
+        unlink(path) == 0 || errno == ENOENT ? GRAFT_OK : gr_fail_errno(err, errno, "cannot remove", path);
+    free(path);
+    return st;
+}
+
+static graft_status move_file(const char *from_dir, const char *to_dir, const char *name, graft_error *err) {
+    char *from = gr_path_join(from_dir, name), *to = gr_path_join(to_dir, name);
+    graft_status st = GRAFT_OK;
+    if (!from || !to)
+        st = gr_no_memory(err, strlen(name));
+    else if (rename(from, to) != 0)
+        st = gr_fail_errno(err, errno, "cannot write", to);
+    free(from);
+    free(to);
+    return st;
+}
+
+/* Calls visit for each entry but "." and ".."; counts them in *count (may be NULL). */
+static graft_status each_entry(const char *dir, int *count,
+                               graft_status (*visit)(const char *dir, const char *name, const char *other,
+                                                     graft_error *err),
+                               const char *other, graft_error *err) {
+    DIR *d = opendir(dir);
+    graft_status st = GRAFT_OK;
+    if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
+    for (struct dirent *e; st == GRAFT_OK && (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (count) ++*count;
+        if (visit) st = visit(dir, e->d_name, other, err);
+    }
+    closedir(d);
+    return st;
+}
+
+static graft_status remove_any(const char *dir, const char *name, const char *other, graft_error *err) {
+    (void)other;
+    return remove_file(dir, name, err);
+}
+
+static graft_status remove_ours(const char *dir, const char *name, const char *other, graft_error *err) {
+    (void)other;
+    return is_ours(name) ? remove_file(dir, name, err) : GRAFT_OK;
+}
+
+/* All but the config, which makes the rest a model. */
+static graft_status move_any(const char *dir, const char *name, const char *other, graft_error *err) {
+    return strcmp(name, "config.json") == 0 ? GRAFT_OK : move_file(dir, other, name, err);
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static graft_status write_marker(const char *dir, graft_error *err) {
+    char *marker = gr_path_join(dir, MARKER);
+    graft_status st = marker ? gr_file_replace(marker, MARKER_TEXT, sizeof MARKER_TEXT - 1, err)
+                             : gr_no_memory(err, strlen(dir));
+    free(marker);
+    return st;
+}
+
+/* An output that exists must be a directory that is empty or ours. */
+static graft_status check_existing(const char *out, graft_error *err) {
+    int count = 0;
+    char *marker = gr_path_join(out, MARKER);
+    if (!marker) return gr_no_memory(err, strlen(out));
+    bool ours = gr_path_exists(marker);
+    free(marker);
+    if (gr_path_is_dir(out)) GR_TRY(each_entry(out, &count, NULL, NULL, err));
+    if (gr_path_is_dir(out) && (ours || !count)) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "the output directory exists and is not from an earlier conversion");
+    gr_where(err, "%s", out);
+    return gr_hint(err, "choose a new directory with --mlx-path, or remove this one");
+}
+
+/* The name of a directory that nobody else makes: unique per process and moment. malloc'ed. */
+static char *working_name(const char *out, bool inside) {
+    gr_buf name = {0};
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/') n--;
+    gr_buf_add(&name, out, n);
+    gr_buf_printf(&name, "%s.%ld-%llx.tmp", inside ? "/" MARKER : "", (long)getpid(),
+                  (unsigned long long)(gr_clock() * 1e9));
+    return gr_buf_take(&name);
+}
+
+/* mkdir -p of all but the last part, which must be new. */
+static graft_status make_new(const char *path, graft_error *err) {
+    const char *slash = strrchr(path, '/');
+    if (slash && slash != path) {
+        char *parent = gr_strndup(path, (size_t)(slash - path));
+        graft_status st = parent ? gr_make_dirs(parent, err) : gr_no_memory(err, strlen(path));
+        free(parent);
+        GR_TRY(st);
+    }
+    return mkdir(path, 0777) == 0 ? GRAFT_OK : gr_fail_errno(err, errno, "cannot create directory", path);
+}
+
+graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
+    const char *out = c->options->out;
+    if (same_file(out, c->options->model)) {
+        gr_fail(err, GRAFT_USAGE, "the output directory is the source");
+        return gr_where(err, "%s", out);
+    }
+    c->replaces = gr_path_exists(out);
+    if (c->replaces) {
+        GR_TRY(check_existing(out, err));
+        GR_TRY(write_marker(out, err));
+    }
+    char *name = working_name(out, c->replaces);
+    if (!name) return gr_no_memory(err, strlen(out));
+    graft_status st = make_new(name, err);
+    if (st != GRAFT_OK) {
+        free(name);
+        return st;
+    }
+    c->out = name; /* from here on discard removes it */
+    return write_marker(name, err);
+}
+
+/* The files of the working directory take the place of an earlier conversion's. */
+static graft_status move_in(const gr_conversion *c, graft_error *err) {
+    const char *out = c->options->out;
+    GR_TRY(remove_file(out, "config.json", err));
+    GR_TRY(each_entry(out, NULL, remove_ours, NULL, err));
+    GR_TRY(each_entry(c->out, NULL, move_any, out, err));
+    GR_TRY(move_file(c->out, out, "config.json", err));
+    if (rmdir(c->out) != 0) return gr_fail_errno(err, errno, "cannot remove", c->out);
+    return GRAFT_OK;
+}
+
+/* Somebody else finished the same conversion first: theirs stays. */
+static bool there_by_now(const char *out) {
+    char *config = gr_path_join(out, "config.json"), *marker = gr_path_join(out, MARKER);
+    bool there = config && marker && gr_path_exists(config) && gr_path_exists(marker);
+    free(config);
+    free(marker);
+    return there;
+}
+
+graft_status gr_conversion_publish(gr_conversion *c, graft_error *err) {
+    const char *out = c->options->out;
+    if (c->replaces) {
+        GR_TRY(move_in(c, err));
+    } else if (rename(c->out, out) != 0) {
+        int os_errno = errno;
+        if (!there_by_now(out)) return gr_fail_errno(err, os_errno, "cannot create directory", out);
+        gr_conversion_discard(c);
+    }
+    free(c->out);
+    c->out = NULL;
+    return GRAFT_OK;
+}
+
+void gr_conversion_discard(gr_conversion *c) {
+    graft_error ignored = {0};
+    if (!c->out) return;
+    if (each_entry(c->out, NULL, remove_any, NULL, &ignored) == GRAFT_OK) rmdir(c->out);
+    free(c->out);
+    c->out = NULL;
+}

@@ -269,11 +269,41 @@ static void foreign_tensors(void **state) {
     refused_tensors((const char *const[]){"model.norm.weight"}, good, 1, GRAFT_UNSUPPORTED, "not an adapter");
 }
 
+/* Files of two saves in one directory, as a crash between them leaves them. */
+static void torn_pairs(void **state) {
+    (void)state;
+    made m = make("extended", 4, 2, 8);
+    char *old = save("old", &m, false);
+    m.params[3] += 1;
+    char *dir = save("a", &m, false);
+    static const char *const names[] = {"adapters.safetensors", "adapter_model.safetensors",
+                                        "adapter_config.json"};
+    for (int i = 0; i < 3; i++) {
+        size_t now, then;
+        char *own = tiny_read(dir, names[i], &now), *other = tiny_read(old, names[i], &then);
+        char *path = tiny_join(dir, names[i]);
+        graft_error err = {0};
+        assert_int_equal(gr_file_replace(path, other, then, &err), GRAFT_OK);
+        refused(dir, names[0], "{}", GRAFT_MISMATCH, "not of one save");
+        refused(dir, names[1], "{}", GRAFT_MISMATCH, "--resume");
+        assert_int_equal(gr_file_replace(path, own, now, &err), GRAFT_OK);
+        equal(&m, dir);
+        free(path);
+        free(other);
+        free(own);
+    }
+    tiny_write(dir, names[1], "damaged"); /* the one that is read is whole */
+    equal(&m, dir);
+    tiny_remove(dir);
+    tiny_remove(old);
+    drop(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trips),     cmocka_unit_test(orientation),
         cmocka_unit_test(config_of_both),  cmocka_unit_test(refused_configs),
-        cmocka_unit_test(foreign_tensors),
+        cmocka_unit_test(foreign_tensors), cmocka_unit_test(torn_pairs),
     };
     return cmocka_run_group_tests_name("adapter", tests, setup, teardown);
 }

@@ -199,11 +199,73 @@ static void from_an_adapter(void **state) {
     char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *first = tiny_join(root, "first");
     graft_train_result a = {0}, b = {0};
     must_train(model, "first", NULL, NULL, &a);
-    must_train(model, "second", (const char *const[]){"resume-adapter-file", first, NULL}, NULL, &b);
+    graft_error err = {0};
+    const char *const start[] = {"resume-adapter-file", first, NULL};
+    assert_int_equal(train(model, "second", start, NULL, NULL, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.what, "--lora-rank"));
+    own_rank = true;
+    must_train(model, "second", start, NULL, &b);
+    own_rank = false;
     assert_near(b.val_loss_first, a.val_loss_last, 1e-12);
     free(first);
     forget("first");
     forget("second");
+    tiny_remove(model);
+}
+
+/* What an update or a run can never be, or the first save could not write, is known before anything is
+ * opened. */
+static void refused_options(void **state) {
+    (void)state;
+    graft_error err = {0};
+    static const struct {
+        const char *pairs[5], *said;
+    } cases[] = {{{"batch-size", "32768", "grad-accumulation-steps", "65536"}, "grad-accumulation-steps"},
+                 {{"text-feature", "a\xff"}, "--text-feature"},
+                 {{"adapter-path", "/tmp/\xc3("}, "--adapter-path"},
+                 {{"data", "\xed\xa0\x80"}, "--data"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        err = (graft_error){0};
+        assert_int_equal(train("/nowhere/at-all/here", "out", cases[i].pairs, NULL, NULL, &err), GRAFT_USAGE);
+        if (!strstr(err.what, cases[i].said)) fail_msg("%s", err.what);
+    }
+    err = (graft_error){0}; /* one row less fits */
+    assert_int_equal(train("/nowhere/at-all/here", "out",
+                           (const char *const[]){"batch-size", "32767", "grad-accumulation-steps", "65536",
+                                                 "text-feature", "\xc3\xa4\xf0\x9f\x98\x80", NULL},
+                           NULL, NULL, &err),
+                     GRAFT_NOT_FOUND);
+}
+
+/* A run of more iterations than anyone would count is opened at once, with slots for the rows it can have. */
+static void endless_run(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
+    graft_options o;
+    graft_error err = {0};
+    gr_trainer t;
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_TRAIN,
+             (const char *const[]){"model", model, "data", data, "iters", "1000000000000", "batch-size", "5",
+                                   "grad-accumulation-steps", "2", NULL});
+    uint64_t peak = gr_peak_rss();
+    if (gr_trainer_open(&t, model, &o, NULL, GR_TRAINER_PLAN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    assert_true(t.forecast.total >= peak); /* this process needed it already */
+    /* thirteen rows in batches of 5, 5, 3: the mean over whole epochs but for the last */
+    double all = 0;
+    for (int64_t i = 0; i < 13; i++) {
+        gr_row row = gr_rows_at(t.train, i);
+        all += (double)gr_batch_cost(&row);
+    }
+    assert_near((double)t.total_tokens, all / 3 * 1e12, 1e-5 * all / 3 * 1e12);
+    assert_int_equal(gr_trainer_update_rows(&t), 10);
+    gr_trainer_close(&t);
+    o.iters = 1;
+    o.batch_size = 1 << 20;
+    if (gr_trainer_open(&t, model, &o, NULL, GR_TRAINER_PLAN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    assert_int_equal(gr_trainer_update_rows(&t), 13);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
     tiny_remove(model);
 }
 
@@ -235,9 +297,9 @@ static void refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(losses_fall),   cmocka_unit_test(same_bits),    cmocka_unit_test(slices),
-        cmocka_unit_test(metrics_lines), cmocka_unit_test(best_is_kept), cmocka_unit_test(from_an_adapter),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(losses_fall),   cmocka_unit_test(same_bits),       cmocka_unit_test(slices),
+        cmocka_unit_test(metrics_lines), cmocka_unit_test(best_is_kept),    cmocka_unit_test(from_an_adapter),
+        cmocka_unit_test(refusals),      cmocka_unit_test(refused_options), cmocka_unit_test(endless_run),
     };
     return cmocka_run_group_tests_name("train", tests, setup, teardown);
 }

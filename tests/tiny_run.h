@@ -5,6 +5,7 @@
 #include "train/trainer.h"
 
 static char *root, *data; /* of this test program */
+static bool own_rank;     /* the adapter brings its rank along: not the one of `common` */
 
 static inline int setup(void **state) {
     (void)state;
@@ -71,7 +72,7 @@ static inline graft_status train(const char *model, const char *out, const char 
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_TRAIN,
              (const char *const[]){"model", model, "data", data, "adapter-path", adapter, NULL});
-    tiny_set(&o, GRAFT_VERB_TRAIN, common);
+    tiny_set(&o, GRAFT_VERB_TRAIN, common + (own_rank ? 2 : 0));
     tiny_set(&o, GRAFT_VERB_TRAIN, more);
     if (isnan(o.epochs) && !gr_options_given(&o, "iters")) o.iters = 8;
     graft_status st = graft_train(&o, &hooks, result, err);

@@ -31,14 +31,16 @@ typedef struct gr_adapter_format {
 extern const gr_adapter_format gr_adapter_format_table[];
 
 /* Writes both tensor files and adapter_config.json into dir (made if missing), each atomically; the config
- * last. Both tensor files carry the same iteration and digest in their metadata. */
+ * last. Both tensor files carry the same iteration and digest in their metadata, the config in its "graft".
+ */
 graft_status gr_adapter_save(const char *dir, const gr_model_config *config, const gr_lora *lora,
                              const float *params, const gr_adapter_info *info,
                              graft_error *err) GR_MUST_CHECK;
 
 /* Reads an adapter of any format from a directory, or from one file beside its adapter_config.json: selection
  * and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are named at
- * once. If the file records a base digest other than base_digest (0: not checked), GRAFT_MISMATCH. */
+ * once. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not checked), or if the
+ * files of the directory record different digests: a save was cut short, and they do not belong together. */
 graft_status gr_adapter_load(gr_lora **lora, float **params, const char *path, const gr_model_config *config,
                              uint64_t base_digest, graft_error *err) GR_MUST_CHECK;
 

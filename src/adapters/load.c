@@ -141,14 +141,56 @@ static graft_status read_scale(double *scale, int64_t *rank, bool peft, const gr
     return GRAFT_OK;
 }
 
-static graft_status load_config(double *scale, int64_t *rank, bool peft, const char *dir, graft_error *err) {
+static graft_status torn(const char *path, const char *mine, const char *other, const char *theirs,
+                         graft_error *err) {
+    gr_fail(err, GRAFT_MISMATCH, "the adapter's files are not of one save");
+    gr_where(err, "%s", path);
+    gr_expected(err, "digest %s as in %s", theirs, other);
+    gr_found(err, "%s", mine);
+    return gr_hint(err, "the train command with --resume writes them anew from its checkpoint");
+}
+
+/* The config's digest against the one of the tensor file that is read. */
+static graft_status check_config_digest(const gr_json_scope *root, const char *path, const char *digest,
+                                        graft_error *err) {
+    gr_json_scope graft;
+    char where[128];
+    const char *recorded = NULL;
+    GR_TRY(gr_json_object(root, "graft", &graft, where, err));
+    if (!graft.object) return GRAFT_OK;
+    GR_TRY(gr_json_string(&graft, "digest", &recorded, err));
+    if (!digest || !recorded || strcmp(digest, recorded) == 0) return GRAFT_OK;
+    return torn(path, digest, root->file, recorded, err);
+}
+
+/* The digests of all formats' files in dir against the one that is read. */
+static graft_status check_siblings(const char *path, const char *dir, const char *digest, graft_error *err) {
+    graft_status st = GRAFT_OK;
+    for (const gr_adapter_format *f = gr_adapter_format_table; digest && f->name && st == GRAFT_OK; f++) {
+        gr_safetensors *file = NULL;
+        graft_error damaged = {0}; /* a sibling that cannot be read is none */
+        char *other = gr_path_join(dir, f->file);
+        if (!other) return gr_no_memory(err, strlen(dir));
+        if (gr_path_exists(other) && gr_safetensors_open(&file, other, &damaged) == GRAFT_OK) {
+            const char *theirs = gr_safetensors_metadata(file, "digest");
+            if (theirs && strcmp(theirs, digest) != 0) st = torn(path, digest, other, theirs, err);
+        }
+        gr_safetensors_close(file);
+        free(other);
+    }
+    return st;
+}
+
+static graft_status load_config(double *scale, int64_t *rank, const reader *r, const char *file,
+                                const char *dir, graft_error *err) {
     json_t *object = NULL;
     char *path = gr_path_join(dir, "adapter_config.json");
     if (!path) return gr_no_memory(err, strlen(dir));
     graft_status st = gr_json_load(&object, path, GR_JSON_LIMIT, err);
     if (st == GRAFT_OK) {
         gr_json_scope root = {object, path, ""};
-        st = read_scale(scale, rank, peft, &root, err);
+        st = check_config_digest(&root, file, gr_safetensors_metadata(r->file, "digest"), err);
+        if (st == GRAFT_OK) st = read_scale(scale, rank, strcmp(r->format->name, "peft") == 0, &root, err);
     }
     json_decref(object);
     free(path);
@@ -215,7 +257,8 @@ static graft_status load_from(reader *r, gr_lora **lora, float **params, const c
     r->format = probe(r->file);
     if (!r->format) return no_format(path, err);
     GR_TRY(check_base(r->file, path, base_digest, err));
-    GR_TRY(load_config(&scale, &rank, strcmp(r->format->name, "peft") == 0, dir, err));
+    GR_TRY(check_siblings(path, dir, gr_safetensors_metadata(r->file, "digest"), err));
+    GR_TRY(load_config(&scale, &rank, r, path, dir, err));
     find_ranks(r);
     if (r->count) {
         gr_fail(err, GRAFT_MISMATCH, "%d tensors of the adapter do not fit the base model", r->count);

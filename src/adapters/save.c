@@ -107,24 +107,25 @@ static json_t *module_names(const gr_lora *lora, bool full) {
 
 /* Keys of both programs in one object; each ignores the other's. source: mlx-lm 0.32 load_adapters, PEFT 0.21
  * LoraConfig */
-static json_t *config_json(const gr_lora *lora, const gr_adapter_info *info) {
-    char digest[24];
-    snprintf(digest, sizeof digest, "%016llx", (unsigned long long)info->base_digest);
+static json_t *config_json(const gr_lora *lora, const gr_adapter_info *info, const char *digest) {
+    char base[24];
+    snprintf(base, sizeof base, "%016llx", (unsigned long long)info->base_digest);
     json_t *mlx = json_pack("{s:i, s:f, s:f, s:o}", "rank", (int)lora->rank, "scale", lora->scale, "dropout",
                             info->dropout, "keys", module_names(lora, true));
-    return json_pack(
-        "{s:s, s:i, s:o, s:s, s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:o, s:b, s:b, s:n, s:{s:s, s:s, s:i}}",
-        "fine_tune_type", "lora", "num_layers", (int)lora->layers, "lora_parameters", mlx, "peft_type",
-        "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", info->base, "r", (int)lora->rank,
-        "lora_alpha", lora->alpha, "lora_dropout", info->dropout, "bias", "none", "use_rslora",
-        info->use_rslora, "target_modules", module_names(lora, !is_regular(lora)), "fan_in_fan_out", 0,
-        "inference_mode", 1, "modules_to_save", "graft", "version", "0.1", "base_digest", digest, "iteration",
-        (int)info->iteration);
+    return json_pack("{s:s, s:i, s:o, s:s, s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:o, s:b, s:b, s:n, s:{s:s, "
+                     "s:s, s:s, s:f, s:I}}",
+                     "fine_tune_type", "lora", "num_layers", (int)lora->layers, "lora_parameters", mlx,
+                     "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", info->base,
+                     "r", (int)lora->rank, "lora_alpha", lora->alpha, "lora_dropout", info->dropout, "bias",
+                     "none", "use_rslora", info->use_rslora, "target_modules",
+                     module_names(lora, !is_regular(lora)), "fan_in_fan_out", 0, "inference_mode", 1,
+                     "modules_to_save", "graft", "version", "0.1", "base_digest", base, "digest", digest,
+                     "scale", lora->scale, "iteration", (json_int_t)info->iteration);
 }
 
 static graft_status save_config(const char *dir, const gr_lora *lora, const gr_adapter_info *info,
-                                graft_error *err) {
-    json_t *config = config_json(lora, info);
+                                const char *digest, graft_error *err) {
+    json_t *config = config_json(lora, info, digest);
     char *text = config ? json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     char *path = gr_path_join(dir, "adapter_config.json");
     graft_status st = text && path ? gr_file_replace(path, text, strlen(text), err) : gr_no_memory(err, 0);
@@ -145,5 +146,5 @@ graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr
     GR_TRY(gr_make_dirs(dir, err));
     for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
         GR_TRY(save_format(dir, f, c, lora, params, metadata, err));
-    return save_config(dir, lora, info, err);
+    return save_config(dir, lora, info, digest, err);
 }

@@ -111,16 +111,25 @@ static bool fatal(graft_status st) {
     return st == GRAFT_NO_MEMORY || st == GRAFT_INTERNAL || st == GRAFT_INTERRUPTED;
 }
 
+/* Rows that were read need no memory: their pages of the map are handed back in pieces this big. */
+#define READ_PIECE ((size_t)16 << 20)
+
 static graft_status add_all(gr_rows *rows, const gr_jsonl *file, const row_source *source,
                             void (*progress)(void *, int64_t, int64_t), void *user, gr_findings *findings,
                             graft_error *err) {
     size_t n = gr_jsonl_count(file);
+    const char *piece = NULL; /* where the pages begin that were not handed back */
     for (size_t i = 0; i < n; i++) {
         const char *text;
         size_t len;
         uint64_t line;
         graft_error row_error = {0};
         gr_jsonl_row(file, i, &text, &len, &line);
+        if (!piece) piece = text;
+        if ((size_t)(text - piece) >= READ_PIECE) {
+            gr_map_release(piece, (size_t)(text - piece));
+            piece = text;
+        }
         graft_status st = add_row(rows, source, text, len, line, &row_error);
         if (fatal(st)) {
             *err = row_error;

@@ -70,6 +70,9 @@ typedef struct gr_epilogue {
     uint64_t row;
 } gr_epilogue;
 
+/* Slots of a gradient tree at most. */
+#define GR_TREE_LEVELS 40
+
 /* ------------------------------------------------------------------ the table */
 
 typedef struct gr_kernels {

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define KEPT 2 /* the newest, and one before it in case the newest is damaged later */
+#define VECTORS (1 + GR_OPTIM_STATES + GR_TREE_LEVELS)
+#define KEPT    2 /* the newest, and one before it in case the newest is damaged later */
 
 static char *checkpoint_dir(const gr_trainer *t) {
     return gr_path_join(t->dir, "checkpoints");
@@ -128,7 +129,7 @@ static char *progress_text(const gr_trainer *t) {
 }
 
 /* The vectors of a checkpoint: parameters, optimizer, and the tree's slots that hold something. */
-static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[48], char names[48][16]) {
+static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char names[VECTORS][16]) {
     size_t count = 0;
     int64_t n = t->rt.lora->parameters;
 #define ADD(vector, ...)                                                                                     \
@@ -172,8 +173,8 @@ static void checksum(char text[24], const char *progress, const gr_tensor *tenso
 }
 
 graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
-    gr_tensor tensors[48];
-    char names[48][16], sum[24];
+    gr_tensor tensors[VECTORS];
+    char names[VECTORS][16], sum[24];
     size_t count = list_vectors(t, tensors, names);
     char *text = progress_text(t), *path = checkpoint_path(t, t->p.iteration), *dir = checkpoint_dir(t);
     graft_status st = text && path && dir ? gr_make_dirs(dir, err) : gr_no_memory(err, 0);
@@ -293,8 +294,8 @@ static graft_status open_checked(gr_safetensors **file, const char **progress, c
 /* Copies the vectors after checking that all are there. */
 static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path,
                                  graft_error *err) {
-    gr_tensor wanted[48], found[48];
-    char names[48][16];
+    gr_tensor wanted[VECTORS], found[VECTORS];
+    char names[VECTORS][16];
     size_t count = list_vectors(t, wanted, names);
     for (size_t i = 0; i < count; i++) {
         const gr_tensor *x = gr_safetensors_find(file, wanted[i].name);

@@ -89,6 +89,54 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     return gr_lora_select(&t->rt.lora, config, &request, err);
 }
 
+/* Updates of the whole run. */
+static int64_t count_updates(const gr_trainer *t) {
+    int64_t every = t->o->grad_accumulation_steps;
+    return t->iters / every + (t->iters % every != 0 && !t->mlx_loss);
+}
+
+/* Inputs of the longest row. */
+static int64_t longest_row(const gr_rows *rows) {
+    int64_t longest = 1;
+    for (int64_t i = 0; i < gr_rows_count(rows); i++) {
+        gr_row row = gr_rows_at(rows, i);
+        longest = gr_max_i64(longest, gr_batch_cost(&row));
+    }
+    return longest;
+}
+
+/* Rows that are looked at beforehand: all of a usual run, else three epochs or this many. */
+#define WALKED_ROWS 4000000
+
+/* Takes the rows as training will. A run too long for that is measured by its start: its batches then have at
+ * most a batch of longest rows, its tokens follow from the mean. */
+static graft_status walk_order(gr_trainer *t, int64_t *most_tokens, int64_t *longest, graft_error *err) {
+    const graft_options *o = t->o;
+    int64_t count = gr_rows_count(t->train), walked = 0, it = 0;
+    int64_t limit = gr_max_i64(WALKED_ROWS, 3 * count);
+    *most_tokens = *longest = 1;
+    for (; it < t->iters && walked < limit; it++) {
+        int64_t n = gr_trainer_take(t), tokens = 0;
+        for (int64_t i = 0; i < n; i++) {
+            gr_row row = gr_rows_at(t->train, t->indices[i]);
+            int64_t cost = gr_batch_cost(&row);
+            tokens += cost;
+            *longest = gr_max_i64(*longest, cost);
+        }
+        walked += n;
+        t->total_tokens += (uint64_t)tokens;
+        *most_tokens = gr_max_i64(*most_tokens, tokens);
+        if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
+            return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
+    }
+    if (it == t->iters) return GRAFT_OK;
+    *longest = longest_row(t->train);
+    *most_tokens = *longest * gr_min_i64(o->batch_size, count);
+    double tokens = (double)t->total_tokens * ((double)t->iters / (double)it);
+    t->total_tokens = (uint64_t)fmin(tokens, 0x1p62);
+    return GRAFT_OK;
+}
+
 /* Iterations and updates in all; the most tokens of one iteration in the order that training will take. */
 static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *longest, graft_error *err) {
     const graft_options *o = t->o;
@@ -96,7 +144,7 @@ static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *lon
     if (!t->train) { /* a plan without data: full rows */
         *longest = o->max_seq_length;
         *most_tokens = *longest * o->batch_size;
-        t->updates = (t->iters + o->grad_accumulation_steps - 1) / o->grad_accumulation_steps;
+        t->updates = count_updates(t);
         t->total_tokens = 0;
         return GRAFT_OK;
     }
@@ -109,25 +157,13 @@ static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *lon
     }
     if (t->mlx_loss) per_epoch = count / o->batch_size;
     if (!isnan(o->epochs)) t->iters = (int64_t)ceil(o->epochs * (double)per_epoch - 1e-9);
-    t->updates = (t->iters + o->grad_accumulation_steps - 1) / o->grad_accumulation_steps;
+    t->updates = count_updates(t);
+    if (t->updates == 0)
+        gr_trainer_note(t, "--loss mlx-lm makes no update before %lld iterations, and this run has %lld",
+                        (long long)o->grad_accumulation_steps, (long long)t->iters);
     GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
-    *most_tokens = 1;
-    *longest = 1;
-    for (int64_t it = 0; it < t->iters; it++) {
-        int64_t n = gr_trainer_take(t), tokens = 0;
-        for (int64_t i = 0; i < n; i++) {
-            gr_row row = gr_rows_at(t->train, t->indices[i]);
-            int64_t cost = gr_batch_cost(&row);
-            tokens += cost;
-            *longest = gr_max_i64(*longest, cost);
-        }
-        t->total_tokens += (uint64_t)tokens;
-        *most_tokens = gr_max_i64(*most_tokens, tokens);
-    }
-    for (int64_t i = 0; t->valid && i < gr_rows_count(t->valid); i++) {
-        gr_row row = gr_rows_at(t->valid, i);
-        *longest = gr_max_i64(*longest, gr_batch_cost(&row));
-    }
+    GR_TRY(walk_order(t, most_tokens, longest, err));
+    if (t->valid) *longest = gr_max_i64(*longest, longest_row(t->valid));
     *most_tokens = gr_max_i64(*most_tokens, *longest);
     return gr_order_seek(&t->order, 0, 0, err);
 }
@@ -163,6 +199,11 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
     t->forecast.other = resident + (uint64_t)config->tokens * 8;
     t->forecast.total =
         t->forecast.mapped + t->forecast.state + t->forecast.saved + t->forecast.scratch + t->forecast.other;
+    uint64_t peak = gr_peak_rss(); /* tokenizing may have needed more than training will */
+    if (peak > t->forecast.total) {
+        t->forecast.other += peak - t->forecast.total;
+        t->forecast.total = peak;
+    }
     if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
     GR_TRY(gr_arena_reserve(&t->state, counting.peak, err));
     gr_trainer_bind_state(t, &t->state);

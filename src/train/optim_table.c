@@ -1,5 +1,6 @@
 #include "train/optim_table.h"
 #include "base/memory.h"
+#include "kernels/kernels.h"
 #include <math.h>
 
 /* source: arXiv 1711.05101; torch.optim.AdamW (decay first), mlx.optimizers.AdamW (the same with decay
@@ -115,8 +116,9 @@ double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_
     double sums[256], total = 0;
     float factor = (float)(1.0 / (double)gr_max_i64(targets, 1));
     for (int64_t at = 0; at < n; at += 256 * (int64_t)PIECE) { /* 256 pieces at a time: no allocation */
-        float *shifted[40];
-        for (int level = 0; level < 40; level++) shifted[level] = rows >> level ? slots[level] + at : NULL;
+        float *shifted[GR_TREE_LEVELS];
+        for (int level = 0; level < GR_TREE_LEVELS; level++)
+            shifted[level] = rows >> level ? slots[level] + at : NULL;
         int64_t part = gr_min_i64(n - at, 256 * (int64_t)PIECE);
         int pieces = (int)((part + PIECE - 1) / PIECE);
         collect_job j = {grad + at, shifted, sums, rows, factor, part};

@@ -62,6 +62,9 @@ bool gr_parse_int(const char *text, int64_t *value);
 /* True when `name` was set by graft_options_set (not by a file, not by default). */
 bool gr_options_given(const graft_options *o, const char *name);
 
+/* An update has fewer rows than this, so that the tree of its gradients has at most 31 levels. */
+#define GR_UPDATE_ROWS_END ((int64_t)1 << 31)
+
 /* What must hold between options of `verb`: GRAFT_USAGE for contradictions and for fields out of range that a
  * host set directly. Looks at no file. */
 graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) GR_MUST_CHECK;

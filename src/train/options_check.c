@@ -1,8 +1,38 @@
 #include "train/options.h"
+#include <utf8proc.h>
 
 static graft_status contradiction(graft_error *err, const char *what, const char *hint) {
     gr_fail(err, GRAFT_USAGE, "%s", what);
     return gr_hint(err, "%s", hint);
+}
+
+static bool is_utf8(const char *text) {
+    const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)text;
+    size_t left = strlen(text);
+    while (left) {
+        utf8proc_int32_t code;
+        utf8proc_ssize_t n = utf8proc_iterate(p, (utf8proc_ssize_t)(left < 4 ? left : 4), &code);
+        if (n < 1) return false;
+        p += n;
+        left -= (size_t)n;
+    }
+    return true;
+}
+
+/* Texts stand in the JSON of checkpoints and configurations, which holds nothing but UTF-8: known before a
+ * run, not at its first save. */
+static graft_status check_texts(const graft_options *o, graft_verb verb, graft_error *err) {
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const gr_option_row *row = gr_option_row_at(i);
+        if (!(row->shown.verbs & (unsigned)verb) ||
+            (row->kind != GR_OPTION_TEXT && row->kind != GR_OPTION_CONFIG))
+            continue;
+        const char *text = *(char *const *)((const char *)o + row->offset);
+        if (!text || is_utf8(text)) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s is not UTF-8", row->shown.name);
+        return gr_hint(err, "rename the file or directory, or go there by a link with a plain name");
+    }
+    return GRAFT_OK;
 }
 
 /* Fields that a host set directly pass the same checks as text. */
@@ -30,12 +60,28 @@ static graft_status check_fields(const graft_options *o, graft_verb verb, graft_
     return st;
 }
 
+/* --resume-adapter-file brings the adapter's shape along. */
+static graft_status check_start(const graft_options *o, graft_error *err) {
+    static const char *const names[] = {"lora-rank",  "lora-alpha",      "lora-scale",         "lora-targets",
+                                        "num-layers", "exclude-modules", "layers-to-transform"};
+    for (size_t i = 0; o->resume_adapter_file && i < sizeof names / sizeof *names; i++) {
+        if (!gr_options_given(o, names[i])) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s cannot change the adapter of --resume-adapter-file", names[i]);
+        return gr_hint(err, "leave it away: rank, scale and modules come with the adapter");
+    }
+    if (o->resume_adapter_file && o->use_rslora && gr_options_given(o, "use-rslora"))
+        return contradiction(err, "--use-rslora cannot change the adapter of --resume-adapter-file",
+                             "leave it away: the scale comes with the adapter");
+    return GRAFT_OK;
+}
+
 static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (!isnan(o->lora_scale) && !isnan(o->lora_alpha))
         return contradiction(err, "lora-scale and lora-alpha say the same thing twice", "give one of them");
     if (!isnan(o->lora_scale) && o->use_rslora)
         return contradiction(err, "lora-scale leaves nothing for use-rslora to scale",
                              "give --lora-alpha with --use-rslora");
+    GR_TRY(check_start(o, err));
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",
                              "extended, standard, full, all-linear or module names");
@@ -48,6 +94,10 @@ static graft_status check_optimizer(const graft_options *o, graft_error *err) {
     if (o->nesterov && (!(o->momentum > 0) || o->dampening > 0))
         return contradiction(err, "nesterov needs a momentum and no dampening",
                              "set momentum in optimizer_config");
+    int64_t rows;
+    if (!gr_mul_i64(o->batch_size, o->grad_accumulation_steps, &rows) || rows >= GR_UPDATE_ROWS_END)
+        return contradiction(err, "batch-size times grad-accumulation-steps is 2147483648 or more",
+                             "an update has fewer rows than that");
     return GRAFT_OK;
 }
 
@@ -79,6 +129,7 @@ static graft_status check_convert(const graft_options *o, graft_error *err) {
 
 graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) {
     GR_TRY(check_fields(o, verb, err));
+    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_texts(o, verb, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_BENCH)) {
         GR_TRY(check_adapter(o, err));
         GR_TRY(check_optimizer(o, err));

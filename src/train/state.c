@@ -1,8 +1,16 @@
 #include "train/trainer.h"
 #include <math.h>
 
+_Static_assert(sizeof(((gr_gradients *)0)->slots) / sizeof(float *) >= GR_TREE_LEVELS, "slots of a tree");
+_Static_assert(GR_UPDATE_ROWS_END >> (GR_TREE_LEVELS - 1) == 0, "an update's tree has a slot for each level");
+
 int64_t gr_trainer_update_rows(const gr_trainer *t) {
-    return t->o->batch_size * t->o->grad_accumulation_steps;
+    int64_t batch = t->o->batch_size, iterations = t->o->grad_accumulation_steps;
+    if (t->train && t->iters > 0) { /* a run of a few rows needs no tree for more */
+        batch = gr_min_i64(batch, gr_rows_count(t->train));
+        iterations = gr_min_i64(iterations, t->iters);
+    }
+    return batch * iterations; /* below GR_UPDATE_ROWS_END: gr_options_check */
 }
 
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {

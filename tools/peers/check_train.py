@@ -45,13 +45,13 @@ def torch_half(model_dir, data_dir, init_dir, case, dtype=None):
 
 
 def graft_half(ctx, model_dir, data_dir, init_dir, out_dir, case):
-    _, _, data, lr, schedule, warmup, targets = case
+    _, _, data, lr, schedule, warmup, _ = case
     masked = ["--mask-prompt"] if data == "chat" else []
     ctx.run("train", "--model", model_dir, "--data", data_dir, "--adapter-path", out_dir, "--iters", ITERS,
             "--batch-size", BATCH, "--grad-accumulation-steps", ACCUMULATION, "--learning-rate", lr, "--lr-schedule",
             schedule, "--warmup", warmup, "--weight-decay", 0.01, "--grad-clip", 1.0, "--optimizer", "adamw",
-            "--lora-rank", RANK, "--lora-targets", ",".join(targets), "--compute", "fp32", "--no-shuffle",
-            "--steps-per-report", 1, "--steps-per-eval", 1000, "--resume-adapter-file", init_dir, *masked)
+            "--compute", "fp32", "--no-shuffle", "--steps-per-report", 1, "--steps-per-eval", 1000,
+            "--resume-adapter-file", init_dir, *masked)
     from safetensors.numpy import load_file
 
     lines = [json.loads(line) for line in (out_dir / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-/* fit/bench: it runs what the options say, and stops when it is told to. */
+/* fit/: bench runs what the options say and stops when it is told to; plan needs no weights. */
 #include "tests/tiny_dir.h"
 
 static char *root, *model;
@@ -59,7 +59,38 @@ static void stops(void **state) {
     assert_null(r.losses);
 }
 
+static void keep_note(void *user, const graft_event *e) {
+    if (e->kind == GRAFT_EVENT_NOTE) snprintf(user, 200, "%.199s", e->text);
+}
+
+/* config.json is enough for a plan, which says that it is all there was. */
+static void plans_without_weights(void **state) {
+    (void)state;
+    char *dir = tiny_subdir(root, "config"), note[200] = "";
+    graft_options o;
+    graft_error err = {0};
+    graft_plan plan;
+    graft_hooks hooks = {.user = note, .event = keep_note};
+    tiny_config_write(dir, &(tiny_spec){.bits = 4});
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_PLAN, (const char *const[]){"model", dir, "threads", "1", NULL});
+    if (graft_plan_make(&o, &hooks, &plan, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    assert_true(plan.memory.mapped > 0);
+    assert_non_null(strstr(note, "no weights"));
+    graft_plan_free(&plan);
+    graft_options_free(&o);
+    memset(&plan, 0x55, sizeof plan); /* a failure leaves an empty plan */
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_PLAN, (const char *const[]){"model", "/nonexistent", NULL});
+    assert_int_equal(graft_plan_make(&o, NULL, &plan, &err), GRAFT_NOT_FOUND);
+    assert_null(plan.model);
+    assert_null(plan.tensors_list);
+    graft_options_free(&o);
+    tiny_remove(dir);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(takes_the_optimizer), cmocka_unit_test(stops)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(takes_the_optimizer), cmocka_unit_test(stops),
+                                       cmocka_unit_test(plans_without_weights)};
     return cmocka_run_group_tests_name("bench", tests, setup, teardown);
 }

@@ -90,6 +90,10 @@ static void refused_configs(void **state) {
         {"{\"rope_parameters\":{\"rope_type\":\"dynamic\",\"factor\":2}}", GRAFT_UNSUPPORTED,
          "rope_parameters"},
         {"{\"partial_rotary_factor\":0.5}", GRAFT_UNSUPPORTED, "partial"},
+        {"{\"rope_parameters\":{\"partial_rotary_factor\":0.5}}", GRAFT_UNSUPPORTED,
+         "rope_parameters.partial_rotary_factor"},
+        {"{\"rope_scaling\":{\"type\":\"default\",\"partial_rotary_factor\":0.25}}", GRAFT_UNSUPPORTED,
+         "rope_scaling.partial_rotary_factor"},
         {"{\"quantization\":4}", GRAFT_CORRUPT, "quantization"},
         {"{\"quantization\":{\"bits\":9,\"group_size\":64}}", GRAFT_RANGE, "bits"},
         {"{\"quantization\":{\"bits\":4,\"group_size\":1024}}", GRAFT_RANGE, "group_size"},
@@ -307,6 +311,55 @@ static void refused_weights(void **state) {
     tiny_remove(dir);
 }
 
+/* A directory with nothing but config.json: sizes as the config asks, the same as with the weights. */
+static void config_alone(void **state) {
+    (void)state;
+    static const struct {
+        const char *extra, *found; /* found: the error's, NULL for none */
+        int q_bits, q_group, embed_bits, down_bits;
+    } cases[] = {
+        {"", NULL, 0, 0, 0, 0},
+        {",\"quantization\":{\"group_size\":32,\"bits\":8}", NULL, 8, 32, 0, 8},
+        {",\"quantization\":{\"group_size\":32,\"bits\":4,\"model.layers.1.mlp.down_proj\":false,"
+         "\"model.embed_tokens\":{\"bits\":8,\"group_size\":64}}",
+         NULL, 4, 32, 8, 0},
+        {",\"quantization\":{\"group_size\":32,\"bits\":4,\"model.embed_tokens\":true}", NULL, 4, 32, 4, 4},
+        {",\"quantization\":{\"group_size\":64,\"bits\":4}", "down_proj", 0, 0, 0, 0},
+        {",\"quantization\":{\"group_size\":32,\"bits\":4,"
+         "\"model.layers.1.mlp.up_proj\":{\"bits\":-4294967292}}",
+         "up_proj", 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        gr_model *m = NULL;
+        char *dir = tiny_subdir(root, "m");
+        tiny_config_write(dir, &(tiny_spec){.extra = cases[i].extra});
+        graft_status st = gr_model_from_config(&m, dir, &err);
+        tiny_remove(dir);
+        if (cases[i].found) {
+            assert_int_equal(st, GRAFT_MISMATCH);
+            if (!strstr(err.found, cases[i].found)) fail_msg("%s: %s", cases[i].extra, err.found);
+            continue;
+        }
+        if (st != GRAFT_OK) fail_msg("%s: %s %s", cases[i].extra, err.what, err.found);
+        assert_int_equal(m->layer[0].linear[GR_Q_PROJ].bits, cases[i].q_bits);
+        assert_int_equal(m->layer[0].linear[GR_Q_PROJ].group, cases[i].q_group);
+        assert_int_equal(m->layer[1].linear[GR_DOWN_PROJ].bits, cases[i].down_bits);
+        assert_int_equal(m->embed.bits, cases[i].embed_bits);
+        assert_int_equal(m->embed.layout, cases[i].embed_bits ? GR_AFFINE : GR_DENSE);
+        gr_model_free(m);
+    }
+    gr_model *whole = open_tiny(&(tiny_spec){.bits = 4, .dtype = GR_BF16}), *alone = NULL;
+    graft_error err = {0};
+    char *dir = tiny_subdir(root, "m");
+    tiny_config_write(dir, &(tiny_spec){.bits = 4});
+    assert_int_equal(gr_model_from_config(&alone, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_model_weight_bytes(alone), gr_model_weight_bytes(whole));
+    gr_model_free(whole);
+    gr_model_free(alone);
+    tiny_remove(dir);
+}
+
 static uint64_t digest_of(const char *dir) {
     graft_error err = {0};
     gr_model *m = NULL;
@@ -398,7 +451,8 @@ int main(void) {
         cmocka_unit_test(refused_configs),   cmocka_unit_test(rope_styles),
         cmocka_unit_test(windows_and_flags), cmocka_unit_test(published_shapes),
         cmocka_unit_test(bound_weights),     cmocka_unit_test(refused_weights),
-        cmocka_unit_test(digests),           cmocka_unit_test(located),
+        cmocka_unit_test(config_alone),      cmocka_unit_test(digests),
+        cmocka_unit_test(located),
     };
     return cmocka_run_group_tests_name("model", tests, setup, teardown);
 }

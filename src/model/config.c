@@ -123,6 +123,16 @@ static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scal
     return gr_found(err, "%s", kind);
 }
 
+/* Where a file says that only a part of each head is rotated. */
+static graft_status refuse_partial(const gr_json_scope *scope, graft_error *err) {
+    double partial = 1;
+    GR_TRY(gr_json_real(scope, "partial_rotary_factor", 0, 1, &partial, err));
+    if (partial == 1) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "partial rotary embedding is not supported");
+    gr_where(err, "%s: %s%spartial_rotary_factor", scope->file, scope->path, scope->path[0] ? "." : "");
+    return gr_found(err, "%g", partial);
+}
+
 static graft_status read_rope(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     static const char *const keys[] = {"rope_scaling", "rope_parameters"};
     c->rope = (gr_rope_config){.kind = GR_ROPE_DEFAULT, .theta = 10000, .factor = 1};
@@ -131,14 +141,11 @@ static graft_status read_rope(gr_model_config *c, const gr_json_scope *root, gra
         gr_json_scope inner;
         char path[128];
         GR_TRY(gr_json_object(root, keys[i], &inner, path, err));
-        if (inner.object) GR_TRY(read_scaling(&c->rope, &inner, c->max_position, err));
+        if (!inner.object) continue;
+        GR_TRY(refuse_partial(&inner, err));
+        GR_TRY(read_scaling(&c->rope, &inner, c->max_position, err));
     }
-    double partial = 1;
-    GR_TRY(gr_json_real(root, "partial_rotary_factor", 0, 1, &partial, err));
-    if (partial == 1) return GRAFT_OK;
-    gr_fail(err, GRAFT_UNSUPPORTED, "partial rotary embedding is not supported");
-    gr_where(err, "%s: partial_rotary_factor", root->file);
-    return gr_found(err, "%g", partial);
+    return refuse_partial(root, err);
 }
 
 /* Which layers see how far. Qwen: layers from max_window_layers on; newer files list layer_types. */

@@ -41,6 +41,14 @@ static const float *bind_vector(binder *b, const char *base, const char *suffix,
     return out;
 }
 
+/* A field of a quantization entry; -1, which fits nothing, for numbers that cannot be meant. */
+static void read_small(const json_t *entry, const char *key, int *value) {
+    const json_t *field = json_object_get(entry, key);
+    if (!json_is_integer(field)) return;
+    int64_t n = json_integer_value(field);
+    *value = n > 0 && n <= 1 << 20 ? (int)n : -1;
+}
+
 /* Bits and group of a quantized tensor: per-path entry of the config, else its default, else from the shapes
  * (the packed width gives bits x cols, the scales' width gives cols / group). */
 static void quantization_of(const gr_model_config *c, const char *base, int64_t cols, int64_t words,
@@ -48,18 +56,17 @@ static void quantization_of(const gr_model_config *c, const char *base, int64_t 
     const json_t *entry = c->quantization ? json_object_get(c->quantization, base) : NULL;
     *bits = c->bits;
     *group = c->group;
-    if (json_is_object(entry)) {
-        const json_t *b = json_object_get(entry, "bits"), *g = json_object_get(entry, "group_size");
-        if (json_is_integer(b)) *bits = (int)gr_min_i64(json_integer_value(b), 64);
-        if (json_is_integer(g)) *group = (int)gr_min_i64(json_integer_value(g), 1 << 20);
-    }
-    if (!*bits && cols) *bits = (int)(words * 32 / cols);
+    read_small(entry, "bits", bits);
+    read_small(entry, "group_size", group);
+    int64_t packed;
+    if (!*bits && cols && gr_mul_i64(words, 32, &packed)) *bits = (int)(packed / cols);
     if (!*group && groups) *group = (int)(cols / groups);
 }
 
 static void bind_affine(binder *b, gr_mat *mat, const char *base, const gr_tensor *w, const gr_tensor *s) {
     const gr_tensor *z = find(b->model, base, ".biases");
     int bits, group;
+    int64_t packed;
     if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 ||
         !gr_dtype_is_float(s->dtype) || z->dtype != s->dtype) {
         problem(b, base, "is quantized in a way that is not supported");
@@ -67,7 +74,7 @@ static void bind_affine(binder *b, gr_mat *mat, const char *base, const gr_tenso
     }
     quantization_of(&b->model->config, base, mat->cols, w->shape[1], s->shape[1], &bits, &group);
     if (!gr_affine_valid(bits, group) || mat->cols % group || w->shape[0] != mat->rows ||
-        w->shape[1] * 32 != mat->cols * bits || s->shape[0] != mat->rows ||
+        !gr_mul_i64(w->shape[1], 32, &packed) || packed != mat->cols * bits || s->shape[0] != mat->rows ||
         s->shape[1] != mat->cols / group || z->shape[0] != s->shape[0] || z->shape[1] != s->shape[1]) {
         problem(b, base, "has quantized shapes that do not fit its bits and group_size");
         return;
@@ -109,18 +116,38 @@ static void invent(gr_mat *mat, char *bytes) {
     mat->biases = biases;
 }
 
+/* Without weights: the guide's policy for a published shape, as far as the group divides the row; else what
+ * the config says. */
+static void plan_matrix(binder *b, gr_mat *mat, gr_role role, const char *base) {
+    const gr_model_config *c = &b->model->config;
+    const json_t *entry = json_object_get(c->quantization, base);
+    bool linear = gr_role_table[role].quantize;
+    int bits = 4, group = 64;
+    if (!b->model->published) {
+        bool by_default = linear && c->bits && c->group && !json_is_false(entry);
+        if (!by_default && !json_is_object(entry) && !json_is_true(entry)) return;
+        quantization_of(c, base, 0, 0, 0, &bits, &group);
+        if (!gr_affine_valid(bits, group) || mat->cols % group) {
+            problem(b, base, "cannot have the bits and group_size that the config gives");
+            return;
+        }
+    } else if (!linear || mat->cols % group) {
+        return;
+    }
+    mat->layout = GR_AFFINE, mat->bits = bits, mat->group = group;
+}
+
 static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     gr_model *m = b->model;
     char base[200];
     *mat = (gr_mat){.layout = GR_DENSE, .dtype = GR_BF16, .alpha = 1};
     gr_role_shape(role, &m->config, &mat->rows, &mat->cols);
     mat->ld = mat->cols;
-    if (!m->file) { /* a shape: the guide's policy, as far as the group divides the row */
-        bool quantize = gr_role_table[role].quantize && mat->cols % 64 == 0;
-        if (quantize) mat->layout = GR_AFFINE, mat->bits = 4, mat->group = 64;
+    gr_role_name(base, sizeof base, role, layer);
+    if (!m->file) {
+        plan_matrix(b, mat, role, base);
         return;
     }
-    gr_role_name(base, sizeof base, role, layer);
     const gr_tensor *w = find(m, base, ".weight"), *s = find(m, base, ".scales");
     if (!w)
         problem(b, base, "has no weight");
@@ -284,6 +311,7 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
 graft_status gr_model_from_shape(gr_model **out, const char *name, bool weights, graft_error *err) {
     gr_model *m;
     GR_TRY(new_model(&m, name, err));
+    m->published = true;
     graft_status st = gr_shape_config(&m->config, name, err);
     if (st == GRAFT_OK) st = finish_open(m, err);
     if (st == GRAFT_OK && weights) st = invent_all(m, err);

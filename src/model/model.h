@@ -19,7 +19,8 @@ typedef struct gr_layer {
 typedef struct gr_model {
     gr_model_config config;
     char *dir;
-    gr_safetensors *file;    /* NULL for a shape without weights */
+    gr_safetensors *file;    /* NULL for a shape or a config without weights */
+    bool published;          /* a shape: quantized as the guide says */
     gr_layer *layer;         /* [layers] */
     gr_mat embed, head;      /* [vocab, hidden]; the same bytes when tied */
     const float *final_norm; /* [hidden] */
@@ -36,7 +37,9 @@ graft_status gr_model_open(gr_model **model, const char *dir, graft_error *err) 
  * group 64, embedding and head bf16. */
 graft_status gr_model_from_shape(gr_model **model, const char *name, bool weights,
                                  graft_error *err) GR_MUST_CHECK;
-/* Only config.json, without weights: each matrix has shape and type but no bytes. */
+/* Only config.json, without weights: each matrix has shape and type but no bytes. Linears have the config's
+ * bits and group; embedding and head only where an entry of their own says so, since only the weights could
+ * tell: an upper bound. Without a quantization all are 16-bit. */
 graft_status gr_model_from_config(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_model_free(gr_model *model);
 

@@ -232,6 +232,8 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
             purpose == GR_TRAINER_PLAN) { /* config.json alone is enough for a plan */
             gr_error_clear(err);
             st = gr_model_from_config(&model, dir, err);
+            if (st == GRAFT_OK)
+                gr_trainer_note(t, "%s holds no weights: sizes are those that config.json asks for", dir);
         }
         GR_TRY(st);
     }

@@ -78,7 +78,8 @@ typedef struct graft_options {
     double learning_rate;
     char *lr_schedule; /* constant, linear, cosine */
     int64_t warmup;
-    double weight_decay, grad_clip; /* setting optimizer also sets weight_decay's default: adamw 0.01, else 0 */
+    double weight_decay,
+        grad_clip;         /* setting optimizer also sets weight_decay's default: adamw 0.01, else 0 */
     char *grad_checkpoint; /* auto, none, layer */
     char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
     int64_t steps_per_report, steps_per_eval, val_batches, save_every;
@@ -86,7 +87,7 @@ typedef struct graft_options {
     char *resume_adapter_file;
     /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
     double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
-    bool nesterov, bias_correction; /* bias_correction is on unless a YAML was loaded */
+    bool nesterov, bias_correction;                    /* bias_correction is on unless a YAML was loaded */
     char *mlx_schedule; /* NULL, or mlx-lm's schedule name with `mlx_schedule_args` */
     double mlx_schedule_args[4];
     int64_t mlx_warmup;
@@ -272,7 +273,8 @@ typedef struct graft_generation {
 } graft_generation;
 
 /* Answers options.prompt; with options.compare, `base` (not NULL) receives the answer without the adapter.
- * Pieces are sent as GRAFT_EVENT_TEXT events (of the adapter's answer). */
+ * Pieces are sent as GRAFT_EVENT_TEXT events (of the adapter's answer). GRAFT_INTERRUPTED when the stop flag
+ * was raised; both are empty then, as after every failure. */
 graft_status graft_generate(const graft_options *options, const graft_hooks *hooks, graft_generation *result,
                             graft_generation *base, graft_error *err);
 void graft_generation_free(graft_generation *generation);

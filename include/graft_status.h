@@ -13,16 +13,16 @@ extern "C" {
 /* One list makes the enum, the names and the texts: X(NAME, number, text) */
 #define GRAFT_STATUS_MAP(X)                                                                                  \
     X(OK, 0, "done")                                                                                         \
-    X(USAGE, 1, "wrong usage")                      /* an option, a combination, a config key */             \
-    X(IO, 2, "input or output failed")              /* the operating system said no */                       \
-    X(NOT_FOUND, 3, "not found")                    /* a file, tensor, key or token is missing */            \
-    X(CORRUPT, 4, "corrupt input")                  /* bytes that contradict their format */                 \
-    X(UNSUPPORTED, 5, "not supported")              /* valid, but nothing here can do it */                  \
-    X(MISMATCH, 6, "does not fit")                  /* two inputs that are valid but not for each other */   \
-    X(RANGE, 7, "out of range")                     /* a number outside what its place allows */             \
+    X(USAGE, 1, "wrong usage")         /* an option, a combination, a config key */                          \
+    X(IO, 2, "input or output failed") /* the operating system said no */                                    \
+    X(NOT_FOUND, 3, "not found")       /* a file, tensor, key or token is missing */                         \
+    X(CORRUPT, 4, "corrupt input")     /* bytes that contradict their format */                              \
+    X(UNSUPPORTED, 5, "not supported") /* valid, but nothing here can do it */                               \
+    X(MISMATCH, 6, "does not fit")     /* two inputs that are valid but not for each other */                \
+    X(RANGE, 7, "out of range")        /* a number outside what its place allows */                          \
     X(NO_MEMORY, 8, "out of memory")                                                                         \
-    X(INTERRUPTED, 9, "interrupted")                /* the stop flag was raised; state was saved */          \
-    X(INTERNAL, 10, "internal error")               /* a bug in graft */
+    X(INTERRUPTED, 9, "interrupted")  /* the stop flag was raised; training saved its state */               \
+    X(INTERNAL, 10, "internal error") /* a bug in graft */
 
 typedef enum graft_status {
 #define X(name, number, text) GRAFT_##name = number,
@@ -33,11 +33,11 @@ typedef enum graft_status {
 /* What went wrong, for people. Empty strings where there is nothing to say. Owned by the caller. */
 typedef struct graft_error {
     graft_status status;
-    char what[256];     /* what was tried or is wrong, without a trailing full stop */
-    char where[512];    /* file, tensor, line or byte */
+    char what[256];  /* what was tried or is wrong, without a trailing full stop */
+    char where[512]; /* file, tensor, line or byte */
     char expected[256];
     char found[256];
-    char hint[512];     /* what to do next */
+    char hint[512]; /* what to do next */
 } graft_error;
 
 /* The constant text of a status; never NULL, also for unknown numbers. */

@@ -289,10 +289,6 @@ const gr_gguf_tensor *gr_gguf_find(const gr_gguf *file, const char *name) {
     return found ? *found : NULL;
 }
 
-uint64_t gr_gguf_mapped_bytes(const gr_gguf *file) {
-    return file->map.size;
-}
-
 const char *gr_gguf_key(const gr_gguf *file, size_t index) {
     return index < file->nvalues ? file->values[index].key : NULL;
 }

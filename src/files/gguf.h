@@ -8,9 +8,10 @@
     X(F32, 0, 1, 4)                                                                                          \
     X(F16, 1, 1, 2)                                                                                          \
     X(Q4_0, 2, 32, 18)                                                                                       \
-    X(Q4_1, 3, 32, 20) X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24) X(Q8_0, 8, 32, 34) X(Q2_K, 10, 256, 84)         \
-        X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210)              \
-            X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
+    X(Q4_1, 3, 32, 20)                                                                                       \
+    X(Q5_0, 6, 32, 22) X(Q5_1, 7, 32, 24) X(Q8_0, 8, 32, 34) X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110)      \
+        X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292)              \
+            X(BF16, 30, 1, 2)
 
 typedef enum gr_gguf_type {
 #define X(name, number, elements, bytes) GR_GGUF_##name = number,
@@ -33,7 +34,6 @@ void gr_gguf_close(gr_gguf *file);
 size_t gr_gguf_count(const gr_gguf *file);
 const gr_gguf_tensor *gr_gguf_at(const gr_gguf *file, size_t index);
 const gr_gguf_tensor *gr_gguf_find(const gr_gguf *file, const char *name);
-uint64_t gr_gguf_mapped_bytes(const gr_gguf *file);
 const char *gr_gguf_type_name(gr_gguf_type type);
 
 /* Metadata. Each getter returns false when the key is absent or has another type. */

@@ -445,9 +445,3 @@ const char *gr_safetensors_metadata(const gr_safetensors *file, const char *key)
 const char *gr_safetensors_path(const gr_safetensors *file, const gr_tensor *tensor) {
     return file->shards[file->shard_of[tensor - file->tensors]].path;
 }
-
-uint64_t gr_safetensors_mapped_bytes(const gr_safetensors *file) {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < file->nshards; i++) bytes += file->shards[i].map.size;
-    return bytes;
-}

@@ -18,7 +18,6 @@ const gr_tensor *gr_safetensors_at(const gr_safetensors *file, size_t index);   
 const gr_tensor *gr_safetensors_find(const gr_safetensors *file, const char *name);   /* NULL if absent */
 const char *gr_safetensors_metadata(const gr_safetensors *file, const char *key);     /* NULL if absent */
 const char *gr_safetensors_path(const gr_safetensors *file, const gr_tensor *tensor); /* the shard it is in */
-uint64_t gr_safetensors_mapped_bytes(const gr_safetensors *file);
 
 /* Writing: declare all tensors, then give their bytes in the declared order, in pieces if wished; memory use
  * does not depend on the tensors' sizes. The header is padded with spaces so that data starts at a multiple

@@ -58,7 +58,7 @@ static void backward_low_rank(const gr_compute *c, const gr_linear_group *g, voi
 static void add_gradient(const gr_compute *c, const gr_gradients *gradients, int64_t at, uint64_t row,
                          int64_t m, int64_t n, const void *left, int64_t ld_left, const void *right,
                          int64_t len) {
-    float *slots[40];
+    float *slots[GR_TREE_LEVELS];
     for (int s = 0; s < gradients->count; s++) slots[s] = gradients->slots[s] + at;
     gr_product p = {.x = left, .ldx = ld_left, .w_act = right, .ld_w = n, .k = len};
     gr_matmul(c, m, n, &p, 1, &(gr_epilogue){.ldy = n, .slots = slots, .row = row});

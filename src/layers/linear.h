@@ -39,7 +39,7 @@ typedef struct gr_linear_group {
 
 /* Gradient sums of the update so far: slots[i] is a whole parameter vector (see gr_epilogue). */
 typedef struct gr_gradients {
-    float *slots[40];
+    float *slots[GR_TREE_LEVELS];
     int count;
 } gr_gradients;
 

@@ -227,7 +227,14 @@ graft_status graft_info(const char *path, char **json, graft_error *err) {
     gr_error_clear(err);
     *json = NULL;
     if (!path) return gr_fail(err, GRAFT_USAGE, "no path given");
-    return gr_info_json(json, path, err);
+    if (gr_path_exists(path)) return gr_info_json(json, path, err);
+    char *found;
+    bool gguf;
+    GR_TRY(gr_model_locate(&found, &gguf, path,
+                           err)); /* a name in the cache, or the error that says how to get it */
+    graft_status st = gr_info_json(json, found, err);
+    free(found);
+    return st;
 }
 
 graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks, graft_bench_result *result,

@@ -69,7 +69,6 @@ static void selections(void **state) {
         {"extended", NULL, "0,1,5-7", -1, 5 * (2 * Q + 2 * KV), 20},
         {"extended", NULL, " 29 ", -1, 2 * Q + 2 * KV, 4},
         {"extended", NULL, NULL, 16, 16 * (2 * Q + 2 * KV), 64},
-        {"extended", NULL, NULL, 100, L * (2 * Q + 2 * KV), 4 * L},
         {"extended", NULL, "0-19", 12, 2 * (2 * Q + 2 * KV), 8}, /* the last 12 of 30 begin at 18 */
     };
     gr_model_config c = shape("smollm2-135m");

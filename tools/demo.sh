@@ -100,7 +100,7 @@ echo "curve     $out/adapter/loss.svg"
 
 say "use the adapter"
 cat <<T
-graft       $graft chat --model $model --adapter-path $out/adapter
+graft       $graft generate --model $model --adapter-path $out/adapter --prompt "Define money."
 mlx-lm      mlx_lm.generate --model $model --adapter-path $out/adapter --prompt "Define money."
 PEFT        base = AutoModelForCausalLM.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
             model = PeftModel.from_pretrained(base, "$out/adapter")

@@ -93,7 +93,7 @@ static void add_tensor(graft_plan *plan, strings *s, gr_role role, const char *n
     x->bits = quantize ? mat->bits : mat ? 8 * (int)gr_dtype_bytes(mat->dtype) : 16;
     x->group_size = quantize ? mat->group : 0;
     x->frozen = rank > 0 ? "partial" : "true";
-    x->bytes = mat ? gr_mat_bytes(mat) : (uint64_t)n * 4;
+    x->bytes = mat ? gr_mat_bytes(mat) : (uint64_t)n * 2; /* as 16-bit files have them */
     type->tensors++;
     type->parameters += mat ? mat->rows * mat->cols : n;
     type->bytes += x->bytes;

@@ -69,6 +69,8 @@ static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval
             st = gr_fail(err, GRAFT_INTERRUPTED, "evaluation stopped");
         else if (score.tokens == 0)
             st = gr_fail(err, GRAFT_MISMATCH, "no token of the data carries loss");
+        else if (!isfinite(score.loss))
+            st = gr_fail(err, GRAFT_RANGE, "the loss is not a number: weights or adapter are damaged");
         else
             summarize(r, &score);
     }

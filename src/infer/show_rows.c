@@ -29,6 +29,7 @@ typedef struct row_sink {
 static graft_status show(const gr_session *s, const gr_rows *rows, const row_sink *sink, graft_error *err) {
     graft_status st = GRAFT_OK;
     for (int64_t i = 0; st == GRAFT_OK && i < gr_rows_count(rows); i++) {
+        if (s->hooks && s->hooks->stop && *s->hooks->stop) return gr_fail(err, GRAFT_INTERRUPTED, "stopped");
         gr_row row = gr_rows_at(rows, i);
         gr_buf text = {0};
         char **pieces = NULL;
@@ -68,6 +69,18 @@ static graft_status text_row(char **json, const char *text, const char *key, gra
     return gr_fail(err, GRAFT_USAGE, "--text is not valid UTF-8");
 }
 
+/* A row's conversation, NULL if it has none: its messages, or its prompt and completion as user and
+ * assistant. */
+static json_t *messages_of(const graft_options *o, const json_t *row) {
+    json_t *messages = json_object_get(row, o->chat_feature);
+    const char *prompt = json_string_value(json_object_get(row, o->prompt_feature));
+    const char *completion = json_string_value(json_object_get(row, o->completion_feature));
+    if (json_is_array(messages)) return json_incref(messages);
+    if (!prompt || !completion) return NULL;
+    return json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", prompt, "role", "assistant",
+                     "content", completion);
+}
+
 /* Renders one row's messages through the template, without generation prompt: as training sees the row, and
  * as transformers renders by default. */
 static graft_status render_row(const gr_session *s, const char *json, size_t len, uint64_t line,
@@ -75,15 +88,16 @@ static graft_status render_row(const gr_session *s, const char *json, size_t len
     json_t *row = NULL;
     gr_jinja_result result = {0};
     GR_TRY(gr_json_parse(&row, json, len, "row", err));
-    const json_t *messages = json_object_get(row, s->o->chat_feature),
-                 *tools = json_object_get(row, s->o->tools_feature);
+    json_t *messages = messages_of(s->o, row);
+    const json_t *tools = json_object_get(row, s->o->tools_feature);
     graft_status st = GRAFT_OK;
-    if (!json_is_array(messages))
-        st = gr_fail(err, GRAFT_USAGE, "--render needs messages, and the row has no list of that name");
+    if (!messages)
+        st = gr_fail(err, GRAFT_USAGE, "--render needs messages, or a prompt and a completion");
     else if (!s->chat)
         st = gr_fail(err, GRAFT_NOT_FOUND, "the model has no chat template");
     else
         st = gr_chat_render(s->chat, messages, json_is_array(tools) ? tools : NULL, false, &result, err);
+    json_decref(messages);
     if (st == GRAFT_OK)
         sink->row(sink->user, &(graft_row){.line = line, .text = result.text.data ? result.text.data : ""});
     gr_jinja_result_free(&result);

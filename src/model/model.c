@@ -116,14 +116,14 @@ static void invent(gr_mat *mat, char *bytes) {
     mat->biases = biases;
 }
 
-/* Without weights: the guide's policy for a published shape, as far as the group divides the row; else what
- * the config says. */
+/* Without weights: what the config says; the guide's policy for a published shape or a config that says
+ * nothing, as far as the group divides the row. */
 static void plan_matrix(binder *b, gr_mat *mat, gr_role role, const char *base) {
     const gr_model_config *c = &b->model->config;
     const json_t *entry = json_object_get(c->quantization, base);
     bool linear = gr_role_table[role].quantize;
     int bits = 4, group = 64;
-    if (!b->model->published) {
+    if (c->quantization) {
         bool by_default = linear && c->bits && c->group && !json_is_false(entry);
         if (!by_default && !json_is_object(entry) && !json_is_true(entry)) return;
         quantization_of(c, base, 0, 0, 0, &bits, &group);
@@ -311,7 +311,6 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
 graft_status gr_model_from_shape(gr_model **out, const char *name, bool weights, graft_error *err) {
     gr_model *m;
     GR_TRY(new_model(&m, name, err));
-    m->published = true;
     graft_status st = gr_shape_config(&m->config, name, err);
     if (st == GRAFT_OK) st = finish_open(m, err);
     if (st == GRAFT_OK && weights) st = invent_all(m, err);

@@ -20,7 +20,6 @@ typedef struct gr_model {
     gr_model_config config;
     char *dir;
     gr_safetensors *file;    /* NULL for a shape or a config without weights */
-    bool published;          /* a shape: quantized as the guide says */
     gr_layer *layer;         /* [layers] */
     gr_mat embed, head;      /* [vocab, hidden]; the same bytes when tied */
     const float *final_norm; /* [hidden] */

@@ -3,7 +3,8 @@
 
 graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32, graft_error *err) {
     *r = (gr_runtime){.model = model};
-    graft_status st = gr_kernels_init(&r->kernels, getenv("GRAFT_ISA"), fp32, err);
+    const char *isa = getenv("GRAFT_ISA");
+    graft_status st = gr_kernels_init(&r->kernels, isa && *isa ? isa : NULL, fp32, err);
     if (st == GRAFT_OK)
         st = gr_pool_new(&r->pool, threads ? threads : (int)gr_min_i64(gr_processors(), GR_THREADS_MAX), err);
     if (st != GRAFT_OK) gr_runtime_free(r);

@@ -99,10 +99,13 @@ static graft_status no_module(const char *option, const char *item, size_t len, 
 /* Every name of a list must match some linear of the model. */
 static graft_status check_names(const matcher *m, const char *option, const gr_model_config *c,
                                 graft_error *err) {
+    bool excluded = strcmp(option, "--exclude-modules") == 0;
     const char *list = m->list, *item;
     size_t len;
     while (list && next_item(&list, &item, &len)) {
-        bool found = false;
+        /* leaving out what is never adapted is no mistake: PEFT users write it */
+        bool found =
+            excluded && (name_matches("model.embed_tokens", item, len) || name_matches("lm_head", item, len));
         for (int64_t l = 0; l < c->layers && !found; l++)
             for (gr_role role = 0; role < GR_LINEARS && !found; role++) {
                 char path[200];
@@ -192,7 +195,13 @@ graft_status gr_lora_select(gr_lora **out, const gr_model_config *c, const gr_lo
     lora->rank = r->rank;
     lora->scale = r->scale;
     lora->alpha = r->alpha;
-    graft_status st = matcher_init(&want, r->targets, err);
+    graft_status st = GRAFT_OK;
+    if (r->num_layers > c->layers) {
+        gr_fail(err, GRAFT_USAGE, "--num-layers is more than the model has");
+        gr_expected(err, "at most %lld, or -1 for all", (long long)c->layers);
+        st = gr_found(err, "%lld", (long long)r->num_layers);
+    }
+    if (st == GRAFT_OK) st = matcher_init(&want, r->targets, err);
     if (st == GRAFT_OK && r->exclude) st = matcher_init(&without, r->exclude, err);
     if (st == GRAFT_OK) st = check_names(&want, "--lora-targets", c, err);
     if (st == GRAFT_OK && r->exclude) st = check_names(&without, "--exclude-modules", c, err);

@@ -54,6 +54,12 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
         return gr_hint(err, "--data takes a directory with train.jsonl");
     }
     if (!dir || (!t->o->data && !run)) return GRAFT_OK;
+    if (gr_path_exists(t->o->data) && !gr_path_is_dir(t->o->data)) {
+        gr_fail(err, GRAFT_USAGE, "--data is a file");
+        gr_where(err, "%s", t->o->data);
+        return gr_hint(err,
+                       "train takes a directory that holds it as train.jsonl (and valid.jsonl, test.jsonl)");
+    }
     GR_TRY(gr_tokenizer_open(&t->tok, dir, err));
     graft_error none = {0};
     if (gr_chat_new(&t->chat, t->tok, t->now, &none) != GRAFT_OK) {
@@ -64,7 +70,10 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
         t->chat = NULL;
     }
     GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
-    return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
+    GR_TRY(open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err));
+    if (t->valid || !t->o->keep_best) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--keep-best needs validation");
+    return gr_hint(err, "put held-out rows into %s/valid.jsonl", t->o->data);
 }
 
 /* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters
@@ -77,6 +86,8 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
         GR_TRY(gr_adapter_load(&t->rt.lora, start, o->resume_adapter_file, config, t->rt.model->digest, err));
         gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
                         (long long)t->rt.lora->rank, t->rt.lora->scale);
+        if (o->config_file)
+            gr_trainer_note(t, "its linears, rank and scale hold, not those of %s", o->config_file);
         return GRAFT_OK;
     }
     gr_lora_request request = {.targets = o->lora_targets ? o->lora_targets : "extended",

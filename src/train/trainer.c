@@ -81,7 +81,7 @@ static graft_status report(gr_trainer *t, graft_error *err) {
                      .train_loss = p->train_loss,
                      .learning_rate = p->update ? p->rate : gr_schedule_rate(t->o, 1, t->updates),
                      .iterations_per_second = (double)t->timed_iterations / seconds,
-                     .tokens_per_second = (double)p->report_tokens / seconds,
+                     .tokens_per_second = (double)t->timed_tokens / seconds,
                      .trained_tokens = p->trained_tokens,
                      .grad_norm = p->grad_norm,
                      .peak_memory_bytes = gr_peak_rss()};
@@ -90,6 +90,7 @@ static graft_status report(gr_trainer *t, graft_error *err) {
     p->report_iterations = 0;
     t->report_seconds = 0;
     t->timed_iterations = 0;
+    t->timed_tokens = 0;
     GR_TRY(gr_metrics_train(t, &e, err));
     gr_trainer_event(t, &e);
     return GRAFT_OK;
@@ -108,7 +109,7 @@ static void one_iteration(gr_trainer *t) {
     gr_train_progress *p = &t->p;
     double start = gr_clock();
     int64_t n = gr_trainer_take(t);
-    gr_trainer_rows(t, t->indices, n);
+    t->timed_tokens += gr_trainer_rows(t, t->indices, n);
     p->epoch = t->order.epoch;
     p->position = t->order.position;
     p->iteration++;

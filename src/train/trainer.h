@@ -62,6 +62,7 @@ typedef struct gr_trainer {
     graft_memory forecast;
     double report_seconds;    /* training time since the last report */
     int64_t timed_iterations; /* in report_seconds */
+    int64_t timed_tokens;
 } gr_trainer;
 
 /* What open is for. */

@@ -284,6 +284,9 @@ static void wrong_configs(void **state) {
         {"optimizer_config: {adam: {betas: [0.9, 1.5]}}", GRAFT_USAGE, ""},
         {"optimizer: 3", GRAFT_USAGE, ""},
         {"q_bits: 4", GRAFT_USAGE, ""},
+        {"train: false", GRAFT_UNSUPPORTED, "graft eval"},
+        {"test: true", GRAFT_UNSUPPORTED, "graft eval"},
+        {"lora_layers: 8", GRAFT_USAGE, "did you mean \"num_layers\"?"},
         {"- 1", GRAFT_USAGE, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

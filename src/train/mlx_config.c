@@ -40,6 +40,18 @@ static const char *const cannot[][2] = {
     {"hf_dataset", "download the data and point data at the directory with its JSONL files"},
 };
 
+/* What mlx-lm also does with a configuration: to measure instead of training, or after it. */
+static const struct {
+    const char *key;
+    bool asks;
+    const char *hint;
+} other_work[] = {
+    {"train", false, "set it to true or take it out; graft eval measures without training"},
+    {"test", true, "take it out and run graft eval on the adapter after training"},
+};
+/* What keys of older versions are called now. */
+static const char *const renamed[][2] = {{"lora_layers", "num_layers"}};
+
 /* ---- the document */
 
 static graft_status unknown_top(const gr_config *l, const char *key, graft_error *err) {
@@ -47,6 +59,11 @@ static graft_status unknown_top(const gr_config *l, const char *key, graft_error
     char names[128][48] = {{0}};
     const char *all[128 + COUNT(special)] = {0};
     size_t n = 0;
+    for (size_t i = 0; i < COUNT(renamed); i++)
+        if (strcmp(renamed[i][0], key) == 0) {
+            gr_config_unknown(l, "", key, NULL, 0, err);
+            return gr_hint(err, "did you mean \"%s\"?", renamed[i][1]);
+        }
     for (; n < graft_option_count(); n++) {
         if (!(graft_option_at(n)->verbs & GRAFT_VERB_TRAIN)) continue;
         snprintf(names[n], sizeof names[n], "%s", graft_option_at(n)->name);
@@ -58,7 +75,20 @@ static graft_status unknown_top(const gr_config *l, const char *key, graft_error
     return gr_config_unknown(l, "", key, all, n, err);
 }
 
+static graft_status refuse_other_work(const gr_config *l, const char *key, const json_t *value,
+                                      graft_error *err) {
+    for (size_t i = 0; json_is_boolean(value) && i < COUNT(other_work); i++) {
+        if (strcmp(other_work[i].key, key) != 0 || json_is_true(value) != other_work[i].asks) continue;
+        gr_fail(err, GRAFT_UNSUPPORTED, "\"%s: %s\" asks for what graft train does not do", key,
+                other_work[i].asks ? "true" : "false");
+        gr_where(err, "%s", l->path);
+        return gr_hint(err, "%s", other_work[i].hint);
+    }
+    return GRAFT_OK;
+}
+
 static graft_status load_key(gr_config *l, const char *key, const json_t *value, graft_error *err) {
+    GR_TRY(refuse_other_work(l, key, value, err));
     for (size_t i = 0; i < COUNT(no_meaning); i++) {
         if (strcmp(no_meaning[i], key) != 0) continue;
         gr_buf_printf(&l->note, "%s%s", l->note.len ? ", " : "", key);

@@ -209,6 +209,9 @@ graft_status graft_convert(const graft_options *o, const graft_hooks *hooks, gra
                                   .dtype = o->dtype,
                                   .progress = convert_progress,
                                   .context = (void *)(uintptr_t)hooks};
+    /* not asked for: 4 and 64, and codes that are there keep theirs */
+    if (o->q_bits == 4 && !gr_options_given(o, "q-bits")) options.q_bits = 0;
+    if (o->q_group_size == 64 && !gr_options_given(o, "q-group-size")) options.q_group_size = 0;
     graft_status st = gr_convert(&options, &r, err);
     if (st == GRAFT_OK) st = hand_over(result, &r, err);
     gr_convert_result_free(&r);

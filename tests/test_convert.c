@@ -252,6 +252,8 @@ static void refuses(void **state) {
     } cases[] = {
         {{.quantize = true, .dequantize = true}, GRAFT_USAGE},
         {{.q_embeddings = true, .dequantize = true}, GRAFT_USAGE},
+        {{.q_embeddings = true}, GRAFT_USAGE},
+        {{.quantize = true, .q_group_size = 128}, GRAFT_USAGE}, /* no row has as many values */
         {{.quantize = true, .q_bits = 7}, GRAFT_USAGE},
         {{.quantize = true, .q_group_size = 48}, GRAFT_USAGE},
         {{.dtype = "float8"}, GRAFT_USAGE},
@@ -606,6 +608,31 @@ static void gguf_keeps_its_codes(void **state) {
     temp_dir_free(&out);
 }
 
+/* Codes that are there stay: other numbers than theirs are refused, in blocks and in MLX's directories. */
+static void codes_are_not_made_twice(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new(), again = temp_dir_new();
+    gr_convert_result result;
+    const char *gguf = make_gguf(&src, "llama", 1);
+    gr_convert_options other_bits = {.quantize = true, .q_bits = 3},
+                       other_group = {.quantize = true, .q_group_size = 64};
+    assert_int_equal(run(gguf, out.path, other_bits, &result), GRAFT_USAGE);
+    assert_int_equal(run(gguf, out.path, other_group, &result), GRAFT_USAGE);
+    assert_int_equal(run(gguf, out.path, (gr_convert_options){.dequantize = true}, &result), GRAFT_OK);
+    assert_int_equal(result.note_count, 1); /* all but o_proj, which is f16 in the file */
+    assert_string_equal(result.notes[0], "7 matrices decoded from the file's blocks, rounded to float16");
+    gr_convert_result_free(&result);
+    gr_convert_options three = {.quantize = true, .q_bits = 3, .q_group_size = 32};
+    assert_int_equal(run(out.path, again.path, three, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(run(again.path, out.path, other_group, &result), GRAFT_USAGE);
+    assert_int_equal(run(again.path, out.path, other_bits, &result), GRAFT_OK); /* its own */
+    gr_convert_result_free(&result);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+    temp_dir_free(&again);
+}
+
 /* Qwen's rows are not permuted; its biases are part of the architecture, and are missing here. */
 static void gguf_is_checked(void **state) {
     (void)state;
@@ -655,6 +682,7 @@ int main(void) {
                                        cmocka_unit_test(stops_and_races),
                                        cmocka_unit_test(keys_tell_files_apart),
                                        cmocka_unit_test(gguf_keeps_its_codes),
+                                       cmocka_unit_test(codes_are_not_made_twice),
                                        cmocka_unit_test(gguf_is_checked),
                                        cmocka_unit_test(gguf_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,6 +207,21 @@ static void contradictions(void **state) {
     graft_options_free(&o);
 }
 
+static void quantization_is_asked_for(void **state) {
+    (void)state;
+    static const char *const names[][2] = {{"q-bits", "4"}, {"q-group-size", "64"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        graft_options o;
+        graft_options_init(&o);
+        assert_int_equal(graft_options_set(&o, GRAFT_VERB_CONVERT, names[i][0], names[i][1], &err), GRAFT_OK);
+        assert_int_equal(check(&o, GRAFT_VERB_CONVERT), GRAFT_USAGE);
+        assert_string_equal(err.hint, "add -q");
+        o.quantize = true;
+        assert_int_equal(check(&o, GRAFT_VERB_CONVERT), GRAFT_OK);
+        graft_options_free(&o);
+    }
+}
+
 static void optimizers_bring_their_decay(void **state) {
     (void)state;
     graft_options o;
@@ -286,6 +301,7 @@ int main(void) {
         cmocka_unit_test(suggestions),
         cmocka_unit_test(scales),
         cmocka_unit_test(contradictions),
+        cmocka_unit_test(quantization_is_asked_for),
         cmocka_unit_test(optimizers_bring_their_decay),
         cmocka_unit_test(unbuilt_is_refused),
         cmocka_unit_test(sizes),

@@ -127,10 +127,26 @@ static graft_status check_model(const gr_conversion *c, graft_error *err) {
     return st;
 }
 
+/* A model without any codes is not what -q asks for. */
+static graft_status check_quantized(const gr_conversion *c, graft_error *err) {
+    size_t i = 0;
+    while (i < c->jobs.count && !gr_job_quantized(&c->jobs.items[i])) i++;
+    if (!c->options->quantize || i < c->jobs.count) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "nothing can be quantized: no matrix has rows of whole groups of %d",
+            c->q_group);
+    gr_where(err, "%s", c->options->model);
+    return gr_hint(err, c->q_group > 32 ? "try --q-group-size 32" : "leave out -q");
+}
+
 static graft_status convert(gr_conversion *c, graft_error *err) {
     bool dir = gr_path_is_dir(c->options->model);
+    if (dir && c->options->q_embeddings && !c->options->quantize) {
+        gr_fail(err, GRAFT_USAGE, "q-embeddings without quantize");
+        return gr_hint(err, "add -q");
+    }
     GR_TRY(dir ? gr_conversion_plan_dir(c, err) : gr_conversion_plan_gguf(c, err));
     GR_TRY(check_model(c, err));
+    GR_TRY(check_quantized(c, err));
     GR_TRY(gr_conversion_prepare_out(c, err));
     GR_TRY(dir ? gr_conversion_copy_files(c, err) : gr_conversion_gguf_files(c, err));
     GR_TRY(gr_conversion_write_shards(c, err));

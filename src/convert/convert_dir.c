@@ -148,6 +148,7 @@ static graft_status add_affine(gr_conversion *c, const gr_tensor *weight, const 
     if (job->op == GR_JOB_REPACK) {
         job->bits = from->bits;
         job->group = from->group;
+        return gr_job_check_codes(job, c->options, err);
     }
     return GRAFT_OK;
 }

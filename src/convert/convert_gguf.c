@@ -8,7 +8,7 @@
 
 /* What went through 16 bits, or stayed in 32: said once per kind, not once per tensor. */
 typedef struct tally {
-    size_t through_16, embeddings, kept_32, wide_scales;
+    size_t through_16, decoded, embeddings, kept_32, wide_scales;
 } tally;
 
 static bool is_dense(gr_gguf_type type) {
@@ -65,7 +65,7 @@ static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, t
                                    : gr_gguf_affine_dtype(from->data, from->type, job->rows * job->cols);
         gr_map_release(from->data, (size_t)job->rows * from->row_bytes);
         if (job->dtype == GR_F32 && c->dtype < 0) said->wide_scales++;
-        return GRAFT_OK;
+        return gr_job_check_codes(job, c->options, err);
     }
     job->op = GR_JOB_FLOAT;
     job->dtype = dtype;
@@ -74,7 +74,9 @@ static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, t
         return gr_job_quantize(job, c->q_bits, c->q_group, c->result, err);
     }
     if (dtype == GR_F32) return GRAFT_OK;
-    if (job->role == GR_EMBED_TOKENS || job->role == GR_LM_HEAD)
+    if (c->options->dequantize)
+        said->decoded++;
+    else if (job->role == GR_EMBED_TOKENS || job->role == GR_LM_HEAD)
         said->embeddings++;
     else
         said->through_16++;
@@ -109,6 +111,9 @@ static graft_status say(gr_conversion *c, const tally *said, gr_dtype dtype, gra
                        "%zu matrices in blocks that MLX has no equal of (Q6_K, Q3_K, Q2_K) went through %s%s",
                        said->through_16, name,
                        c->options->quantize ? " and were quantized anew" : ": -q quantizes them"));
+    if (said->decoded)
+        GR_TRY(gr_note(c->result, err, "%zu matrices decoded from the file's blocks, rounded to %s",
+                       said->decoded, name));
     if (said->embeddings)
         GR_TRY(gr_note(
             c->result, err,

@@ -82,6 +82,18 @@ graft_status gr_job_quantize(gr_job *job, int bits, int group, gr_convert_result
     return GRAFT_OK;
 }
 
+graft_status gr_job_check_codes(const gr_job *job, const gr_convert_options *options, graft_error *err) {
+    bool bits = options->q_bits && options->q_bits != job->bits,
+         group = options->q_group_size && options->q_group_size != job->group;
+    if (!options->quantize || !gr_job_wants_codes(job, false) || (!bits && !group)) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "%s is quantized already with another %s", job->path,
+            bits ? "number of bits" : "group size");
+    gr_where(err, "%s", options->model);
+    gr_expected(err, "%s %d", bits ? "q-bits" : "q-group-size", bits ? job->bits : job->group);
+    gr_found(err, "%d", bits ? options->q_bits : options->q_group_size);
+    return gr_hint(err, "dequantize first with -d, then quantize that directory; or leave the number out");
+}
+
 /* ---- declaring */
 
 static gr_tensor declare(const char *path, const char *suffix, gr_dtype dtype, int ndim,

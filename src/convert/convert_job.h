@@ -49,6 +49,10 @@ bool gr_job_wants_codes(const gr_job *job, bool embeddings);
 /* Sets op, bits and group for quantization when the group divides the rows; else a float job and a note. */
 graft_status gr_job_quantize(gr_job *job, int bits, int group, gr_convert_result *result,
                              graft_error *err) GR_MUST_CHECK;
+/* GRAFT_USAGE when bits or group of a linear's codes, which stay as they are, differ from those asked for
+ * with quantize (0: not asked). */
+graft_status gr_job_check_codes(const gr_job *job, const gr_convert_options *options,
+                                graft_error *err) GR_MUST_CHECK;
 static inline bool gr_job_quantized(const gr_job *job) {
     return job->bits != 0;
 }

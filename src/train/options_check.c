@@ -124,6 +124,11 @@ static graft_status check_convert(const graft_options *o, graft_error *err) {
     if (o->q_bits == 7) return contradiction(err, "q-bits is 7", "2, 3, 4, 5, 6 or 8");
     if (o->q_group_size != 32 && o->q_group_size != 64 && o->q_group_size != 128)
         return contradiction(err, "q-group-size does not fit", "32, 64 or 128");
+    const char *hint = o->dequantize ? "leave it out: -d quantizes nothing" : "add -q";
+    if (!o->quantize && gr_options_given(o, "q-bits"))
+        return contradiction(err, "q-bits without quantize", hint);
+    if (!o->quantize && gr_options_given(o, "q-group-size"))
+        return contradiction(err, "q-group-size without quantize", hint);
     return GRAFT_OK;
 }
 

@@ -1,0 +1,36 @@
+/* Any bytes as a config.json: refused with a reason, or numbers that the rest may rely on. */
+#include "model/roles.h"
+#include <math.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(const gr_model_config *c) {
+    static double inv_freq[GR_MAX_HEAD_DIM / 2];
+    int64_t out, in, elements;
+    if (!c->arch || c->layers < 1 || c->layers > GR_MAX_LAYERS || c->heads < 1 || c->heads > GR_MAX_HEADS ||
+        c->kv_heads < 1 || c->heads % c->kv_heads || c->head_dim < 2 || c->head_dim > GR_MAX_HEAD_DIM ||
+        c->head_dim % 2)
+        abort();
+    if (!(c->norm_eps >= 0) || !isfinite(c->norm_eps)) abort();
+    for (gr_role role = 0; role < GR_ROTARY_EMB; role++) {
+        gr_role_shape(role, c, &out, &in);
+        if (out < 1 || in < 0 || !gr_mul_i64(out, in ? in : 1, &elements)) abort();
+    }
+    for (int64_t l = 0; l < c->layers; l++)
+        if (c->window[l] < 0) abort();
+    gr_rope_frequencies(inv_freq, c);
+    for (int64_t i = 0; i < c->head_dim / 2; i++)
+        if (!isfinite(inv_freq[i])) abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    graft_error err = {0};
+    gr_model_config config;
+    if (gr_config_parse(&config, (const char *)data, size, "fuzz", &err) == GRAFT_OK) {
+        check(&config);
+        gr_config_free(&config);
+    } else if (err.status == GRAFT_OK || !err.what[0]) {
+        abort(); /* every refusal says why */
+    }
+    return 0;
+}

@@ -1,10 +1,12 @@
 #include "train/schedule_table.h"
 #include "train/trainer.h"
-#include <malloc.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
+#ifdef __GLIBC__
+#include <malloc.h> /* malloc_trim */
+#endif
 
 void gr_trainer_event(const gr_trainer *t, const graft_event *event) {
     if (t->hooks && t->hooks->event) t->hooks->event(t->hooks->user, event);

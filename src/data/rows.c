@@ -1,3 +1,4 @@
+#include "base/digest.h"
 #include "data/findings.h"
 #include "data/row_format.h"
 
@@ -280,20 +281,13 @@ char *gr_rows_notes(const gr_rows *rows) {
     return gr_buf_take(&out);
 }
 
-/* FNV-1a, 64 bits: only tells data apart, protects against nobody. */
-static uint64_t hash(uint64_t h, const void *data, size_t n) {
-    const uint8_t *bytes = data;
-    for (size_t i = 0; i < n; i++) h = (h ^ bytes[i]) * 0x100000001b3u;
-    return h;
-}
-
 uint64_t gr_rows_digest(const gr_rows *rows) {
-    uint64_t h = 0xcbf29ce484222325u;
+    uint64_t h = GR_DIGEST_START;
     for (size_t i = 0; i < rows->nentries; i++) {
         const row_entry *e = &rows->entries[i];
-        h = hash(h, &e->count, sizeof e->count);
-        h = hash(h, rows->ids + e->start, (size_t)e->count * sizeof *rows->ids);
-        h = hash(h, rows->mask + e->start, (size_t)e->count);
+        h = gr_digest_bytes(h, &e->count, sizeof e->count);
+        h = gr_digest_bytes(h, rows->ids + e->start, (size_t)e->count * sizeof *rows->ids);
+        h = gr_digest_bytes(h, rows->mask + e->start, (size_t)e->count);
     }
     return h;
 }

@@ -1,9 +1,9 @@
 /* The two tables of a BPE model: token <-> id, and pair of ids -> rank and the id it makes. */
+#include "base/digest.h"
 #include "text/token_parts.h"
 
 static uint64_t hash_bytes(const char *bytes, size_t n) {
-    uint64_t h = 0xcbf29ce484222325u ^ n; /* FNV-1a, then mixed: low bits pick the slot */
-    for (size_t i = 0; i < n; i++) h = (h ^ (uint8_t)bytes[i]) * 0x100000001b3u;
+    uint64_t h = gr_digest_bytes(GR_DIGEST_START ^ n, bytes, n); /* then mixed: low bits pick the slot */
     h ^= h >> 29;
     return h * 0x9e3779b97f4a7c15u >> 16;
 }

@@ -1,3 +1,4 @@
+#include "base/digest.h"
 #include "files/json_read.h"
 #include "train/trainer.h"
 #include <dirent.h>
@@ -98,11 +99,11 @@ static json_t *bits(double value) {
 
 /* Which linears are adapted, their ranks and the scale: parameters mean nothing without them. */
 static uint64_t adapter_shape(const gr_lora *lora) {
-    uint64_t h = 0xcbf29ce484222325u, scale;
+    uint64_t h = GR_DIGEST_START, scale;
     memcpy(&scale, &lora->scale, 8);
-    h = (h ^ scale) * 0x100000001b3u;
+    h = gr_digest_step(h, scale);
     for (int64_t l = 0; l < lora->layers; l++)
-        for (int i = 0; i < GR_LINEARS; i++) h = (h ^ (uint64_t)lora->linear[l][i].rank) * 0x100000001b3u;
+        for (int i = 0; i < GR_LINEARS; i++) h = gr_digest_step(h, (uint64_t)lora->linear[l][i].rank);
     return h;
 }
 
@@ -151,21 +152,16 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char
     return count;
 }
 
-static uint64_t sum_text(uint64_t h, const char *text) {
-    for (; *text; text++) h = (h ^ (uint8_t)*text) * 0x100000001b3u;
-    return h;
-}
-
 /* Sum over the progress and the names and bytes of the vectors, each by itself so that their order in the
  * file does not matter: a damaged checkpoint is recognized. Their bytes are whole f32. */
 static void checksum(char text[24], const char *progress, const gr_tensor *tensors, size_t count) {
-    uint64_t sum = sum_text(0xcbf29ce484222325u, progress);
+    uint64_t sum = gr_digest_bytes(GR_DIGEST_START, progress, strlen(progress));
     for (size_t i = 0; i < count; i++) {
-        uint64_t h = sum_text(0xcbf29ce484222325u, tensors[i].name);
+        uint64_t h = gr_digest_bytes(GR_DIGEST_START, tensors[i].name, strlen(tensors[i].name));
         for (size_t k = 0; k + 4 <= tensors[i].bytes; k += 4) {
             uint32_t word;
             memcpy(&word, tensors[i].data + k, 4);
-            h = (h ^ word) * 0x100000001b3u;
+            h = gr_digest_step(h, word);
         }
         sum += h;
     }

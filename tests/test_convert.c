@@ -608,7 +608,7 @@ static void gguf_keeps_its_codes(void **state) {
     temp_dir_free(&out);
 }
 
-/* Codes that are there stay: other numbers than theirs are refused, in blocks and in MLX's directories. */
+/* Codes that are there stay unless other numbers are asked for: a GGUF's are made anew, MLX's are refused. */
 static void codes_are_not_made_twice(void **state) {
     (void)state;
     temp_dir src = temp_dir_new(), out = temp_dir_new(), again = temp_dir_new();
@@ -616,8 +616,17 @@ static void codes_are_not_made_twice(void **state) {
     const char *gguf = make_gguf(&src, "llama", 1);
     gr_convert_options other_bits = {.quantize = true, .q_bits = 3},
                        other_group = {.quantize = true, .q_group_size = 64};
-    assert_int_equal(run(gguf, out.path, other_bits, &result), GRAFT_USAGE);
-    assert_int_equal(run(gguf, out.path, other_group, &result), GRAFT_USAGE);
+    gr_convert_options coarse = {.quantize = true, .q_bits = 3, .q_group_size = 32};
+    assert_int_equal(run(gguf, out.path, coarse, &result), GRAFT_OK); /* asked for: from the blocks' values */
+    gr_safetensors *file = NULL;
+    graft_error err = {0};
+    assert_int_equal(gr_safetensors_open(&file, out.path, &err), GRAFT_OK);
+    const gr_tensor *codes = gr_safetensors_find(file, "model.layers.0.self_attn.q_proj.weight");
+    const gr_tensor *scales = gr_safetensors_find(file, "model.layers.0.self_attn.q_proj.scales");
+    assert_int_equal(codes->shape[1] * 32, scales->shape[1] * 32 * 3);
+    assert_non_null(strstr(result.notes[0], "quantized anew"));
+    gr_safetensors_close(file);
+    gr_convert_result_free(&result);
     assert_int_equal(run(gguf, out.path, (gr_convert_options){.dequantize = true}, &result), GRAFT_OK);
     assert_int_equal(result.note_count, 1); /* all but o_proj, which is f16 in the file */
     assert_string_equal(result.notes[0], "7 matrices decoded from the file's blocks, rounded to float16");

@@ -16,8 +16,9 @@ typedef struct gr_convert_options {
     const char *model; /* directory or FILE.gguf */
     const char *out;   /* directory; must be new, empty, or of an earlier conversion */
     bool quantize;     /* linear layers to q_bits; layers that are quantized already stay as they are */
-    int q_bits, q_group_size;    /* 0: 4 and 64; else GRAFT_USAGE where linears have other codes already */
-    const char *q_mode;          /* NULL or "affine"; others are GRAFT_UNSUPPORTED */
+    int q_bits,
+        q_group_size;   /* 0: 4 and 64; else a GGUF with other codes is quantized anew, MLX is refused */
+    const char *q_mode; /* NULL or "affine"; others are GRAFT_UNSUPPORTED */
     const char *quant_predicate; /* NULL; recipes are GRAFT_UNSUPPORTED */
     bool q_embeddings; /* embeddings and output head too (a GGUF's Q8_0 embedding: its own 8-bit codes);
                           of a directory only together with quantize */

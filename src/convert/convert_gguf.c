@@ -8,7 +8,7 @@
 
 /* What went through 16 bits, or stayed in 32: said once per kind, not once per tensor. */
 typedef struct tally {
-    size_t through_16, decoded, embeddings, kept_32, wide_scales;
+    size_t through_16, anew, decoded, embeddings, kept_32, wide_scales;
 } tally;
 
 static bool is_dense(gr_gguf_type type) {
@@ -50,6 +50,12 @@ static graft_status set_permutation(const gr_conversion *c, gr_job *job, int64_t
     return GRAFT_OK;
 }
 
+/* Were other numbers asked for than the blocks have? */
+static bool other_codes(const gr_convert_options *o, int bits) {
+    return o->quantize &&
+           ((o->q_bits && o->q_bits != bits) || (o->q_group_size && o->q_group_size != GR_GGUF_GROUP));
+}
+
 /* A matrix of blocks: codes as they are where they are affine groups of 32 and wanted, else floats, else new
  * codes. */
 static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, tally *said,
@@ -57,7 +63,7 @@ static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, t
     const gr_source *from = &job->from;
     int bits = gr_gguf_affine_bits(from->type);
     bool wanted = !c->options->dequantize && gr_job_wants_codes(job, c->options->q_embeddings);
-    if (wanted && bits) {
+    if (wanted && bits && !other_codes(c->options, bits)) {
         job->op = GR_JOB_REPACK;
         job->bits = bits;
         job->group = GR_GGUF_GROUP;
@@ -65,12 +71,15 @@ static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, t
                                    : gr_gguf_affine_dtype(from->data, from->type, job->rows * job->cols);
         gr_map_release(from->data, (size_t)job->rows * from->row_bytes);
         if (job->dtype == GR_F32 && c->dtype < 0) said->wide_scales++;
-        return gr_job_check_codes(job, c->options, err);
+        return GRAFT_OK;
     }
     job->op = GR_JOB_FLOAT;
     job->dtype = dtype;
     if (wanted && c->options->quantize) {
-        if (dtype != GR_F32) said->through_16++;
+        if (bits)
+            said->anew++;
+        else if (dtype != GR_F32)
+            said->through_16++;
         return gr_job_quantize(job, c->q_bits, c->q_group, c->result, err);
     }
     if (dtype == GR_F32) return GRAFT_OK;
@@ -111,6 +120,12 @@ static graft_status say(gr_conversion *c, const tally *said, gr_dtype dtype, gra
                        "%zu matrices in blocks that MLX has no equal of (Q6_K, Q3_K, Q2_K) went through %s%s",
                        said->through_16, name,
                        c->options->quantize ? " and were quantized anew" : ": -q quantizes them"));
+    if (said->anew)
+        GR_TRY(gr_note(
+            c->result, err,
+            "%zu matrices were quantized anew to the bits and group size asked for: without these the file's "
+            "own codes are kept and nothing is lost",
+            said->anew));
     if (said->decoded)
         GR_TRY(gr_note(c->result, err, "%zu matrices decoded from the file's blocks, rounded to %s",
                        said->decoded, name));

@@ -17,16 +17,11 @@ static void problem(reader *r, const char *name, const char *text) {
     if (++r->count <= 6) gr_buf_printf(&r->problems, "%s%s %s", r->problems.len ? "; " : "", name, text);
 }
 
-static bool ends_with(const char *s, const char *suffix) {
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && strcmp(s + n - m, suffix) == 0;
-}
-
 /* The format whose A suffix some tensor has. */
 static const gr_adapter_format *probe(const gr_safetensors *file) {
     for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
         for (size_t i = 0; i < gr_safetensors_count(file); i++)
-            if (ends_with(gr_safetensors_at(file, i)->name, f->a)) return f;
+            if (gr_ends_with(gr_safetensors_at(file, i)->name, f->a)) return f;
     return NULL;
 }
 

@@ -104,7 +104,6 @@ void *gr_arena_take(gr_arena *arena, size_t bytes) {
         return NULL;
     }
     arena->used = end;
-    if (end > arena->peak) arena->peak = end;
     if (!arena->base) return NULL;
     if (end > arena->cap) {
         arena->overflow = true;

@@ -48,6 +48,10 @@ static inline void *gr_realloc_array(void *ptr, size_t count, size_t size) {
 /* A copy of the first n bytes of s with a terminating NUL; NULL on failure. Owned by caller until free(). */
 char *gr_strndup(const char *s, size_t n);
 char *gr_strdup(const char *s);
+static inline bool gr_ends_with(const char *s, const char *suffix) {
+    size_t n = strlen(s), m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}
 
 /* Makes room for one more element in a growing array: *items has *cap elements of `size` bytes, `count` used.
  * Returns false on failure (array unchanged). */
@@ -75,7 +79,7 @@ char *gr_buf_take(gr_buf *buf);
  * therefore runs twice, once to measure and once for real. Taking more than `cap` sets `overflow`. */
 typedef struct gr_arena {
     char *base;
-    size_t used, cap, peak;
+    size_t used, cap;
     bool overflow;
 } gr_arena;
 
@@ -85,13 +89,6 @@ typedef struct gr_arena {
 void *gr_arena_take(gr_arena *arena, size_t bytes);
 /* count elements of `size` bytes. Overflow of the product sets `overflow`. */
 void *gr_arena_array(gr_arena *arena, int64_t count, size_t size);
-/* Scratch in layers: remember the mark, take, and give back everything taken since. `peak` keeps the most. */
-static inline size_t gr_arena_mark(const gr_arena *arena) {
-    return arena->used;
-}
-static inline void gr_arena_release(gr_arena *arena, size_t mark) {
-    arena->used = mark;
-}
 /* Reserves zeroed pages from the system (huge pages asked for); they cost memory only once touched. */
 graft_status gr_arena_reserve(gr_arena *arena, size_t bytes, graft_error *err);
 void gr_arena_free(gr_arena *arena);

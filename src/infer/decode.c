@@ -29,10 +29,10 @@ graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graf
     int64_t elements;
     *d = (gr_decode){.rt = rt, .cache = {.capacity = capacity}};
     if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements)) take_vectors(d, &counting);
-    if (!counting.peak || counting.overflow)
+    if (!counting.used || counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "a cache of %lld tokens is larger than memory can be",
                        (long long)capacity);
-    GR_TRY(gr_arena_reserve(&d->arena, counting.peak, err));
+    GR_TRY(gr_arena_reserve(&d->arena, counting.used, err));
     take_vectors(d, &d->arena);
     return GRAFT_OK;
 }

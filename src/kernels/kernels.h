@@ -147,6 +147,11 @@ typedef struct gr_kernels {
     double (*burst)(int64_t loops);
 } gr_kernels;
 
+/* Bytes of a panel of length kc: 64 columns, kc rounded up to pairs. */
+static inline size_t gr_panel_bytes(const gr_kernels *k, int64_t kc) {
+    return (size_t)(kc + (kc & 1)) * GR_NR * (k->pair ? 2 : 4);
+}
+
 /* ------------------------------------------------------------------ choosing a table */
 
 typedef struct gr_isa {

@@ -12,12 +12,8 @@ static int pass_capacity(const gr_kernels *k) {
     return k->kc + k->kc / 8;
 }
 
-static size_t panel_bytes(const gr_kernels *k, int kc) {
-    return (size_t)(kc + (kc & 1)) * GR_NR * (k->pair ? 2 : 4);
-}
-
 static size_t panels_bytes(const gr_kernels *k) {
-    return panel_bytes(k, pass_capacity(k) + GR_MAX_PRODUCTS);
+    return gr_panel_bytes(k, pass_capacity(k) + GR_MAX_PRODUCTS);
 }
 
 size_t gr_matmul_scratch(const gr_kernels *k) {
@@ -79,7 +75,7 @@ static void make_panels(const job *j, const chunk *chunks, int count, char *scra
         else
             k->panel_act(scratch, p->w_act, p->ld_w, p->trans, n0, ncols, chunks[i].k0, chunks[i].kc);
         terms[i] = (gr_term){NULL, p->ldx, scratch, chunks[i].kc};
-        scratch += panel_bytes(k, chunks[i].kc);
+        scratch += gr_panel_bytes(k, chunks[i].kc);
     }
 }
 

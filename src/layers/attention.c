@@ -28,16 +28,12 @@ static int64_t round64(int64_t n) {
     return (n + 63) / 64 * 64;
 }
 
-static size_t panel_bytes(const gr_kernels *k, int64_t kc) {
-    return (size_t)(k->pair ? (kc + 1) / 2 * 2 : kc) * GR_NR * (k->pair ? 2 : 4);
-}
-
 /* Carves the block at `base` (NULL: only measures). */
 static space carve(char *base, const gr_kernels *k, const gr_attention *a, bool backward) {
     space w = {0};
     int64_t len = (a->longest + BLOCK - 1) / BLOCK * BLOCK, d64 = round64(a->d);
-    size_t keys = panel_bytes(k, a->d) * (size_t)(len / 64); /* one per 64 keys */
-    size_t rows = panel_bytes(k, BLOCK) * (size_t)(d64 / 64) *
+    size_t keys = gr_panel_bytes(k, a->d) * (size_t)(len / 64); /* one per 64 keys */
+    size_t rows = gr_panel_bytes(k, BLOCK) * (size_t)(d64 / 64) *
                   (size_t)(len / BLOCK); /* one per 128 rows and 64 columns */
     size_t act = (size_t)k->act_bytes * BLOCK * BLOCK, f32 = sizeof(float) * BLOCK * BLOCK;
 #define TAKE(field, size)                                                                                    \
@@ -76,7 +72,7 @@ size_t gr_attention_scratch(const gr_kernels *k, const gr_attention *a, bool bac
 /* c[m, n] (=, +=) a[m, kc] x panels of 64 columns each. */
 static void block_product(const gr_kernels *k, float *c, int64_t ldc, int64_t m, int64_t n, const void *a,
                           int64_t lda, const char *panels, int64_t kc, bool accumulate) {
-    size_t panel = panel_bytes(k, kc);
+    size_t panel = gr_panel_bytes(k, kc);
     for (int64_t j = 0; j < n; j += GR_NR)
         for (int64_t i = 0; i < m; i += GR_MR) {
             gr_term term = {(const char *)a + i * lda * k->act_bytes, lda,
@@ -89,26 +85,26 @@ static void block_product(const gr_kernels *k, float *c, int64_t ldc, int64_t m,
 static void pack_keys(const view *w, char *dst, const char *x, int64_t ld) {
     const gr_kernels *k = w->c->k;
     for (int64_t j = 0; j < w->len; j += GR_NR)
-        k->panel_act(dst + (size_t)(j / GR_NR) * panel_bytes(k, w->a->d), x + j * ld * k->act_bytes, ld, true,
-                     0, (int)gr_min_i64(GR_NR, w->len - j), 0, (int)w->a->d);
+        k->panel_act(dst + (size_t)(j / GR_NR) * gr_panel_bytes(k, w->a->d), x + j * ld * k->act_bytes, ld,
+                     true, 0, (int)gr_min_i64(GR_NR, w->len - j), 0, (int)w->a->d);
 }
 
 /* Panels of x in blocks of 128 rows: block b, columns 64*j.. are panel number b * (d64/64) + j, of length
  * rows(b). */
 static void pack_rows(const view *w, char *dst, const char *x, int64_t ld) {
     const gr_kernels *k = w->c->k;
-    size_t block = panel_bytes(k, BLOCK) * (size_t)(w->d64 / 64);
+    size_t block = gr_panel_bytes(k, BLOCK) * (size_t)(w->d64 / 64);
     for (int64_t i = 0; i < w->len; i += BLOCK) {
         int64_t rows = gr_min_i64(BLOCK, w->len - i);
         for (int64_t j = 0; j < w->a->d; j += GR_NR)
-            k->panel_act(dst + (size_t)(i / BLOCK) * block + (size_t)(j / GR_NR) * panel_bytes(k, rows),
+            k->panel_act(dst + (size_t)(i / BLOCK) * block + (size_t)(j / GR_NR) * gr_panel_bytes(k, rows),
                          x + (i * ld + j) * k->act_bytes, ld, false, 0, (int)gr_min_i64(GR_NR, w->a->d - j),
                          0, (int)rows);
     }
 }
 
 static const char *row_panels(const view *w, const char *base, int64_t block) {
-    return base + (size_t)block * panel_bytes(w->c->k, BLOCK) * (size_t)(w->d64 / 64);
+    return base + (size_t)block * gr_panel_bytes(w->c->k, BLOCK) * (size_t)(w->d64 / 64);
 }
 
 /* First block of keys that some query of block qb sees. */
@@ -129,7 +125,7 @@ static void scores(const view *w, float *s, const char *x, int64_t ldx, int64_t 
                    const char *keys, int64_t kb, int64_t nk) {
     const gr_kernels *k = w->c->k;
     block_product(k, s, BLOCK, nq, nk, x + qb * BLOCK * ldx * k->act_bytes, ldx,
-                  keys + (size_t)(kb * (BLOCK / GR_NR)) * panel_bytes(k, w->a->d), w->a->d, false);
+                  keys + (size_t)(kb * (BLOCK / GR_NR)) * gr_panel_bytes(k, w->a->d), w->a->d, false);
 }
 
 static void forward_query_block(const view *w, space *ws, int64_t qb, char *out, float *lse) {

@@ -1,10 +1,5 @@
 #include "model/locate.h"
 
-static bool ends_with(const char *s, const char *suffix) {
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && strcmp(s + n - m, suffix) == 0;
-}
-
 /* First of the environment's variables that is set, with its suffix; else HOME with the last suffix.
  * malloc'ed. */
 static char *from_environment(const char *const (*rows)[2], size_t count) {
@@ -81,7 +76,7 @@ graft_status gr_model_locate(char **path, bool *gguf, const char *wish, graft_er
     }
     if (gr_path_exists(wish)) {
         *gguf = !gr_path_is_dir(wish);
-        if (*gguf && !ends_with(wish, ".gguf")) {
+        if (*gguf && !gr_ends_with(wish, ".gguf")) {
             gr_fail(err, GRAFT_USAGE, "model is neither a directory nor a .gguf file");
             return gr_where(err, "%s", wish);
         }

@@ -34,8 +34,8 @@ graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config
         return gr_fail(err, GRAFT_RANGE,
                        "this model with %lld tokens at once takes more than can be addressed",
                        (long long)config->tokens);
-    *saved = a.peak;
-    *scratch = b.peak;
+    *saved = a.used;
+    *scratch = b.used;
     return GRAFT_OK;
 }
 

@@ -68,11 +68,6 @@ static graft_status gguf_info(json_t *root, const char *path, graft_error *err) 
     return GRAFT_OK;
 }
 
-static bool ends_with(const char *s, const char *suffix) {
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && strcmp(s + n - m, suffix) == 0;
-}
-
 /* A JSON file of the directory under its own key, if it is there. */
 static graft_status add_json(json_t *root, const char *dir, const char *name, graft_error *err) {
     json_t *value = NULL;
@@ -93,7 +88,7 @@ static graft_status directory_info(json_t *root, const char *path, graft_error *
 
 graft_status gr_info_json(char **json, const char *path, graft_error *err) {
     *json = NULL;
-    bool dir = gr_path_is_dir(path), gguf = !dir && ends_with(path, ".gguf");
+    bool dir = gr_path_is_dir(path), gguf = !dir && gr_ends_with(path, ".gguf");
     json_t *root = json_pack("{s:s, s:s}", "path", path, "kind",
                              dir    ? "directory"
                              : gguf ? "gguf"

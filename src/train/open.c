@@ -207,7 +207,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
     if (counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");
     GR_TRY(gr_runtime_measure(&t->rt, config, &t->forecast.saved, &t->forecast.scratch, err));
-    t->forecast.state = counting.peak;
+    t->forecast.state = counting.used;
     t->forecast.mapped = gr_model_weight_bytes(t->rt.model);
     t->forecast.other = resident + (uint64_t)config->tokens * 8;
     t->forecast.total =
@@ -218,7 +218,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
         t->forecast.total = peak;
     }
     if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
-    GR_TRY(gr_arena_reserve(&t->state, counting.peak, err));
+    GR_TRY(gr_arena_reserve(&t->state, counting.used, err));
     gr_trainer_bind_state(t, &t->state);
     if (t->state.overflow) return gr_fail(err, GRAFT_INTERNAL, "the state outgrew its measure");
     t->rt.params = t->params;

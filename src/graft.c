@@ -35,40 +35,15 @@ static bool convert_progress(void *context, const char *tensor, size_t done, siz
     return !(hooks && hooks->stop && *hooks->stop);
 }
 
-/* Where a GGUF's MLX form is kept: the cache, by name and key of the file. malloc'ed. */
-static graft_status kept_dir(char **dir, const char *gguf, graft_error *err) {
-    char name[300];
-    uint64_t key;
-    const char *slash = strrchr(gguf, '/');
-    GR_TRY(gr_convert_key(&key, gguf, err));
-    snprintf(name, sizeof name, "converted/%.200s-%016llx", slash ? slash + 1 : gguf,
-             (unsigned long long)key);
-    *dir = gr_cache_path(name);
-    if (*dir) return GRAFT_OK;
-    return gr_fail(err, GRAFT_IO,
-                   "no place to keep the converted model: neither XDG_CACHE_HOME nor HOME is set");
+static void convert_says(void *context, const char *sentence) {
+    note(context, sentence);
 }
 
 /* A GGUF is taken code for code into a kept MLX directory, once. */
 static graft_status use_gguf(char **dir, const char *gguf, const graft_hooks *hooks, graft_error *err) {
-    char *out = NULL, *config = NULL, text[700];
-    graft_status st = kept_dir(&out, gguf, err);
-    if (st == GRAFT_OK && !(config = gr_path_join(out, "config.json"))) st = gr_no_memory(err, strlen(out));
-    if (st == GRAFT_OK && !gr_path_exists(config)) {
-        gr_convert_result result = {0};
-        gr_convert_options options = {
-            .model = gguf, .out = out, .progress = convert_progress, .context = (void *)(uintptr_t)hooks};
-        snprintf(text, sizeof text, "converting %.300s once, kept in %.300s", gguf, out);
-        note(hooks, text);
-        st = gr_convert(&options, &result, err);
-        gr_convert_result_free(&result);
-    }
-    free(config);
-    if (st == GRAFT_OK)
-        *dir = out;
-    else
-        free(out);
-    return st;
+    gr_convert_options wish = {
+        .model = gguf, .progress = convert_progress, .context = (void *)(uintptr_t)hooks};
+    return gr_convert_kept(dir, &wish, convert_says, err);
 }
 
 /* The model's directory, whatever the user named. malloc'ed. */

@@ -43,9 +43,24 @@ typedef struct gr_convert_result {
  * gr_convert_result_free. */
 graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result,
                         graft_error *err) GR_MUST_CHECK;
-/* What a kept conversion of the file is called: changes with the file (device, inode, time, size, samples of
- * its bytes) and with what gr_convert makes of it. */
+/* A digest of the source, GGUF file or directory: changes with its files (device, inode, time, size, samples
+ * of their bytes, and in a directory the names). */
 graft_status gr_convert_key(uint64_t *key, const char *path, graft_error *err) GR_MUST_CHECK;
+
+/* A sentence for the user: what is being made and where it is kept, then the conversion's notes. */
+typedef void gr_convert_say(void *context, const char *sentence);
+
+/* *dir (malloc'ed) is the MLX directory that gr_convert makes of wish->model with these wishes (wish->out is
+ * not read), kept in ${XDG_CACHE_HOME:-~/.cache}/graft/converted under the model's name and a digest of
+ * source and wishes. Made when it is not there, whole or not at all, also when two processes ask at once;
+ * only then `say` (may be NULL; it gets wish->context) is called. A 16-bit model for a 4-bit run:
+ *
+ *     gr_convert_options wish = {.model = dir, .quantize = true, .q_bits = 4, .q_group_size = 64};
+ *     GR_TRY(gr_convert_kept(&kept, &wish, say, err));
+ *
+ * errors  those of gr_convert; GRAFT_IO when there is no home for a cache */
+graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_convert_say *say,
+                             graft_error *err) GR_MUST_CHECK;
 void gr_convert_result_free(gr_convert_result *result);
 
 #endif

@@ -1,0 +1,142 @@
+/* Conversions that are kept in the cache, one per source and wish, so that each is made once. */
+#include "base/digest.h"
+#include "base/os.h"
+#include "convert/convert.h"
+#include "model/locate.h"
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+/* Raised whenever gr_convert writes something else for the same source. */
+#define CONVERTER_VERSION 1
+
+#define HEAD_BYTES ((size_t)1 << 20) /* metadata, the tokenizer's among it */
+#define TAIL_BYTES ((size_t)1 << 16) /* weights */
+
+#ifdef __APPLE__
+#define MTIME st_mtimespec
+#else
+#define MTIME st_mtim
+#endif
+
+static graft_status file_key(uint64_t *key, const char *path, graft_error *err) {
+    struct stat info;
+    gr_map map;
+    if (stat(path, &info) != 0) return gr_fail_errno(err, errno, "cannot open", path);
+    GR_TRY(gr_map_open(&map, path, err));
+    const uint64_t numbers[] = {
+        CONVERTER_VERSION,           (uint64_t)info.st_dev,        (uint64_t)info.st_ino,
+        (uint64_t)info.MTIME.tv_sec, (uint64_t)info.MTIME.tv_nsec, map.size};
+    size_t head = map.size < HEAD_BYTES ? map.size : HEAD_BYTES,
+           tail = map.size < TAIL_BYTES ? map.size : TAIL_BYTES;
+    uint64_t h = GR_DIGEST_START;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = gr_digest_number(h, numbers[i]);
+    if (map.size) {
+        h = gr_digest_bytes(h, map.data, head);
+        h = gr_digest_bytes(h, map.data + map.size - tail, tail);
+    }
+    gr_map_close(&map);
+    *key = h;
+    return GRAFT_OK;
+}
+
+/* What a conversion reads from a directory. */
+static bool is_source(const char *name) {
+    static const char *const suffixes[] = {".safetensors", ".json", ".jinja", ".txt", ".model"};
+    for (size_t i = 0; name[0] != '.' && i < sizeof suffixes / sizeof *suffixes; i++)
+        if (gr_ends_with(name, suffixes[i])) return true;
+    return false;
+}
+
+/* Each file's key with its name; the sum does not depend on the order of the listing. */
+static graft_status dir_key(uint64_t *key, const char *path, graft_error *err) {
+    graft_status st = GRAFT_OK;
+    DIR *list = opendir(path);
+    if (!list) return gr_fail_errno(err, errno, "cannot list", path);
+    *key = 0;
+    for (struct dirent *e; st == GRAFT_OK && (e = readdir(list));) {
+        uint64_t one = 0;
+        if (!is_source(e->d_name)) continue;
+        char *file = gr_path_join(path, e->d_name);
+        if (!file)
+            st = gr_no_memory(err, strlen(path));
+        else if (!gr_path_is_dir(file))
+            st = file_key(&one, file, err);
+        free(file);
+        *key += gr_digest_bytes(gr_digest_number(GR_DIGEST_START, one), e->d_name, strlen(e->d_name));
+    }
+    closedir(list);
+    return st;
+}
+
+graft_status gr_convert_key(uint64_t *key, const char *path, graft_error *err) {
+    return gr_path_is_dir(path) ? dir_key(key, path, err) : file_key(key, path, err);
+}
+
+static uint64_t add_text(uint64_t h, const char *text) {
+    return gr_digest_step(gr_digest_bytes(h, text ? text : "", text ? strlen(text) : 0), text ? 1 : 2);
+}
+
+/* The wishes that change what is written. */
+static uint64_t wish_key(const gr_convert_options *o) {
+    const uint64_t numbers[] = {o->quantize, (uint64_t)o->q_bits, (uint64_t)o->q_group_size, o->q_embeddings,
+                                o->dequantize};
+    uint64_t h = GR_DIGEST_START;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = gr_digest_number(h, numbers[i]);
+    return add_text(add_text(add_text(h, o->q_mode), o->quant_predicate), o->dtype);
+}
+
+/* The last part of a path without slashes at its end: *len characters from the result on. */
+static const char *last_part(const char *path, int *len) {
+    size_t n = strlen(path), start;
+    while (n > 1 && path[n - 1] == '/') n--;
+    for (start = n; start && path[start - 1] != '/';) start--;
+    *len = (int)(n - start > 150 ? 150 : n - start);
+    return path + start;
+}
+
+static graft_status kept_dir(char **dir, const gr_convert_options *o, graft_error *err) {
+    char name[300];
+    uint64_t key;
+    int len;
+    const char *model = last_part(o->model, &len);
+    GR_TRY(gr_convert_key(&key, o->model, err));
+    key = gr_digest_number(key, wish_key(o));
+    snprintf(name, sizeof name, "converted/%.*s-%016llx", len, model, (unsigned long long)key);
+    *dir = gr_cache_path(name);
+    if (*dir) return GRAFT_OK;
+    return gr_fail(err, GRAFT_IO,
+                   "no place to keep the converted model: neither XDG_CACHE_HOME nor HOME is set");
+}
+
+static graft_status make_kept(const gr_convert_options *wish, char *out, gr_convert_say *say,
+                              graft_error *err) {
+    char text[700];
+    gr_convert_result result = {0};
+    gr_convert_options options = *wish;
+    options.out = out;
+    snprintf(text, sizeof text, "%s %.300s once, kept in %.300s",
+             wish->quantize ? "quantizing" : "converting", wish->model, out);
+    if (say) say(wish->context, text);
+    GR_TRY(gr_convert(&options, &result, err));
+    for (size_t i = 0; say && i < result.note_count; i++) say(wish->context, result.notes[i]);
+    gr_convert_result_free(&result);
+    return GRAFT_OK;
+}
+
+graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_convert_say *say,
+                             graft_error *err) {
+    char *out = NULL;
+    *dir = NULL;
+    GR_TRY(kept_dir(&out, wish, err));
+    char *config = gr_path_join(out, "config.json");
+    graft_status st = config ? GRAFT_OK : gr_no_memory(err, strlen(out));
+    if (st == GRAFT_OK && !gr_path_exists(config)) st = make_kept(wish, out, say, err);
+    free(config);
+    if (st == GRAFT_OK)
+        *dir = out;
+    else
+        free(out);
+    return st;
+}

@@ -1,0 +1,192 @@
+/* convert: where the output appears, when, and what is left when it does not; kept conversions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tiny_source.h"
+#include <fcntl.h>
+#include <sys/stat.h>
+
+/* A conversion that fails half-way leaves what was there as it was, and nothing of its own. */
+static void half_done_leaves_no_trace(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    tensors t = {0};
+    graft_error err = {0};
+    make_llama(&src, LLAMA);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_true(gr_path_exists(temp_path(&out, "config.json")));
+    int before = entries(out.path);
+    /* one value that float16 cannot hold, in an extra tensor */
+    add_tensor(&t, "zzz.weight", 0, 4);
+    uint16_t *data = (uint16_t *)(uintptr_t)t.items[0].data;
+    data[3] = gr_f32_to_bf16(1e30f);
+    assert_int_equal(gr_safetensors_save(temp_path(&src, "model-extra.safetensors"), t.items, 1, NULL, &err),
+                     GRAFT_OK);
+    assert_int_equal(rename(temp_path(&src, "model.safetensors"), temp_path(&src, "model-a.safetensors")), 0);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){.dtype = "float16"}, &result), GRAFT_RANGE);
+    assert_int_equal(entries(out.path), before);
+    gr_safetensors_close(load(out.path));
+    const char *fresh = temp_path(&src, "fresh");
+    assert_int_equal(run(src.path, fresh, (gr_convert_options){.dtype = "float16"}, &result), GRAFT_RANGE);
+    assert_false(gr_path_exists(fresh));
+    assert_int_equal(entries(src.path), 4); /* config, tokenizer, two files of weights */
+    free(data);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+}
+
+/* The second call of progress either stops, or does the same conversion to its end meanwhile. */
+typedef struct meddler {
+    const char *model, *out;
+    bool stops;
+} meddler;
+
+static bool meddle(void *context, const char *tensor, size_t done, size_t total) {
+    const meddler *m = context;
+    gr_convert_result result;
+    (void)tensor;
+    (void)total;
+    if (done != 1) return true;
+    if (m->stops) return false;
+    assert_int_equal(run(m->model, m->out, (gr_convert_options){.dtype = "float32"}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    return true;
+}
+
+static void stops_and_races(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), place = temp_dir_new();
+    char out[256];
+    gr_convert_result result;
+    make_llama(&src, LLAMA);
+    snprintf(out, sizeof out, "%s/deep/out", place.path);
+    meddler m = {src.path, out, true};
+    gr_convert_options options = {.progress = meddle, .context = &m};
+    assert_int_equal(run(src.path, out, options, &result), GRAFT_INTERRUPTED);
+    assert_int_equal(entries(temp_path(&place, "deep")), 0);
+    m.stops = false; /* the other is done first: its conversion stays */
+    assert_int_equal(run(src.path, out, options, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(entries(temp_path(&place, "deep")), 1);
+    gr_safetensors *file = load(out);
+    assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_F32);
+    gr_safetensors_close(file);
+    m.stops = true; /* an earlier one survives a stop .. */
+    int before = entries(out);
+    assert_int_equal(run(src.path, out, options, &result), GRAFT_INTERRUPTED);
+    assert_int_equal(entries(out), before);
+    /* .. and is replaced by one that ends; what is not ours stays */
+    temp_file(&place, "deep/out/notes.txt", "x", 1);
+    assert_int_equal(run(src.path, out, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(entries(out), before + 1);
+    file = load(out);
+    assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_BF16);
+    gr_safetensors_close(file);
+    temp_dir_free(&src);
+    temp_dir_free(&place);
+}
+
+static uint64_t key_of(const char *path) {
+    graft_error err = {0};
+    uint64_t key;
+    assert_int_equal(gr_convert_key(&key, path, &err), GRAFT_OK);
+    return key;
+}
+
+/* The same size and second is not the same file. */
+static void keys_tell_files_apart(void **state) {
+    (void)state;
+    temp_dir dir = temp_dir_new();
+    graft_error err = {0};
+    uint64_t key;
+    char a[256], b[256];
+    snprintf(a, sizeof a, "%s", temp_file(&dir, "a.gguf", "one", 3));
+    snprintf(b, sizeof b, "%s", temp_file(&dir, "b.gguf", "one", 3));
+    struct timespec times[2] = {{.tv_sec = 1000000000, .tv_nsec = 5}, {.tv_sec = 1000000000, .tv_nsec = 5}};
+    assert_int_equal(utimensat(AT_FDCWD, a, times, 0), 0);
+    assert_int_equal(utimensat(AT_FDCWD, b, times, 0), 0);
+    uint64_t first = key_of(a);
+    assert_true(first == key_of(a));
+    assert_true(first != key_of(b)); /* another inode */
+    FILE *f = fopen(a, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fwrite("two", 1, 3, f), 3);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(utimensat(AT_FDCWD, a, times, 0), 0);
+    assert_true(first != key_of(a)); /* other bytes */
+    uint64_t second = key_of(a);
+    times[1].tv_nsec = 6;
+    assert_int_equal(utimensat(AT_FDCWD, a, times, 0), 0);
+    assert_true(second != key_of(a));
+    assert_int_equal(gr_convert_key(&key, temp_path(&dir, "none"), &err), GRAFT_NOT_FOUND);
+    temp_dir_free(&dir);
+}
+
+static int said; /* by a kept conversion */
+
+static void count_say(void *context, const char *sentence) {
+    assert_true(context == &said);
+    assert_true(sentence[0] != 0);
+    said++;
+}
+
+static char *kept(gr_convert_options wish) {
+    graft_error err = {0};
+    char *dir;
+    wish.context = &said;
+    if (gr_convert_kept(&dir, &wish, count_say, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    return dir;
+}
+
+/* Made once per source and wish, found afterwards. */
+static void kept_once(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), cache = temp_dir_new();
+    make_llama(&src, LLAMA);
+    assert_int_equal(setenv("XDG_CACHE_HOME", cache.path, 1), 0);
+    gr_convert_options q4 = {.model = src.path, .quantize = true, .q_bits = 4, .q_group_size = 32};
+    char *first = kept(q4);
+    assert_int_equal(said, 1); /* every matrix has whole groups of 32: no notes */
+    gr_safetensors *file = load(first);
+    check_module(file, "model.layers.0.mlp.down_proj", HIDDEN, MLP, 4, 32);
+    gr_safetensors_close(file);
+    char *again = kept(q4);
+    assert_string_equal(first, again);
+    assert_int_equal(said, 1);
+    gr_convert_options q8 = q4;
+    q8.q_bits = 8;
+    char *other = kept(q8);
+    assert_string_not_equal(first, other);
+    assert_int_equal(said, 2);
+    free(again);
+    temp_file(&src, "tokenizer.json", "{ }", 3); /* another source */
+    again = kept(q4);
+    assert_string_not_equal(first, again);
+    assert_int_equal(said, 3);
+    assert_int_equal(entries(temp_path(&cache, "graft/converted")), 3);
+    graft_error err = {0};
+    char *none;
+    q4.q_group_size = 128;
+    assert_int_equal(gr_convert_kept(&none, &q4, NULL, &err), GRAFT_USAGE);
+    assert_null(none);
+    assert_int_equal(unsetenv("XDG_CACHE_HOME"), 0);
+    free(first);
+    free(again);
+    free(other);
+    temp_dir_free(&src);
+    temp_dir_free(&cache);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(half_done_leaves_no_trace),
+                                       cmocka_unit_test(stops_and_races),
+                                       cmocka_unit_test(keys_tell_files_apart), cmocka_unit_test(kept_once)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -30,12 +30,12 @@ static void load_base(gr_model_config *config) {
 }
 
 /* The selection and its vector agree: every matrix lies within, and they fill it. */
-static void check(const gr_lora *lora, const float *params, const gr_model_config *config) {
+static void check(const gr_tuning *lora, const float *params, const gr_model_config *config) {
     int64_t out, in, total = 0, adapted = 0;
     volatile float sum = 0;
     for (int64_t l = 0; l < lora->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_lora_linear *x = &lora->linear[l][role];
+            const gr_tuned *x = &lora->block[l][role];
             if (!x->rank) continue;
             gr_role_shape(role, config, &out, &in);
             if (x->rank < 1 || x->a < 0 || x->a + x->rank * in > lora->parameters) abort();
@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *rest = cut ? cut + 5 : data + size;
     graft_error err = {0};
     gr_model_config base;
-    gr_lora *lora;
+    gr_tuning *lora;
     float *params;
     if (!mkdtemp(dir)) abort();
     put_file(dir, "adapter_config.json", data, config_len);
@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     load_base(&base);
     if (gr_adapter_load(&lora, &params, dir, &base, 0, &err) == GRAFT_OK) {
         check(lora, params, &base);
-        gr_lora_free(lora);
+        gr_tuning_free(lora);
         free(params);
     } else if (err.status == GRAFT_OK || !err.what[0] || lora || params) {
         abort();

@@ -22,22 +22,23 @@ static int teardown(void **state) {
 }
 
 typedef struct made {
-    gr_lora *lora;
+    gr_tuning *tuning;
     float *params;
 } made;
 
 static made make(const char *targets, int64_t rank, double scale, double alpha) {
     graft_error err = {0};
     made m = {0};
-    gr_lora_request r = {.targets = targets, .num_layers = -1, .rank = rank, .scale = scale, .alpha = alpha};
-    if (gr_lora_select(&m.lora, &config, &r, &err) != GRAFT_OK) fail_msg("%s", err.what);
-    m.params = calloc((size_t)m.lora->parameters, sizeof *m.params);
-    for (int64_t i = 0; i < m.lora->parameters; i++) m.params[i] = (float)(i + 1) / 8; /* each value once */
+    gr_tuning_request r = {
+        .targets = targets, .num_layers = -1, .rank = rank, .scale = scale, .alpha = alpha};
+    if (gr_tuning_select(&m.tuning, &config, &r, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    m.params = calloc((size_t)m.tuning->parameters, sizeof *m.params);
+    for (int64_t i = 0; i < m.tuning->parameters; i++) m.params[i] = (float)(i + 1) / 8; /* each value once */
     return m;
 }
 
 static void drop(made *m) {
-    gr_lora_free(m->lora);
+    gr_tuning_free(m->tuning);
     free(m->params);
 }
 
@@ -45,19 +46,20 @@ static char *save(const char *name, const made *m, bool rslora) {
     graft_error err = {0};
     char *dir = tiny_join(root, name);
     gr_adapter_info info = {.base = "some/base", .base_digest = 0xabc, .iteration = 12, .use_rslora = rslora};
-    if (gr_adapter_save(dir, &config, m->lora, m->params, &info, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    if (gr_adapter_save(dir, &config, m->tuning, m->params, &info, &err) != GRAFT_OK)
+        fail_msg("%s", err.what);
     return dir;
 }
 
 static void equal(const made *m, const char *path) {
     graft_error err = {0};
     made back = {0};
-    if (gr_adapter_load(&back.lora, &back.params, path, &config, 0xabc, &err) != GRAFT_OK)
+    if (gr_adapter_load(&back.tuning, &back.params, path, &config, 0xabc, &err) != GRAFT_OK)
         fail_msg("%s: %s %s", path, err.what, err.found);
-    assert_int_equal(back.lora->parameters, m->lora->parameters);
-    assert_memory_equal(back.lora->linear, m->lora->linear, sizeof *m->lora->linear * TINY_LAYERS);
-    assert_memory_equal(back.params, m->params, (size_t)m->lora->parameters * sizeof(float));
-    assert_near(back.lora->scale, m->lora->scale, 1e-15 * m->lora->scale);
+    assert_int_equal(back.tuning->parameters, m->tuning->parameters);
+    assert_memory_equal(back.tuning->block, m->tuning->block, sizeof *m->tuning->block * TINY_LAYERS);
+    assert_memory_equal(back.params, m->params, (size_t)m->tuning->parameters * sizeof(float));
+    assert_near(back.tuning->scale, m->tuning->scale, 1e-15 * m->tuning->scale);
     drop(&back);
 }
 
@@ -112,7 +114,7 @@ static void orientation(void **state) {
     assert_int_equal(gr_safetensors_open(&peft, b, &err), GRAFT_OK);
     assert_int_equal(gr_safetensors_count(mlx), 4);
     assert_int_equal(gr_safetensors_count(peft), 4);
-    const gr_lora_linear *x = &m.lora->linear[1][GR_K_PROJ];
+    const gr_tuned *x = &m.tuning->block[1][GR_K_PROJ];
     const char *k = "model.layers.1.self_attn.k_proj";
     char name[200];
     for (int r = 0; r < 4; r++) {
@@ -171,7 +173,7 @@ static void config_of_both(void **state) {
 static void refused(const char *dir, const char *file, const char *patch, graft_status status,
                     const char *said) {
     graft_error e = {0};
-    gr_lora *lora = NULL;
+    gr_tuning *tuning = NULL;
     float *params = NULL;
     char all[2048], *path = tiny_join(dir, file), *text = tiny_read(dir, "adapter_config.json", NULL);
     json_t *j = json_loads(text, 0, NULL), *more = json_loads(patch, 0, NULL);
@@ -179,10 +181,10 @@ static void refused(const char *dir, const char *file, const char *patch, graft_
     json_object_update(j, more);
     char *changed = json_dumps(j, 0);
     tiny_write(dir, "adapter_config.json", changed);
-    graft_status st = gr_adapter_load(&lora, &params, path, &config, 0xabc, &e);
+    graft_status st = gr_adapter_load(&tuning, &params, path, &config, 0xabc, &e);
     snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
     if (st != status || !strstr(all, said)) fail_msg("%s %s: status %d, %s", file, patch, st, all);
-    assert_null(lora);
+    assert_null(tuning);
     assert_null(params);
     tiny_write(dir, "adapter_config.json", text);
     json_decref(j);
@@ -209,13 +211,13 @@ static void refused_configs(void **state) {
     refused(dir, mlx, "{\"lora_parameters\":{\"scale\":\"2\"}}", GRAFT_CORRUPT, "scale");
     refused(dir, "absent.safetensors", "{}", GRAFT_NOT_FOUND, "absent");
     graft_error err = {0};
-    gr_lora *lora = NULL;
+    gr_tuning *tuning = NULL;
     float *params = NULL;
-    assert_int_equal(gr_adapter_load(&lora, &params, dir, &config, 0xabd, &err), GRAFT_MISMATCH);
+    assert_int_equal(gr_adapter_load(&tuning, &params, dir, &config, 0xabd, &err), GRAFT_MISMATCH);
     assert_non_null(strstr(err.what, "another base"));
     err = (graft_error){0};
     char *model = tiny_subdir(root, "empty");
-    assert_int_equal(gr_adapter_load(&lora, &params, model, &config, 0xabc, &err), GRAFT_NOT_FOUND);
+    assert_int_equal(gr_adapter_load(&tuning, &params, model, &config, 0xabc, &err), GRAFT_NOT_FOUND);
     tiny_remove(model);
     tiny_remove(dir);
     drop(&m);

@@ -72,7 +72,7 @@ static void compare_gradients(const tiny_net *n, const float *grad, double limit
     for (int l = 0; l < n->spec.layers; l++)
         for (int i = 0; i < GR_LINEARS; i++) {
             const ref_linear *r = &n->ref->blocks[l].linear[i];
-            const gr_lora_linear *x = &n->rt.lora->linear[l][i];
+            const gr_tuned *x = &n->rt.tuning->block[l][i];
             double norm, d = distance(r->da, grad + x->a, (long)r->rank * r->in, &norm);
             if (!(d <= limit * norm))
                 fail_msg("%s: layer %d linear %d dA: off by %.2e of %.2e", what, l, i, d, norm);
@@ -94,7 +94,7 @@ static void against_ref(int which, int bits, int group, const char *isa, bool fp
     ref_run *run = ref_run_new(n.ref, r.batch.tokens);
     double truth = ref_model_forward(run, n.ref, &r.batch);
     ref_model_backward(run, n.ref, &r.batch);
-    float *grad = tiny_keep(&n, (size_t)n.rt.lora->parameters * sizeof *grad);
+    float *grad = tiny_keep(&n, (size_t)n.rt.tuning->parameters * sizeof *grad);
     double loss = tiny_step(&n, &r.batch, count, false, grad), limit = fp32 ? 1e-4 : 6e-2;
     if (!(fabs(loss - truth) <= (fp32 ? 2e-6 : 2e-3) * truth))
         fail_msg("%s: loss %.9g, ref %.9g", what, loss, truth);
@@ -157,7 +157,7 @@ static void same_bits(const char *isa, bool fp32) {
         rows r;
         tiny_open(&n, traits(1), 4, 64, isa, fp32, ways[w].threads);
         make_rows(&r, lengths, 5, n.spec.vocab);
-        bytes = (size_t)n.rt.lora->parameters * sizeof(float);
+        bytes = (size_t)n.rt.tuning->parameters * sizeof(float);
         float *grad = malloc(bytes);
         assert_non_null(grad);
         double loss = tiny_step(&n, &r.batch, ways[w].at_once, ways[w].recompute, grad);

@@ -83,7 +83,7 @@ static void digest_with(char digest[17], const char *model, int64_t slice, const
         assert_true(gr_trainer_rows(&t, t.indices, n) > 0);
         if (t.p.iteration % 2) gr_trainer_update(&t);
     }
-    gr_adapter_digest(digest, t.params, t.rt.lora->parameters);
+    gr_adapter_digest(digest, t.params, t.rt.tuning->parameters);
     gr_trainer_close(&t);
     graft_options_free(&o);
     free(adapter);

@@ -99,11 +99,11 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
 /* Copies the adapter of ref into graft's parameter vector, or graft's gradient sums into `out` by the same
  * layout. */
 static inline void tiny_params(tiny_net *n) {
-    const gr_lora *lora = n->rt.lora;
+    const gr_tuning *tuning = n->rt.tuning;
     for (int l = 0; l < n->spec.layers; l++)
         for (int i = 0; i < GR_LINEARS; i++) {
             const ref_linear *r = &n->ref->blocks[l].linear[i];
-            const gr_lora_linear *x = &lora->linear[l][i];
+            const gr_tuned *x = &tuning->block[l][i];
             for (int k = 0; k < r->rank * r->in; k++) n->params[x->a + k] = (float)r->a[k];
             for (int k = 0; k < r->rank * r->out; k++) n->params[x->b + k] = (float)r->b[k];
         }
@@ -118,11 +118,17 @@ static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, co
     setenv("GRAFT_ISA", isa, 1);
     if (gr_runtime_init(&n->rt, tiny_model(n, bits, group), threads, fp32, &err) != GRAFT_OK)
         fail_msg("%s", err.what);
-    int64_t *ranks = tiny_keep(n, sizeof *ranks * (size_t)(spec.layers * GR_LINEARS));
-    for (int i = 0; i < spec.layers * GR_LINEARS; i++) ranks[i] = spec.rank;
-    assert_int_equal(gr_lora_from_ranks(&n->rt.lora, &n->rt.model->config, ranks, spec.scale, &err),
-                     GRAFT_OK);
-    size_t bytes = (size_t)n->rt.lora->parameters * sizeof(float);
+    const gr_model_config *config = &n->rt.model->config;
+    assert_int_equal(gr_tuning_new(&n->rt.tuning, config, &err), GRAFT_OK);
+    for (int64_t l = 0; l < spec.layers; l++)
+        for (gr_role role = 0; role < GR_LINEARS; role++) {
+            gr_tuned *x = gr_tuning_at(n->rt.tuning, role, l);
+            x->rank = spec.rank;
+            x->scale = (float)spec.scale;
+        }
+    assert_int_equal(gr_tuning_place(n->rt.tuning, config, &err), GRAFT_OK);
+    n->rt.tuning->scale = spec.scale;
+    size_t bytes = (size_t)n->rt.tuning->parameters * sizeof(float);
     n->params = tiny_keep(n, bytes);
     n->gradients.count = 8;
     for (int i = 0; i < 8; i++) n->gradients.slots[i] = n->grad_slots[i] = tiny_keep(n, bytes);
@@ -168,7 +174,7 @@ static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once
         for (int64_t i = 0; i < targets; i++) loss += n->rt.net.targets[i].loss;
         gr_net_backward(&n->rt.net, &batch, &n->gradients);
     }
-    for (int64_t i = 0; i < n->rt.lora->parameters; i++) {
+    for (int64_t i = 0; i < n->rt.tuning->parameters; i++) {
         float sum = 0;
         bool first = true;
         for (int level = 0; b->rows >> level; level++)

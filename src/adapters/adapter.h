@@ -6,7 +6,7 @@
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
 #include "model/model.h"
-#include "plan/lora.h"
+#include "plan/tuning.h"
 
 /* What the files say beside the numbers. Strings borrowed. */
 typedef struct gr_adapter_info {
@@ -33,7 +33,7 @@ extern const gr_adapter_format gr_adapter_format_table[];
 /* Writes both tensor files and adapter_config.json into dir (made if missing), each atomically; the config
  * last. Both tensor files carry the same iteration and digest in their metadata, the config in its "graft".
  */
-graft_status gr_adapter_save(const char *dir, const gr_model_config *config, const gr_lora *lora,
+graft_status gr_adapter_save(const char *dir, const gr_model_config *config, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info,
                              graft_error *err) GR_MUST_CHECK;
 
@@ -41,8 +41,9 @@ graft_status gr_adapter_save(const char *dir, const gr_model_config *config, con
  * and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are named at
  * once. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not checked), or if the
  * files of the directory record different digests: a save was cut short, and they do not belong together. */
-graft_status gr_adapter_load(gr_lora **lora, float **params, const char *path, const gr_model_config *config,
-                             uint64_t base_digest, graft_error *err) GR_MUST_CHECK;
+graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
+                             const gr_model_config *config, uint64_t base_digest,
+                             graft_error *err) GR_MUST_CHECK;
 
 /* Digest of a parameter vector, as 16 hexadecimal digits. */
 void gr_adapter_digest(char text[17], const float *params, int64_t count);

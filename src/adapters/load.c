@@ -80,10 +80,10 @@ static void copy_matrix(float *to, const gr_tensor *t, bool transposed, int64_t 
             to[i * width + j] = gr_float_at(t->data, transposed ? j * rank + i : i * width + j, t->dtype);
 }
 
-static void copy_all(const reader *r, const gr_lora *lora, float *params) {
-    for (int64_t l = 0; l < lora->layers; l++)
+static void copy_all(const reader *r, const gr_tuning *tuning, float *params) {
+    for (int64_t l = 0; l < tuning->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_lora_linear *x = &lora->linear[l][role];
+            const gr_tuned *x = &tuning->block[l][role];
             int64_t out, in;
             if (!x->rank) continue;
             gr_role_shape(role, r->config, &out, &in);
@@ -244,8 +244,8 @@ static graft_status check_ranks(const reader *r, int64_t rank, const char *path,
     return GRAFT_OK;
 }
 
-static graft_status load_from(reader *r, gr_lora **lora, float **params, const char *path, const char *dir,
-                              uint64_t base_digest, graft_error *err) {
+static graft_status load_from(reader *r, gr_tuning **tuning, float **params, const char *path,
+                              const char *dir, uint64_t base_digest, graft_error *err) {
     double scale = 0;
     int64_t rank = 0;
     GR_TRY(gr_safetensors_open(&r->file, path, err));
@@ -261,27 +261,36 @@ static graft_status load_from(reader *r, gr_lora **lora, float **params, const c
         return gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->count > 6 ? "; .." : "");
     }
     GR_TRY(check_ranks(r, rank, path, err));
-    GR_TRY(gr_lora_from_ranks(lora, r->config, r->ranks, scale, err));
-    *params = gr_calloc((size_t)(*lora)->parameters, sizeof **params);
-    if (!*params) return gr_no_memory(err, (size_t)(*lora)->parameters * sizeof **params);
-    copy_all(r, *lora, *params);
+    GR_TRY(gr_tuning_new(tuning, r->config, err));
+    for (int64_t l = 0; l < r->config->layers; l++)
+        for (gr_role role = 0; role < GR_LINEARS; role++) {
+            gr_tuned *x = gr_tuning_at(*tuning, role, l);
+            x->rank = r->ranks[l * GR_LINEARS + role];
+            x->scale = x->rank ? (float)scale : 0;
+        }
+    GR_TRY(gr_tuning_place(*tuning, r->config, err));
+    (*tuning)->scale = scale;
+    (*tuning)->alpha = scale * (double)(*tuning)->rank;
+    *params = gr_calloc((size_t)(*tuning)->parameters, sizeof **params);
+    if (!*params) return gr_no_memory(err, (size_t)(*tuning)->parameters * sizeof **params);
+    copy_all(r, *tuning, *params);
     return GRAFT_OK;
 }
 
-graft_status gr_adapter_load(gr_lora **lora, float **params, const char *path, const gr_model_config *config,
-                             uint64_t base_digest, graft_error *err) {
+graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
+                             const gr_model_config *config, uint64_t base_digest, graft_error *err) {
     reader r = {.config = config};
     char *file = NULL, *dir = NULL;
-    *lora = NULL;
+    *tuning = NULL;
     *params = NULL;
     r.ranks = gr_calloc((size_t)config->layers * GR_LINEARS, sizeof *r.ranks);
     graft_status st =
         r.ranks ? locate(&file, &dir, path, err) : gr_no_memory(err, (size_t)config->layers * GR_LINEARS * 8);
-    if (st == GRAFT_OK) st = load_from(&r, lora, params, file, dir, base_digest, err);
+    if (st == GRAFT_OK) st = load_from(&r, tuning, params, file, dir, base_digest, err);
     if (st != GRAFT_OK) {
-        gr_lora_free(*lora);
+        gr_tuning_free(*tuning);
         free(*params);
-        *lora = NULL;
+        *tuning = NULL;
         *params = NULL;
     }
     gr_safetensors_close(r.file);

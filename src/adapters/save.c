@@ -12,11 +12,11 @@ typedef struct entry {
 
 /* Every adapted linear's A and B in the format's names. */
 static void list_entries(entry *entries, const gr_adapter_format *f, const gr_model_config *c,
-                         const gr_lora *lora, const float *params) {
+                         const gr_tuning *tuning, const float *params) {
     size_t n = 0;
-    for (int64_t l = 0; l < lora->layers; l++)
+    for (int64_t l = 0; l < tuning->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_lora_linear *x = &lora->linear[l][role];
+            const gr_tuned *x = &tuning->block[l][role];
             char path[200];
             int64_t out, in;
             if (!x->rank) continue;
@@ -57,16 +57,16 @@ static graft_status write_file(const char *dir, const gr_adapter_format *f, cons
 
 /* One format's tensor file. */
 static graft_status save_format(const char *dir, const gr_adapter_format *f, const gr_model_config *c,
-                                const gr_lora *lora, const float *params, const char *const *metadata,
+                                const gr_tuning *tuning, const float *params, const char *const *metadata,
                                 graft_error *err) {
-    size_t count = (size_t)lora->adapted * 2;
+    size_t count = (size_t)tuning->adapted * 2;
     entry *entries = gr_calloc(count, sizeof *entries);
     gr_tensor *tensors = gr_calloc(count, sizeof *tensors);
-    float *row = gr_calloc((size_t)lora->rank, sizeof *row);
+    float *row = gr_calloc((size_t)tuning->rank, sizeof *row);
     graft_status st = GRAFT_OK;
     if (!entries || !tensors || !row) st = gr_no_memory(err, count * sizeof *entries);
     if (st == GRAFT_OK) {
-        list_entries(entries, f, c, lora, params);
+        list_entries(entries, f, c, tuning, params);
         for (size_t i = 0; i < count; i++) {
             const entry *e = &entries[i];
             tensors[i] = (gr_tensor){.name = e->name,
@@ -85,20 +85,20 @@ static graft_status save_format(const char *dir, const gr_adapter_format *f, con
 }
 
 /* True when every layer adapts the same roles with the same rank: short module names then say it all. */
-static bool is_regular(const gr_lora *lora) {
-    for (int64_t l = 1; l < lora->layers; l++)
+static bool is_regular(const gr_tuning *tuning) {
+    for (int64_t l = 1; l < tuning->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++)
-            if (lora->linear[l][role].rank != lora->linear[0][role].rank) return false;
+            if (tuning->block[l][role].rank != tuning->block[0][role].rank) return false;
     return true;
 }
 
 /* Full paths of the adapted linears, or their short names. */
-static json_t *module_names(const gr_lora *lora, bool full) {
+static json_t *module_names(const gr_tuning *tuning, bool full) {
     json_t *names = json_array();
-    for (int64_t l = 0; l < (full ? lora->layers : 1); l++)
+    for (int64_t l = 0; l < (full ? tuning->layers : 1); l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
             char path[200];
-            if (!lora->linear[l][role].rank) continue;
+            if (!tuning->block[l][role].rank) continue;
             gr_role_name(path, sizeof path, role, l);
             json_array_append_new(names, json_string(full ? path : gr_role_table[role].type));
         }
@@ -107,25 +107,25 @@ static json_t *module_names(const gr_lora *lora, bool full) {
 
 /* Keys of both programs in one object; each ignores the other's. source: mlx-lm 0.32 load_adapters, PEFT 0.21
  * LoraConfig */
-static json_t *config_json(const gr_lora *lora, const gr_adapter_info *info, const char *digest) {
+static json_t *config_json(const gr_tuning *tuning, const gr_adapter_info *info, const char *digest) {
     char base[24];
     snprintf(base, sizeof base, "%016llx", (unsigned long long)info->base_digest);
-    json_t *mlx = json_pack("{s:i, s:f, s:f, s:o}", "rank", (int)lora->rank, "scale", lora->scale, "dropout",
-                            info->dropout, "keys", module_names(lora, true));
+    json_t *mlx = json_pack("{s:i, s:f, s:f, s:o}", "rank", (int)tuning->rank, "scale", tuning->scale,
+                            "dropout", info->dropout, "keys", module_names(tuning, true));
     return json_pack("{s:s, s:i, s:o, s:s, s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:o, s:b, s:b, s:n, s:{s:s, "
                      "s:s, s:s, s:f, s:I}}",
-                     "fine_tune_type", "lora", "num_layers", (int)lora->layers, "lora_parameters", mlx,
+                     "fine_tune_type", "lora", "num_layers", (int)tuning->layers, "lora_parameters", mlx,
                      "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", info->base,
-                     "r", (int)lora->rank, "lora_alpha", lora->alpha, "lora_dropout", info->dropout, "bias",
-                     "none", "use_rslora", info->use_rslora, "target_modules",
-                     module_names(lora, !is_regular(lora)), "fan_in_fan_out", 0, "inference_mode", 1,
+                     "r", (int)tuning->rank, "lora_alpha", tuning->alpha, "lora_dropout", info->dropout,
+                     "bias", "none", "use_rslora", info->use_rslora, "target_modules",
+                     module_names(tuning, !is_regular(tuning)), "fan_in_fan_out", 0, "inference_mode", 1,
                      "modules_to_save", "graft", "version", "0.1", "base_digest", base, "digest", digest,
-                     "scale", lora->scale, "iteration", (json_int_t)info->iteration);
+                     "scale", tuning->scale, "iteration", (json_int_t)info->iteration);
 }
 
-static graft_status save_config(const char *dir, const gr_lora *lora, const gr_adapter_info *info,
+static graft_status save_config(const char *dir, const gr_tuning *tuning, const gr_adapter_info *info,
                                 const char *digest, graft_error *err) {
-    json_t *config = config_json(lora, info, digest);
+    json_t *config = config_json(tuning, info, digest);
     char *text = config ? json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     char *path = gr_path_join(dir, "adapter_config.json");
     graft_status st = text && path ? gr_file_replace(path, text, strlen(text), err) : gr_no_memory(err, 0);
@@ -135,16 +135,16 @@ static graft_status save_config(const char *dir, const gr_lora *lora, const gr_a
     return st;
 }
 
-graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr_lora *lora,
+graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info, graft_error *err) {
     char digest[17], iteration[24], base[24];
-    gr_adapter_digest(digest, params, lora->parameters);
+    gr_adapter_digest(digest, params, tuning->parameters);
     snprintf(iteration, sizeof iteration, "%lld", (long long)info->iteration);
     snprintf(base, sizeof base, "%016llx", (unsigned long long)info->base_digest);
     const char *metadata[] = {"format", "pt",          "iteration", iteration, "digest",
                               digest,   "base_digest", base,        NULL};
     GR_TRY(gr_make_dirs(dir, err));
     for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
-        GR_TRY(save_format(dir, f, c, lora, params, metadata, err));
-    return save_config(dir, lora, info, digest, err);
+        GR_TRY(save_format(dir, f, c, tuning, params, metadata, err));
+    return save_config(dir, tuning, info, digest, err);
 }

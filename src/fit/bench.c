@@ -117,11 +117,11 @@ static graft_status measure(gr_trainer *t, stream *s, double *seconds, graft_ben
            tokens = (double)(o->seq_length * o->batch_size * o->grad_accumulation_steps);
     r->step_seconds = step;
     r->tokens_per_second = tokens / step;
-    r->gflops = tokens * gr_train_flops(c, t->rt.lora, o->seq_length, t->recompute, 1) / step / 1e9;
+    r->gflops = tokens * gr_train_flops(c, t->rt.tuning, o->seq_length, t->recompute, 1) / step / 1e9;
     r->peak_gflops = peak;
     r->percent_of_peak = 100 * r->gflops / peak;
     r->percent_of_peak_without_recompute =
-        100 * tokens * gr_train_flops(c, t->rt.lora, o->seq_length, false, 1) / step / 1e9 / peak;
+        100 * tokens * gr_train_flops(c, t->rt.tuning, o->seq_length, false, 1) / step / 1e9 / peak;
     return GRAFT_OK;
 }
 

@@ -3,17 +3,17 @@
 #include <math.h>
 #include <stdio.h>
 
-double gr_train_flops(const gr_model_config *c, const gr_lora *lora, int64_t sequence, bool recompute,
+double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t sequence, bool recompute,
                       double targets) {
     double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
            kv = (double)(c->kv_heads * c->head_dim), m = (double)c->mlp;
     double wl = 2 * h * q + 2 * h * kv + 3 * h * m, layers = (double)c->layers, s = (double)sequence;
-    double backward = (double)(c->layers - (lora ? lora->lowest : 0)); /* layers that have one */
+    double backward = (double)(c->layers - (tuning ? tuning->lowest : 0)); /* layers that have one */
     double flops = layers * (2 * wl + 2 * q * s) + backward * (2 * wl + 5 * q * s);
     if (recompute)
         flops +=
             (backward - 1) * (2 * (wl - h * m) + 2 * q * s); /* the last block's forward is still there */
-    if (lora) flops += 3 * 2 * (double)lora->parameters;
+    if (tuning) flops += 3 * 2 * (double)tuning->parameters;
     return flops + targets * 4 * h * (double)c->vocab;
 }
 
@@ -61,7 +61,7 @@ static double calibrate(gr_trainer *t) {
 /* Without weights: the arithmetic at a usual share of this machine's peak. */
 static double from_peak(const gr_trainer *t, int64_t sequence) {
     double peak = gr_peak_gflops(&(gr_compute){.k = &t->rt.kernels, .pool = t->rt.pool});
-    return 0.7e9 * peak / gr_train_flops(&t->rt.model->config, t->rt.lora, sequence, t->recompute, 1);
+    return 0.7e9 * peak / gr_train_flops(&t->rt.model->config, t->rt.tuning, sequence, t->recompute, 1);
 }
 
 /* Where strings of a plan live: grown once, never moved. */
@@ -101,12 +101,12 @@ static void add_tensor(graft_plan *plan, strings *s, gr_role role, const char *n
     type->lora |= rank > 0;
 }
 
-static void add_layer(graft_plan *plan, strings *s, const gr_model *m, const gr_lora *lora, int64_t l) {
+static void add_layer(graft_plan *plan, strings *s, const gr_model *m, const gr_tuning *tuning, int64_t l) {
     const gr_layer *layer = &m->layer[l];
     char name[220];
     for (gr_role role = 0; role < GR_LINEARS; role++) {
         gr_role_name(name, sizeof name, role, l);
-        add_tensor(plan, s, role, name, &layer->linear[role], 0, lora->linear[l][role].rank);
+        add_tensor(plan, s, role, name, &layer->linear[role], 0, tuning->block[l][role].rank);
         if (!layer->bias[role]) continue;
         snprintf(name + strlen(name), sizeof name - strlen(name), ".bias");
         add_tensor(plan, s, role, name, NULL, layer->linear[role].rows, 0);
@@ -122,21 +122,22 @@ static void add_layer(graft_plan *plan, strings *s, const gr_model *m, const gr_
 }
 
 /* The guide's table for this model. */
-static graft_status fill_table(graft_plan *plan, const gr_model *m, const gr_lora *lora, graft_error *err) {
+static graft_status fill_table(graft_plan *plan, const gr_model *m, const gr_tuning *tuning,
+                               graft_error *err) {
     const gr_model_config *c = &m->config;
     size_t most = (size_t)c->layers * 20 + 8;
     strings s = {gr_calloc(most, 100), 0};
     plan->storage = s.base;
     plan->tensors_list = gr_calloc(most, sizeof *plan->tensors_list);
     if (!s.base || !plan->tensors_list) return gr_no_memory(err, most * 100);
-    for (gr_role role = 0; role < GR_ROLES; role++)
+    for (gr_role role = 0; role < GR_GUIDE_TYPES; role++)
         plan->types[role] = (graft_plan_type){
             .type = gr_role_table[role].type, .frozen = "true", .notes = gr_role_table[role].notes};
     add_tensor(plan, &s, GR_EMBED_TOKENS, "model.embed_tokens", &m->embed, 0, 0);
-    for (int64_t l = 0; l < c->layers; l++) add_layer(plan, &s, m, lora, l);
+    for (int64_t l = 0; l < c->layers; l++) add_layer(plan, &s, m, tuning, l);
     add_tensor(plan, &s, GR_NORM, "model.norm", NULL, c->hidden, 0);
     if (!c->tied) add_tensor(plan, &s, GR_LM_HEAD, "lm_head", &m->head, 0, 0);
-    for (gr_role role = 0; role < GR_ROLES; role++)
+    for (gr_role role = 0; role < GR_GUIDE_TYPES; role++)
         if (plan->types[role].lora) plan->types[role].frozen = "partial";
     plan->types[GR_LM_HEAD].notes = c->tied ? "tied to embed_tokens" : "";
     plan->types[GR_EMBED_TOKENS].notes = c->tied ? "" : "memory counts it whole: an upper bound";
@@ -153,9 +154,9 @@ static graft_status fill(graft_plan *plan, gr_trainer *t, const char *name, graf
     plan->model_type = gr_strdup(m->config.arch->model_type);
     plan->grad_checkpoint = gr_strdup(t->recompute ? "layer" : "none");
     if (!plan->model || !plan->model_type || !plan->grad_checkpoint) return gr_no_memory(err, 0);
-    GR_TRY(fill_table(plan, m, t->rt.lora, err));
+    GR_TRY(fill_table(plan, m, t->rt.tuning, err));
     plan->parameters_total = gr_model_parameters(m);
-    plan->parameters_trainable = t->rt.lora->parameters;
+    plan->parameters_trainable = t->rt.tuning->parameters;
     plan->memory = t->forecast;
     plan->batch_size = t->o->batch_size;
     plan->iterations = t->iters;

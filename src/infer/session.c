@@ -25,7 +25,7 @@ graft_status gr_session_open(gr_session *s, const char *dir, const graft_options
     if (st == GRAFT_OK)
         st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
     if (st == GRAFT_OK && o->adapter_path) {
-        st = gr_adapter_load(&s->rt.lora, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
+        st = gr_adapter_load(&s->rt.tuning, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
                              s->rt.model->digest, err);
         s->rt.params = s->rt.owned_params;
     }

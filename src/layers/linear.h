@@ -4,12 +4,12 @@
  * f32
  *
  * What it does: one group of linears (q k v, or gate up) at a time, so that they share x A^T and one sum of
- * dx. May include: base, kernels, plan/lora.h. Never: allocates; knows which linear it is.
+ * dx. May include: base, kernels, plan/tuning.h. Never: allocates; knows which linear it is.
  */
 #ifndef GR_LAYERS_LINEAR_H
 #define GR_LAYERS_LINEAR_H
 #include "kernels/kernels.h"
-#include "plan/lora.h"
+#include "plan/tuning.h"
 
 /* The rows (sequences) of a batch, one after another without padding. Borrowed. */
 typedef struct gr_batch {

@@ -19,6 +19,8 @@ const gr_role_row gr_role_table[GR_ROLES] = {
                                      ""},
     [GR_NORM] = {"norm", "model.norm", false, false, 0, ""},
     [GR_ROTARY_EMB] = {"rotary_emb", "rotary_emb", true, false, 0, "computed, no tensor"},
+    [GR_Q_NORM] = {"q_norm", "self_attn.q_norm", true, false, 0, ""},
+    [GR_K_NORM] = {"k_norm", "self_attn.k_norm", true, false, 0, ""},
 };
 
 void gr_role_shape(gr_role role, const gr_model_config *c, int64_t *out, int64_t *in) {
@@ -37,8 +39,21 @@ void gr_role_shape(gr_role role, const gr_model_config *c, int64_t *out, int64_t
     case GR_INPUT_LAYERNORM:
     case GR_POST_ATTENTION_LAYERNORM:
     case GR_NORM: *out = c->hidden, *in = 0; break;
+    case GR_Q_NORM:
+    case GR_K_NORM: *out = c->head_dim, *in = 0; break;
     case GR_ROTARY_EMB:
     case GR_ROLES: *out = *in = 0; break;
+    }
+}
+
+bool gr_role_exists(gr_role role, const gr_model_config *c) {
+    switch (role) {
+    case GR_LM_HEAD: return !c->tied;
+    case GR_Q_NORM:
+    case GR_K_NORM: return c->qk_norm;
+    case GR_ROTARY_EMB:
+    case GR_ROLES: return false;
+    default: return true;
     }
 }
 

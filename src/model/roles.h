@@ -5,7 +5,7 @@
 #define GR_MODEL_ROLES_H
 #include "model/config.h"
 
-/* The guide's 13 layer types, in its order; the first seven are a block's linears. */
+/* The guide's 13 layer types, in its order, the first seven a block's linears; then what it does not list. */
 typedef enum gr_role {
     GR_Q_PROJ,
     GR_K_PROJ,
@@ -20,9 +20,12 @@ typedef enum gr_role {
     GR_POST_ATTENTION_LAYERNORM,
     GR_NORM,
     GR_ROTARY_EMB,
+    GR_Q_NORM, /* norms of each head; the guide's table counts them under norm */
+    GR_K_NORM,
     GR_ROLES
 } gr_role;
-#define GR_LINEARS 7 /* roles below this number are linears of a block */
+#define GR_GUIDE_TYPES GR_Q_NORM /* roles below this number are rows of the guide's table */
+#define GR_LINEARS     7         /* roles below this number are linears of a block */
 
 /* LoRA sets as bits. */
 enum { GR_SET_STANDARD = 1, GR_SET_EXTENDED = 2, GR_SET_FULL = 4, GR_SET_ALL_LINEAR = 8 };
@@ -40,6 +43,8 @@ extern const gr_role_row gr_role_table[GR_ROLES];
 
 /* Shape [out, in] of a linear, [vocab, hidden] of embedding and head, [n, 0] of norms. */
 void gr_role_shape(gr_role role, const gr_model_config *config, int64_t *out, int64_t *in);
+/* Does this model have such a tensor? Always, but for a tied head, the norms of q and k, and rotary_emb. */
+bool gr_role_exists(gr_role role, const gr_model_config *config);
 /* Has this model a bias on that linear? */
 bool gr_role_has_bias(gr_role role, const gr_model_config *config);
 /* "model.layers.3.self_attn.q_proj" (no .weight); layer is ignored outside blocks. */

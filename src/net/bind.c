@@ -35,8 +35,8 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena) {
 /* Most low-rank columns of group g over all layers. */
 static int64_t most_ranks(const gr_net *n, int g) {
     int64_t most = 0, a;
-    for (int64_t l = 0; n->lora && l < n->lora->layers; l++)
-        most = gr_max_i64(most, gr_lora_group(n->lora, l, g, &a));
+    for (int64_t l = 0; n->tuning && l < n->tuning->layers; l++)
+        most = gr_max_i64(most, gr_tuning_group(n->tuning, l, g, &a));
     return most;
 }
 
@@ -155,16 +155,16 @@ gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
     for (int i = 0; i < row->count; i++) {
         gr_role role = row->role[i];
         group.linear[i] = (gr_linear){.w = &layer->linear[role], .bias = layer->bias[role]};
-        if (!n->lora || !n->params) continue;
-        const gr_lora_linear *x = &n->lora->linear[l][role];
+        if (!n->tuning || !n->params) continue;
+        const gr_tuned *x = &n->tuning->block[l][role];
         group.linear[i].rank = x->rank;
         group.linear[i].b = n->params + x->b;
         group.linear[i].b_at = x->b;
     }
-    if (n->lora && n->params) {
-        group.ranks = gr_lora_group(n->lora, l, g, &group.a_at);
+    if (n->tuning && n->params) {
+        group.ranks = gr_tuning_group(n->tuning, l, g, &group.a_at);
         group.a = n->params + group.a_at;
-        group.scale = (float)n->lora->scale;
+        group.scale = (float)n->tuning->scale;
     }
     return group;
 }

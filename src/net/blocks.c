@@ -131,11 +131,11 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
 }
 
 void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
-    for (int64_t l = n->model->config.layers - 1; l >= n->lora->lowest; l--) {
+    for (int64_t l = n->model->config.layers - 1; l >= n->tuning->lowest; l--) {
         block b = block_of(n, batch, l);
         /* the last block's forward is still in the shared buffers */
         if (n->config.recompute && l + 1 < n->model->config.layers) forward_to_gate_up(&b);
         mlp_backward(&b, gradients, l + 1 == n->model->config.layers);
-        attention_backward(&b, gradients, l == n->lora->lowest);
+        attention_backward(&b, gradients, l == n->tuning->lowest);
     }
 }

@@ -41,8 +41,8 @@ typedef struct gr_net_config {
 
 typedef struct gr_net {
     const gr_model *model;
-    const gr_lora *lora; /* NULL: base model only */
-    const float *params; /* the parameter vector; NULL while measuring or without lora */
+    const gr_tuning *tuning; /* NULL: base model only */
+    const float *params;     /* the parameter vector; NULL while measuring or without tuning */
     gr_compute compute;
     gr_net_config config;
     gr_kv_cache *cache;   /* NULL: none. Else forward of one row stores its keys and values there */
@@ -60,8 +60,8 @@ typedef struct gr_net {
     gr_linear_scratch lora_scratch;
 } gr_net;
 
-/* Sizes (arenas with NULL bases) or places every buffer. net->model, lora, compute.k, compute.pool and config
- * are set. Nothing fails here: test the arenas' overflow flags once. */
+/* Sizes (arenas with NULL bases) or places every buffer. net->model, tuning, compute.k, compute.pool and
+ * config are set. Nothing fails here: test the arenas' overflow flags once. */
 void gr_net_bind(gr_net *net, gr_arena *saved, gr_arena *scratch);
 /* Fills the tables that bind placed (rotary angles). */
 void gr_net_prepare(gr_net *net);

@@ -13,7 +13,7 @@ graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool f
 
 static gr_net net_of(const gr_runtime *r, const gr_net_config *config) {
     return (gr_net){.model = r->model,
-                    .lora = r->lora,
+                    .tuning = r->tuning,
                     .params = r->params,
                     .compute = {.k = &r->kernels, .pool = r->pool},
                     .config = *config};
@@ -58,7 +58,7 @@ void gr_runtime_free(gr_runtime *r) {
     gr_arena_free(&r->saved);
     gr_arena_free(&r->scratch);
     gr_pool_free(r->pool);
-    gr_lora_free(r->lora);
+    gr_tuning_free(r->tuning);
     free(r->owned_params);
     gr_model_free(r->model);
     *r = (gr_runtime){0};

@@ -9,9 +9,9 @@
 typedef struct gr_runtime {
     gr_model *model; /* owned */
     gr_kernels kernels;
-    gr_pool *pool; /* owned */
-    gr_lora *lora; /* owned; NULL: no adapter */
-    float *params; /* borrowed or owned by `owned_params` */
+    gr_pool *pool;     /* owned */
+    gr_tuning *tuning; /* owned; NULL: base only */
+    float *params;     /* borrowed or owned by `owned_params` */
     float *owned_params;
     gr_net net;
     gr_arena saved, scratch;

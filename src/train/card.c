@@ -9,7 +9,7 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     gr_buf b = {0};
     char digest[17];
     const gr_train_progress *p = &t->p;
-    gr_adapter_digest(digest, t->params, t->rt.lora->parameters);
+    gr_adapter_digest(digest, t->params, t->rt.tuning->parameters);
     gr_buf_printf(
         &b, "---\nlibrary_name: peft\nbase_model: %s\ntags: [lora, graft]\n---\n# LoRA adapter for %s\n\n",
         t->o->model, t->o->model);
@@ -25,8 +25,8 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
                   (long long)gr_rows_count(t->train), (long long)gr_rows_tokens(t->train),
                   (long long)gr_rows_targets(t->train));
     gr_buf_printf(&b, "| trainable | %lld of %lld parameters (%.3f %%) |\n",
-                  (long long)t->rt.lora->parameters, (long long)gr_model_parameters(t->rt.model),
-                  100.0 * (double)t->rt.lora->parameters / (double)gr_model_parameters(t->rt.model));
+                  (long long)t->rt.tuning->parameters, (long long)gr_model_parameters(t->rt.model),
+                  100.0 * (double)t->rt.tuning->parameters / (double)gr_model_parameters(t->rt.model));
     gr_buf_printf(&b, "| iterations | %lld (%lld updates, %lld trained tokens) |\n", (long long)p->iteration,
                   (long long)p->update, (long long)p->trained_tokens);
     if (!isnan(r->train_loss)) gr_buf_printf(&b, "| last training loss | %.4f |\n", r->train_loss);

@@ -98,12 +98,12 @@ static json_t *bits(double value) {
 }
 
 /* Which linears are adapted, their ranks and the scale: parameters mean nothing without them. */
-static uint64_t adapter_shape(const gr_lora *lora) {
+static uint64_t adapter_shape(const gr_tuning *tuning) {
     uint64_t h = GR_DIGEST_START, scale;
-    memcpy(&scale, &lora->scale, 8);
+    memcpy(&scale, &tuning->scale, 8);
     h = gr_digest_step(h, scale);
-    for (int64_t l = 0; l < lora->layers; l++)
-        for (int i = 0; i < GR_LINEARS; i++) h = gr_digest_step(h, (uint64_t)lora->linear[l][i].rank);
+    for (int64_t l = 0; l < tuning->layers; l++)
+        for (int i = 0; i < GR_LINEARS; i++) h = gr_digest_step(h, (uint64_t)tuning->block[l][i].rank);
     return h;
 }
 
@@ -121,7 +121,7 @@ static char *progress_text(const gr_trainer *t) {
                           bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
                           "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration",
                           p->best_iteration, "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter",
-                          hex(adapter_shape(t->rt.lora)), "base", hex(t->rt.model->digest), "data",
+                          hex(adapter_shape(t->rt.tuning)), "base", hex(t->rt.model->digest), "data",
                           hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
@@ -132,7 +132,7 @@ static char *progress_text(const gr_trainer *t) {
 /* The vectors of a checkpoint: parameters, optimizer, and the tree's slots that hold something. */
 static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char names[VECTORS][16]) {
     size_t count = 0;
-    int64_t n = t->rt.lora->parameters;
+    int64_t n = t->rt.tuning->parameters;
 #define ADD(vector, ...)                                                                                     \
     do {                                                                                                     \
         snprintf(names[count], sizeof names[count], __VA_ARGS__);                                            \
@@ -255,7 +255,7 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
     char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN),
          *changed = now && !what ? gr_settings_changed(then, now) : NULL;
     free(now);
-    if (!what && !changed && adapter != adapter_shape(t->rt.lora))
+    if (!what && !changed && adapter != adapter_shape(t->rt.tuning))
         what = "the adapter (its linears, ranks or scale)";
     if (!what && !changed) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "cannot resume: %s differs from the checkpoint", what ? what : "a setting");

@@ -85,21 +85,15 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     const gr_model_config *config = &t->rt.model->config;
     *start = NULL;
     if (o->resume_adapter_file) {
-        GR_TRY(gr_adapter_load(&t->rt.lora, start, o->resume_adapter_file, config, t->rt.model->digest, err));
+        GR_TRY(gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
         gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
-                        (long long)t->rt.lora->rank, t->rt.lora->scale);
+                        (long long)t->rt.tuning->rank, t->rt.tuning->scale);
         if (o->config_file)
             gr_trainer_note(t, "its linears, rank and scale hold, not those of %s", o->config_file);
         return GRAFT_OK;
     }
-    gr_lora_request request = {.targets = o->lora_targets ? o->lora_targets : "extended",
-                               .exclude = o->exclude_modules,
-                               .layers = o->layers_to_transform,
-                               .num_layers = o->num_layers,
-                               .rank = o->lora_rank,
-                               .scale = gr_options_scale(o),
-                               .alpha = gr_options_alpha(o)};
-    return gr_lora_select(&t->rt.lora, config, &request, err);
+    gr_tuning_request request = gr_options_tuning(o);
+    return gr_tuning_select(&t->rt.tuning, config, &request, err);
 }
 
 /* Updates of the whole run. */
@@ -284,7 +278,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     st = place(t, purpose, resident, err);
     if (st == GRAFT_OK && purpose == GR_TRAINER_RUN) {
         if (start)
-            memcpy(t->params, start, (size_t)t->rt.lora->parameters * sizeof *start);
+            memcpy(t->params, start, (size_t)t->rt.tuning->parameters * sizeof *start);
         else
             gr_trainer_init_params(t);
     }

@@ -116,6 +116,33 @@ double gr_options_scale(const graft_options *o) {
     return gr_options_alpha(o) / (o->use_rslora ? sqrt(rank) : rank);
 }
 
+static const char *or_null(const char *text) {
+    return text && text[0] ? text : NULL;
+}
+
+gr_tuning_request gr_options_tuning(const graft_options *o) {
+    const char *kind = o->fine_tune_type ? o->fine_tune_type : "lora";
+    const char *bias = o->lora_bias ? o->lora_bias : "none";
+    return (gr_tuning_request){.kind = strcmp(kind, "full") == 0   ? GR_TUNE_FULL
+                                       : strcmp(kind, "dora") == 0 ? GR_TUNE_DORA
+                                                                   : GR_TUNE_LORA,
+                               .targets = o->lora_targets ? o->lora_targets : "extended",
+                               .exclude = o->exclude_modules,
+                               .layers = o->layers_to_transform,
+                               .num_layers = o->num_layers,
+                               .rank = o->lora_rank,
+                               .alpha = gr_options_alpha(o),
+                               .scale = o->lora_scale,
+                               .use_rslora = o->use_rslora,
+                               .rank_pattern = or_null(o->rank_pattern),
+                               .alpha_pattern = or_null(o->alpha_pattern),
+                               .modules_to_save = or_null(o->modules_to_save),
+                               .bias = strcmp(bias, "all") == 0         ? GR_BIAS_ALL
+                                       : strcmp(bias, "lora_only") == 0 ? GR_BIAS_LORA_ONLY
+                                                                        : GR_BIAS_NONE,
+                               .dropout = o->lora_dropout};
+}
+
 gr_train_on gr_options_train_on(const graft_options *o) {
     /* ORDER: gr_train_on */
     static const char *const names[] = {"all", "completion", "assistant", "last"};

@@ -1,13 +1,15 @@
 /* train/options.h - the option table and what follows from the options of a run.
  * What it does: one row per option; flags, configuration keys, help, ranges and printed values read the row.
- * May include: base, files, data. Never: models, weights; looks at no file but the YAML.
+ * May include: base, files, data, plan (the request). Never: models, weights; looks at no file but the YAML.
  *
  * A new option is a field in graft_options and a row in option_table.c.
  */
 #ifndef GR_TRAIN_OPTIONS_H
 #define GR_TRAIN_OPTIONS_H
+#include "base/nearest.h"
 #include "data/rows.h"
 #include "graft.h"
+#include "plan/tuning.h"
 #include <math.h>
 
 typedef enum gr_option_kind {
@@ -47,12 +49,6 @@ int gr_option_partner(int index);
 /* The field as text, as it would be typed; appends nothing for an unset one. */
 void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *out);
 
-/* The nearest of `names` (count of them, NULLs skipped) to a mistyped one by edit distance, '-' and '_'
- * alike; NULL if none is near. */
-const char *gr_nearest_name(const char *name, const char *const *names, size_t count);
-/* Letters to insert, delete, replace or swap to come from a to b, at most `limit` + 1. */
-int gr_edit_distance(const char *a, const char *b, int limit);
-
 /* "500MB", "2GiB", "1.5g", "4096": bytes. K, M, G, T are powers of 1000, Ki and so on of 1024. */
 graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) GR_MUST_CHECK;
 /* Decimal numbers, whatever the locale of the host; the whole text, finite. False if it is none. */
@@ -75,6 +71,8 @@ graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err)
 double gr_options_scale(const graft_options *o);
 /* alpha, or 2 x rank; with lora_scale the alpha that gives it. */
 double gr_options_alpha(const graft_options *o);
+/* What the options ask to train; strings are borrowed from `o`. */
+gr_tuning_request gr_options_tuning(const graft_options *o);
 /* Which tokens carry loss; --mask-prompt means completion. */
 gr_train_on gr_options_train_on(const graft_options *o);
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */

@@ -14,7 +14,7 @@ int64_t gr_trainer_update_rows(const gr_trainer *t) {
 }
 
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
-    int64_t n = t->rt.lora->parameters, rows = gr_trainer_update_rows(t);
+    int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
     t->params = gr_arena_array(arena, n, sizeof(float));
     t->grad = gr_arena_array(arena, n, sizeof(float));
     t->gradients.count = 0;
@@ -24,11 +24,11 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
 }
 
 void gr_trainer_init_params(gr_trainer *t) {
-    const gr_lora *lora = t->rt.lora;
-    memset(t->params, 0, (size_t)lora->parameters * sizeof *t->params);
-    for (int64_t l = 0; l < lora->layers; l++)
+    const gr_tuning *tuning = t->rt.tuning;
+    memset(t->params, 0, (size_t)tuning->parameters * sizeof *t->params);
+    for (int64_t l = 0; l < tuning->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_lora_linear *x = &lora->linear[l][role];
+            const gr_tuned *x = &tuning->block[l][role];
             int64_t out, in;
             gr_rng rng;
             if (!x->rank) continue;

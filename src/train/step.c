@@ -56,7 +56,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
 
 void gr_trainer_update(gr_trainer *t) {
     gr_train_progress *p = &t->p;
-    int64_t n = t->rt.lora->parameters;
+    int64_t n = t->rt.tuning->parameters;
     p->update++;
     p->rate = gr_schedule_rate(t->o, p->update, t->updates);
     if (p->pending_rows) {

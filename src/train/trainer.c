@@ -19,7 +19,7 @@ static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
 
 static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *err) {
     gr_adapter_info info = info_of(t, t->p.iteration);
-    return gr_adapter_save(dir, &t->rt.model->config, t->rt.lora, t->params, &info, err);
+    return gr_adapter_save(dir, &t->rt.model->config, t->rt.tuning, t->params, &info, err);
 }
 
 /* The adapter with the lowest validation loss so far, as an adapter directory of its own. */

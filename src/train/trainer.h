@@ -81,7 +81,7 @@ void gr_trainer_close(gr_trainer *t);
 /* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only
  * counted. */
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);
-/* The adapter of the options into t->rt.lora: chosen, or read from --resume-adapter-file, then *start
+/* The adapter of the options into t->rt.tuning: chosen, or read from --resume-adapter-file, then *start
  * (malloc'ed) has its parameters. t->rt has its model. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) GR_MUST_CHECK;
 /* Forecasts for config (tokens, longest are set) and, for RUN, reserves and binds. `resident`: bytes the

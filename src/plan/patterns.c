@@ -1,0 +1,124 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "plan/module_match.h"
+#include <jansson.h>
+#include <math.h>
+#include <pcre2.h>
+
+typedef struct pattern {
+    char *key;
+    pcre2_code *regex;
+    pcre2_match_data *match;
+    double value;
+    bool used;
+} pattern;
+
+struct gr_patterns {
+    const char *option;
+    pattern *items;
+    size_t count, cap;
+};
+
+void gr_patterns_free(gr_patterns *p) {
+    if (!p) return;
+    for (size_t i = 0; i < p->count; i++) {
+        free(p->items[i].key);
+        pcre2_match_data_free(p->items[i].match);
+        pcre2_code_free(p->items[i].regex);
+    }
+    free(p->items);
+    free(p);
+}
+
+static graft_status malformed(const gr_patterns *p, const char *text, graft_error *err) {
+    gr_fail(err, GRAFT_USAGE, "a value per module is malformed");
+    gr_where(err, "%s", p->option);
+    gr_expected(err, "MODULE=NUMBER,.. or a JSON object, such as q_proj=8,mlp.down_proj=4");
+    return gr_found(err, "%s", text);
+}
+
+/* source: PEFT 0.21 get_pattern_key: (.*\.)?(KEY)$ */
+static graft_status add(gr_patterns *p, const char *key, size_t len, double value, graft_error *err) {
+    gr_buf text = {0};
+    int code;
+    PCRE2_SIZE at;
+    if (!gr_grow((void **)&p->items, &p->cap, p->count, sizeof *p->items)) return gr_no_memory(err, 64);
+    pattern *x = &p->items[p->count++];
+    *x = (pattern){.key = gr_strndup(key, len), .value = value};
+    gr_buf_printf(&text, "(.*\\.)?(%s)", x->key ? x->key : "");
+    if (!x->key || text.failed) {
+        gr_buf_free(&text);
+        return gr_no_memory(err, len);
+    }
+    x->regex = pcre2_compile((PCRE2_SPTR)text.data, text.len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED,
+                             &code, &at, NULL);
+    gr_buf_free(&text);
+    if (x->regex) x->match = pcre2_match_data_create_from_pattern(x->regex, NULL);
+    return x->match ? GRAFT_OK : malformed(p, x->key, err);
+}
+
+static graft_status parse_list(gr_patterns *p, const char *text, graft_error *err) {
+    for (const char *at = text; *at;) {
+        const char *equals = strchr(at, '=');
+        char *end;
+        if (!equals || equals == at) return malformed(p, text, err);
+        double value = strtod(equals + 1, &end);
+        if (end == equals + 1 || (*end && *end != ',')) return malformed(p, text, err);
+        GR_TRY(add(p, at, (size_t)(equals - at), value, err));
+        at = *end ? end + 1 : end;
+    }
+    return GRAFT_OK;
+}
+
+static graft_status parse_object(gr_patterns *p, const char *text, graft_error *err) {
+    json_error_t bad;
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &bad), *value;
+    const char *key;
+    graft_status st = json_is_object(object) ? GRAFT_OK : malformed(p, text, err);
+    if (st == GRAFT_OK) {
+        json_object_foreach(object, key, value) {
+            st = json_is_number(value) ? add(p, key, strlen(key), json_number_value(value), err)
+                                       : malformed(p, key, err);
+            if (st != GRAFT_OK) break;
+        }
+    }
+    json_decref(object);
+    return st;
+}
+
+graft_status gr_patterns_new(gr_patterns **out, const char *text, const char *option, graft_error *err) {
+    gr_patterns *p = *out = gr_calloc(1, sizeof *p);
+    if (!p) return gr_no_memory(err, sizeof *p);
+    p->option = option;
+    graft_status st = text[0] == '{' ? parse_object(p, text, err) : parse_list(p, text, err);
+    for (size_t i = 0; st == GRAFT_OK && i < p->count; i++)
+        if (!isfinite(p->items[i].value) || p->items[i].value <= 0) st = malformed(p, text, err);
+    if (st == GRAFT_OK) return GRAFT_OK;
+    gr_patterns_free(p);
+    *out = NULL;
+    return st;
+}
+
+double gr_patterns_value(gr_patterns *p, const char *path, double otherwise) {
+    for (size_t i = 0; p && i < p->count; i++) {
+        pattern *x = &p->items[i];
+        pcre2_match_context *limits = pcre2_match_context_create(NULL);
+        if (limits) pcre2_set_match_limit(limits, 1000000);
+        int n = pcre2_match(x->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, x->match, limits);
+        pcre2_match_context_free(limits);
+        if (n < 0) continue;
+        x->used = true;
+        return x->value;
+    }
+    return otherwise;
+}
+
+graft_status gr_patterns_check(const gr_patterns *p, graft_error *err) {
+    for (size_t i = 0; p && i < p->count; i++) {
+        if (p->items[i].used) continue;
+        gr_fail(err, GRAFT_USAGE, "no adapted module has that name");
+        gr_where(err, "%s", p->option);
+        gr_found(err, "%s", p->items[i].key);
+        return gr_hint(err, "`graft plan --tensors` lists what is adapted");
+    }
+    return GRAFT_OK;
+}

@@ -97,7 +97,9 @@ static void refused_configs(void **state) {
         {"{\"quantization\":4}", GRAFT_CORRUPT, "quantization"},
         {"{\"quantization\":{\"bits\":9,\"group_size\":64}}", GRAFT_RANGE, "bits"},
         {"{\"quantization\":{\"bits\":4,\"group_size\":1024}}", GRAFT_RANGE, "group_size"},
-        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp4\"}}", GRAFT_UNSUPPORTED, "mxfp4"},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp5\"}}", GRAFT_UNSUPPORTED, "mxfp5"},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"nvfp4\"}}", GRAFT_CORRUPT,
+         "group_size 16"},
         {"{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}", GRAFT_UNSUPPORTED, "bitsandbytes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -287,28 +289,35 @@ static void refused_weights(void **state) {
         assert_int_equal(atoi(err.what), 1);
         tiny_remove(dir);
     }
-    /* a config that claims other numbers: every linear is named, the list stays short */
-    static const char *const claims[] = {",\"quantization\":{\"group_size\":64,\"bits\":4}",
-                                         ",\"quantization\":{\"group_size\":32,\"bits\":8}"};
+    /* an entry that claims other numbers than the shapes have */
+    static const char *const claims[] = {"{\"group_size\":64,\"bits\":4}", "{\"group_size\":32,\"bits\":8}",
+                                         "{\"bits\":-4294967292}"};
+    for (int i = 0; i < 3; i++) {
+        graft_error err = {0};
+        gr_model *m = NULL;
+        char extra[200], *dir = tiny_model_dir(root, "m", &(tiny_spec){.bits = 4});
+        snprintf(extra, sizeof extra,
+                 ",\"quantization\":{\"group_size\":32,\"bits\":4,\"model.layers.1.mlp.up_proj\":%s}",
+                 claims[i]);
+        tiny_config_write(dir, &(tiny_spec){.extra = extra});
+        assert_int_equal(gr_model_open(&m, dir, &err), GRAFT_MISMATCH);
+        assert_non_null(strstr(err.found, "up_proj has quantized shapes"));
+        assert_int_equal(atoi(err.what), 1);
+        tiny_remove(dir);
+    }
+    /* a default is only a default, as in mlx-lm: the shapes say it, without any claim too */
+    static const char *const defaults[] = {",\"quantization\":{\"group_size\":64,\"bits\":4}", ""};
     for (int i = 0; i < 2; i++) {
         graft_error err = {0};
         gr_model *m = NULL;
-        char *dir = tiny_model_dir(root, "m", &(tiny_spec){.bits = 4});
-        tiny_config_write(dir, &(tiny_spec){.extra = claims[i]});
-        assert_int_equal(gr_model_open(&m, dir, &err), GRAFT_MISMATCH);
-        assert_int_equal(atoi(err.what), 14);
+        char *dir = tiny_model_dir(root, "m", &(tiny_spec){.bits = 8});
+        tiny_config_write(dir, &(tiny_spec){.extra = defaults[i]});
+        if (gr_model_open(&m, dir, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+        assert_int_equal(m->layer[0].linear[0].bits, 8);
+        assert_int_equal(m->layer[0].linear[0].group, 32);
+        gr_model_free(m);
         tiny_remove(dir);
     }
-    /* without the claim, or with an entry per tensor, the shapes say it */
-    graft_error err = {0};
-    gr_model *m = NULL;
-    char *dir = tiny_model_dir(root, "m", &(tiny_spec){.bits = 8});
-    tiny_config_write(dir, &(tiny_spec){0});
-    if (gr_model_open(&m, dir, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
-    assert_int_equal(m->layer[0].linear[0].bits, 8);
-    assert_int_equal(m->layer[0].linear[0].group, 32);
-    gr_model_free(m);
-    tiny_remove(dir);
 }
 
 /* A directory with nothing but config.json: sizes as the config asks, the same as with the weights. */

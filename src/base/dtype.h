@@ -12,8 +12,9 @@
     X(BF16, 2, "BF16")                                                                                       \
     X(F64, 8, "F64")                                                                                         \
     X(U8, 1, "U8")                                                                                           \
-    X(I8, 1, "I8") X(U16, 2, "U16") X(I16, 2, "I16") X(U32, 4, "U32") X(I32, 4, "I32") X(U64, 8, "U64")      \
-        X(I64, 8, "I64") X(BOOL, 1, "BOOL") X(F8_E4M3, 1, "F8_E4M3") X(F8_E5M2, 1, "F8_E5M2")
+    X(I8, 1, "I8")                                                                                           \
+    X(U16, 2, "U16") X(I16, 2, "I16") X(U32, 4, "U32") X(I32, 4, "I32") X(U64, 8, "U64") X(I64, 8, "I64")    \
+        X(BOOL, 1, "BOOL") X(F8_E4M3, 1, "F8_E4M3") X(F8_E5M2, 1, "F8_E5M2")
 
 typedef enum gr_dtype {
 #define X(name, bytes, text) GR_##name,
@@ -59,6 +60,26 @@ static inline float gr_f16_to_f32(uint16_t h) {
     return f;
 }
 uint16_t gr_f32_to_f16(float f);
+
+/* The small floats of mxfp4, mxfp8 and nvfp4, all exact. source: OCP Microscaling Formats (MX) v1.0, 5.3 */
+static inline float gr_e2m1_to_f32(uint32_t code) { /* four bits */
+    static const float magnitude[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    return code & 8 ? -magnitude[code & 7] : magnitude[code & 7];
+}
+static inline float gr_e4m3_to_f32(uint32_t code) { /* eight bits; 127 and 255 are NaN */
+    uint32_t bits = (code & 0x80u) << 24 | (code & 0x7fu) << 20;
+    if ((code & 0x7fu) == 0x7fu) bits = 0x7fc00000u;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f * 0x1p120f; /* moves the exponent's bias and normalizes subnormals */
+}
+/* A power of two, 2^(code - 127); 255, which the format calls NaN, is infinite as in MLX. */
+static inline float gr_e8m0_to_f32(uint32_t code) {
+    uint32_t bits = code ? code << 23 : 0x00400000u;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
 
 /* F32, F16 or BF16: what weights are stored in. */
 static inline int gr_dtype_is_float(gr_dtype dtype) {

@@ -82,7 +82,7 @@ static void add_tensor(graft_plan *plan, strings *s, gr_role role, const char *n
                        int64_t n, int64_t rank) {
     graft_plan_tensor *x = &plan->tensors_list[plan->tensors_count++];
     graft_plan_type *type = &plan->types[role];
-    bool quantize = mat && mat->layout == GR_AFFINE;
+    bool quantize = mat && mat->layout != GR_DENSE;
     *x = (graft_plan_tensor){.name = keep(s, name),
                              .role = gr_role_table[role].type,
                              .quantize = quantize,

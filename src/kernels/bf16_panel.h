@@ -12,6 +12,7 @@ typedef enum row_format { ROW_BF16, ROW_F16, ROW_F32, ROW_CODES4, ROW_DECODED } 
 
 static row_format row_format_of(const gr_mat *m) {
     if (m->layout == GR_AFFINE) return m->bits == 4 && m->alpha == 1.0f ? ROW_CODES4 : ROW_DECODED;
+    if (m->layout == GR_MICRO) return ROW_DECODED;
     if (m->dtype == GR_F32) return ROW_F32;
     if (m->alpha != 1.0f) return ROW_DECODED;
     return m->dtype == GR_BF16 ? ROW_BF16 : ROW_F16;

@@ -24,4 +24,13 @@ static inline uint32_t stored_code(const uint8_t *row, int64_t i, int bits) {
     return v & ((1u << bits) - 1);
 }
 
+/* Scale number i of a GR_MICRO matrix, and what a code of it means. */
+static inline float stored_micro_scale(const gr_mat *m, int64_t i) {
+    uint8_t code = ((const uint8_t *)m->scales)[i];
+    return m->group == 16 ? gr_e4m3_to_f32(code) : gr_e8m0_to_f32(code);
+}
+static inline float stored_micro_value(uint32_t code, int bits) {
+    return bits == 4 ? gr_e2m1_to_f32(code) : gr_e4m3_to_f32(code);
+}
+
 #endif

@@ -192,14 +192,21 @@ static graft_status read_quantization(gr_model_config *c, const gr_json_scope *r
     GR_TRY(gr_json_int(&q, "bits", 2, 8, &bits, err));
     GR_TRY(gr_json_int(&q, "group_size", 16, 128, &group, err));
     GR_TRY(gr_json_string(&q, "mode", &mode, err));
-    if (strcmp(mode, "affine") != 0) {
+    c->micro = gr_micro_by_mode(mode);
+    if (!c->micro && strcmp(mode, "affine") != 0) {
         gr_fail(err, GRAFT_UNSUPPORTED, "quantization mode is not supported");
         gr_where(err, "%s: %s.mode", root->file, q.path);
-        gr_expected(err, "affine");
+        gr_expected(err, "affine, mxfp4, mxfp8 or nvfp4");
         return gr_found(err, "%s", mode);
     }
-    c->bits = (int)bits;
-    c->group = (int)group;
+    if (c->micro && (bits || group) && gr_micro_by_format((int)bits, (int)group) != c->micro) {
+        gr_fail(err, GRAFT_CORRUPT, "quantization mode does not have these bits and group_size");
+        gr_where(err, "%s: %s", root->file, q.path);
+        gr_expected(err, "%s: bits %d, group_size %d", mode, c->micro->bits, c->micro->group);
+        return gr_found(err, "bits %lld, group_size %lld", (long long)bits, (long long)group);
+    }
+    c->bits = c->micro ? c->micro->bits : (int)bits;
+    c->group = c->micro ? c->micro->group : (int)group;
     c->quantization = json_deep_copy(q.object);
     return c->quantization ? GRAFT_OK : gr_no_memory(err, 0);
 }

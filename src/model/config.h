@@ -5,6 +5,7 @@
 #ifndef GR_MODEL_CONFIG_H
 #define GR_MODEL_CONFIG_H
 #include "files/json_read.h"
+#include "weights/micro.h"
 
 /* Traits of an architecture beyond plain Llama. */
 enum {
@@ -48,6 +49,7 @@ typedef struct gr_model_config {
     gr_rope_config rope;
     int64_t window[GR_MAX_LAYERS]; /* per layer: keys a query sees, itself included; 0: all */
     int bits, group;               /* config's quantization defaults; 0 if none */
+    const gr_micro_row *micro;     /* the default mode when it is not affine */
     json_t *quantization; /* the config's quantization object (owned), NULL if none: per-path entries */
 } gr_model_config;
 

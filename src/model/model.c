@@ -1,6 +1,7 @@
 #include "model/model.h"
 #include "base/digest.h"
 #include "base/rng.h"
+#include "model/packed.h"
 #include "weights/affine.h"
 #include <stdio.h>
 
@@ -41,53 +42,6 @@ static const float *bind_vector(binder *b, const char *base, const char *suffix,
     return out;
 }
 
-/* A field of a quantization entry; -1, which fits nothing, for numbers that cannot be meant. */
-static void read_small(const json_t *entry, const char *key, int *value) {
-    const json_t *field = json_object_get(entry, key);
-    if (!json_is_integer(field)) return;
-    int64_t n = json_integer_value(field);
-    *value = n > 0 && n <= 1 << 20 ? (int)n : -1;
-}
-
-/* Bits and group of a quantized tensor: per-path entry of the config, else its default, else from the shapes
- * (the packed width gives bits x cols, the scales' width gives cols / group). */
-static void quantization_of(const gr_model_config *c, const char *base, int64_t cols, int64_t words,
-                            int64_t groups, int *bits, int *group) {
-    const json_t *entry = c->quantization ? json_object_get(c->quantization, base) : NULL;
-    *bits = c->bits;
-    *group = c->group;
-    read_small(entry, "bits", bits);
-    read_small(entry, "group_size", group);
-    int64_t packed;
-    if (!*bits && cols && gr_mul_i64(words, 32, &packed)) *bits = (int)(packed / cols);
-    if (!*group && groups) *group = (int)(cols / groups);
-}
-
-static void bind_affine(binder *b, gr_mat *mat, const char *base, const gr_tensor *w, const gr_tensor *s) {
-    const gr_tensor *z = find(b->model, base, ".biases");
-    int bits, group;
-    int64_t packed;
-    if (!z || w->ndim != 2 || s->ndim != 2 || z->ndim != 2 || w->dtype != GR_U32 ||
-        !gr_dtype_is_float(s->dtype) || z->dtype != s->dtype) {
-        problem(b, base, "is quantized in a way that is not supported");
-        return;
-    }
-    quantization_of(&b->model->config, base, mat->cols, w->shape[1], s->shape[1], &bits, &group);
-    if (!gr_affine_valid(bits, group) || mat->cols % group || w->shape[0] != mat->rows ||
-        !gr_mul_i64(w->shape[1], 32, &packed) || packed != mat->cols * bits || s->shape[0] != mat->rows ||
-        s->shape[1] != mat->cols / group || z->shape[0] != s->shape[0] || z->shape[1] != s->shape[1]) {
-        problem(b, base, "has quantized shapes that do not fit its bits and group_size");
-        return;
-    }
-    mat->layout = GR_AFFINE;
-    mat->dtype = s->dtype;
-    mat->bits = bits;
-    mat->group = group;
-    mat->data = w->data;
-    mat->scales = s->data;
-    mat->biases = z->data;
-}
-
 /* Random weights of a plausible size for benchmarks. */
 static void invent(gr_mat *mat, char *bytes) {
     gr_rng rng;
@@ -116,27 +70,6 @@ static void invent(gr_mat *mat, char *bytes) {
     mat->biases = biases;
 }
 
-/* Without weights: what the config says; the guide's policy for a published shape or a config that says
- * nothing, as far as the group divides the row. */
-static void plan_matrix(binder *b, gr_mat *mat, gr_role role, const char *base) {
-    const gr_model_config *c = &b->model->config;
-    const json_t *entry = json_object_get(c->quantization, base);
-    bool linear = gr_role_table[role].quantize;
-    int bits = 4, group = 64;
-    if (c->quantization) {
-        bool by_default = linear && c->bits && c->group && !json_is_false(entry);
-        if (!by_default && !json_is_object(entry) && !json_is_true(entry)) return;
-        quantization_of(c, base, 0, 0, 0, &bits, &group);
-        if (!gr_affine_valid(bits, group) || mat->cols % group) {
-            problem(b, base, "cannot have the bits and group_size that the config gives");
-            return;
-        }
-    } else if (!linear || mat->cols % group) {
-        return;
-    }
-    mat->layout = GR_AFFINE, mat->bits = bits, mat->group = group;
-}
-
 static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     gr_model *m = b->model;
     char base[200];
@@ -144,17 +77,22 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     gr_role_shape(role, &m->config, &mat->rows, &mat->cols);
     mat->ld = mat->cols;
     gr_role_name(base, sizeof base, role, layer);
+    const char *wrong = NULL;
     if (!m->file) {
-        plan_matrix(b, mat, role, base);
+        wrong = gr_packed_plan(mat, &m->config, role, base);
+        if (wrong) problem(b, base, wrong);
         return;
     }
-    const gr_tensor *w = find(m, base, ".weight"), *s = find(m, base, ".scales");
+    gr_packed_tensors packed = {find(m, base, ".weight"), find(m, base, ".scales"), find(m, base, ".biases"),
+                                find(m, base, ".global_scale")};
+    const gr_tensor *w = packed.weight;
     if (!w)
         problem(b, base, "has no weight");
-    else if (s)
-        bind_affine(b, mat, base, w, s);
-    else if (!gr_dtype_is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows ||
-             w->shape[1] != mat->cols)
+    else if (packed.scales) {
+        wrong = gr_packed_bind(mat, &m->config, base, &packed);
+        if (wrong) problem(b, base, wrong);
+    } else if (!gr_dtype_is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows ||
+               w->shape[1] != mat->cols)
         problem(b, base, "has a wrong type or shape");
     else
         mat->dtype = w->dtype, mat->data = w->data;
@@ -331,8 +269,9 @@ void gr_model_free(gr_model *m) {
 
 uint64_t gr_mat_bytes(const gr_mat *mat) {
     if (mat->layout == GR_DENSE) return (uint64_t)(mat->rows * mat->cols) * gr_dtype_bytes(mat->dtype);
+    int per_group = mat->layout == GR_AFFINE ? 2 : 1; /* scales, and biases */
     return (uint64_t)(mat->rows * gr_affine_row_bytes(mat->cols, mat->bits)) +
-           2 * (uint64_t)(mat->rows * (mat->cols / mat->group)) * gr_dtype_bytes(mat->dtype);
+           per_group * (uint64_t)(mat->rows * (mat->cols / mat->group)) * gr_dtype_bytes(mat->dtype);
 }
 
 /* Elements of norms and biases. */

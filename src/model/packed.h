@@ -1,0 +1,26 @@
+/* model/packed.h - matrices stored as codes: which format, from config.json and the tensors' shapes.
+ * What it does: fills a gr_mat or says in words why it cannot. May include: base, files, weights, kernels
+ * (gr_mat), model/config.h, model/roles.h. Never: reads codes.
+ */
+#ifndef GR_MODEL_PACKED_H
+#define GR_MODEL_PACKED_H
+#include "files/tensor.h"
+#include "kernels/kernels.h"
+#include "model/roles.h"
+
+/* The tensors of one module; NULL where the file has none. */
+typedef struct gr_packed_tensors {
+    const gr_tensor *weight, *scales, *biases, *global_scale;
+} gr_packed_tensors;
+
+/* The format as the shapes have it (rows and cols of mat are set: the packed width gives bits, the scales'
+ * width the group, their type the mode), as mlx-lm infers it too: the config's default is only a default. An
+ * entry of the module's own in the config must agree. NULL, or what is wrong. */
+const char *gr_packed_bind(gr_mat *mat, const gr_model_config *config, const char *module,
+                           const gr_packed_tensors *tensors);
+
+/* Without weights: what the config says; the guide's policy where it says nothing, as far as the group
+ * divides the row. NULL, or what is wrong. */
+const char *gr_packed_plan(gr_mat *mat, const gr_model_config *config, gr_role role, const char *module);
+
+#endif

@@ -87,7 +87,11 @@ typedef struct graft_options {
     char *resume_adapter_file;
     /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
     double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
-    bool nesterov, bias_correction;                    /* bias_correction is on unless a YAML was loaded */
+    bool nesterov, bias_correction; /* bias_correction is on unless a YAML was loaded; setting optimizer also
+                                       sets nesterov: muon's is on */
+    double scale_epsilon, clip_threshold, decay_rate; /* adafactor; NaN: its default */
+    bool scale_parameter, relative_step, warmup_init; /* adafactor; the first two are on */
+    int64_t ns_steps;                                 /* muon */
     char *mlx_schedule; /* NULL, or mlx-lm's schedule name with `mlx_schedule_args` */
     double mlx_schedule_args[4];
     int64_t mlx_warmup;

@@ -74,9 +74,6 @@ static graft_status prepare(gr_trainer *t, stream *s, const char *dir, graft_err
     GR_TRY(dir ? gr_model_open(&model, dir, err) : gr_model_from_shape(&model, o->shape, true, err));
     GR_TRY(gr_runtime_init(&t->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
     s->vocab = model->config.vocab;
-    t->optim = gr_optim_find(o->optimizer);
-    if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);
-    t->optim_config = gr_optim_config_of(o);
     t->updates = o->steps;
     GR_TRY(gr_trainer_select(t, &start, err));
     free(start);

@@ -133,7 +133,7 @@ static char *progress_text(const gr_trainer *t) {
 static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char names[VECTORS][16]) {
     size_t count = 0;
     int64_t n = t->rt.tuning->parameters;
-#define ADD(vector, ...)                                                                                     \
+#define ADD(vector, n, ...)                                                                                  \
     do {                                                                                                     \
         snprintf(names[count], sizeof names[count], __VA_ARGS__);                                            \
         tensors[count] = (gr_tensor){.name = names[count],                                                   \
@@ -144,10 +144,11 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char
                                      .bytes = (size_t)n * sizeof(float)};                                    \
         count++;                                                                                             \
     } while (0)
-    ADD(t->params, "params");
-    for (int i = 0; i < t->optim->states; i++) ADD(t->optim_state[i], "optim%d", i);
+    ADD(t->params, n, "params");
+    for (int i = 0; i < GR_OPTIM_STATES; i++)
+        if (t->optim.state_floats[i]) ADD(t->optim.state[i], t->optim.state_floats[i], "optim%d", i);
     for (int i = 0; i < t->gradients.count; i++)
-        if (t->p.pending_rows >> i & 1) ADD(t->gradients.slots[i], "slot%d", i);
+        if (t->p.pending_rows >> i & 1) ADD(t->gradients.slots[i], n, "slot%d", i);
 #undef ADD
     return count;
 }

@@ -140,39 +140,96 @@ static graft_status load_betas(gr_config *l, const json_t *betas, graft_error *e
     return good ? GRAFT_OK : wrong_type(l, "betas", "two numbers in [0, 1)", err);
 }
 
+static graft_status load_first_moment(gr_config *l, const json_t *object, graft_error *err) {
+    GR_TRY(number(l, object, "beta_1", &l->o->beta1, err));
+    if (isnan(l->o->beta1) || (l->o->beta1 >= 0 && l->o->beta1 < 1)) return GRAFT_OK;
+    return wrong_type(l, "beta_1", "a number in [0, 1)", err);
+}
+
+/* adafactor's eps are two: of the squares, and of the parameter's scale. */
+static graft_status load_epsilons(gr_config *l, const json_t *eps, graft_error *err) {
+    graft_options *o = l->o;
+    if (!eps || json_is_null(eps)) return GRAFT_OK;
+    const json_t *a = json_array_get(eps, 0), *b = json_array_get(eps, 1);
+    if (json_array_size(eps) != 2 || !json_is_number(a) || !json_is_number(b))
+        return wrong_type(l, "eps", "two numbers", err);
+    o->epsilon = json_number_value(a);
+    o->scale_epsilon = json_number_value(b);
+    return o->scale_epsilon >= 0 ? GRAFT_OK : wrong_type(l, "eps", "two numbers, at least 0", err);
+}
+
 static graft_status check_settings(const gr_config *l, graft_error *err) {
     const graft_options *o = l->o;
     if (!isnan(o->epsilon) && !(o->epsilon >= 0)) return wrong_type(l, "eps", "a number, at least 0", err);
     if (!isnan(o->momentum) && !(o->momentum >= 0))
         return wrong_type(l, "momentum", "a number, at least 0", err);
+    if (strcmp(o->optimizer, "muon") == 0 && o->momentum > 1)
+        return wrong_type(l, "momentum", "a number from 0 to 1", err);
+    if (!isnan(o->clip_threshold) && !(o->clip_threshold > 0))
+        return wrong_type(l, "clip_threshold", "a number above 0", err);
+    if (!isnan(o->decay_rate) && !(o->decay_rate < 0))
+        return wrong_type(l, "decay_rate", "a number below 0", err);
+    if (o->ns_steps < 0 || o->ns_steps > 1000)
+        return wrong_type(l, "ns_steps", "a whole number from 0 to 1000", err);
     return GRAFT_OK;
+}
+
+static graft_status load_steps(gr_config *l, const json_t *value, graft_error *err) {
+    if (!value || json_is_null(value)) return GRAFT_OK;
+    if (!json_is_integer(value)) return wrong_type(l, "ns_steps", "a whole number", err);
+    l->o->ns_steps = json_integer_value(value);
+    return GRAFT_OK;
+}
+
+static const struct {
+    const char *optimizer, *keys[8];
+} optimizer_keys[] = {
+    {"adamw", {"betas", "eps", "bias_correction", "weight_decay"}},
+    {"adam", {"betas", "eps", "bias_correction"}},
+    {"sgd", {"momentum", "weight_decay", "dampening", "nesterov"}},
+    {"adafactor",
+     {"eps", "clip_threshold", "decay_rate", "beta_1", "weight_decay", "scale_parameter", "relative_step",
+      "warmup_init"}},
+    {"muon", {"momentum", "weight_decay", "nesterov", "ns_steps"}},
+};
+
+static graft_status known_settings(const gr_config *l, const json_t *object, graft_error *err) {
+    for (size_t i = 0; i < COUNT(optimizer_keys); i++) {
+        const char *const *keys = optimizer_keys[i].keys;
+        char in[64];
+        size_t n = 0;
+        if (strcmp(optimizer_keys[i].optimizer, l->o->optimizer) != 0) continue;
+        while (n < COUNT(optimizer_keys[i].keys) && keys[n]) n++;
+        snprintf(in, sizeof in, "optimizer_config.%s", l->o->optimizer);
+        return known_keys(l, object, in, keys, n, err);
+    }
+    return GRAFT_OK; /* another optimizer is refused by name */
 }
 
 /* The settings of the optimizer in force; `object` may be NULL. */
 static graft_status load_optimizer(gr_config *l, const json_t *object, graft_error *err) {
-    static const char *const adam[] = {"betas", "eps", "bias_correction"};
-    static const char *const adamw[] = {"betas", "eps", "bias_correction", "weight_decay"};
-    static const char *const sgd[] = {"momentum", "weight_decay", "dampening", "nesterov"};
     graft_options *o = l->o;
-    o->beta1 = o->beta2 = o->epsilon = o->momentum = o->dampening = NAN;
-    o->bias_correction = o->nesterov = false;
-    if (!gr_options_given(o, "weight-decay")) o->weight_decay = strcmp(o->optimizer, "adamw") == 0 ? 0.01 : 0;
+    gr_options_optimizer_defaults(o);
+    o->bias_correction = false;
     if (!object || json_is_null(object)) return GRAFT_OK;
     if (!json_is_object(object)) return wrong_type(l, "optimizer_config", "settings by optimizer", err);
-    if (strcmp(o->optimizer, "adamw") == 0)
-        GR_TRY(known_keys(l, object, "optimizer_config.adamw", adamw, COUNT(adamw), err));
-    else if (strcmp(o->optimizer, "adam") == 0)
-        GR_TRY(known_keys(l, object, "optimizer_config.adam", adam, COUNT(adam), err));
-    else if (strcmp(o->optimizer, "sgd") == 0)
-        GR_TRY(known_keys(l, object, "optimizer_config.sgd", sgd, COUNT(sgd), err));
-    else
-        return GRAFT_OK; /* another optimizer is refused by name */
+    GR_TRY(known_settings(l, object, err));
     GR_TRY(load_betas(l, json_object_get(object, "betas"), err));
-    GR_TRY(number(l, object, "eps", &o->epsilon, err));
+    GR_TRY(load_first_moment(l, object, err));
+    if (strcmp(o->optimizer, "adafactor") == 0)
+        GR_TRY(load_epsilons(l, json_object_get(object, "eps"), err));
+    else
+        GR_TRY(number(l, object, "eps", &o->epsilon, err));
     GR_TRY(number(l, object, "momentum", &o->momentum, err));
     GR_TRY(number(l, object, "dampening", &o->dampening, err));
+    GR_TRY(number(l, object, "clip_threshold", &o->clip_threshold, err));
+    GR_TRY(number(l, object, "decay_rate", &o->decay_rate, err));
     GR_TRY(boolean(l, object, "nesterov", &o->nesterov, err));
     GR_TRY(boolean(l, object, "bias_correction", &o->bias_correction, err));
+    GR_TRY(boolean(l, object, "scale_parameter", &o->scale_parameter, err));
+    GR_TRY(boolean(l, object, "relative_step", &o->relative_step, err));
+    GR_TRY(boolean(l, object, "warmup_init", &o->warmup_init, err));
+    GR_TRY(load_steps(l, json_object_get(object, "ns_steps"), err));
     GR_TRY(gr_config_store_json(l, "weight-decay", json_object_get(object, "weight_decay"), "weight_decay",
                                 err));
     return check_settings(l, err);

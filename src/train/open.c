@@ -195,6 +195,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
                                 gr_trainer_purpose purpose, graft_error *err) {
     gr_arena counting = {0};
     config->training = true;
+    GR_TRY(gr_trainer_optimizer(t, err));
     GR_TRY(choose_recompute(t, config, &t->recompute, err));
     config->recompute = t->recompute;
     gr_trainer_bind_state(t, &counting);
@@ -258,9 +259,6 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = -1;
-    t->optim = gr_optim_find(o->optimizer);
-    if (!t->optim) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", o->optimizer);
-    t->optim_config = gr_optim_config_of(o);
     GR_TRY(gr_schedule_check(o, err));
     t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);
     if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);
@@ -299,6 +297,7 @@ void gr_trainer_close(gr_trainer *t) {
     gr_batch_free(&t->buffer);
     gr_order_free(&t->order);
     free(t->indices);
+    gr_optim_free(&t->optim);
     gr_arena_free(&t->state);
     gr_runtime_free(&t->rt);
     gr_rows_free(t->train);

@@ -14,7 +14,9 @@ void graft_options_init(graft_options *o) {
     /* a string that did not fit into memory stays NULL; gr_options_check sees it */
     for (size_t i = 0; i < graft_option_count(); i++) (void)gr_option_reset(o, gr_option_row_at(i));
     o->beta1 = o->beta2 = o->epsilon = o->momentum = o->dampening = NAN;
-    o->bias_correction = true;
+    o->scale_epsilon = o->clip_threshold = o->decay_rate = NAN;
+    o->bias_correction = o->scale_parameter = o->relative_step = true;
+    o->ns_steps = 5;
     for (int i = 0; i < 4; i++) o->mlx_schedule_args[i] = NAN;
 }
 
@@ -72,8 +74,7 @@ static graft_status after_set(graft_options *o, const graft_option *option, int 
     if (strcmp(option->name, "warmup") == 0) o->mlx_warmup = o->warmup;
     if (strcmp(option->name, "lr-schedule") == 0) return reload(o, err);
     if (strcmp(option->name, "optimizer") != 0) return GRAFT_OK;
-    if (!gr_options_given(o, "weight-decay"))
-        o->weight_decay = strcmp(o->optimizer, "adamw") == 0 ? 0.01 : 0.0;
+    gr_options_optimizer_defaults(o);
     return reload(o, err);
 }
 
@@ -102,6 +103,18 @@ graft_status graft_options_set(graft_options *o, graft_verb verb, const char *na
                                graft_error *err) {
     graft_error local = {0};
     return set(o, verb, name, value, err ? err : &local);
+}
+
+void gr_options_optimizer_defaults(graft_options *o) {
+    bool muon = strcmp(o->optimizer, "muon") == 0;
+    o->beta1 = o->beta2 = o->epsilon = o->momentum = o->dampening = NAN;
+    o->scale_epsilon = o->clip_threshold = o->decay_rate = NAN;
+    o->scale_parameter = o->relative_step = true;
+    o->warmup_init = false;
+    o->nesterov = muon;
+    o->ns_steps = 5;
+    if (!gr_options_given(o, "weight-decay"))
+        o->weight_decay = muon || strcmp(o->optimizer, "adamw") == 0 ? 0.01 : 0.0;
 }
 
 double gr_options_alpha(const graft_options *o) {

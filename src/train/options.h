@@ -67,6 +67,9 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
 /* GRAFT_UNSUPPORTED when the options ask for what this version does not build. */
 graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) GR_MUST_CHECK;
 
+/* What follows from the name of the optimizer until a file says otherwise: its weight decay (unless a flag
+ * set it), Nesterov's momentum, and open settings. */
+void gr_options_optimizer_defaults(graft_options *o);
 /* The factor before B*A*x: lora_scale if set, else alpha / rank (rsLoRA: alpha / sqrt(rank)). */
 double gr_options_scale(const graft_options *o);
 /* alpha, or 2 x rank; with lora_scale the alpha that gives it. */

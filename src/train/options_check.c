@@ -91,7 +91,7 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
 static graft_status check_optimizer(const graft_options *o, graft_error *err) {
     if (strcmp(o->optimizer, "adam") == 0 && o->weight_decay > 0)
         return contradiction(err, "adam has no weight decay", "use adamw, or --weight-decay 0");
-    if (o->nesterov && (!(o->momentum > 0) || o->dampening > 0))
+    if (o->nesterov && strcmp(o->optimizer, "sgd") == 0 && (!(o->momentum > 0) || o->dampening > 0))
         return contradiction(err, "nesterov needs a momentum and no dampening",
                              "set momentum in optimizer_config");
     int64_t rows;

@@ -13,6 +13,28 @@ int64_t gr_trainer_update_rows(const gr_trainer *t) {
     return batch * iterations; /* below GR_UPDATE_ROWS_END: gr_options_check */
 }
 
+graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
+    const gr_tuning *tuning = t->rt.tuning;
+    const gr_optim_row *row = gr_optim_find(t->o->optimizer);
+    if (!row) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", t->o->optimizer);
+    gr_optim_tensor *tensors = gr_calloc(tuning->param_count, sizeof *tensors);
+    if (!tensors) return gr_no_memory(err, tuning->param_count * sizeof *tensors);
+    for (size_t i = 0; i < tuning->param_count; i++) {
+        const gr_param *p = &tuning->params[i];
+        tensors[i] = (gr_optim_tensor){.at = p->at,
+                                       .rows = p->rows,
+                                       .cols = p->cols,
+                                       .transposed = gr_param_transposed(p),
+                                       .rate = 1};
+    }
+    gr_optim_config config = gr_optim_config_of(t->o);
+    gr_optim_free(&t->optim);
+    graft_status st = gr_optim_init(&t->optim, row, &config, tensors, (int64_t)tuning->param_count,
+                                    tuning->parameters, t->rt.kernels.isa, err);
+    free(tensors);
+    return st;
+}
+
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
     t->params = gr_arena_array(arena, n, sizeof(float));
@@ -20,7 +42,7 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     t->gradients.count = 0;
     while (rows >> t->gradients.count)
         t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
-    for (int i = 0; i < t->optim->states; i++) t->optim_state[i] = gr_arena_array(arena, n, sizeof(float));
+    gr_optim_bind(&t->optim, arena, t->rt.pool);
 }
 
 void gr_trainer_init_params(gr_trainer *t) {

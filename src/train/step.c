@@ -58,19 +58,12 @@ void gr_trainer_update(gr_trainer *t) {
     gr_train_progress *p = &t->p;
     int64_t n = t->rt.tuning->parameters;
     p->update++;
-    p->rate = gr_schedule_rate(t->o, p->update, t->updates);
+    p->rate = gr_optim_rate(&t->optim.config, gr_schedule_rate(t->o, p->update, t->updates), p->update);
     if (p->pending_rows) {
         int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
         p->grad_norm = gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, divisor, n);
         double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
-        gr_optim_step step = {.config = &t->optim_config,
-                              .params = t->params,
-                              .grad = t->grad,
-                              .rate = p->rate,
-                              .clip = clip,
-                              .update = p->update};
-        for (int i = 0; i < t->optim->states; i++) step.state[i] = t->optim_state[i];
-        gr_optim_apply(t->rt.pool, t->optim, &step, n);
+        gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->update);
     }
     p->pending_rows = 0;
     p->pending_targets = 0;

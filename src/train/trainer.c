@@ -76,15 +76,17 @@ static graft_status report(gr_trainer *t, graft_error *err) {
     double parts =
         (double)(t->mlx_loss ? p->report_iterations : p->report_tokens); /* means of batches, or tokens */
     p->train_loss = p->report_tokens ? p->report_loss / parts : NAN;
-    graft_event e = {.kind = GRAFT_EVENT_TRAIN,
-                     .iteration = p->iteration,
-                     .train_loss = p->train_loss,
-                     .learning_rate = p->update ? p->rate : gr_schedule_rate(t->o, 1, t->updates),
-                     .iterations_per_second = (double)t->timed_iterations / seconds,
-                     .tokens_per_second = (double)t->timed_tokens / seconds,
-                     .trained_tokens = p->trained_tokens,
-                     .grad_norm = p->grad_norm,
-                     .peak_memory_bytes = gr_peak_rss()};
+    graft_event e = {
+        .kind = GRAFT_EVENT_TRAIN,
+        .iteration = p->iteration,
+        .train_loss = p->train_loss,
+        .learning_rate =
+            p->update ? p->rate : gr_optim_rate(&t->optim.config, gr_schedule_rate(t->o, 1, t->updates), 1),
+        .iterations_per_second = (double)t->timed_iterations / seconds,
+        .tokens_per_second = (double)t->timed_tokens / seconds,
+        .trained_tokens = p->trained_tokens,
+        .grad_norm = p->grad_norm,
+        .peak_memory_bytes = gr_peak_rss()};
     p->report_loss = 0;
     p->report_tokens = 0;
     p->report_iterations = 0;

@@ -46,10 +46,9 @@ typedef struct gr_trainer {
     gr_rows *train, *valid; /* valid may be NULL */
     gr_runtime rt;
     gr_arena state;
-    float *params, *grad, *optim_state[GR_OPTIM_STATES];
+    float *params, *grad;
     gr_gradients gradients;
-    const gr_optim_row *optim;
-    gr_optim_config optim_config;
+    gr_optim optim;
     gr_batch_buffer buffer;
     int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
     bool recompute;
@@ -78,6 +77,8 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
                              gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_close(gr_trainer *t);
 
+/* The optimizer of the options over what t->rt.lora trains. A second call replaces the first's. */
+graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only
  * counted. */
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);

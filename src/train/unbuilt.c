@@ -19,8 +19,6 @@ static const unbuilt rows[] = {
     {"alpha-pattern", NULL, "one alpha holds for all modules"},
     {"modules-to-save", NULL, "only adapters are trained"},
     {"loraplus-lr-ratio", NULL, "A and B have one rate"},
-    {"optimizer", "adafactor", "use adamw, adam or sgd"},
-    {"optimizer", "muon", "use adamw, adam or sgd"},
     {"budget", NULL,
      "graft plan shows what a run takes; --grad-checkpoint layer and --batch-size 1 save most"},
     {"q-mode", NULL, "use affine"},

@@ -43,6 +43,32 @@ static void stopped_anywhere(void **state) {
     tiny_remove(model);
 }
 
+/* Factored statistics and momenta come back too. The tensors of a checkpoint are as large as the optimizer
+ * says, not as the vector of parameters. */
+static void other_optimizers(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    static const char *const names[] = {"adafactor", "muon", "sgd"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *const more[] = {"optimizer", names[i], NULL};
+        const char *const resume[] = {"optimizer", names[i], "resume", "-", "threads", "2", NULL};
+        graft_error err = {0};
+        watch w = {0};
+        must_train(model, "whole", more, &w, NULL);
+        assert_int_equal(strstr(w.notes, "sets its own rate") != NULL, i == 0);
+        for (int n = 8; n <= 14; n += 3) {
+            assert_int_equal(train(model, "part", more, &(watch){.stop_at = n}, NULL, &err),
+                             GRAFT_INTERRUPTED);
+            err = (graft_error){0};
+            must_train(model, "part", resume, NULL, NULL);
+            same_results("whole", "part");
+            forget("part");
+        }
+        forget("whole");
+    }
+    tiny_remove(model);
+}
+
 static void resume_refuses_changes(void **state) {
     (void)state;
     char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
@@ -370,11 +396,12 @@ static void mlx_lm_loss(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stopped_anywhere),    cmocka_unit_test(resume_refuses_changes),
-        cmocka_unit_test(damaged_checkpoints), cmocka_unit_test(lost_metrics),
-        cmocka_unit_test(day_is_kept),         cmocka_unit_test(flipped_bits),
-        cmocka_unit_test(setting_gone),        cmocka_unit_test(finished_again),
-        cmocka_unit_test(one_at_a_time),       cmocka_unit_test(mlx_lm_loss),
+        cmocka_unit_test(stopped_anywhere), cmocka_unit_test(resume_refuses_changes),
+        cmocka_unit_test(other_optimizers), cmocka_unit_test(damaged_checkpoints),
+        cmocka_unit_test(lost_metrics),     cmocka_unit_test(day_is_kept),
+        cmocka_unit_test(flipped_bits),     cmocka_unit_test(setting_gone),
+        cmocka_unit_test(finished_again),   cmocka_unit_test(one_at_a_time),
+        cmocka_unit_test(mlx_lm_loss),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, setup, teardown);
 }

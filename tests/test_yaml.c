@@ -1,5 +1,6 @@
 /* YAML text, and mlx-lm's configurations as options. */
 #include "base/os.h"
+#include "train/optim_table.h"
 #include "train/options.h"
 #include "train/schedule_table.h"
 #include "train/yaml.h"
@@ -265,6 +266,15 @@ static void wrong_configs(void **state) {
         {"lora_parameters: {rnak: 5}", GRAFT_USAGE, "did you mean \"rank\"?"},
         {"optimizer_config: {adam: {beta: [0.9, 0.99]}}", GRAFT_USAGE, "did you mean \"betas\"?"},
         {"optimizer_config: {lion: {}}", GRAFT_USAGE, ""},
+        {"optimizer: muon\noptimizer_config: {muon: {ns_step: 3}}", GRAFT_USAGE,
+         "did you mean \"ns_steps\"?"},
+        {"optimizer: muon\noptimizer_config: {muon: {ns_steps: 2.5}}", GRAFT_USAGE, ""},
+        {"optimizer: muon\noptimizer_config: {muon: {momentum: 1.5}}", GRAFT_USAGE, ""},
+        {"optimizer: adafactor\noptimizer_config: {adafactor: {eps: 1e-6}}", GRAFT_USAGE, ""},
+        {"optimizer: adafactor\noptimizer_config: {adafactor: {beta_1: 1}}", GRAFT_USAGE, ""},
+        {"optimizer: adafactor\noptimizer_config: {adafactor: {clip_threshold: 0}}", GRAFT_USAGE, ""},
+        {"optimizer: adafactor\noptimizer_config: {adafactor: {decay_rate: 0.8}}", GRAFT_USAGE, ""},
+        {"optimizer: adafactor\noptimizer_config: {adafactor: {momentum: 0.8}}", GRAFT_USAGE, ""},
         {"lora_parameters: {scale: 2, alpha: 4}", GRAFT_USAGE, "keep one"},
         {"iters: 5\nepochs: 1", GRAFT_USAGE, "keep one"},
         {"report_to: wandb", GRAFT_UNSUPPORTED, "metrics.jsonl"},
@@ -305,6 +315,42 @@ static void wrong_configs(void **state) {
     graft_options_free(&o);
 }
 
+static void adafactor_and_muon(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    assert_int_equal(
+        load(&o,
+             "optimizer: Adafactor\n"
+             "optimizer_config:\n"
+             "  adafactor: {eps: [1e-20, 0.5], clip_threshold: 2, decay_rate: -0.5, beta_1: 0.8,\n"
+             "    weight_decay: 0.1, relative_step: false, warmup_init: true}\n"
+             "  muon: {momentum: 0.7, ns_steps: 3, nesterov: false}\n",
+             NULL),
+        GRAFT_OK);
+    gr_optim_config c = gr_optim_config_of(&o);
+    assert_true(c.epsilon == 1e-20 && c.scale_epsilon == 0.5 && c.clip_threshold == 2);
+    assert_true(c.decay_rate == -0.5 && c.beta1 == 0.8 && c.weight_decay == 0.1);
+    assert_true(c.scale_parameter && !c.relative_step && c.warmup_init);
+    /* a flag for another optimizer reads the file again */
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_TRAIN, "optimizer", "muon", &err), GRAFT_OK);
+    c = gr_optim_config_of(&o);
+    assert_true(c.momentum == 0.7 && c.ns_steps == 3 && !c.nesterov && c.weight_decay == 0.01);
+    assert_true(!c.relative_step);
+    graft_options_free(&o);
+    /* mlx.optimizers' own defaults */
+    graft_options_init(&o);
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_TRAIN, "optimizer", "muon", &err), GRAFT_OK);
+    c = gr_optim_config_of(&o);
+    assert_true(c.momentum == 0.95 && c.ns_steps == 5 && c.nesterov && c.weight_decay == 0.01);
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_TRAIN, "optimizer", "adafactor", &err), GRAFT_OK);
+    c = gr_optim_config_of(&o);
+    assert_true(c.epsilon == 1e-30 && c.scale_epsilon == 1e-3 && c.clip_threshold == 1 && c.beta1 == 0);
+    assert_true(c.decay_rate == -0.8 && c.weight_decay == 0 && c.scale_parameter && c.relative_step);
+    assert_true(gr_optim_rate(&c, 5, 1) == 0.01 && gr_optim_rate(&c, 5, 40000) == 0.005);
+    graft_options_free(&o);
+}
+
 static int make_path(void **state) {
     (void)state;
     snprintf(path, sizeof path, "test_yaml_%d.yaml", (int)getpid());
@@ -318,9 +364,9 @@ static int remove_path(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),        cmocka_unit_test(refused),   cmocka_unit_test(defaults_are_mlx),
-        cmocka_unit_test(whole_example), cmocka_unit_test(flags_win), cmocka_unit_test(own_keys),
-        cmocka_unit_test(wrong_configs),
+        cmocka_unit_test(adafactor_and_muon), cmocka_unit_test(values),        cmocka_unit_test(refused),
+        cmocka_unit_test(defaults_are_mlx),   cmocka_unit_test(whole_example), cmocka_unit_test(flags_win),
+        cmocka_unit_test(own_keys),           cmocka_unit_test(wrong_configs),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
 }

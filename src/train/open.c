@@ -85,7 +85,8 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     const gr_model_config *config = &t->rt.model->config;
     *start = NULL;
     if (o->resume_adapter_file) {
-        GR_TRY(gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
+        GR_TRY(
+            gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
         gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
                         (long long)t->rt.tuning->rank, t->rt.tuning->scale);
         if (o->config_file)
@@ -273,6 +274,10 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
         gr_current_rss(); /* program, libraries, tokenizer, rows: before any weight is touched */
     GR_TRY(open_model(t, dir, purpose, err));
     GR_TRY(gr_trainer_select(t, &start, err));
+    if (gr_optim_config_of(o).relative_step)
+        gr_trainer_note(t,
+                        "adafactor sets its own rate, as in mlx-lm: --learning-rate and the schedule are not "
+                        "used unless optimizer_config of a --config says relative_step: false");
     st = place(t, purpose, resident, err);
     if (st == GRAFT_OK && purpose == GR_TRAINER_RUN) {
         if (start)

@@ -88,7 +88,7 @@ static const gr_option_row table[] = {
     INT("iters", 0, P | T, "1000", 1, MANY, iters, "iterations of the run"),
     REAL("epochs", P | T, "", 0x1p-30, 1e9, epochs, "passes over the data, in place of --iters"),
     CHOICE("optimizer", RUN, "adamw", "adamw, adam, sgd, adafactor, muon", optimizer,
-           "adamw and adam are bias-corrected; adafactor sets its own rate unless --config says "
+           "adamw and adam are bias-corrected; adafactor sets its own rate unless a YAML says "
            "relative_step: false"),
     REAL("learning-rate", RUN, "2e-4", 0, 1e6, learning_rate, "the peak of the schedule"),
     CHOICE("lr-schedule", RUN, "constant", "constant, linear, cosine", lr_schedule, "after the warm-up"),

@@ -14,6 +14,15 @@ static void add_config(gr_buf *out, const graft_options *o) {
     add_real(out, "momentum", o->momentum);
     add_real(out, "dampening", o->dampening);
     if (o->nesterov) gr_buf_puts(out, "nesterov: true\n");
+    if (strcmp(o->optimizer, "adafactor") == 0) {
+        add_real(out, "scale-epsilon", o->scale_epsilon);
+        add_real(out, "clip-threshold", o->clip_threshold);
+        add_real(out, "decay-rate", o->decay_rate);
+        gr_buf_printf(out, "scale-parameter: %s\nrelative-step: %s\nwarmup-init: %s\n",
+                      o->scale_parameter ? "true" : "false", o->relative_step ? "true" : "false",
+                      o->warmup_init ? "true" : "false");
+    }
+    if (strcmp(o->optimizer, "muon") == 0) gr_buf_printf(out, "ns-steps: %lld\n", (long long)o->ns_steps);
     if (!o->mlx_schedule) return;
     gr_buf_printf(out, "schedule: %s(", o->mlx_schedule);
     for (int i = 0; i < 4 && !isnan(o->mlx_schedule_args[i]); i++)

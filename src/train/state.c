@@ -21,11 +21,8 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
     if (!tensors) return gr_no_memory(err, tuning->param_count * sizeof *tensors);
     for (size_t i = 0; i < tuning->param_count; i++) {
         const gr_param *p = &tuning->params[i];
-        tensors[i] = (gr_optim_tensor){.at = p->at,
-                                       .rows = p->rows,
-                                       .cols = p->cols,
-                                       .transposed = gr_param_transposed(p),
-                                       .rate = 1};
+        tensors[i] = (gr_optim_tensor){
+            .at = p->at, .rows = p->rows, .cols = p->cols, .transposed = gr_param_transposed(p), .rate = 1};
     }
     gr_optim_config config = gr_optim_config_of(t->o);
     gr_optim_free(&t->optim);

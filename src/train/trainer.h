@@ -77,7 +77,7 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
                              gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_close(gr_trainer *t);
 
-/* The optimizer of the options over what t->rt.lora trains. A second call replaces the first's. */
+/* The optimizer of the options over what t->rt.tuning trains. A second call replaces the first's. */
 graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only
  * counted. */

@@ -276,6 +276,31 @@ static void exponential(const gr_kernels *k) {
     }
 }
 
+/* Dropped elements are 0 and the others keep their bits, by the definition of layers/dropout.h. */
+static void drops(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++) {
+        int n = sizes[s], kept = 0;
+        uint32_t key = 0xFFFFFFF0u - (uint32_t)s * 77777u, threshold = s % 3 ? 0x40000000u : 0xC0000000u;
+        CASE(k, "drop n %d", n);
+        guarded x = act_new(k, n, 1), y = act_new(k, n, 0);
+        act_fill(k, x.data, n, ORDINARY);
+        for (int in_place = 0; in_place < 2; in_place++) {
+            guarded *out = in_place ? &x : &y;
+            k->drop(out->data, x.data, n, key, threshold);
+            for (int i = 0; i < n; i++) {
+                uint32_t h = (key ^ (uint32_t)i) + 0x9E3779B9u;
+                h = (h ^ (h >> 16)) * 0x7FEB352Du;
+                h = (h ^ (h >> 15)) * 0x846CA68Bu;
+                bool keep = (h ^ (h >> 16)) >= threshold;
+                assert_true(act_get(k, out->data, i) == (keep ? act_get(k, x.data, i) : 0));
+                kept += keep;
+            }
+        }
+        if (n > 500) assert_in_range(kept / 2, s % 3 ? n / 2 : n / 8, s % 3 ? n : n / 2);
+        guarded_free(&x), guarded_free(&y);
+    }
+}
+
 #define EACH(name)                                                                                           \
     static void test_##name(void **state) {                                                                  \
         (void)state;                                                                                         \
@@ -288,6 +313,7 @@ EACH(norms)
 EACH(rotations)
 EACH(gates)
 EACH(dots)
+EACH(drops)
 EACH(softmax_rows)
 EACH(losses)
 EACH(exponential)
@@ -309,7 +335,7 @@ int main(void) {
         cmocka_unit_test(test_norms),           cmocka_unit_test(test_rotations),
         cmocka_unit_test(test_gates),           cmocka_unit_test(test_dots),
         cmocka_unit_test(test_softmax_rows),    cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_exponential),     cmocka_unit_test(test_drops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,23 +220,25 @@ static void tiles(const gr_kernels *k) {
 
 static void finishes(const gr_kernels *k) {
     enum { LDC = 64, LDY = 90, M = 8, N0 = 5 };
-    for (int mode = 0; mode < 16; mode++)
+    for (int mode = 0; mode < 32; mode++)
         for (int cols = 1; cols <= 64; cols += 9) {
-            bool f32 = mode & 1, add = f32 && mode & 2, bias = mode & 4, residual = mode & 8;
+            bool f32 = mode & 1, add = f32 && mode & 2, bias = mode & 4, residual = mode & 8,
+                 scale = mode & 16;
             int rows = 1 + cols % 6;
-            CASE(k, "finish f32 %d add %d bias %d residual %d rows %d cols %d", f32, add, bias, residual,
-                 rows, cols);
-            float c[6 * LDC], b[LDY];
+            CASE(k, "finish f32 %d add %d scale %d bias %d residual %d rows %d cols %d", f32, add, scale,
+                 bias, residual, rows, cols);
+            float c[6 * LDC], b[LDY], by[LDY];
             size_t width = f32 ? 4 : (size_t)k->act_bytes;
             guarded y = guarded_new(width * (LDY * (size_t)(rows + 1) + N0 + (size_t)cols), width);
             guarded res = act_new(k, LDY * M, 1);
             act_fill(k, res.data, LDY * M, ORDINARY);
             for (int i = 0; i < 6 * LDC; i++) c[i] = number(ORDINARY);
-            for (int i = 0; i < LDY; i++) b[i] = number(ORDINARY);
+            for (int i = 0; i < LDY; i++) b[i] = number(ORDINARY), by[i] = number(ORDINARY);
             memset(y.data, 0, y.bytes);
             gr_epilogue e = {.y = y.data,
                              .ldy = LDY,
                              .y_f32 = f32,
+                             .column_scale = scale ? by : NULL,
                              .bias = bias ? b : NULL,
                              .residual = residual ? res.data : NULL,
                              .ld_residual = LDY,
@@ -246,6 +248,7 @@ static void finishes(const gr_kernels *k) {
                 for (int n = 0; n < cols; n++) {
                     int64_t at = (2 + i) * LDY + N0 + n;
                     double want = (double)c[i * LDC + n];
+                    if (scale) want *= (double)by[N0 + n];
                     if (bias) want += (double)b[N0 + n];
                     if (residual) want += (double)act_get(k, res.data, at);
                     if (add) want *= 2;

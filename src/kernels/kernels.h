@@ -61,9 +61,10 @@ typedef struct gr_term {
 typedef struct gr_epilogue {
     void *y; /* destination [M, N] */
     int64_t ldy;
-    bool y_f32;           /* y is f32, else act */
-    const float *bias;    /* + bias[n]; NULL: none */
-    const void *residual; /* + residual[m, n] (act, leading dimension ld_residual); NULL: none */
+    bool y_f32;                /* y is f32, else act */
+    const float *column_scale; /* * column_scale[n]; NULL: 1 */
+    const float *bias;         /* + bias[n]; NULL: none */
+    const void *residual;      /* + residual[m, n] (act, leading dimension ld_residual); NULL: none */
     int64_t ld_residual;
     bool accumulate; /* y += (f32 only) */
     /* Gradient of one row of data, added into a binary counter over rows: element e of row number `row` is
@@ -133,6 +134,9 @@ typedef struct gr_kernels {
     void (*scale_f32)(float *y, float factor, int64_t n);
     /* dot product of two act rows, f32 */
     float (*dot)(const void *a, const void *b, int64_t n);
+    /* y[i] = x[i] where fold(key, i) >= threshold, else 0 (layers/dropout.h defines fold); act; y may be x.
+     */
+    void (*drop)(void *y, const void *x, int64_t n, uint32_t key, uint32_t threshold);
     /* y[n] f32 += x[n] f32 */
     void (*add_f32)(float *y, const float *x, int64_t n);
 

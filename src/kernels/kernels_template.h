@@ -86,6 +86,7 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .softmax_block = NAME(softmax_block),
                       .softmax_block_back = NAME(softmax_block_back),
                       .scale_f32 = NAME(scale_f32),
+                      .drop = NAME(drop),
                       .dot = NAME(dot),
                       .add_f32 = NAME(add_f32),
                       .logsumexp = NAME(logsumexp),

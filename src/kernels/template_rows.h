@@ -33,6 +33,22 @@ static void NAME(add_f32)(float *y, const float *x, int64_t n) {
         v_store_n(y + i, v_load_n(y + i, n - i) + v_load_n(x + i, n - i), n - i);
 }
 
+/* The hash of layers/dropout.h over VL elements at a time. */
+static void NAME(drop)(void *y, const void *x, int64_t n, uint32_t key, uint32_t threshold) {
+    act_t *out = y;
+    const act_t *in = x;
+    vu index;
+    for (int i = 0; i < VL; i++) index[i] = (uint32_t)i;
+    for (int64_t i = 0; i < n; i += VL) {
+        vu h = (index ^ key) + 0x9E3779B9u;
+        h = (h ^ (h >> 16)) * 0x7FEB352Du;
+        h = (h ^ (h >> 15)) * 0x846CA68Bu;
+        h ^= h >> 16;
+        NAME(store_n)(out + i, v_select(h >= threshold, NAME(load_n)(in + i, n - i), (vf){0}), n - i);
+        index += (uint32_t)VL;
+    }
+}
+
 static float NAME(dot)(const void *a, const void *b, int64_t n) {
     const act_t *x = a, *y = b;
     vf sum[2] = {{0}, {0}}; /* two chains hide half of the add's latency */

@@ -82,7 +82,7 @@ INLINE void NAME(finish_slots)(const gr_epilogue *e, vf v, int64_t at, int64_t c
 
 static void NAME(finish)(const gr_epilogue *e, const float *c, int64_t ldc, int64_t m0, int rows, int64_t n0,
                          int cols) {
-    if (cols == GR_NR && !e->bias && !e->residual && !e->slots &&
+    if (cols == GR_NR && !e->column_scale && !e->bias && !e->residual && !e->slots &&
         !e->y_f32) { /* most tiles; 3 % of a short sum */
         act_t *y = (act_t *)e->y + m0 * e->ldy + n0;
         for (int i = 0; i < rows; i++, c += ldc, y += e->ldy) {
@@ -95,6 +95,7 @@ static void NAME(finish)(const gr_epilogue *e, const float *c, int64_t ldc, int6
         int64_t at = (m0 + i) * e->ldy + n0;
         for (int n = 0; n < cols; n += VL) {
             vf v = v_load_n(c + n, cols - n);
+            if (e->column_scale) v *= v_load_n(e->column_scale + n0 + n, cols - n);
             if (e->bias) v += v_load_n(e->bias + n0 + n, cols - n);
             if (e->residual)
                 v += NAME(load_n)((const act_t *)e->residual + (m0 + i) * e->ld_residual + n0 + n, cols - n);

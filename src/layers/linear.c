@@ -54,16 +54,6 @@ static void backward_low_rank(const gr_compute *c, const gr_linear_group *g, voi
     }
 }
 
-/* One product left[m, T]^T-form times right[T, n] for one row of data, added into the slots at `at`. */
-static void add_gradient(const gr_compute *c, const gr_gradients *gradients, int64_t at, uint64_t row,
-                         int64_t m, int64_t n, const void *left, int64_t ld_left, const void *right,
-                         int64_t len) {
-    float *slots[GR_TREE_LEVELS];
-    for (int s = 0; s < gradients->count; s++) slots[s] = gradients->slots[s] + at;
-    gr_product p = {.x = left, .ldx = ld_left, .w_act = right, .ld_w = n, .k = len};
-    gr_matmul(c, m, n, &p, 1, &(gr_epilogue){.ldy = n, .slots = slots, .row = row});
-}
-
 /* dA = dxa^T x and dB = xa^T dy, row by row: each row's gradient is complete before it joins the tree. */
 static void backward_parameters(const gr_compute *c, const gr_linear_group *g, const gr_gradients *gradients,
                                 const void *const *dy, const void *x, const void *xa, const gr_batch *batch,
@@ -74,15 +64,15 @@ static void backward_parameters(const gr_compute *c, const gr_linear_group *g, c
     for (int64_t j = 0; j < batch->nrows; j++) {
         int64_t t0 = batch->start[j], len = batch->start[j + 1] - t0, column = 0;
         uint64_t row = batch->first + (uint64_t)j;
-        add_gradient(c, gradients, g->a_at, row, g->ranks, g->in, act_at(c, scratch->dxa_t, t0), tokens,
-                     act_at(c, x, t0 * g->in), len);
+        gr_gradients_add_product(c, gradients, g->a_at, row, g->ranks, g->in, act_at(c, scratch->dxa_t, t0),
+                                 tokens, act_at(c, x, t0 * g->in), len);
         for (int i = 0; i < g->count; i++) {
             const gr_linear *l = &g->linear[i];
             int64_t out = l->w->rows;
             if (!l->rank) continue;
-            add_gradient(c, gradients, l->b_at, row, l->rank, out,
-                         act_at(c, scratch->xa_t, column * tokens + t0), tokens, act_at(c, dy[i], t0 * out),
-                         len);
+            gr_gradients_add_product(c, gradients, l->b_at, row, l->rank, out,
+                                     act_at(c, scratch->xa_t, column * tokens + t0), tokens,
+                                     act_at(c, dy[i], t0 * out), len);
             column += l->rank;
         }
     }

@@ -8,7 +8,8 @@
  */
 #ifndef GR_LAYERS_LINEAR_H
 #define GR_LAYERS_LINEAR_H
-#include "kernels/kernels.h"
+#include "layers/dropout.h"
+#include "layers/gradients.h"
 #include "plan/tuning.h"
 
 /* The rows (sequences) of a batch, one after another without padding. Borrowed. */
@@ -17,7 +18,8 @@ typedef struct gr_batch {
     const int32_t *target; /* [tokens] id that the token predicts, -1: no loss there; NULL for prompts */
     const int64_t *start;  /* [nrows + 1]; row j is tokens start[j] .. start[j+1], at least one */
     int64_t nrows, tokens;
-    uint64_t first; /* number of row 0 within the update: the leaf of the tree its gradient is */
+    uint64_t first;            /* number of row 0 within the update: the leaf of the tree its gradient is */
+    const gr_dropout *dropout; /* NULL: none, as everywhere but in training; borrowed */
 } gr_batch;
 
 typedef struct gr_linear {
@@ -36,12 +38,6 @@ typedef struct gr_linear_group {
     int64_t a_at;
     float scale;
 } gr_linear_group;
-
-/* Gradient sums of the update so far: slots[i] is a whole parameter vector (see gr_epilogue). */
-typedef struct gr_gradients {
-    float *slots[GR_TREE_LEVELS];
-    int count;
-} gr_gradients;
 
 /* y[i][T, out_i] (act); saves xa [T, ranks] (act) = scale * x A^T for backward; may be NULL when ranks is 0.
  * residual (act [T, out_0], or NULL) is added to y[0]; it may not be y[0]. */

@@ -1,0 +1,28 @@
+/* layers/gradients.h - gradients of parameters: each row of data is one leaf of a tree, complete before it
+ * joins. The tree is a binary counter over the rows of an update (gr_epilogue.slots), so the sum of n rows
+ * has the same bits whatever the batches, slices and threads were. May include: base, kernels.
+ */
+#ifndef GR_LAYERS_GRADIENTS_H
+#define GR_LAYERS_GRADIENTS_H
+#include "kernels/kernels.h"
+
+/* Gradient sums of the update so far: slots[i] is a whole parameter vector (see gr_epilogue). */
+typedef struct gr_gradients {
+    float *slots[GR_TREE_LEVELS];
+    int count;
+} gr_gradients;
+
+/* Adds left x right, [m, n] over len tokens of one row of data, at element `at` of the vector. left act [m,
+ * len] with leading dimension ld_left (a transposed activation), right act [len, n]. row: as gr_batch.first
+ * counts. */
+void gr_gradients_add_product(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, int64_t m,
+                              int64_t n, const void *left, int64_t ld_left, const void *right, int64_t len);
+
+/* Adds a finished gradient v[n] of one row of data; v is spoiled. */
+void gr_gradients_add_vector(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, float *v,
+                             int64_t n);
+
+/* sum[n] (f32, =) over len tokens of dy[t, n], or of dy[t, n] * z[t, n] where z is not NULL; act [len, n]. */
+void gr_column_sums(const gr_compute *c, float *sum, const void *dy, const void *z, int64_t len, int64_t n);
+
+#endif

@@ -80,7 +80,8 @@ static const gr_option_row table[] = {
     TEXT("rank-pattern", 0, RUN, "JSON", "", rank_pattern, "ranks by module"),
     TEXT("alpha-pattern", 0, RUN, "JSON", "", alpha_pattern, "alphas by module"),
     TEXT("modules-to-save", 0, RUN, "A,B", "", modules_to_save, "modules that are trained whole"),
-    REAL("loraplus-lr-ratio", RUN, "", 0, MANY, loraplus_lr_ratio, "rate of B over rate of A"),
+    REAL("loraplus-lr-ratio", RUN, "", 0, MANY, loraplus_lr_ratio,
+         "LoRA+: rate of B over rate of A, as in PEFT"),
 
     INT("batch-size", 0, RUN, "4", 1, 0x1p20, batch_size, "rows of an iteration"),
     INT("grad-accumulation-steps", 0, RUN, "1", 1, 0x1p30, grad_accumulation_steps,

@@ -81,6 +81,9 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (!isnan(o->lora_scale) && o->use_rslora)
         return contradiction(err, "lora-scale leaves nothing for use-rslora to scale",
                              "give --lora-alpha with --use-rslora");
+    if (o->loraplus_lr_ratio <= 0)
+        return contradiction(err, "with loraplus-lr-ratio 0 B would stay zero for ever",
+                             "LoRA+ takes a ratio above 1, e.g. 16");
     GR_TRY(check_start(o, err));
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",

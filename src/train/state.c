@@ -13,6 +13,19 @@ int64_t gr_trainer_update_rows(const gr_trainer *t) {
     return batch * iterations; /* below GR_UPDATE_ROWS_END: gr_options_check */
 }
 
+/* source: PEFT 0.21 create_loraplus_optimizer. B and every vector have the ratio's rate, an adapted embedding
+ * PEFT's fixed one, and biases do not decay. */
+#define LORAPLUS_EMBEDDING 1e-6
+
+void gr_trainer_loraplus(gr_optim_tensor *x, const gr_param *p, double ratio, double rate) {
+    bool pair = p->kind == GR_PARAM_A || p->kind == GR_PARAM_B;
+    if (pair && p->role == GR_EMBED_TOKENS)
+        x->rate = rate > 0 ? LORAPLUS_EMBEDDING / rate : 0;
+    else if (p->kind == GR_PARAM_B || p->cols == 0)
+        x->rate = ratio;
+    x->no_decay = p->kind == GR_PARAM_BIAS;
+}
+
 graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
     const gr_tuning *tuning = t->rt.tuning;
     const gr_optim_row *row = gr_optim_find(t->o->optimizer);
@@ -23,6 +36,8 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
         const gr_param *p = &tuning->params[i];
         tensors[i] = (gr_optim_tensor){
             .at = p->at, .rows = p->rows, .cols = p->cols, .transposed = gr_param_transposed(p), .rate = 1};
+        if (!isnan(t->o->loraplus_lr_ratio))
+            gr_trainer_loraplus(&tensors[i], p, t->o->loraplus_lr_ratio, t->o->learning_rate);
     }
     gr_optim_config config = gr_optim_config_of(t->o);
     gr_optim_free(&t->optim);

@@ -79,6 +79,8 @@ void gr_trainer_close(gr_trainer *t);
 
 /* The optimizer of the options over what t->rt.tuning trains. A second call replaces the first's. */
 graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* LoRA+: rate and decay of one tensor, rate being the peak of A's. */
+void gr_trainer_loraplus(gr_optim_tensor *tensor, const gr_param *param, double ratio, double rate);
 /* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only
  * counted. */
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);

@@ -18,7 +18,6 @@ static const unbuilt rows[] = {
     {"rank-pattern", NULL, "one rank holds for all modules"},
     {"alpha-pattern", NULL, "one alpha holds for all modules"},
     {"modules-to-save", NULL, "only adapters are trained"},
-    {"loraplus-lr-ratio", NULL, "A and B have one rate"},
     {"budget", NULL,
      "graft plan shows what a run takes; --grad-checkpoint layer and --batch-size 1 save most"},
     {"q-mode", NULL, "use affine"},

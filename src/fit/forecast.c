@@ -3,6 +3,26 @@
 #include <math.h>
 #include <stdio.h>
 
+/* What training adds per token. Forward, dx and the gradient of A and B; a weight that trains has the first
+ * two as a frozen one too; DoRA computes its linear again for the magnitude. */
+static double trained_flops(const gr_model_config *c, const gr_tuning *tuning) {
+    double flops = 0;
+    for (size_t i = 0; i < tuning->param_count; i++) {
+        const gr_param *p = &tuning->params[i];
+        double n = (double)gr_param_count(p);
+        int64_t out, in;
+        gr_role_shape(p->role, c, &out, &in);
+        switch (p->kind) {
+        case GR_PARAM_A:
+        case GR_PARAM_B: flops += 6 * n; break;
+        case GR_PARAM_MAGNITUDE: flops += 2 * (double)out * (double)in; break;
+        case GR_PARAM_WEIGHT:
+        case GR_PARAM_BIAS: flops += 2 * n; break;
+        }
+    }
+    return flops;
+}
+
 double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t sequence, bool recompute,
                       double targets) {
     double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
@@ -13,7 +33,7 @@ double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t
     if (recompute)
         flops +=
             (backward - 1) * (2 * (wl - h * m) + 2 * q * s); /* the last block's forward is still there */
-    if (tuning) flops += 3 * 2 * (double)tuning->parameters;
+    if (tuning) flops += trained_flops(c, tuning);
     return flops + targets * 4 * h * (double)c->vocab;
 }
 
@@ -41,8 +61,12 @@ static double calibrate(gr_trainer *t) {
             if (rows == b->max_rows) break;
         }
         b->start[0] = 0;
-        b->batch =
-            (gr_batch){.ids = b->ids, .target = b->target, .start = b->start, .nrows = rows, .tokens = at};
+        b->batch = (gr_batch){.ids = b->ids,
+                              .target = b->target,
+                              .start = b->start,
+                              .nrows = rows,
+                              .tokens = at,
+                              .dropout = gr_trainer_dropout(t)};
         gr_net_forward(&t->rt.net, &b->batch);
         gr_net_loss(&t->rt.net, &b->batch, true);
         b->batch.first = 0;

@@ -53,21 +53,22 @@ void gr_decode_prompt(gr_decode *d, const int32_t *ids, int64_t count) {
     memcpy(d->logits, net->head.logits, (size_t)net->model->config.vocab * sizeof *d->logits);
 }
 
-/* y[out] f32 = W x + bias + (scale A x) B of linear i of a group. */
+/* y[out] f32 = gain * (W x + (scale A x) B) + bias of linear i of a group. */
 static void apply(gr_decode *d, const gr_linear_group *g, int i, float *y, const void *x,
                   const float *x_f32) {
     const gr_linear *l = &g->linear[i];
-    int64_t out = l->w->rows, first = 0;
-    gr_matvec(&d->rt->net.compute, y, l->w, x);
-    for (int64_t o = 0; l->bias && o < out; o++) y[o] += l->bias[o];
+    int64_t out = l->w.rows, first = 0;
+    gr_matvec(&d->rt->net.compute, y, &l->w, x);
     for (int j = 0; j < i; j++) first += g->linear[j].rank;
     for (int64_t r = 0; r < l->rank; r++) {
         const float *a = g->a + (first + r) * g->in, *b = l->b + r * out;
         float sum = 0;
         for (int64_t k = 0; k < g->in; k++) sum += a[k] * x_f32[k];
-        sum *= g->scale;
+        sum *= l->scale;
         for (int64_t o = 0; o < out; o++) y[o] += sum * b[o];
     }
+    for (int64_t o = 0; l->dora.gain && o < out; o++) y[o] *= l->dora.gain[o];
+    for (int64_t o = 0; l->bias && o < out; o++) y[o] += l->bias[o];
 }
 
 /* The group's outputs as act vectors; where y[i] is NULL the last one stays in d->wide, in f32. */
@@ -80,7 +81,7 @@ static void group_forward(gr_decode *d, int64_t layer, int number, void *const *
     k->to_f32(x_f32, x, g.in);
     for (int i = 0; i < g.count; i++) {
         apply(d, &g, i, wide, x, x_f32);
-        if (y[i]) k->to_act(y[i], wide, g.linear[i].w->rows);
+        if (y[i]) k->to_act(y[i], wide, g.linear[i].w.rows);
     }
 }
 

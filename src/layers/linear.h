@@ -1,13 +1,16 @@
-/* layers/linear.h - linears over a common input, with LoRA inside, forward and backward.
+/* layers/linear.h - linears over a common input, with everything of them that can train, forward and
+ * backward.
  *
- *     y_i[T, out_i] = x[T, in] W_i^T + bias_i + (scale * x A_i^T) B_i      A_i [r_i, in]  B_i [r_i, out_i],
- * f32
+ *     y_i[T, out_i] = gain_i * (x[T, in] W_i^T + scale_i (drop(x) A_i^T) B_i) + bias_i
+ *     A_i [r_i, in]  B_i [r_i, out_i]  W_i [out_i, in], f32 where they train;  gain_i [out_i]: DoRA, else 1
  *
  * What it does: one group of linears (q k v, or gate up) at a time, so that they share x A^T and one sum of
- * dx. May include: base, kernels, plan/tuning.h. Never: allocates; knows which linear it is.
+ * dx. May include: base, kernels, plan/tuning.h, the files of layers that its parts live in. Never:
+ * allocates.
  */
 #ifndef GR_LAYERS_LINEAR_H
 #define GR_LAYERS_LINEAR_H
+#include "layers/dora.h"
 #include "layers/dropout.h"
 #include "layers/gradients.h"
 #include "plan/tuning.h"
@@ -22,12 +25,15 @@ typedef struct gr_batch {
     const gr_dropout *dropout; /* NULL: none, as everywhere but in training; borrowed */
 } gr_batch;
 
+/* Places in the parameter vector are GR_NOWHERE for what does not train. */
 typedef struct gr_linear {
-    const gr_mat *w;   /* [out, in] */
-    const float *bias; /* [out] or NULL */
+    gr_mat w;          /* [out, in]: the base's, or the trained one */
+    const float *bias; /* [out] or NULL: the base's, or the trained one */
     int64_t rank;      /* 0: no adapter */
-    const float *b;    /* [rank, out]; NULL when rank is 0 */
-    int64_t b_at;      /* its place in the parameter vector */
+    float scale;
+    const float *b; /* [rank, out] */
+    gr_dora dora;   /* NULL pointers: none */
+    int64_t b_at, magnitude_at, bias_at, weight_at;
 } gr_linear;
 
 typedef struct gr_linear_group {
@@ -36,24 +42,36 @@ typedef struct gr_linear_group {
     int64_t in, ranks; /* input width; sum of the ranks, 0: no adapter in the group */
     const float *a;    /* [ranks, in] */
     int64_t a_at;
-    float scale;
+    int64_t layer; /* which group it is: dropout's mask depends on it */
+    int number;
 } gr_linear_group;
 
-/* y[i][T, out_i] (act); saves xa [T, ranks] (act) = scale * x A^T for backward; may be NULL when ranks is 0.
- * residual (act [T, out_0], or NULL) is added to y[0]; it may not be y[0]. */
-void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *const *y, void *xa, const void *x,
-                       int64_t tokens, const void *residual);
-
-/* Scratch of backward, act: three of [T, ranks]. */
+/* Scratch of a group's forward and backward, act, T tokens; NULL where nothing of the model needs it. */
 typedef struct gr_linear_scratch {
-    void *dxa, *dxa_t, *xa_t;
+    void *dxa, *dxa_t, *xa_t; /* [T, ranks]: backward of adapters */
+    void *dropped;            /* [T, in]: dropout */
+    void *wide;               /* [T, out]: backward of DoRA and of trained weights */
+    float *sums;              /* f32 [out]: backward of DoRA and of biases */
 } gr_linear_scratch;
 
-/* dx[T, in] (act, =; NULL: not wanted) = sum of dy_i W_i + dxa A; adds dA, dB of every row into `gradients`
- * (NULL when the group has no adapter). dy_i act [T, out_i]; x, xa as in forward. dx must not alias dy or x.
- */
+/* Does a gradient of the group's parameters need x; does any parameter of it train? */
+bool gr_linear_needs_input(const gr_linear_group *g);
+bool gr_linear_trains(const gr_linear_group *g);
+
+/* y[i][T, out_i] (act); saves xa [T, ranks] (act) = scale * drop(x) A^T for backward; may be NULL when ranks
+ * is 0. residual (act [T, out_0], or NULL) is added to y[0]; it may not be y[0]. x may not be
+ * scratch->dropped. */
+void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *const *y, void *xa, const void *x,
+                       const gr_batch *batch, const void *residual, const gr_linear_scratch *scratch);
+/* Only xa. */
+void gr_linear_low_rank(const gr_compute *c, const gr_linear_group *g, void *xa, const void *x,
+                        const gr_batch *batch, const gr_linear_scratch *scratch);
+
+/* dx[T, in] (act, =; NULL: not wanted) = sum of gain dy_i W_i + drop(dxa A); adds the gradients of every row
+ * of data into `gradients` (NULL when nothing of the group trains). dy_i act [T, out_i], spoiled with DoRA;
+ * x, xa as in forward. dx must not alias dy or x. */
 void gr_linear_backward(const gr_compute *c, const gr_linear_group *g, void *dx,
-                        const gr_gradients *gradients, const void *const *dy, const void *x, const void *xa,
+                        const gr_gradients *gradients, void *const *dy, const void *x, const void *xa,
                         const gr_batch *batch, const gr_linear_scratch *scratch);
 
 #endif

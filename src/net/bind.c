@@ -72,6 +72,25 @@ static void bind_all_saved(gr_net *n, gr_arena *saved) {
     }
 }
 
+/* Is there a trained tensor of that kind in a block's linears? */
+static bool trains_kind(const gr_net *n, gr_param_kind kind) {
+    for (size_t i = 0; n->tuning && i < n->tuning->param_count; i++)
+        if (n->tuning->params[i].kind == kind && n->tuning->params[i].role < GR_LINEARS) return true;
+    return false;
+}
+
+/* Backward of what is not plain LoRA. */
+static void bind_extras(gr_net *n, gr_arena *scratch) {
+    const gr_model_config *c = &n->model->config;
+    gr_linear_scratch *s = &n->linear_scratch;
+    int64_t t = n->config.tokens, widest = gr_max_i64(gr_max_i64(c->hidden, c->mlp), c->heads * c->head_dim);
+    size_t act = (size_t)n->compute.k->act_bytes;
+    bool dora = trains_kind(n, GR_PARAM_MAGNITUDE);
+    if (n->tuning && n->tuning->dropout > 0) s->dropped = take(scratch, t, widest, act);
+    if (dora || trains_kind(n, GR_PARAM_WEIGHT)) s->wide = take(scratch, t, widest, act);
+    if (dora || trains_kind(n, GR_PARAM_BIAS)) s->sums = gr_arena_array(scratch, widest, sizeof(float));
+}
+
 static void bind_backward(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, ranks = 0;
@@ -87,9 +106,10 @@ static void bind_backward(gr_net *n, gr_arena *scratch) {
     n->dk_f32 = take(scratch, t, kv, sizeof(float));
     n->dv_f32 = take(scratch, t, kv, sizeof(float));
     for (int g = 0; g < GR_GROUPS; g++) ranks = gr_max_i64(ranks, most_ranks(n, g));
-    n->lora_scratch.dxa = take(scratch, t, ranks, act);
-    n->lora_scratch.dxa_t = take(scratch, t, ranks, act);
-    n->lora_scratch.xa_t = take(scratch, t, ranks, act);
+    n->linear_scratch.dxa = take(scratch, t, ranks, act);
+    n->linear_scratch.dxa_t = take(scratch, t, ranks, act);
+    n->linear_scratch.xa_t = take(scratch, t, ranks, act);
+    bind_extras(n, scratch);
 }
 
 static void bind_head(gr_net *n, gr_arena *scratch) {
@@ -133,6 +153,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
     n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
     n->act_mlp = take(scratch, n->config.tokens, c->mlp, (size_t)n->compute.k->act_bytes);
+    gr_net_bind_dora(n, scratch);
     if (n->config.training) bind_backward(n, scratch);
     bind_head(n, scratch);
     bind_workers(n, scratch);
@@ -140,31 +161,11 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
 
 void gr_net_prepare(gr_net *n) {
     int64_t half = n->model->config.head_dim / 2;
+    n->stale = true;
     for (int64_t pos = 0; pos < n->config.longest; pos++)
         for (int64_t i = 0; i < half; i++) {
             double angle = (double)pos * n->model->inv_freq[i];
             n->cosine[pos * half + i] = (float)cos(angle);
             n->sine[pos * half + i] = (float)sin(angle);
         }
-}
-
-gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
-    const gr_group_row *row = &gr_group_table[g];
-    const gr_layer *layer = &n->model->layer[l];
-    gr_linear_group group = {.count = row->count, .in = layer->linear[row->role[0]].cols};
-    for (int i = 0; i < row->count; i++) {
-        gr_role role = row->role[i];
-        group.linear[i] = (gr_linear){.w = &layer->linear[role], .bias = layer->bias[role]};
-        if (!n->tuning || !n->params) continue;
-        const gr_tuned *x = &n->tuning->block[l][role];
-        group.linear[i].rank = x->rank;
-        group.linear[i].b = n->params + x->b;
-        group.linear[i].b_at = x->b;
-    }
-    if (n->tuning && n->params) {
-        group.ranks = gr_tuning_group(n->tuning, l, g, &group.a_at);
-        group.a = n->params + group.a_at;
-        group.scale = (float)n->tuning->scale;
-    }
-    return group;
 }

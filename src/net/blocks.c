@@ -34,13 +34,14 @@ static void forward_to_gate_up(block *b) {
     bool norm = b->layer->q_norm != NULL;
     void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v}, *gate_up[2] = {s->gate, s->up};
     gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->layer->input_norm, eps, t, h);
-    gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, t, NULL);
+    gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, b->batch, NULL, &n->linear_scratch);
     gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, b->batch);
     gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, b->batch);
-    gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, t, s->x);
+    gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, b->batch, s->x, &n->linear_scratch);
     gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->layer->post_norm, eps, t, h);
-    gr_linear_forward(c, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], n->norm, t, NULL);
+    gr_linear_forward(c, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], n->norm, b->batch, NULL,
+                      &n->linear_scratch);
 }
 
 static void block_forward(block *b, void *out) {
@@ -49,7 +50,8 @@ static void block_forward(block *b, void *out) {
     int64_t t = b->batch->tokens;
     forward_to_gate_up(b);
     gr_swiglu_forward(&n->compute, n->act_mlp, s->gate, s->up, t, n->model->config.mlp);
-    gr_linear_forward(&n->compute, &b->group[DOWN], &out, s->xa[DOWN], n->act_mlp, t, s->x_mid);
+    gr_linear_forward(&n->compute, &b->group[DOWN], &out, s->xa[DOWN], n->act_mlp, b->batch, s->x_mid,
+                      &n->linear_scratch);
 }
 
 /* Keeps this layer's keys and values for the tokens to come. */
@@ -62,6 +64,7 @@ static void store_cache(const gr_net *n, const gr_saved *s, int64_t l, int64_t t
 }
 
 void gr_net_forward(gr_net *n, const gr_batch *batch) {
+    gr_net_refresh(n);
     gr_embedding_forward(&n->compute, n->saved[0].x, &n->model->embed, batch->ids, batch->tokens);
     for (int64_t l = 0; l < n->model->config.layers; l++) {
         block b = block_of(n, batch, l);
@@ -84,23 +87,19 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden, m = n->model->config.mlp;
-    const void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
+    void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
     gr_round_act(c, n->d_hidden, n->dres, t * h);
-    if (b->group[DOWN].ranks) gr_swiglu_forward(c, n->act_mlp, s->gate, s->up, t, m);
-    if (b->group[DOWN].ranks && n->config.recompute &&
-        !last) { /* recompute stopped before down: its x A is missing */
-        gr_linear_group only = b->group[DOWN];
-        only.count = 0;
-        gr_linear_forward(c, &only, NULL, s->xa[DOWN], n->act_mlp, t, NULL);
-    }
+    if (gr_linear_needs_input(&b->group[DOWN])) gr_swiglu_forward(c, n->act_mlp, s->gate, s->up, t, m);
+    if (n->config.recompute && !last) /* recompute stopped before down: its x A is missing */
+        gr_linear_low_rank(c, &b->group[DOWN], s->xa[DOWN], n->act_mlp, b->batch, &n->linear_scratch);
     gr_linear_backward(c, &b->group[DOWN], n->d_mlp, gradients, dy, n->act_mlp, s->xa[DOWN], b->batch,
-                       &n->lora_scratch);
+                       &n->linear_scratch);
     gr_swiglu_backward(c, s->gate, s->up, n->d_mlp, t, m);
-    if (b->group[GATE_UP].ranks)
+    if (gr_linear_needs_input(&b->group[GATE_UP]))
         gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->layer->post_norm,
                            (float)n->model->config.norm_eps, t, h);
     gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, n->norm, s->xa[GATE_UP],
-                       b->batch, &n->lora_scratch);
+                       b->batch, &n->linear_scratch);
     gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, b->layer->post_norm, t, h);
 }
 
@@ -111,22 +110,22 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden,
             kv = n->model->config.kv_heads * n->model->config.head_dim;
-    const void *dy[1] = {n->d_hidden}, *dqkv[3] = {n->dq, n->dk, n->dv};
-    bool below = !lowest || b->group[QKV].ranks; /* does anything need dq, dk, dv? */
+    void *dy[1] = {n->d_hidden}, *dqkv[3] = {n->dq, n->dk, n->dv};
+    bool below = !lowest || gr_linear_trains(&b->group[QKV]); /* does anything need dq, dk, dv? */
     gr_round_act(c, n->d_hidden, n->dres, t * h);
     gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
-                       &n->lora_scratch);
+                       &n->linear_scratch);
     if (!below) return;
     gr_attention_backward(c, &b->attention, n->dq_f32, n->dk_f32, n->dv_f32, s->q, s->k, s->v, s->attn,
                           n->d_attn, s->lse, b->batch);
     gr_rotary_backward(c, &b->q, n->dq, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_backward(c, &b->k, n->dk, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
     gr_round_act(c, n->dv, n->dv_f32, t * kv);
-    if (b->group[QKV].ranks)
+    if (gr_linear_needs_input(&b->group[QKV]))
         gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->layer->input_norm,
                            (float)n->model->config.norm_eps, t, h);
     gr_linear_backward(c, &b->group[QKV], lowest ? NULL : n->d_hidden, gradients, dqkv, n->norm, s->xa[QKV],
-                       b->batch, &n->lora_scratch);
+                       b->batch, &n->linear_scratch);
     if (!lowest) gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x, s->rstd_in, b->layer->input_norm, t, h);
 }
 

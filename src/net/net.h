@@ -57,7 +57,12 @@ typedef struct gr_net {
     void *d_attn;           /* act [T, q] */
     void *dq, *dk, *dv;     /* act */
     float *dq_f32, *dk_f32, *dv_f32;
-    gr_linear_scratch lora_scratch;
+    gr_linear_scratch linear_scratch;
+    /* what follows from the parameters */
+    gr_dora (*dora)[GR_LINEARS]; /* [layers]; NULL: no DoRA */
+    gr_dora_scratch dora_scratch;
+    bool squared; /* the rows' squares of the base are there: they never change */
+    bool stale;   /* the parameters changed since; bind sets it, and who updates them */
 } gr_net;
 
 /* Sizes (arenas with NULL bases) or places every buffer. net->model, tuning, compute.k, compute.pool and
@@ -75,7 +80,12 @@ int64_t gr_net_loss(gr_net *net, const gr_batch *batch, bool backward);
  * `gradients`. */
 void gr_net_backward(gr_net *net, const gr_batch *batch, const gr_gradients *gradients);
 
-/* The group of linears number g of layer l, with this net's adapter. */
+/* Brings what follows from the parameters up to date if it is stale; forward does. */
+void gr_net_refresh(gr_net *net);
+
+/* group.c: part of bind. */
+void gr_net_bind_dora(gr_net *net, gr_arena *arena);
+/* The group of linears number g of layer l, with everything that trains. */
 gr_linear_group gr_net_group(const gr_net *net, int64_t l, int g);
 
 #endif

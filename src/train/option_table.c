@@ -64,9 +64,7 @@ static const gr_option_row table[] = {
     TEXT("adapter-path", 0, P | T | E | G, "DIR", "", adapter_path,
          "the adapter; train writes to adapters by default"),
     CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
-           "on 4 bits: quick (rank 8, q v), standard (16, q k v o), high-quality (32, q k v o gate up); on "
-           "16 bits: full (64, all linears; LoRA, not --fine-tune-type full). All recompute, alpha is 2 x "
-           "rank; a 16-bit model is quantized once. Single flags beat a preset, a preset beats --config"),
+           "a set of options; single ones beat it"),
     CHOICE("fine-tune-type", RUN, "lora", "lora, dora, full", fine_tune_type, "what is trained"),
     INT("num-layers", 0, RUN, "-1", -1, MANY, num_layers, "adapt the last N blocks; -1 and 0 are all"),
     TEXT("lora-targets", 0, RUN, "SET, LIST or re:REGEX", "extended", lora_targets,
@@ -117,11 +115,8 @@ static const gr_option_row table[] = {
     SWITCH("quantize", 'q', C, quantize, "quantize the linear layers"),
     INT("q-bits", 0, C, "4", 2, 8, q_bits, "bits of a quantized weight: 2, 3, 4, 5, 6 or 8"),
     INT("q-group-size", 0, C, "64", 32, 128, q_group_size, "weights of a group: 32, 64 or 128"),
-    CHOICE("q-mode", C, "affine", "affine, mxfp4, nvfp4, mxfp8", q_mode,
-           "how groups are quantized; all are read, affine is written"),
-    TEXT("quant-predicate", 0, C, "RECIPE", "", quant_predicate,
-         "bits per module: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6, and NAME=BITS[:GROUP], "
-         "re:REGEX=BITS[:GROUP], =false, with commas between"),
+    CHOICE("q-mode", C, "affine", "affine, mxfp4, nvfp4, mxfp8", q_mode, "how groups are quantized"),
+    TEXT("quant-predicate", 0, C, "RECIPE", "", quant_predicate, "a recipe of mixed bits"),
     SWITCH("q-embeddings", 0, C, q_embeddings, "quantize embeddings and the output head too"),
     SWITCH("dequantize", 'd', C, dequantize, "back to 16 or 32 bits"),
     CHOICE("dtype", C, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),

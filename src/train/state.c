@@ -56,22 +56,3 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
         t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
     gr_optim_bind(&t->optim, arena, t->rt.pool);
 }
-
-void gr_trainer_init_params(gr_trainer *t) {
-    const gr_tuning *tuning = t->rt.tuning;
-    memset(t->params, 0, (size_t)tuning->parameters * sizeof *t->params);
-    for (int64_t l = 0; l < tuning->layers; l++)
-        for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_tuned *x = &tuning->block[l][role];
-            int64_t out, in;
-            gr_rng rng;
-            if (!x->rank) continue;
-            gr_role_shape(role, &t->rt.model->config, &out, &in);
-            gr_rng_seed(&rng, t->o->seed,
-                        (uint64_t)(l * GR_LINEARS + (int64_t)role) + 1); /* one stream per linear: the
-                                                         selection does not change the others */
-            double bound = 1 / sqrt((double)in);
-            for (int64_t i = 0; i < x->rank * in; i++)
-                t->params[x->a + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);
-        }
-}

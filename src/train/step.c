@@ -2,10 +2,17 @@
 #include "train/trainer.h"
 #include <math.h>
 
+const gr_dropout *gr_trainer_dropout(gr_trainer *t) {
+    double p = t->rt.tuning->dropout;
+    t->dropout = (gr_dropout){.p = p, .seed = t->o->seed, .update = (uint64_t)t->p.update};
+    return p > 0 ? &t->dropout : NULL;
+}
+
 /* Forward, loss and backward of the rows collected in the buffer; each row is one leaf of the tree. */
 static int64_t run_slice(gr_trainer *t) {
-    const gr_batch *batch = &t->buffer.batch;
+    gr_batch *batch = &t->buffer.batch;
     if (batch->nrows == 0) return 0;
+    batch->dropout = gr_trainer_dropout(t);
     gr_net_forward(&t->rt.net, batch);
     int64_t targets = gr_net_loss(&t->rt.net, batch, true);
     for (int64_t i = 0; i < targets; i++) t->p.report_loss += t->rt.net.targets[i].loss;
@@ -63,6 +70,7 @@ void gr_trainer_update(gr_trainer *t) {
         int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
         p->grad_norm = gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, divisor, n);
         double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
+        t->rt.net.stale = true;
         gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->update);
     }
     p->pending_rows = 0;

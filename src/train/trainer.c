@@ -13,7 +13,7 @@ static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
     return (gr_adapter_info){.base = t->o->model ? t->o->model : "",
                              .base_digest = t->rt.model->digest,
                              .iteration = iteration,
-                             .dropout = 0,
+                             .dropout = t->rt.tuning->dropout,
                              .use_rslora = t->o->use_rslora && !t->o->resume_adapter_file};
 }
 

@@ -1,8 +1,8 @@
 /* train/trainer.h - one training run: opens what it needs, forecasts its memory, steps, validates, saves,
  * resumes. May include: everything above train. Never: prints; reports leave through the hooks.
  *
- * Files: open.c (what a run consists of), state.c (the parameter vectors), step.c (rows to gradients to an
- * update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
+ * Files: open.c (what a run consists of), state.c (the parameter vectors), start.c (their first values),
+ * step.c (rows to gradients to an update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -50,6 +50,7 @@ typedef struct gr_trainer {
     gr_gradients gradients;
     gr_optim optim;
     gr_batch_buffer buffer;
+    gr_dropout dropout;   /* of the update in progress */
     int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
     bool recompute;
     bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
@@ -93,9 +94,11 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
                                 gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
 /* Rows of an update at most. */
 int64_t gr_trainer_update_rows(const gr_trainer *t);
-/* A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0. */
+/* start.c: A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0; everything else as in the base. */
 void gr_trainer_init_params(gr_trainer *t);
 
+/* What drops elements of the update in progress; NULL: nothing does. Borrowed from t. */
+const gr_dropout *gr_trainer_dropout(gr_trainer *t);
 /* Rows of the next iteration into t->indices; how many. */
 int64_t gr_trainer_take(gr_trainer *t);
 /* One iteration's rows: gradients join the tree, losses the sums. Returns the number of targets. */

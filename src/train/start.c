@@ -1,0 +1,65 @@
+/* train/start.c - the values that a run begins with: a fresh adapter changes nothing, and what takes the
+ * place of a tensor of the base is that tensor. */
+#include "train/trainer.h"
+#include <math.h>
+
+/* A ~ U(-1/sqrt(in), 1/sqrt(in)). One stream per tensor: the selection does not change the others. */
+static void start_a(gr_trainer *t, const gr_param *p) {
+    gr_rng rng;
+    bool linear = p->role < GR_LINEARS;
+    int64_t stream = linear ? p->layer * GR_LINEARS + (int64_t)p->role
+                            : t->rt.model->config.layers * GR_LINEARS + (int64_t)p->role;
+    double bound = 1 / sqrt((double)p->cols);
+    gr_rng_seed(&rng, t->o->seed, (uint64_t)stream + 1);
+    for (int64_t i = 0; i < p->rows * p->cols; i++)
+        t->params[p->at + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);
+}
+
+static const gr_mat *base_matrix(const gr_model *m, const gr_param *p) {
+    if (p->role < GR_LINEARS) return &m->layer[p->layer].linear[p->role];
+    return p->role == GR_EMBED_TOKENS ? &m->embed : &m->head;
+}
+
+static const float *base_norm(const gr_model *m, const gr_param *p) {
+    const gr_layer *layer = &m->layer[p->layer];
+    switch (p->role) {
+    case GR_INPUT_LAYERNORM: return layer->input_norm;
+    case GR_POST_ATTENTION_LAYERNORM: return layer->post_norm;
+    case GR_Q_NORM: return layer->q_norm;
+    case GR_K_NORM: return layer->k_norm;
+    default: return m->final_norm;
+    }
+}
+
+static void copy_weight(gr_trainer *t, const gr_param *p, float *to) {
+    const gr_model *m = t->rt.model;
+    if (!p->cols)
+        memcpy(to, base_norm(m, p), (size_t)p->rows * sizeof *to);
+    else
+        for (int64_t r = 0; r < p->rows; r++) gr_mat_row(to + r * p->cols, base_matrix(m, p), r, 0, p->cols);
+}
+
+/* The magnitude starts as the length of the base's rows: with B = 0 DoRA's gain is 1. */
+static void start_magnitude(gr_trainer *t, const gr_param *p, float *to) {
+    gr_compute c = {.k = &t->rt.kernels, .pool = t->rt.pool};
+    gr_row_squares(&c, to, base_matrix(t->rt.model, p));
+    for (int64_t i = 0; i < p->rows; i++) to[i] = sqrtf(to[i]);
+}
+
+void gr_trainer_init_params(gr_trainer *t) {
+    const gr_tuning *tuning = t->rt.tuning;
+    memset(t->params, 0, (size_t)tuning->parameters * sizeof *t->params);
+    for (size_t i = 0; i < tuning->param_count; i++) {
+        const gr_param *p = &tuning->params[i];
+        float *to = t->params + p->at;
+        switch (p->kind) {
+        case GR_PARAM_A: start_a(t, p); break;
+        case GR_PARAM_B: break;
+        case GR_PARAM_MAGNITUDE: start_magnitude(t, p, to); break;
+        case GR_PARAM_WEIGHT: copy_weight(t, p, to); break;
+        case GR_PARAM_BIAS:
+            memcpy(to, t->rt.model->layer[p->layer].bias[p->role], (size_t)p->rows * sizeof *to);
+            break;
+        }
+    }
+}

@@ -56,11 +56,17 @@ CASES = {
     "layers and exclude": ("llama", dict(target_modules=ALL, layers_to_transform=[1],
                                          exclude_modules=["gate_proj", "self_attn.k_proj"]), {}),
     "loraplus": ("llama", dict(target_modules=ALL), {"ratio": 8.0}),
+    "loraplus with biases and dora": ("qwen2", dict(target_modules=["q_proj", "v_proj", "down_proj"], bias="all",
+                                                    use_dora=True), {"ratio": 4.0}),
+    "loraplus with an embedding": ("llama", dict(target_modules=["q_proj", "embed_tokens"]), {"ratio": 4.0}),
     "bias all": ("qwen2", dict(target_modules=["q_proj", "down_proj"], bias="all"), {}),
     "bias lora_only": ("qwen2", dict(target_modules=["q_proj", "v_proj", "o_proj"], bias="lora_only"), {}),
     "dora": ("llama", dict(target_modules=ALL, use_dora=True), {"mlx": True}),
     "dora on 4 bits": ("llama_tied", dict(target_modules=ALL, use_dora=True), {"bits": 4, "mlx": True}),
     "dora and bias all": ("qwen2", dict(target_modules=["q_proj", "k_proj", "up_proj"], use_dora=True, bias="all"), {}),
+    "dora with patterns and rslora": ("qwen3", dict(target_modules=ALL, use_dora=True, use_rslora=True,
+                                                    rank_pattern={"k_proj": 2, "mlp.down_proj": 6},
+                                                    alpha_pattern={"o_proj": 3}), {}),
     "embedding and head": ("llama", dict(target_modules=["q_proj", "embed_tokens", "lm_head"]), {"mlx": True}),
     "head alone": ("llama", dict(target_modules=["down_proj", "lm_head"]), {"mlx": True}),
     "tied embedding": ("llama_tied", dict(target_modules=["q_proj", "embed_tokens"], ensure_weight_tying=True),
@@ -416,9 +422,9 @@ def options_of(case):
         found |= {"fine-tune-type": "full", "num-layers": str(extra["full"])}
         if "saved" in extra:
             found["modules-to-save"] = ",".join(extra["saved"])
-    elif "ratio" in extra:
+    if "ratio" in extra:
         found["loraplus-lr-ratio"] = str(extra["ratio"])
-    elif "lora_dropout" in settings:
+    if settings and "lora_dropout" in settings:
         found |= {"lora-dropout": str(settings["lora_dropout"]), "seed": str(SEED)}
     if "accumulation" in extra:
         found["grad-accumulation-steps"] = str(extra["accumulation"])
@@ -445,7 +451,7 @@ def golden(name, case):
                          "moved": short(np.linalg.norm(e - start[n])), "values": [short(v) for v in sampled(e)]}
                         for n, e in end.items()]
     for t in entry["tensors"]:
-        assert t["moved"] > 1e-4, f"{name}: {t['name']} did not move"
+        assert t["moved"] > 1e-5, f"{name}: {t['name']} did not move"
     print(f"{name}: loss {losses[0]:.4f} -> {losses[-1]:.4f}, f32 {entry['f32']}"
           + (f", mlx {off:.1e}" if case_mlx else ""))
     return entry

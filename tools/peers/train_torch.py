@@ -54,13 +54,21 @@ def row_loss(model, ids, mask):
 
 
 def train(model, rows, iters, batch_size, accumulation, lr, schedule="constant", warmup=0, weight_decay=0.01,
-          clip=1.0):
-    """Trains a PEFT model in place. Returns per iteration (loss per trained token, rate and gradient norm of the update
+          clip=1.0, loraplus_ratio=None):
+    """Trains what requires a gradient, in place. Returns per iteration (loss per trained token, rate and gradient norm of the update
     that ended there or None)."""
     import torch
 
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay)
+    kwargs = dict(lr=lr, betas=(0.9, 0.999), eps=1e-8)
+    if loraplus_ratio:
+        import peft.optimizers
+
+        optimizer = peft.optimizers.create_loraplus_optimizer(model, torch.optim.AdamW, loraplus_weight_decay=weight_decay,
+                                                              loraplus_lr_ratio=loraplus_ratio, **kwargs)
+    else:
+        optimizer = torch.optim.AdamW(parameters, weight_decay=weight_decay, **kwargs)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     updates, update, pending, report = -(-iters // accumulation), 0, 0, []
     model.train()
     for iteration, batch in enumerate(batches(rows, batch_size, iters), 1):
@@ -77,8 +85,8 @@ def train(model, rows, iters, batch_size, accumulation, lr, schedule="constant",
                 p.grad /= pending
             entry["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
             entry["rate"] = rate(schedule, lr, warmup, updates, update)
-            for group in optimizer.param_groups:
-                group["lr"] = entry["rate"]
+            for group, peak in zip(optimizer.param_groups, peaks):
+                group["lr"] = peak * entry["rate"] / lr
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             pending = 0

@@ -3,7 +3,7 @@
 For each kind of KINDS: PEFT makes and saves an adapter whose matrices are all far from zero; `graft eval` with it has
 PEFT's loss; ten steps of graft from it are ten steps of PEFT; PEFT, and mlx-lm where its format holds the kind, load what
 graft saved and have graft's logits. For each of FRESH graft makes the adapter itself from its options. mlx-lm's own
-adapters (MLX) are loaded by graft. test_adapter_kinds.c has tighter bounds against float64; here everything passes through
+adapters (MLX) are loaded by graft. test_ten_steps.c has tighter bounds against float64; here everything passes through
 the programs' real files.
 """
 import json

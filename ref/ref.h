@@ -36,11 +36,11 @@ typedef struct ref_block {
 typedef struct ref_model {
     int vocab, hidden, layers, heads, kv_heads, head_dim, mlp;
     double eps;
-    double *inv_freq;        /* [head_dim/2], from ref_rope_* */
-    double *embed, *d_embed; /* [vocab,hidden] */
-    ref_block *blocks;       /* [layers] */
-    double *norm, *d_norm;   /* [hidden] */
-    ref_linear head;         /* in 0: tied to embed, whose gradient then has both parts */
+    double *inv_freq;  /* [head_dim/2], from ref_rope_* */
+    ref_linear embed;  /* w [vocab,hidden]: x = w[id] + scale * sum_r b[r,id] a[r]; the tied head itself */
+    ref_block *blocks; /* [layers] */
+    double *norm, *d_norm; /* [hidden] */
+    ref_linear head;       /* in 0: tied to embed, whose gradients then have both parts */
 } ref_model;
 
 /* A batch of rows. target[t] is the token that position t has to predict, or -1 where nothing is trained. */
@@ -90,8 +90,9 @@ void ref_attention_backward(double *dq, double *dk, double *dv, const double *dy
 void ref_swiglu_forward(double *act, const double *gate, const double *up, long n);
 void ref_swiglu_backward(double *dgate, double *dup, const double *dact, const double *gate, const double *up,
                          long n);
-void ref_embed_forward(double *x, const double *embed, const int *ids, int tokens, int hidden);
-void ref_embed_backward(double *dembed, const double *dx, const int *ids, int tokens, int hidden);
+/* x = w[id] + scale * sum_r b[r,id] a[r]: the linear l read backwards. */
+void ref_embed_forward(double *x, const ref_linear *l, const int *ids, int tokens);
+void ref_embed_backward(const double *dx, const ref_linear *l, const int *ids, int tokens);
 /* Sum over t with target[t] >= 0 of -log softmax(logits[t])[target[t]]; dlogits (may be NULL) gets its
  * gradient. */
 double ref_cross_entropy(double *dlogits, const double *logits, const int *target, int tokens, int vocab);
@@ -124,7 +125,8 @@ void ref_rope_llama3(double *inv_freq, int head_dim, double theta, const ref_rop
  * ones. */
 typedef struct ref_tiny {
     int vocab, hidden, layers, heads, kv_heads, head_dim, mlp;
-    int rank; /* of the adapter on every linear of the blocks; 0 = none */
+    int rank;     /* of the adapter on every linear of the blocks; 0 = none */
+    int end_rank; /* of the adapters on embedding and head; 0 = none */
     double scale, eps, theta;
     int window;                            /* 0 = none */
     bool tied, qkv_bias, qk_norm, dora;    /* dora: m starts as the rows' length plus u/4 */

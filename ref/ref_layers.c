@@ -133,14 +133,26 @@ void ref_swiglu_backward(double *dgate, double *dup, const double *dact, const d
     }
 }
 
-void ref_embed_forward(double *x, const double *embed, const int *ids, int tokens, int hidden) {
+void ref_embed_forward(double *x, const ref_linear *l, const int *ids, int tokens) {
     for (int t = 0; t < tokens; t++)
-        for (int i = 0; i < hidden; i++) x[(size_t)t * hidden + i] = embed[(size_t)ids[t] * hidden + i];
+        for (int i = 0; i < l->in; i++) {
+            double sum = 0;
+            for (int r = 0; r < l->rank; r++)
+                sum += l->b[(size_t)r * l->out + ids[t]] * l->a[(size_t)r * l->in + i];
+            x[(size_t)t * l->in + i] = l->w[(size_t)ids[t] * l->in + i] + l->scale * sum;
+        }
 }
 
-void ref_embed_backward(double *dembed, const double *dx, const int *ids, int tokens, int hidden) {
-    for (int t = 0; t < tokens; t++)
-        for (int i = 0; i < hidden; i++) dembed[(size_t)ids[t] * hidden + i] += dx[(size_t)t * hidden + i];
+void ref_embed_backward(const double *dx, const ref_linear *l, const int *ids, int tokens) {
+    for (int t = 0; t < tokens; t++, dx += l->in)
+        for (int i = 0; i < l->in; i++) {
+            if (l->dw != NULL) l->dw[(size_t)ids[t] * l->in + i] += dx[i];
+            for (int r = 0; r < l->rank; r++) {
+                size_t a = (size_t)r * l->in + i, b = (size_t)r * l->out + ids[t];
+                if (l->da != NULL) l->da[a] += l->scale * l->b[b] * dx[i];
+                if (l->db != NULL) l->db[b] += l->scale * l->a[a] * dx[i];
+            }
+        }
 }
 
 /* d(-log softmax[target]) / dlogit[j] = softmax[j] - (j == target). */

@@ -50,7 +50,7 @@ ref_run *ref_run_new(const ref_model *m, int tokens) {
                      .x_last = zeros(h),
                      .norm_last = zeros(h),
                      .logits = zeros(T * m->vocab),
-                     .head_xa = zeros(T * m->head.rank)};
+                     .head_xa = zeros(T * (m->head.in > 0 ? m->head.rank : m->embed.rank))};
     return run;
 }
 
@@ -81,10 +81,9 @@ static ref_attention attention_of(const ref_model *m, const ref_block *b, const 
                            .cu_seqlens = batch->cu_seqlens};
 }
 
-/* The tied head is the embedding seen as a linear layer; its gradient lands in the embedding's. */
+/* The tied head is the embedding seen as a linear layer; its gradients land in the embedding's. */
 static ref_linear head_of(const ref_model *m) {
-    if (m->head.in > 0) return m->head;
-    return (ref_linear){.in = m->hidden, .out = m->vocab, .w = m->embed, .dw = m->d_embed};
+    return m->head.in > 0 ? m->head : m->embed;
 }
 
 /* x [T,hidden] in and out. */
@@ -180,7 +179,7 @@ double ref_model_forward(ref_run *run, const ref_model *m, const ref_batch *batc
         for (int t = batch->cu_seqlens[b]; t < batch->cu_seqlens[b + 1]; t++)
             run->pos[t] = t - batch->cu_seqlens[b];
     double *x = run->x_last;
-    ref_embed_forward(x, m->embed, batch->ids, T, m->hidden);
+    ref_embed_forward(x, &m->embed, batch->ids, T);
     for (int i = 0; i < m->layers; i++) block_forward(x, &run->saved[i], m, &m->blocks[i], batch, run->pos);
     ref_rmsnorm_forward(run->norm_last, x, m->norm, m->eps, T, m->hidden);
     ref_linear_forward(run->logits, run->head_xa, run->norm_last, &head, T);
@@ -199,7 +198,7 @@ void ref_model_backward(const ref_run *run, const ref_model *m, const ref_batch 
         mlp_backward(dx, &run->saved[i], m, &m->blocks[i], T);
         attention_half_backward(dx, &run->saved[i], m, &m->blocks[i], batch, run->pos);
     }
-    if (m->d_embed != NULL) ref_embed_backward(m->d_embed, dx, batch->ids, T, m->hidden);
+    ref_embed_backward(dx, &m->embed, batch->ids, T);
     free(dlogits);
     free(dnorm);
     free(dx);

@@ -50,7 +50,7 @@ int ref_model_tensors(ref_tensor *out, const ref_model *m) {
                                                    "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
                                                    "mlp.down_proj"};
     walk w = {.out = out};
-    visit(&w, "", "model.embed_tokens.weight", m->embed, m->d_embed, (long)m->vocab * m->hidden);
+    visit_linear(&w, "model.embed_tokens", &m->embed);
     for (int i = 0; i < m->layers; i++) {
         const ref_block *b = &m->blocks[i];
         char prefix[32], linear[60];
@@ -137,7 +137,10 @@ static void fill(const ref_model *m) {
     ref_tensor *all = tensors_of(m, &count);
     for (int k = 0; k < count; k++) {
         const char *name = all[k].name;
-        double amplitude = strstr(name, "embed") ? 2 : strstr(name, "norm") ? 1 : 0.5, offset = 0;
+        double amplitude = strstr(name, "embed_tokens.weight") ? 2
+                           : strstr(name, "norm")              ? 1
+                                                               : 0.5,
+               offset = 0;
         if (strstr(name, "norm")) offset = 1;
         if (strstr(name, "lora_B") || strstr(name, "magnitude")) amplitude = 0.25;
         for (long i = 0; i < all[k].n; i++) all[k].p[i] = offset + amplitude * ref_formula(name, i);
@@ -159,7 +162,8 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
     ref_block *blocks = calloc((size_t)c->layers, sizeof *blocks);
     if (m == NULL || blocks == NULL) abort();
     bool all = c->train_all;
-    long embed = (long)c->vocab * c->hidden;
+    ref_tiny ends = *c; /* embedding and head have no magnitudes */
+    ends.dora = false;
     *m = (ref_model){.vocab = c->vocab,
                      .hidden = c->hidden,
                      .layers = c->layers,
@@ -169,12 +173,11 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
                      .mlp = c->mlp,
                      .eps = c->eps,
                      .inv_freq = zeros(true, c->head_dim / 2),
-                     .embed = zeros(true, embed),
-                     .d_embed = zeros(all, embed),
+                     .embed = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false),
                      .blocks = blocks,
                      .norm = zeros(true, c->hidden),
                      .d_norm = zeros(all, c->hidden)};
-    if (!c->tied) m->head = linear_new(c->hidden, c->vocab, c, 0, false);
+    if (!c->tied) m->head = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false);
     for (int i = 0; i < c->layers; i++) blocks[i] = block_new(c);
     if (c->llama3 != NULL)
         ref_rope_llama3(m->inv_freq, c->head_dim, c->theta, c->llama3);

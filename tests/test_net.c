@@ -1,4 +1,4 @@
-/* net/ against ref/: loss and every LoRA gradient of small models, for each architecture's traits, every
+/* net/ against ref/: loss and every gradient of small models, for each architecture's traits, every
  * instruction set that this machine has and both modes; then what must not change a bit: threads, recompute,
  * slices of a batch.
  *
@@ -67,40 +67,45 @@ static double distance(const double *truth, const float *found, long n, double *
     return sqrt(d);
 }
 
-/* Every tensor of the adapter within `limit` of its own norm. */
+/* Every trained tensor within `limit` of its own norm. */
 static void compare_gradients(const tiny_net *n, const float *grad, double limit, const char *what) {
-    for (int l = 0; l < n->spec.layers; l++)
-        for (int i = 0; i < GR_LINEARS; i++) {
-            const ref_linear *r = &n->ref->blocks[l].linear[i];
-            const gr_tuned *x = &n->rt.tuning->block[l][i];
-            double norm, d = distance(r->da, grad + x->a, (long)r->rank * r->in, &norm);
-            if (!(d <= limit * norm))
-                fail_msg("%s: layer %d linear %d dA: off by %.2e of %.2e", what, l, i, d, norm);
-            d = distance(r->db, grad + x->b, (long)r->rank * r->out, &norm);
-            if (!(d <= limit * norm))
-                fail_msg("%s: layer %d linear %d dB: off by %.2e of %.2e", what, l, i, d, norm);
-        }
+    const gr_tuning *t = n->rt.tuning;
+    for (size_t i = 0; i < t->param_count; i++) {
+        ref_tensor r = tiny_ref_tensor(n, &t->params[i]);
+        double norm, d = distance(r.g, grad + t->params[i].at, r.n, &norm);
+        if (!(d <= limit * norm)) fail_msg("%s: %s: off by %.2e of %.2e", what, r.name, d, norm);
+    }
 }
 
-static void against_ref(int which, int bits, int group, const char *isa, bool fp32, const int *lengths,
-                        int count) {
+static void against_ref(ref_tiny spec, int trained, int bits, int group, const char *isa, bool fp32,
+                        const int *lengths, int count, const char *name) {
     tiny_net n;
     rows r;
     char what[200];
-    snprintf(what, sizeof what, "traits %d, %d bits, %s %s, %d rows", which, bits, isa,
+    snprintf(what, sizeof what, "%s, trained %d, %d bits, %s %s, %d rows", name, trained, bits, isa,
              fp32 ? "fp32" : "bf16", count);
-    tiny_open(&n, traits(which), bits, group, isa, fp32, 2);
+    if (!(trained & TINY_LINEARS)) spec.rank = 0;
+    if (!(trained & TINY_ENDS)) spec.end_rank = 0;
+    tiny_open_with(&n, spec, bits, group, isa, fp32, 2, trained);
     make_rows(&r, lengths, count, n.spec.vocab);
     ref_run *run = ref_run_new(n.ref, r.batch.tokens);
     double truth = ref_model_forward(run, n.ref, &r.batch);
     ref_model_backward(run, n.ref, &r.batch);
     float *grad = tiny_keep(&n, (size_t)n.rt.tuning->parameters * sizeof *grad);
-    double loss = tiny_step(&n, &r.batch, count, false, grad), limit = fp32 ? 1e-4 : 6e-2;
+    int at_once = gr_net_one_row(&n.rt.model->config, n.rt.tuning) ? 1 : count;
+    double loss = tiny_step(&n, &r.batch, at_once, false, grad), limit = fp32 ? 1e-4 : 6e-2;
     if (!(fabs(loss - truth) <= (fp32 ? 2e-6 : 2e-3) * truth))
         fail_msg("%s: loss %.9g, ref %.9g", what, loss, truth);
     compare_gradients(&n, grad, limit, what);
     ref_run_free(run);
     tiny_close(&n);
+}
+
+static void traits_against_ref(int which, int bits, int group, const char *isa, bool fp32, const int *lengths,
+                               int count) {
+    char name[20];
+    snprintf(name, sizeof name, "traits %d", which);
+    against_ref(traits(which), TINY_LINEARS, bits, group, isa, fp32, lengths, count, name);
 }
 
 static void each_isa(void (*check)(const char *isa, bool fp32)) {
@@ -114,17 +119,17 @@ static void each_isa(void (*check)(const char *isa, bool fp32)) {
 static const int short_rows[] = {7, 1, 12}, long_rows[] = {300, 40};
 
 static void short_batch(const char *isa, bool fp32) {
-    for (int which = 0; which < 5; which++) against_ref(which, 0, 0, isa, fp32, short_rows, 3);
+    for (int which = 0; which < 5; which++) traits_against_ref(which, 0, 0, isa, fp32, short_rows, 3);
 }
 
 static void long_batch(const char *isa, bool fp32) {
-    against_ref(0, 0, 0, isa, fp32, long_rows, 2);
-    against_ref(5, 0, 0, isa, fp32, long_rows, 2);
+    traits_against_ref(0, 0, 0, isa, fp32, long_rows, 2);
+    traits_against_ref(5, 0, 0, isa, fp32, long_rows, 2);
 }
 
 static void quantized_batch(const char *isa, bool fp32) {
     static const int combos[][2] = {{4, 64}, {4, 32}, {3, 64}, {8, 32}};
-    for (int i = 0; i < 4; i++) against_ref(1, combos[i][0], combos[i][1], isa, fp32, short_rows, 3);
+    for (int i = 0; i < 4; i++) traits_against_ref(1, combos[i][0], combos[i][1], isa, fp32, short_rows, 3);
 }
 
 static void test_architectures(void **state) {
@@ -142,9 +147,46 @@ static void test_quantized(void **state) {
     each_isa(quantized_batch);
 }
 
+/* What trains outside the linears. */
+static void ends_batch(const char *isa, bool fp32) {
+    static const int ways[] = {TINY_ENDS,
+                               TINY_NORMS,
+                               TINY_EMBED,
+                               TINY_HEAD,
+                               TINY_LAST | TINY_NORMS,
+                               TINY_LINEARS | TINY_ENDS | TINY_NORMS,
+                               TINY_LINEARS | TINY_NORMS | TINY_EMBED | TINY_HEAD};
+    for (int which = 0; which < 2; which++)
+        for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+            ref_tiny s = traits(which ? 1 : 4); /* untied with norms of q and k; tied */
+            if (which && ways[i] == TINY_HEAD) continue;
+            s.end_rank = 3;
+            s.train_all = true;
+            against_ref(s, ways[i], 0, 0, isa, fp32, short_rows, 3, which ? "tied" : "untied");
+        }
+}
+
+static void test_ends(void **state) {
+    (void)state;
+    each_isa(ends_batch);
+}
+
+/* Rows longer than a tile of the head are cut, and their pieces added. */
+static void test_ends_long(void **state) {
+    (void)state;
+    static const int lengths[] = {9, 380, 11};
+    for (int tied = 0; tied < 2; tied++) {
+        ref_tiny s = traits(tied);
+        s.end_rank = 3;
+        s.train_all = true;
+        against_ref(s, TINY_ENDS | TINY_NORMS, 0, 0, gr_isa_table[0].name, true, lengths, 3, "long");
+        against_ref(s, TINY_EMBED | TINY_HEAD, 0, 0, gr_isa_table[0].name, true, lengths, 3, "long");
+    }
+}
+
 /* The same step under two ways of computing it gives the same bits. */
-static void same_bits(const char *isa, bool fp32) {
-    static const int lengths[] = {33, 150, 5, 64, 18};
+static void same_bits_of(const char *isa, bool fp32, ref_tiny spec, int trained) {
+    static const int lengths[] = {33, 270, 5, 64, 18};
     static const struct {
         int threads, at_once;
         bool recompute;
@@ -155,19 +197,31 @@ static void same_bits(const char *isa, bool fp32) {
     for (int w = 0; w < 5; w++) {
         tiny_net n;
         rows r;
-        tiny_open(&n, traits(1), 4, 64, isa, fp32, ways[w].threads);
+        tiny_open_with(&n, spec, 4, 64, isa, fp32, ways[w].threads, trained);
         make_rows(&r, lengths, 5, n.spec.vocab);
+        int at_once = gr_net_one_row(&n.rt.model->config, n.rt.tuning) ? 1 : ways[w].at_once;
         bytes = (size_t)n.rt.tuning->parameters * sizeof(float);
         float *grad = malloc(bytes);
         assert_non_null(grad);
-        double loss = tiny_step(&n, &r.batch, ways[w].at_once, ways[w].recompute, grad);
+        double loss = tiny_step(&n, &r.batch, at_once, ways[w].recompute, grad);
         if (w == 0) first = grad, first_loss = loss;
         if (w && (memcmp(first, grad, bytes) != 0 || loss != first_loss))
-            fail_msg("%s fp32 %d: way %d gives other bits", isa, fp32, w);
+            fail_msg("%s fp32 %d trained %d: way %d gives other bits", isa, fp32, trained, w);
         if (w) free(grad);
         tiny_close(&n);
     }
     free(first);
+}
+
+static void same_bits(const char *isa, bool fp32) {
+    ref_tiny untied = traits(4), tied = traits(1);
+    same_bits_of(isa, fp32, tied, TINY_LINEARS);
+    untied.train_all = tied.train_all = true;
+    untied.end_rank = 3;
+    same_bits_of(isa, fp32, untied, TINY_LINEARS | TINY_ENDS | TINY_NORMS);
+    untied.end_rank = 0;
+    same_bits_of(isa, fp32, untied, TINY_EMBED | TINY_HEAD | TINY_NORMS);
+    same_bits_of(isa, fp32, tied, TINY_EMBED | TINY_NORMS);
 }
 
 static void test_same_bits(void **state) {
@@ -177,10 +231,9 @@ static void test_same_bits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_architectures),
-        cmocka_unit_test(test_long_rows),
-        cmocka_unit_test(test_quantized),
-        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_architectures), cmocka_unit_test(test_long_rows),
+        cmocka_unit_test(test_quantized),     cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_ends_long),     cmocka_unit_test(test_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -212,12 +212,22 @@ static void test_cross_entropy(void **state) {
 static void test_embedding(void **state) {
     (void)state;
     double table[3 * 2] = {1, 2, 3, 4, 5, 6}, x[3 * 2], dx[3 * 2] = {1, 10, 2, 20, 4, 40}, d[3 * 2] = {0};
+    double a[2] = {1, -1}, b[3] = {0, 7, 3}, da[2] = {0}, db[3] = {0};
     const int ids[] = {2, 0, 2};
-    ref_embed_forward(x, table, ids, 3, 2);
-    ref_embed_backward(d, dx, ids, 3, 2);
+    ref_linear l = {.in = 2, .out = 3, .w = table, .dw = d};
+    ref_embed_forward(x, &l, ids, 3);
+    ref_embed_backward(dx, &l, ids, 3);
     const double expected_x[] = {5, 6, 1, 2, 5, 6}, expected_d[] = {2, 20, 0, 0, 5, 50};
     assert_memory_equal(x, expected_x, sizeof x);
     assert_memory_equal(d, expected_d, sizeof d);
+    l = (ref_linear){
+        .in = 2, .out = 3, .rank = 1, .scale = 2, .w = table, .a = a, .b = b, .da = da, .db = db};
+    ref_embed_forward(x, &l, ids, 3);
+    ref_embed_backward(dx, &l, ids, 3);
+    const double adapted[] = {11, 0, 1, 2, 11, 0}, expected_da[] = {30, 300}, expected_db[] = {-36, 0, -90};
+    assert_memory_equal(x, adapted, sizeof x);
+    assert_memory_equal(da, expected_da, sizeof da);
+    assert_memory_equal(db, expected_db, sizeof db);
 }
 
 typedef struct attention_case {

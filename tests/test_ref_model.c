@@ -36,6 +36,7 @@ static void check_model(const ref_tiny *spec) {
             checked++;
         }
     assert_int_equal(checked, spec->train_all ? count : 2 * REF_LINEARS * spec->layers);
+    assert_int_equal(all[1].n == spec->end_rank * spec->hidden, spec->end_rank > 0); /* the embedding's A */
     free(all);
     ref_run_free(c.run);
     ref_tiny_free(c.m);
@@ -68,6 +69,15 @@ static void test_model_tied(void **state) {
         .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_positions = 16};
     ref_tiny spec = llama;
     spec.tied = true, spec.llama3 = &scaling;
+    check_model(&spec);
+}
+
+static void test_model_ends(void **state) {
+    (void)state;
+    ref_tiny spec = llama;
+    spec.end_rank = 3;
+    check_model(&spec);
+    spec.tied = true;
     check_model(&spec);
 }
 
@@ -146,10 +156,10 @@ static void test_accumulation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_llama),          cmocka_unit_test(test_model_tied),
-        cmocka_unit_test(test_model_mistral_window), cmocka_unit_test(test_model_qwen2_bias),
-        cmocka_unit_test(test_model_qwen3_norms),    cmocka_unit_test(test_rows_are_alone),
-        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_model_llama),      cmocka_unit_test(test_model_tied),
+        cmocka_unit_test(test_model_ends),       cmocka_unit_test(test_model_mistral_window),
+        cmocka_unit_test(test_model_qwen2_bias), cmocka_unit_test(test_model_qwen3_norms),
+        cmocka_unit_test(test_rows_are_alone),   cmocka_unit_test(test_accumulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

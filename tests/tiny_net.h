@@ -90,27 +90,80 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
         layer->q_norm = tiny_floats(n, b->q_norm, s->head_dim);
         layer->k_norm = tiny_floats(n, b->k_norm, s->head_dim);
     }
-    m->embed = tiny_mat(n, n->ref->embed, s->vocab, s->hidden, 0, 0);
+    m->embed = tiny_mat(n, n->ref->embed.w, s->vocab, s->hidden, 0, 0);
     m->head = s->tied ? m->embed : tiny_mat(n, n->ref->head.w, s->vocab, s->hidden, 0, 0);
     m->final_norm = tiny_floats(n, n->ref->norm, s->hidden);
     return m;
 }
 
-/* Copies the adapter of ref into graft's parameter vector, or graft's gradient sums into `out` by the same
- * layout. */
+/* What ref calls a trained tensor; its memory. */
+static inline ref_tensor tiny_ref_tensor(const tiny_net *n, const gr_param *p) {
+    static ref_tensor all[512];
+    char name[128];
+    int count = ref_model_tensors(NULL, n->ref);
+    assert_in_range(count, 1, 512);
+    ref_model_tensors(all, n->ref);
+    gr_param_name(name, sizeof name, p);
+    char *magnitude = strstr(name, ".magnitude");
+    if (magnitude) strcpy(magnitude, ".lora_magnitude_vector");
+    for (int i = 0; i < count; i++)
+        if (strcmp(all[i].name, name) == 0) {
+            assert_int_equal(all[i].n, gr_param_count(p));
+            return all[i];
+        }
+    fail_msg("ref has no %s", name);
+    return all[0];
+}
+
+/* Copies what trains from ref into graft's parameter vector. */
 static inline void tiny_params(tiny_net *n) {
     const gr_tuning *tuning = n->rt.tuning;
-    for (int l = 0; l < n->spec.layers; l++)
-        for (int i = 0; i < GR_LINEARS; i++) {
-            const ref_linear *r = &n->ref->blocks[l].linear[i];
-            const gr_tuned *x = &tuning->block[l][i];
-            for (int k = 0; k < r->rank * r->in; k++) n->params[x->a + k] = (float)r->a[k];
-            for (int k = 0; k < r->rank * r->out; k++) n->params[x->b + k] = (float)r->b[k];
+    for (size_t i = 0; i < tuning->param_count; i++) {
+        ref_tensor t = tiny_ref_tensor(n, &tuning->params[i]);
+        for (long k = 0; k < t.n; k++) n->params[tuning->params[i].at + k] = (float)t.p[k];
+    }
+}
+
+/* What trains. Where tensors train themselves the spec has train_all. */
+enum {
+    TINY_LINEARS = 1, /* adapters on the blocks' linears, of spec.rank */
+    TINY_ENDS = 2,    /* on embedding and head, of spec.end_rank */
+    TINY_NORMS = 4,
+    TINY_EMBED = 8, /* the embedding itself */
+    TINY_HEAD = 16,
+    TINY_LAST = 32 /* of the blocks, only the last */
+};
+
+static inline bool tiny_trains_itself(gr_role role, int what) {
+    switch (role) {
+    case GR_EMBED_TOKENS: return what & TINY_EMBED;
+    case GR_LM_HEAD: return what & TINY_HEAD;
+    case GR_NORM:
+    case GR_INPUT_LAYERNORM:
+    case GR_POST_ATTENTION_LAYERNORM:
+    case GR_Q_NORM:
+    case GR_K_NORM: return what & TINY_NORMS;
+    default: return false;
+    }
+}
+
+static inline void tiny_choose(tiny_net *n, int what) {
+    const gr_model_config *config = &n->rt.model->config;
+    for (gr_role role = 0; role < GR_ROLES; role++)
+        for (int64_t l = 0; l < (gr_role_table[role].in_block ? config->layers : 1); l++) {
+            gr_tuned *x = gr_tuning_at(n->rt.tuning, role, l);
+            if (!gr_role_exists(role, config)) continue;
+            if (what & TINY_LAST && gr_role_table[role].in_block && l + 1 < config->layers) continue;
+            if (role < GR_LINEARS && what & TINY_LINEARS) x->rank = n->spec.rank;
+            if ((role == GR_EMBED_TOKENS || role == GR_LM_HEAD) && what & TINY_ENDS)
+                x->rank = n->spec.end_rank;
+            x->train_weight = tiny_trains_itself(role, what);
+            x->scale = (float)n->spec.scale;
         }
 }
 
-static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
-                             int threads) {
+static inline void tiny_open_with(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
+                                  int threads, int what) {
     graft_error err = {0};
     memset(n, 0, sizeof *n);
     n->spec = spec;
@@ -120,12 +173,7 @@ static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, co
         fail_msg("%s", err.what);
     const gr_model_config *config = &n->rt.model->config;
     assert_int_equal(gr_tuning_new(&n->rt.tuning, config, &err), GRAFT_OK);
-    for (int64_t l = 0; l < spec.layers; l++)
-        for (gr_role role = 0; role < GR_LINEARS; role++) {
-            gr_tuned *x = gr_tuning_at(n->rt.tuning, role, l);
-            x->rank = spec.rank;
-            x->scale = (float)spec.scale;
-        }
+    tiny_choose(n, what);
     assert_int_equal(gr_tuning_place(n->rt.tuning, config, &err), GRAFT_OK);
     n->rt.tuning->scale = spec.scale;
     size_t bytes = (size_t)n->rt.tuning->parameters * sizeof(float);
@@ -134,6 +182,11 @@ static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, co
     for (int i = 0; i < 8; i++) n->gradients.slots[i] = n->grad_slots[i] = tiny_keep(n, bytes);
     tiny_params(n);
     n->rt.params = n->params;
+}
+
+static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
+                             int threads) {
+    tiny_open_with(n, spec, bits, group, isa, fp32, threads, TINY_LINEARS);
 }
 
 static inline void tiny_close(tiny_net *n) {
@@ -170,7 +223,7 @@ static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once
                           .tokens = start[rows],
                           .first = (uint64_t)r};
         gr_net_forward(&n->rt.net, &batch);
-        int64_t targets = gr_net_loss(&n->rt.net, &batch, true);
+        int64_t targets = gr_net_loss(&n->rt.net, &batch, &n->gradients);
         for (int64_t i = 0; i < targets; i++) loss += n->rt.net.targets[i].loss;
         gr_net_backward(&n->rt.net, &batch, &n->gradients);
     }

@@ -42,7 +42,7 @@ static double one_step(gr_trainer *t, stream *s, int64_t length) {
         fill_batch(&t->buffer, s, o->batch_size, length, t->p.pending_rows);
         t->buffer.batch.dropout = gr_trainer_dropout(t);
         gr_net_forward(&t->rt.net, &t->buffer.batch);
-        int64_t n = gr_net_loss(&t->rt.net, &t->buffer.batch, true);
+        int64_t n = gr_net_loss(&t->rt.net, &t->buffer.batch, &t->gradients);
         for (int64_t k = 0; k < n; k++) loss += t->rt.net.targets[k].loss;
         gr_net_backward(&t->rt.net, &t->buffer.batch, &t->gradients);
         t->p.pending_rows += (uint64_t)o->batch_size;

@@ -31,8 +31,8 @@ double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t
     double backward = (double)(c->layers - (tuning ? tuning->lowest : 0)); /* layers that have one */
     double flops = layers * (2 * wl + 2 * q * s) + backward * (2 * wl + 5 * q * s);
     if (recompute)
-        flops +=
-            (backward - 1) * (2 * (wl - h * m) + 2 * q * s); /* the last block's forward is still there */
+        flops += fmax(backward - 1, 0) *
+                 (2 * (wl - h * m) + 2 * q * s); /* the last block's forward is still there */
     if (tuning) flops += trained_flops(c, tuning);
     return flops + targets * 4 * h * (double)c->vocab;
 }
@@ -58,7 +58,7 @@ static double calibrate(gr_trainer *t) {
                             b->target[at + i] = (int32_t)((at + i) * 104729 % c->vocab);
             at += n;
             b->start[++rows] = at;
-            if (rows == b->max_rows) break;
+            if (rows == t->slice_rows) break;
         }
         b->start[0] = 0;
         b->batch = (gr_batch){.ids = b->ids,
@@ -68,7 +68,7 @@ static double calibrate(gr_trainer *t) {
                               .tokens = at,
                               .dropout = gr_trainer_dropout(t)};
         gr_net_forward(&t->rt.net, &b->batch);
-        gr_net_loss(&t->rt.net, &b->batch, true);
+        gr_net_loss(&t->rt.net, &b->batch, &t->gradients);
         b->batch.first = 0;
         gr_net_backward(&t->rt.net, &b->batch, &t->gradients);
         step = gr_clock() - step;

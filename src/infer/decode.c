@@ -145,28 +145,44 @@ static void attend_head(void *context, int head, int worker) {
 static void block(gr_decode *d, int64_t l) {
     const gr_model_config *c = &d->rt->model->config;
     const gr_layer *layer = &d->rt->model->layer[l];
+    const gr_net *net = &d->rt->net;
     const gr_kernels *k = &d->rt->kernels;
     size_t row = (size_t)(c->kv_heads * c->head_dim) * (size_t)k->act_bytes;
     size_t at = (size_t)(l * d->cache.capacity + d->cache.length - 1) * row;
     void *qkv[3] = {d->q, d->k, d->v}, *gate_up[2] = {d->gate, d->up};
     float rstd;
-    k->rmsnorm(d->norm, &rstd, d->x, layer->input_norm, (float)c->norm_eps, c->hidden);
+    k->rmsnorm(d->norm, &rstd, d->x, gr_net_norm(net, GR_INPUT_LAYERNORM, l), (float)c->norm_eps, c->hidden);
     group_forward(d, l, 0, qkv, d->norm);
-    rotate(d, d->q, c->heads, layer->q_norm);
-    rotate(d, d->k, c->kv_heads, layer->k_norm);
+    rotate(d, d->q, c->heads, gr_net_norm(net, GR_Q_NORM, l));
+    rotate(d, d->k, c->kv_heads, gr_net_norm(net, GR_K_NORM, l));
     memcpy(d->cache.k + at, d->k, row);
     memcpy(d->cache.v + at, d->v, row);
     attend_job job = {d, l, layer->window};
     gr_pool_run(d->rt->pool, attend_head, &job, (int)c->heads);
     forward_into_residual(d, l, 1, d->attn);
-    k->rmsnorm(d->norm, &rstd, d->x, layer->post_norm, (float)c->norm_eps, c->hidden);
+    k->rmsnorm(d->norm, &rstd, d->x, gr_net_norm(net, GR_POST_ATTENTION_LAYERNORM, l), (float)c->norm_eps,
+               c->hidden);
     group_forward(d, l, 2, gate_up, d->norm);
     k->swiglu(d->mlp, d->gate, d->up, c->mlp);
     forward_into_residual(d, l, 3, d->mlp);
 }
 
+/* d->logits += (scale A x) B of d->norm. */
+static void add_head_adapter(gr_decode *d) {
+    const gr_head *h = &d->rt->net.head;
+    if (h->rank) d->rt->kernels.to_f32(d->wide, d->norm, h->hidden);
+    for (int64_t r = 0; r < h->rank; r++) {
+        const float *a = h->a + r * h->hidden, *b = h->b + r * h->vocab;
+        float sum = 0;
+        for (int64_t i = 0; i < h->hidden; i++) sum += a[i] * d->wide[i];
+        sum *= h->scale;
+        for (int64_t v = 0; v < h->vocab; v++) d->logits[v] += sum * b[v];
+    }
+}
+
 void gr_decode_token(gr_decode *d, int32_t id) {
     const gr_model *m = d->rt->model;
+    const gr_net *net = &d->rt->net;
     const gr_model_config *c = &m->config;
     const gr_kernels *k = &d->rt->kernels;
     int64_t half = c->head_dim / 2;
@@ -177,9 +193,10 @@ void gr_decode_token(gr_decode *d, int32_t id) {
         d->rotation[half + i] = (float)sin(angle);
     }
     d->cache.length++;
-    gr_mat_row(d->wide, &m->embed, id, 0, c->hidden);
+    gr_embedding_row(&net->embedding, d->wide, id);
     k->to_act(d->x, d->wide, c->hidden);
     for (int64_t l = 0; l < c->layers; l++) block(d, l);
-    k->rmsnorm(d->norm, &rstd, d->x, m->final_norm, (float)c->norm_eps, c->hidden);
-    gr_matvec(&d->rt->net.compute, d->logits, &m->head, d->norm);
+    k->rmsnorm(d->norm, &rstd, d->x, net->head.norm, (float)c->norm_eps, c->hidden);
+    gr_matvec(&net->compute, d->logits, net->head.w, d->norm);
+    add_head_adapter(d);
 }

@@ -173,7 +173,7 @@ static graft_status run(gr_session *s, graft_generation *result, graft_generatio
     if (st == GRAFT_OK && s->o->logits)
         st = write_logits(s, &prompt, err); /* the prompt's last layer is still there */
     if (st == GRAFT_OK && base) {
-        s->rt.net.tuning = NULL; /* the adapter switched off: no second model in memory */
+        gr_net_use(&s->rt.net, NULL); /* the adapter switched off: no second model in memory */
         st = answer(s, &d, &prompt, false, base, err);
     }
     gr_decode_free(&d);

@@ -15,6 +15,38 @@ void gr_gradients_add_vector(const gr_compute *c, const gr_gradients *g, int64_t
     memcpy(g->slots[level] + at, v, (size_t)n * sizeof *v);
 }
 
+static int level_of(uint64_t row) {
+    int level = 0;
+    while (row >> level & 1) level++;
+    return level;
+}
+
+float *gr_gradients_leaf(const gr_gradients *g, int64_t at, uint64_t row) {
+    return g->slots[level_of(row)] + at;
+}
+
+typedef struct join_job {
+    const gr_kernels *k;
+    const gr_gradients *g;
+    int64_t at, n;
+    int level;
+} join_job;
+
+#define JOIN_PIECE 16384 /* floats per task: 64 KB a level, which L2 holds */
+
+static void join_piece(void *context, int task, int worker) {
+    const join_job *j = context;
+    int64_t i0 = (int64_t)task * JOIN_PIECE, n = gr_min_i64(JOIN_PIECE, j->n - i0);
+    (void)worker;
+    for (int level = 0; level < j->level; level++)
+        j->k->add_f32(j->g->slots[j->level] + j->at + i0, j->g->slots[level] + j->at + i0, n);
+}
+
+void gr_gradients_join(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, int64_t n) {
+    join_job j = {c->k, g, at, n, level_of(row)};
+    if (j.level) gr_pool_run(c->pool, join_piece, &j, (int)((n + JOIN_PIECE - 1) / JOIN_PIECE));
+}
+
 typedef struct sum_job {
     const gr_kernels *k;
     float *sum;

@@ -22,6 +22,13 @@ void gr_gradients_add_product(const gr_compute *c, const gr_gradients *g, int64_
 void gr_gradients_add_vector(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, float *v,
                              int64_t n);
 
+/* Where row `row` collects its gradient at element `at` before it joins: the level of the tree that the sum
+ * will have, which holds nothing until then. Written in any way (=, +=, several parts), read by join alone.
+ */
+float *gr_gradients_leaf(const gr_gradients *g, int64_t at, uint64_t row);
+/* The n floats of a complete leaf join the tree. */
+void gr_gradients_join(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, int64_t n);
+
 /* sum[n] (f32, =) over len tokens of dy[t, n], or of dy[t, n] * z[t, n] where z is not NULL; act [len, n]. */
 void gr_column_sums(const gr_compute *c, float *sum, const void *dy, const void *z, int64_t len, int64_t n);
 

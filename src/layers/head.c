@@ -1,4 +1,5 @@
 #include "layers/head.h"
+#include "layers/rowwise.h"
 
 #define LOGITS_BYTES ((int64_t)50 << 20)
 
@@ -14,6 +15,8 @@ typedef struct tile_job {
     const void *x;
     gr_target *targets;
     float *dx;
+    const gr_gradients *gradients; /* NULL: no backward */
+    int64_t next;                  /* first row of data whose gradients are not complete */
 } tile_job;
 
 static size_t act_row(const tile_job *j) {
@@ -48,7 +51,7 @@ static void loss_row(void *context, int task, int worker) {
     double lse = j->c->k->logsumexp(logits, j->h->vocab);
     j->targets[task] =
         (gr_target){.loss = lse - (double)logits[target], .correct = is_largest(logits, j->h->vocab, target)};
-    if (j->dx) j->c->k->cross_entropy_back(logits, logits, j->h->vocab, target, lse, j->h->weight);
+    if (j->gradients) j->c->k->cross_entropy_back(logits, logits, j->h->vocab, target, lse, j->h->weight);
 }
 
 /* dx of the tile's rows through the final norm. */
@@ -61,44 +64,203 @@ static void scatter_row(void *context, int task, int worker) {
                           j->h->hidden);
 }
 
+/* An adapter's matrix as an operand. */
+static gr_mat lora_mat(const float *data, int64_t rows, int64_t cols, float alpha) {
+    return (gr_mat){.layout = GR_DENSE,
+                    .dtype = GR_F32,
+                    .rows = rows,
+                    .cols = cols,
+                    .ld = cols,
+                    .data = data,
+                    .alpha = alpha};
+}
+
 static void logits_of_tile(const tile_job *j, int64_t rows) {
     const gr_head *h = j->h;
     gr_pool_run(j->c->pool, gather_row, (void *)(uintptr_t)j, (int)rows);
-    gr_product p = {.x = h->x, .ldx = h->hidden, .w = h->w, .trans = true, .k = h->hidden};
-    gr_matmul(j->c, rows, h->vocab, &p, 1, &(gr_epilogue){.y = h->logits, .ldy = h->vocab, .y_f32 = true});
+    gr_mat a = lora_mat(h->a, h->rank, h->hidden, h->scale), b = lora_mat(h->b, h->rank, h->vocab, 1);
+    if (h->rank) {
+        gr_product p = {.x = h->x, .ldx = h->hidden, .w = &a, .trans = true, .k = h->hidden};
+        gr_matmul(j->c, rows, h->rank, &p, 1, &(gr_epilogue){.y = h->xa, .ldy = h->rank});
+    }
+    gr_product p[2] = {{.x = h->x, .ldx = h->hidden, .w = h->w, .trans = true, .k = h->hidden},
+                       {.x = h->xa, .ldx = h->rank, .w = &b, .k = h->rank}};
+    gr_matmul(j->c, rows, h->vocab, p, h->rank ? 2 : 1,
+              &(gr_epilogue){.y = h->logits, .ldy = h->vocab, .y_f32 = true});
 }
 
-static void run_tile(const tile_job *j, int64_t rows) {
+/* Elements from one row of dlogits to the next: act elements at the start of each row's f32 memory. */
+static int64_t ld_dlogits(const tile_job *j) {
+    return j->h->vocab * (int64_t)sizeof(float) / j->c->k->act_bytes;
+}
+
+/* The tile's rows that belong to one row of data. */
+typedef struct segment {
+    int64_t i0, count;
+    int64_t row;      /* of the batch */
+    bool first, last; /* of the pieces that the row of data is cut into */
+} segment;
+
+static bool has_target(const gr_batch *b, int64_t t0, int64_t t1) {
+    for (int64_t t = t0; t < t1; t++)
+        if (b->target[t] >= 0) return true;
+    return false;
+}
+
+/* The segment that starts at tile row i0. */
+static segment segment_at(const tile_job *j, int64_t i0, int64_t rows) {
+    const gr_batch *b = j->batch;
+    const int64_t *at = j->h->at;
+    int64_t r = 0, i1 = i0;
+    while (b->start[r + 1] <= at[i0]) r++;
+    while (i1 < rows && at[i1] < b->start[r + 1]) i1++;
+    return (segment){.i0 = i0,
+                     .count = i1 - i0,
+                     .row = r,
+                     .first = !has_target(b, b->start[r], at[i0]),
+                     .last = !has_target(b, at[i1 - 1] + 1, b->start[r + 1])};
+}
+
+/* left[m, count] times right[count, n] into the leaf of the segment's row. */
+static void add_product(const tile_job *j, const segment *s, int64_t at, int64_t m, int64_t n,
+                        const void *left, const void *right, int64_t ld_right) {
+    int64_t act = j->c->k->act_bytes;
+    uint64_t leaf = j->batch->first + (uint64_t)s->row;
+    gr_product p = {.x = (const char *)left + s->i0 * act,
+                    .ldx = j->h->tile,
+                    .w_act = (const char *)right + s->i0 * ld_right * act,
+                    .ld_w = ld_right,
+                    .k = s->count};
+    gr_matmul(j->c, m, n, &p, 1,
+              &(gr_epilogue){.y = gr_gradients_leaf(j->gradients, at, leaf),
+                             .ldy = n,
+                             .y_f32 = true,
+                             .accumulate = !s->first});
+    if (s->last && !j->h->shared) gr_gradients_join(j->c, j->gradients, at, leaf, m * n);
+}
+
+static void add_norm(const tile_job *j, const segment *s) {
     const gr_head *h = j->h;
+    size_t skip = (size_t)s->i0 * act_row(j);
+    uint64_t leaf = j->batch->first + (uint64_t)s->row;
+    gr_rmsnorm_weight_sum(j->c, gr_gradients_leaf(j->gradients, h->norm_at, leaf), !s->first,
+                          (const char *)h->dx + skip, false, (const char *)h->x_in + skip, h->rstd + s->i0,
+                          s->count, h->hidden);
+    if (s->last) gr_gradients_join(j->c, j->gradients, h->norm_at, leaf, h->hidden);
+}
+
+static void add_segment(const tile_job *j, const segment *s) {
+    const gr_head *h = j->h;
+    if (h->w_at != GR_NOWHERE) add_product(j, s, h->w_at, h->vocab, h->hidden, h->dlogits_t, h->x, h->hidden);
+    if (h->rank) {
+        add_product(j, s, h->a_at, h->rank, h->hidden, h->dxa_t, h->x, h->hidden);
+        add_product(j, s, h->b_at, h->rank, h->vocab, h->xa_t, h->logits, ld_dlogits(j));
+    }
+    if (h->norm_at != GR_NOWHERE) add_norm(j, s);
+}
+
+/* Rows of data without a target get zeros: each row is a leaf. */
+static void pass_rows(tile_job *j, int64_t until) {
+    for (; j->next < until; j->next++)
+        add_segment(j, &(segment){.row = j->next, .first = true, .last = true});
+}
+
+typedef struct transpose_job {
+    const tile_job *tile;
+    int64_t rows;
+} transpose_job;
+
+#define TRANSPOSED 1024 /* columns of dlogits per task */
+
+static void transpose_task(void *context, int task, int worker) {
+    const transpose_job *j = context;
+    const gr_head *h = j->tile->h;
+    int64_t v0 = (int64_t)task * TRANSPOSED, act = j->tile->c->k->act_bytes;
+    (void)worker;
+    j->tile->c->k->transpose((char *)h->dlogits_t + v0 * h->tile * act, h->tile,
+                             (const char *)h->logits + v0 * act, ld_dlogits(j->tile), j->rows,
+                             gr_min_i64(TRANSPOSED, h->vocab - v0));
+}
+
+/* Gradients of head, adapter and final norm from dlogits, dxa and dx of the tile. */
+static void add_gradients(tile_job *j, int64_t rows) {
+    const gr_head *h = j->h;
+    if (h->w_at != GR_NOWHERE)
+        gr_pool_run(j->c->pool, transpose_task, &(transpose_job){j, rows},
+                    (int)((h->vocab + TRANSPOSED - 1) / TRANSPOSED));
+    if (h->rank) {
+        j->c->k->transpose(h->xa_t, h->tile, h->xa, h->rank, rows, h->rank);
+        j->c->k->transpose(h->dxa_t, h->tile, h->dxa, h->rank, rows, h->rank);
+    }
+    for (int64_t i = 0; i < rows;) {
+        segment s = segment_at(j, i, rows);
+        pass_rows(j, s.row);
+        add_segment(j, &s);
+        j->next = s.row + s.last;
+        i += s.count;
+    }
+}
+
+static bool trains(const gr_head *h) {
+    return h->rank || h->w_at != GR_NOWHERE || h->norm_at != GR_NOWHERE;
+}
+
+/* From dlogits to dx and to the gradients of what trains. */
+static void backward_of_tile(tile_job *j, int64_t rows) {
+    const gr_head *h = j->h;
+    gr_mat a = lora_mat(h->a, h->rank, h->hidden, 1), b = lora_mat(h->b, h->rank, h->vocab, h->scale);
+    gr_product p[2] = {{.x = h->logits, .ldx = ld_dlogits(j), .w = h->w, .k = h->vocab},
+                       {.x = h->dxa, .ldx = h->rank, .w = &a, .k = h->rank}};
+    if (h->rank) {
+        gr_product q = {.x = h->logits, .ldx = ld_dlogits(j), .w = &b, .trans = true, .k = h->vocab};
+        gr_matmul(j->c, rows, h->rank, &q, 1, &(gr_epilogue){.y = h->dxa, .ldy = h->rank});
+    }
+    if (j->dx || h->norm_at != GR_NOWHERE)
+        gr_matmul(j->c, rows, h->hidden, p, h->rank ? 2 : 1, &(gr_epilogue){.y = h->dx, .ldy = h->hidden});
+    if (j->dx) gr_pool_run(j->c->pool, scatter_row, (void *)(uintptr_t)j, (int)rows);
+    if (trains(h)) add_gradients(j, rows);
+}
+
+static void run_tile(tile_job *j, int64_t rows) {
     logits_of_tile(j, rows);
     gr_pool_run(j->c->pool, loss_row, (void *)(uintptr_t)j, (int)rows);
-    if (!j->dx) return;
-    /* dlogits are act elements at the start of each row's f32 memory */
-    gr_product p = {.x = h->logits,
-                    .ldx = h->vocab * (int64_t)sizeof(float) / j->c->k->act_bytes,
-                    .w = h->w,
-                    .k = h->vocab};
-    gr_matmul(j->c, rows, h->hidden, &p, 1, &(gr_epilogue){.y = h->dx, .ldy = h->hidden});
-    gr_pool_run(j->c->pool, scatter_row, (void *)(uintptr_t)j, (int)rows);
+    if (j->gradients) backward_of_tile(j, rows);
 }
 
-int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx, const void *x,
-                     const gr_batch *batch) {
-    tile_job j = {.c = c, .h = h, .batch = batch, .x = x, .targets = targets, .dx = dx};
+/* Does the row of data that starts at token t0 fit what is left of the tile? */
+static bool fits(const gr_head *h, const gr_batch *batch, int64_t t0, int64_t rows) {
+    int64_t r = 0, n = 0;
+    while (batch->start[r] < t0) r++;
+    for (int64_t t = t0; t < batch->start[r + 1]; t++) n += batch->target[t] >= 0;
+    return rows + n <= h->tile;
+}
+
+static bool starts_row(const gr_batch *batch, int64_t t) {
+    for (int64_t r = 0; r < batch->nrows; r++)
+        if (batch->start[r] == t) return true;
+    return false;
+}
+
+int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx,
+                     const gr_gradients *gradients, const void *x, const gr_batch *batch) {
+    tile_job j = {
+        .c = c, .h = h, .batch = batch, .x = x, .targets = targets, .dx = dx, .gradients = gradients};
     int64_t done = 0, rows = 0;
+    /* How a row of data is cut must not depend on the others: the sums of its pieces would. */
+    bool whole_rows = gradients && trains(h);
     for (int64_t t = 0; t < batch->tokens; t++) {
-        if (batch->target[t] < 0) continue;
-        h->at[rows++] = t;
-        if (rows < h->tile) continue;
-        j.targets = targets + done;
-        run_tile(&j, rows);
-        done += rows;
-        rows = 0;
+        bool full = rows == h->tile;
+        if (whole_rows && rows && !full) full = starts_row(batch, t) && !fits(h, batch, t, rows);
+        if (full) {
+            run_tile(&j, rows);
+            done += rows;
+            rows = 0;
+            j.targets = targets + done;
+        }
+        if (batch->target[t] >= 0) h->at[rows++] = t;
     }
-    if (rows) {
-        j.targets = targets + done;
-        run_tile(&j, rows);
-    }
+    if (rows) run_tile(&j, rows);
+    if (whole_rows) pass_rows(&j, batch->nrows);
     return done + rows;
 }
 

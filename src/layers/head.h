@@ -13,12 +13,20 @@ typedef struct gr_head {
     int64_t hidden, vocab;
     float weight; /* the gradient is that of weight x summed loss; bind sets 1 */
     int64_t tile; /* rows at once */
+    /* what trains, at its places in the parameter vector or GR_NOWHERE; rank 0: no adapter */
+    int64_t rank;
+    float scale;
+    const float *a, *b; /* [rank, hidden], [rank, vocab] */
+    int64_t a_at, b_at, w_at, norm_at;
+    bool shared; /* a, b and w are the embedding's: its backward completes each row's leaf and lets it join */
     /* scratch, from bind */
-    float *logits;  /* [tile, vocab]; dlogits take its place */
-    void *x_in, *x; /* act [tile, hidden]: gathered, normalized */
-    float *rstd;    /* [tile] */
-    void *dx;       /* act [tile, hidden] */
-    int64_t *at;    /* [tile]: token of each row */
+    float *logits;                 /* [tile, vocab]; dlogits take its place */
+    void *x_in, *x;                /* act [tile, hidden]: gathered, normalized */
+    float *rstd;                   /* [tile] */
+    void *dx;                      /* act [tile, hidden] */
+    int64_t *at;                   /* [tile]: token of each row */
+    void *xa, *dxa, *xa_t, *dxa_t; /* act [tile, rank], transposed [rank, tile]; NULL: no adapter */
+    void *dlogits_t;               /* act [vocab, tile]; NULL unless w trains */
 } gr_head;
 
 /* Loss of one target. */
@@ -31,10 +39,11 @@ typedef struct gr_target {
 int64_t gr_head_tile(int64_t vocab);
 
 /* For every token t with a target: predicts it from x[t] (act [T, hidden], the last block's output).
- * targets[n] are filled in token order; returns n. dx (f32 [T, hidden], +=) receives the gradient of the
- * summed loss, or NULL: no backward. */
-int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx, const void *x,
-                     const gr_batch *batch);
+ * targets[n] are filled in token order; returns n. gradients (NULL: no backward) receives what trains here,
+ * row by row; dx (f32 [T, hidden], +=; NULL: not wanted) the gradient of the summed loss. With `shared` the
+ * batch is one row. */
+int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx,
+                     const gr_gradients *gradients, const void *x, const gr_batch *batch);
 
 /* f32 logits [n, vocab] of tokens t0 .. t0+n (n <= tile) into h->logits. */
 void gr_head_logits(const gr_compute *c, const gr_head *h, const void *x, int64_t t0, int64_t n);

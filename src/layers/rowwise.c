@@ -59,6 +59,56 @@ void gr_rmsnorm_backward(const gr_compute *c, float *dx, const void *dy, const v
     gr_for_tokens(c, tokens, norm_back_piece, &j);
 }
 
+typedef struct weight_job {
+    const gr_kernels *k;
+    float *dw;
+    const char *dy, *x;
+    const float *rstd;
+    bool dy_f32, add;
+    int64_t count, n;
+} weight_job;
+
+#define COLUMNS 32 /* per task: enough tasks for the norm of a head, and sums in double that stay in L1 */
+
+static void weight_columns(void *context, int task, int worker) {
+    const weight_job *j = context;
+    int64_t c0 = (int64_t)task * COLUMNS, cols = gr_min_i64(COLUMNS, j->n - c0), b = j->k->act_bytes;
+    double sum[COLUMNS] = {0};
+    float dy[COLUMNS], x[COLUMNS];
+    (void)worker;
+    for (int64_t t = 0; t < j->count; t++) {
+        int64_t at = t * j->n + c0;
+        if (j->dy_f32)
+            memcpy(dy, j->dy + at * (int64_t)sizeof *dy, (size_t)cols * sizeof *dy);
+        else
+            j->k->to_f32(dy, j->dy + at * b, cols);
+        j->k->to_f32(x, j->x + at * b, cols);
+        for (int64_t i = 0; i < cols; i++) sum[i] += (double)dy[i] * (double)(x[i] * j->rstd[t]);
+    }
+    for (int64_t i = 0; i < cols; i++) j->dw[c0 + i] = (j->add ? j->dw[c0 + i] : 0) + (float)sum[i];
+}
+
+void gr_rmsnorm_weight_sum(const gr_compute *c, float *dw, bool add, const void *dy, bool dy_f32,
+                           const void *x, const float *rstd, int64_t count, int64_t n) {
+    weight_job j = {c->k, dw, dy, x, rstd, dy_f32, add, count, n};
+    gr_pool_run(c->pool, weight_columns, &j, (int)((n + COLUMNS - 1) / COLUMNS));
+}
+
+void gr_rmsnorm_weight_backward(const gr_compute *c, const gr_gradients *gradients, int64_t at,
+                                const void *dy, bool dy_f32, const void *x, const float *rstd, int64_t heads,
+                                int64_t n, const gr_batch *batch) {
+    size_t act = (size_t)c->k->act_bytes;
+    for (int64_t j = 0; j < batch->nrows; j++) {
+        int64_t first = batch->start[j] * heads, count = batch->start[j + 1] * heads - first;
+        size_t skip = (size_t)(first * n);
+        uint64_t row = batch->first + (uint64_t)j;
+        gr_rmsnorm_weight_sum(c, gr_gradients_leaf(gradients, at, row), false,
+                              (const char *)dy + skip * (dy_f32 ? sizeof(float) : act), dy_f32,
+                              (const char *)x + skip * act, rstd + first, count, n);
+        gr_gradients_join(c, gradients, at, row, n);
+    }
+}
+
 typedef struct rotary_job {
     const gr_kernels *k;
     const gr_rotary *r;
@@ -163,30 +213,6 @@ void gr_swiglu_backward(const gr_compute *c, void *gate, void *up, const void *d
                         int64_t m) {
     swiglu_job j = {.k = c->k, .gate = gate, .up = up, .dy = dy, .m = m};
     gr_for_tokens(c, tokens, swiglu_back_piece, &j);
-}
-
-typedef struct embed_job {
-    const gr_compute *c;
-    void *x;
-    const gr_mat *table;
-    const int32_t *ids;
-    int64_t tokens;
-} embed_job;
-
-static void embed_task(void *context, int task, int worker) {
-    const embed_job *j = context;
-    int64_t n = j->table->cols, t1 = gr_min_i64(((int64_t)task + 1) * PIECE, j->tokens);
-    float *row = (float *)(void *)(j->c->scratch + (size_t)worker * j->c->scratch_bytes);
-    for (int64_t t = (int64_t)task * PIECE; t < t1; t++) {
-        gr_mat_row(row, j->table, j->ids[t], 0, n);
-        j->c->k->to_act((char *)j->x + (size_t)(t * n) * (size_t)j->c->k->act_bytes, row, n);
-    }
-}
-
-void gr_embedding_forward(const gr_compute *c, void *x, const gr_mat *table, const int32_t *ids,
-                          int64_t tokens) {
-    embed_job j = {c, x, table, ids, tokens};
-    gr_pool_run(c->pool, embed_task, &j, (int)((tokens + PIECE - 1) / PIECE));
 }
 
 typedef struct round_job {

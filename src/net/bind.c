@@ -9,6 +9,11 @@ static void *take(gr_arena *arena, int64_t rows, int64_t cols, size_t size) {
     return NULL;
 }
 
+/* Does a backward enter the blocks? */
+static bool descends(const gr_net *n) {
+    return n->config.training && (!n->tuning || n->tuning->lowest < n->tuning->layers);
+}
+
 /* What one layer keeps. With recompute every layer but x shares one of these. */
 static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena) {
     const gr_model_config *c = &n->model->config;
@@ -50,7 +55,7 @@ static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena) {
 static void bind_all_saved(gr_net *n, gr_arena *saved) {
     int64_t layers = n->model->config.layers;
     size_t act = (size_t)n->compute.k->act_bytes;
-    bool shared = n->config.recompute || !n->config.training;
+    bool shared = n->config.recompute || !descends(n);
     gr_saved first = {0};
     n->saved = gr_arena_array(saved, layers + 1, sizeof *n->saved);
     void *ping[2] = {0}; /* without training two inputs suffice */
@@ -63,7 +68,7 @@ static void bind_all_saved(gr_net *n, gr_arena *saved) {
         } else if (l < layers) {
             s = first;
         }
-        if (n->config.training || l < 2)
+        if (descends(n) || l < 2)
             s.x = take(saved, n->config.tokens, n->model->config.hidden, act);
         else
             s.x = ping[l % 2];
@@ -112,23 +117,32 @@ static void bind_backward(gr_net *n, gr_arena *scratch) {
     bind_extras(n, scratch);
 }
 
+/* Buffers for what trains of the head itself. */
+static void bind_head_training(gr_net *n, gr_arena *scratch) {
+    gr_head *h = &n->head;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    h->dx = take(scratch, h->tile, h->hidden, act);
+    if (h->w_at != GR_NOWHERE) h->dlogits_t = take(scratch, h->vocab, h->tile, act);
+    if (!h->rank) return;
+    h->dxa = take(scratch, h->tile, h->rank, act);
+    h->xa_t = take(scratch, h->rank, h->tile, act);
+    h->dxa_t = take(scratch, h->rank, h->tile, act);
+}
+
 static void bind_head(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     size_t act = (size_t)n->compute.k->act_bytes;
     gr_head *h = &n->head;
-    *h = (gr_head){.w = &n->model->head,
-                   .norm = n->model->final_norm,
-                   .eps = (float)c->norm_eps,
-                   .hidden = c->hidden,
-                   .vocab = c->vocab,
-                   .weight = 1};
+    *h = (gr_head){.eps = (float)c->norm_eps, .hidden = c->hidden, .vocab = c->vocab, .weight = 1};
+    gr_net_use(n, n->tuning);
     h->tile = gr_min_i64(gr_head_tile(c->vocab), gr_max_i64(1, n->config.tokens));
     h->logits = take(scratch, h->tile, c->vocab, sizeof(float));
     h->x_in = take(scratch, h->tile, c->hidden, act);
     h->x = take(scratch, h->tile, c->hidden, act);
     h->rstd = gr_arena_array(scratch, h->tile, sizeof(float));
     h->at = gr_arena_array(scratch, h->tile, sizeof *h->at);
-    if (n->config.training) h->dx = take(scratch, h->tile, c->hidden, act);
+    if (h->rank) h->xa = take(scratch, h->tile, h->rank, act);
+    if (n->config.training) bind_head_training(n, scratch);
 }
 
 static void bind_workers(gr_net *n, gr_arena *scratch) {
@@ -154,7 +168,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
     n->act_mlp = take(scratch, n->config.tokens, c->mlp, (size_t)n->compute.k->act_bytes);
     gr_net_bind_dora(n, scratch);
-    if (n->config.training) bind_backward(n, scratch);
+    if (descends(n)) bind_backward(n, scratch);
     bind_head(n, scratch);
     bind_workers(n, scratch);
 }

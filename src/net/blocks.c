@@ -6,6 +6,8 @@ typedef struct block {
     const gr_batch *batch;
     const gr_layer *layer;
     gr_saved *s;
+    int64_t number;
+    const float *input_norm, *post_norm; /* [hidden] */
     gr_attention attention;
     gr_rotary q, k;
     gr_linear_group group[GR_GROUPS];
@@ -16,10 +18,13 @@ enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
 static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     const gr_model_config *c = &n->model->config;
     const gr_layer *layer = &n->model->layer[l];
-    block b = {.net = n, .batch = batch, .layer = layer, .s = &n->saved[l]};
+    block b = {.net = n, .batch = batch, .layer = layer, .s = &n->saved[l], .number = l};
+    const float *q_norm = gr_net_norm(n, GR_Q_NORM, l), *k_norm = gr_net_norm(n, GR_K_NORM, l);
+    b.input_norm = gr_net_norm(n, GR_INPUT_LAYERNORM, l);
+    b.post_norm = gr_net_norm(n, GR_POST_ATTENTION_LAYERNORM, l);
     b.attention = (gr_attention){c->heads, c->kv_heads, c->head_dim, layer->window, n->config.longest};
-    b.q = (gr_rotary){n->cosine, n->sine, c->heads, c->head_dim, layer->q_norm, (float)c->norm_eps};
-    b.k = (gr_rotary){n->cosine, n->sine, c->kv_heads, c->head_dim, layer->k_norm, (float)c->norm_eps};
+    b.q = (gr_rotary){n->cosine, n->sine, c->heads, c->head_dim, q_norm, (float)c->norm_eps};
+    b.k = (gr_rotary){n->cosine, n->sine, c->kv_heads, c->head_dim, k_norm, (float)c->norm_eps};
     for (int g = 0; g < GR_GROUPS; g++) b.group[g] = gr_net_group(n, l, g);
     return b;
 }
@@ -31,15 +36,15 @@ static void forward_to_gate_up(block *b) {
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden;
     float eps = (float)n->model->config.norm_eps;
-    bool norm = b->layer->q_norm != NULL;
+    bool norm = b->q.norm != NULL;
     void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v}, *gate_up[2] = {s->gate, s->up};
-    gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->layer->input_norm, eps, t, h);
+    gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, eps, t, h);
     gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, b->batch, NULL, &n->linear_scratch);
     gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, b->batch);
     gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, b->batch);
     gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, b->batch, s->x, &n->linear_scratch);
-    gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->layer->post_norm, eps, t, h);
+    gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->post_norm, eps, t, h);
     gr_linear_forward(c, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], n->norm, b->batch, NULL,
                       &n->linear_scratch);
 }
@@ -65,7 +70,7 @@ static void store_cache(const gr_net *n, const gr_saved *s, int64_t l, int64_t t
 
 void gr_net_forward(gr_net *n, const gr_batch *batch) {
     gr_net_refresh(n);
-    gr_embedding_forward(&n->compute, n->saved[0].x, &n->model->embed, batch->ids, batch->tokens);
+    gr_embedding_forward(&n->compute, &n->embedding, n->saved[0].x, batch->ids, batch->tokens);
     for (int64_t l = 0; l < n->model->config.layers; l++) {
         block b = block_of(n, batch, l);
         block_forward(&b, n->saved[l + 1].x);
@@ -74,11 +79,34 @@ void gr_net_forward(gr_net *n, const gr_batch *batch) {
     if (n->cache) n->cache->length = batch->tokens;
 }
 
-int64_t gr_net_loss(gr_net *n, const gr_batch *batch, bool backward) {
+int64_t gr_net_loss(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
     int64_t layers = n->model->config.layers;
-    if (backward) memset(n->dres, 0, (size_t)(batch->tokens * n->model->config.hidden) * sizeof *n->dres);
-    return gr_head_loss(&n->compute, &n->head, n->targets, backward ? n->dres : NULL, n->saved[layers].x,
-                        batch);
+    float *dx = gradients && n->tuning->lowest < layers ? n->dres : NULL;
+    if (dx) memset(dx, 0, (size_t)(batch->tokens * n->model->config.hidden) * sizeof *dx);
+    return gr_head_loss(&n->compute, &n->head, n->targets, dx, gradients, n->saved[layers].x, batch);
+}
+
+/* Place of a norm of the block in the parameters; GR_NOWHERE: frozen. */
+static int64_t norm_at(const block *b, gr_role role) {
+    return gr_tuning_of(b->net->tuning, role, b->number)->weight;
+}
+
+/* Gradient of a norm over the whole width; dy act in d_hidden. */
+static void norm_backward(const block *b, const gr_gradients *gradients, gr_role role, const void *x,
+                          const float *rstd) {
+    int64_t at = norm_at(b, role);
+    if (at == GR_NOWHERE) return;
+    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, b->net->d_hidden, false, x, rstd, 1,
+                               b->net->model->config.hidden, b->batch);
+}
+
+/* Gradient of the norm of each head of q or k; dy f32, rotated back. */
+static void head_norm_backward(const block *b, const gr_gradients *gradients, gr_role role,
+                               const gr_rotary *r, const float *dy, const void *raw, const float *rstd) {
+    int64_t at = norm_at(b, role);
+    if (at == GR_NOWHERE) return;
+    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, dy, true, raw, rstd, r->heads, r->d,
+                               b->batch);
 }
 
 /* dres -> down, swiglu, gate and up -> dres */
@@ -96,11 +124,12 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
                        &n->linear_scratch);
     gr_swiglu_backward(c, s->gate, s->up, n->d_mlp, t, m);
     if (gr_linear_needs_input(&b->group[GATE_UP]))
-        gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->layer->post_norm,
-                           (float)n->model->config.norm_eps, t, h);
+        gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->post_norm, (float)n->model->config.norm_eps,
+                           t, h);
     gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, n->norm, s->xa[GATE_UP],
                        b->batch, &n->linear_scratch);
-    gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, b->layer->post_norm, t, h);
+    norm_backward(b, gradients, GR_POST_ATTENTION_LAYERNORM, s->x_mid, s->rstd_mid);
+    gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, b->post_norm, t, h);
 }
 
 /* dres -> o, attention, q k v -> dres; `lowest`: nothing below needs a gradient. */
@@ -111,7 +140,10 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     int64_t t = b->batch->tokens, h = n->model->config.hidden,
             kv = n->model->config.kv_heads * n->model->config.head_dim;
     void *dy[1] = {n->d_hidden}, *dqkv[3] = {n->dq, n->dk, n->dv};
-    bool below = !lowest || gr_linear_trains(&b->group[QKV]); /* does anything need dq, dk, dv? */
+    bool normed =
+        !lowest || norm_at(b, GR_INPUT_LAYERNORM) != GR_NOWHERE; /* does anything need q k v's dx? */
+    bool below = normed || gr_linear_trains(&b->group[QKV]) || norm_at(b, GR_Q_NORM) != GR_NOWHERE ||
+                 norm_at(b, GR_K_NORM) != GR_NOWHERE; /* and dq, dk, dv? */
     gr_round_act(c, n->d_hidden, n->dres, t * h);
     gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
                        &n->linear_scratch);
@@ -120,13 +152,16 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
                           n->d_attn, s->lse, b->batch);
     gr_rotary_backward(c, &b->q, n->dq, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_backward(c, &b->k, n->dk, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
+    head_norm_backward(b, gradients, GR_Q_NORM, &b->q, n->dq_f32, s->q_raw, s->q_rstd);
+    head_norm_backward(b, gradients, GR_K_NORM, &b->k, n->dk_f32, s->k_raw, s->k_rstd);
     gr_round_act(c, n->dv, n->dv_f32, t * kv);
     if (gr_linear_needs_input(&b->group[QKV]))
-        gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->layer->input_norm,
-                           (float)n->model->config.norm_eps, t, h);
-    gr_linear_backward(c, &b->group[QKV], lowest ? NULL : n->d_hidden, gradients, dqkv, n->norm, s->xa[QKV],
+        gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, (float)n->model->config.norm_eps, t,
+                           h);
+    gr_linear_backward(c, &b->group[QKV], normed ? n->d_hidden : NULL, gradients, dqkv, n->norm, s->xa[QKV],
                        b->batch, &n->linear_scratch);
-    if (!lowest) gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x, s->rstd_in, b->layer->input_norm, t, h);
+    if (normed) norm_backward(b, gradients, GR_INPUT_LAYERNORM, s->x, s->rstd_in);
+    if (!lowest) gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x, s->rstd_in, b->input_norm, t, h);
 }
 
 void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
@@ -135,6 +170,8 @@ void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradi
         /* the last block's forward is still in the shared buffers */
         if (n->config.recompute && l + 1 < n->model->config.layers) forward_to_gate_up(&b);
         mlp_backward(&b, gradients, l + 1 == n->model->config.layers);
-        attention_backward(&b, gradients, l == n->tuning->lowest);
+        attention_backward(&b, gradients, l == n->tuning->lowest && !n->tuning->embedding_trains);
     }
+    if (n->tuning->embedding_trains)
+        gr_embedding_backward(&n->compute, &n->embedding, gradients, n->dres, batch);
 }

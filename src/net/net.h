@@ -8,6 +8,7 @@
 #ifndef GR_NET_NET_H
 #define GR_NET_NET_H
 #include "layers/attention.h"
+#include "layers/embedding.h"
 #include "layers/head.h"
 #include "layers/rowwise.h"
 #include "model/model.h"
@@ -48,8 +49,10 @@ typedef struct gr_net {
     gr_kv_cache *cache;   /* NULL: none. Else forward of one row stores its keys and values there */
     gr_saved *saved;      /* [layers + 1]; the last has only x */
     float *cosine, *sine; /* [longest, head_dim/2] */
+    gr_embedding embedding;
     gr_head head;
-    gr_target *targets; /* [tokens] */
+    gr_mat trained_embed, trained_head; /* the tables where they train themselves */
+    gr_target *targets;                 /* [tokens] */
     /* scratch */
     void *norm, *act_mlp;   /* [T, hidden], [T, mlp] */
     float *dres;            /* f32 [T, hidden]: gradient of the residual stream */
@@ -73,12 +76,23 @@ void gr_net_prepare(gr_net *net);
 
 /* Embedding and all blocks. The result stays in net->saved[layers].x. */
 void gr_net_forward(gr_net *net, const gr_batch *batch);
-/* Losses of all targets into net->targets; returns how many. With `backward` the gradient of the summed loss
- * is prepared in dres. Call after gr_net_forward. */
-int64_t gr_net_loss(gr_net *net, const gr_batch *batch, bool backward);
-/* Backward through all blocks down to the lowest adapted one; every row's gradient joins its tree in
- * `gradients`. */
+/* Losses of all targets into net->targets; returns how many. With `gradients` (NULL: no backward) the
+ * gradient of the summed loss is prepared in dres, and what trains after the blocks gets its own. Call after
+ * gr_net_forward.
+ */
+int64_t gr_net_loss(gr_net *net, const gr_batch *batch, const gr_gradients *gradients);
+/* Backward through all blocks down to the lowest with something that trains, and to the embedding if that
+ * does; every row's gradient joins its tree in `gradients`. Where gr_net_one_row, the batch is one row. */
 void gr_net_backward(gr_net *net, const gr_batch *batch, const gr_gradients *gradients);
+
+/* Must each batch with a backward be a single row? Embedding and head are one parameter that trains: a row's
+ * gradient has its head's part when the backward begins and its embedding's when it ends, and only complete
+ * ones join the tree. */
+bool gr_net_one_row(const gr_model_config *config, const gr_tuning *tuning);
+/* Goes on with another tuning over the same parameters; NULL: as the base is. */
+void gr_net_use(gr_net *net, const gr_tuning *tuning);
+/* A norm's weight as it trains or as it is in the base; layer is ignored outside blocks. */
+const float *gr_net_norm(const gr_net *net, gr_role role, int64_t layer);
 
 /* Brings what follows from the parameters up to date if it is stale; forward does. */
 void gr_net_refresh(gr_net *net);

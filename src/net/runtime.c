@@ -69,7 +69,7 @@ static void score_batch(gr_runtime *r, const gr_batch *batch, const int64_t *num
                         void (*each)(void *user, int64_t row, const gr_score *own), void *user) {
     int64_t next = 0;
     gr_net_forward(&r->net, batch);
-    gr_net_loss(&r->net, batch, false);
+    gr_net_loss(&r->net, batch, NULL);
     for (int64_t j = 0; j < batch->nrows; j++) {
         gr_score own = {.rows = 1};
         for (int64_t t = batch->start[j]; t < batch->start[j + 1]; t++) {

@@ -220,6 +220,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
     if (t->state.overflow) return gr_fail(err, GRAFT_INTERNAL, "the state outgrew its measure");
     t->rt.params = t->params;
     GR_TRY(gr_batch_init(&t->buffer, config->tokens, 256, err));
+    t->slice_rows = gr_net_one_row(&t->rt.model->config, t->rt.tuning) ? 1 : t->buffer.max_rows;
     return gr_runtime_bind(&t->rt, config, err);
 }
 

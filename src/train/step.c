@@ -14,7 +14,7 @@ static int64_t run_slice(gr_trainer *t) {
     if (batch->nrows == 0) return 0;
     batch->dropout = gr_trainer_dropout(t);
     gr_net_forward(&t->rt.net, batch);
-    int64_t targets = gr_net_loss(&t->rt.net, batch, true);
+    int64_t targets = gr_net_loss(&t->rt.net, batch, &t->gradients);
     for (int64_t i = 0; i < targets; i++) t->p.report_loss += t->rt.net.targets[i].loss;
     gr_net_backward(&t->rt.net, batch, &t->gradients);
     t->p.pending_rows += (uint64_t)batch->nrows;
@@ -46,8 +46,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
         gr_row row = gr_rows_at(t->train, rows[i]);
         if (gr_batch_cost(&row) == 0) continue;
         const gr_batch *b = &t->buffer.batch;
-        if (b->nrows &&
-            (b->tokens + gr_batch_cost(&row) > t->slice_tokens || b->nrows == t->buffer.max_rows)) {
+        if (b->nrows && (b->tokens + gr_batch_cost(&row) > t->slice_tokens || b->nrows == t->slice_rows)) {
             targets += run_slice(t);
             gr_batch_clear(&t->buffer, t->p.pending_rows);
         }

@@ -52,6 +52,7 @@ typedef struct gr_trainer {
     gr_batch_buffer buffer;
     gr_dropout dropout;   /* of the update in progress */
     int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
+    int64_t slice_rows;   /* most rows of one */
     bool recompute;
     bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
     gr_order order;

@@ -1,0 +1,73 @@
+/* net/ends.c - embedding, head and norms as they train: the base's tensors or their places in the parameters.
+ */
+#include "net/net.h"
+
+/* What trains of a tensor; all zero, places nowhere, without a tuning. */
+static gr_tuned tuned_of(const gr_net *n, gr_role role, int64_t layer) {
+    if (n->tuning) return *gr_tuning_of(n->tuning, role, layer);
+    return (gr_tuned){
+        .a = GR_NOWHERE, .b = GR_NOWHERE, .magnitude = GR_NOWHERE, .bias = GR_NOWHERE, .weight = GR_NOWHERE};
+}
+
+/* An element of the parameters; NULL while measuring. */
+static const float *param_at(const gr_net *n, int64_t at) {
+    return n->params && at != GR_NOWHERE ? n->params + at : NULL;
+}
+
+/* The base's table, or the one that trains, described in *trained. */
+static const gr_mat *table_of(const gr_net *n, const gr_mat *base, const gr_tuned *x, gr_mat *trained) {
+    const float *data = param_at(n, x->weight);
+    if (!data) return base;
+    *trained = (gr_mat){.layout = GR_DENSE,
+                        .dtype = GR_F32,
+                        .rows = base->rows,
+                        .cols = base->cols,
+                        .ld = base->cols,
+                        .data = data,
+                        .alpha = 1};
+    return trained;
+}
+
+bool gr_net_one_row(const gr_model_config *c, const gr_tuning *t) {
+    return c->tied && t && t->embedding_trains;
+}
+
+void gr_net_use(gr_net *n, const gr_tuning *tuning) {
+    const gr_model *m = n->model;
+    gr_head *h = &n->head;
+    n->tuning = tuning;
+    gr_tuned in = tuned_of(n, GR_EMBED_TOKENS, 0), out = m->config.tied ? in : tuned_of(n, GR_LM_HEAD, 0);
+    n->embedding = (gr_embedding){.table = table_of(n, &m->embed, &in, &n->trained_embed),
+                                  .rank = in.rank,
+                                  .scale = in.scale,
+                                  .a = param_at(n, in.a),
+                                  .b = param_at(n, in.b),
+                                  .a_at = in.a,
+                                  .b_at = in.b,
+                                  .w_at = in.weight,
+                                  .shared = gr_net_one_row(&m->config, tuning)};
+    h->w = table_of(n, &m->head, &out, &n->trained_head);
+    h->norm = gr_net_norm(n, GR_NORM, 0);
+    h->rank = out.rank;
+    h->scale = out.scale;
+    h->a = param_at(n, out.a);
+    h->b = param_at(n, out.b);
+    h->a_at = out.a;
+    h->b_at = out.b;
+    h->w_at = out.weight;
+    h->norm_at = tuned_of(n, GR_NORM, 0).weight;
+    h->shared = n->embedding.shared;
+}
+
+const float *gr_net_norm(const gr_net *n, gr_role role, int64_t layer) {
+    const gr_tuned x = tuned_of(n, role, layer);
+    const float *trained = param_at(n, x.weight);
+    if (trained) return trained;
+    switch (role) {
+    case GR_INPUT_LAYERNORM: return n->model->layer[layer].input_norm;
+    case GR_POST_ATTENTION_LAYERNORM: return n->model->layer[layer].post_norm;
+    case GR_Q_NORM: return n->model->layer[layer].q_norm;
+    case GR_K_NORM: return n->model->layer[layer].k_norm;
+    default: return n->model->final_norm;
+    }
+}

@@ -178,10 +178,11 @@ graft_status graft_convert(const graft_options *o, const graft_hooks *hooks, gra
                                   .q_bits = (int)o->q_bits,
                                   .q_group_size = (int)o->q_group_size,
                                   .q_mode = o->q_mode,
-                                  .quant_predicate = o->quant_predicate,
+                                  .quant_predicate = o->quant_predicate && o->quant_predicate[0] ? o->quant_predicate : NULL,
                                   .q_embeddings = o->q_embeddings,
                                   .dequantize = o->dequantize,
                                   .dtype = o->dtype,
+                                  .threads = (int)o->threads,
                                   .progress = convert_progress,
                                   .context = (void *)(uintptr_t)hooks};
     /* not asked for: 4 and 64, and codes that are there keep theirs */

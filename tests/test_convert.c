@@ -28,8 +28,9 @@ static void quantizes_linears(void **state) {
                          &result),
                      GRAFT_OK);
     assert_int_equal(last, LAYERS * 9 + 3);
-    assert_int_equal(result.note_count, LAYERS); /* 64 does not divide down_proj's rows of 96 */
-    assert_non_null(strstr(result.notes[0], "down_proj"));
+    assert_int_equal(result.note_count, 1); /* 64 does not divide down_proj's rows of 96 */
+    assert_string_equal(result.notes[0], "2 matrices are not quantized, rows are not whole groups: "
+                                         "model.layers.0-1.mlp.down_proj (96 values, group 64)");
     assert_int_equal(result.parameters,
                      LAYERS * (64 * 64 * 2 + 32 * 64 * 2 + 3 * 64 * 96 + 2 * 64) + 2 * 8 * 64 + 64);
     gr_convert_result_free(&result);
@@ -101,6 +102,75 @@ static void group_32_and_embeddings_and_back(void **state) {
     temp_dir_free(&back);
 }
 
+static void check_entry(const json_t *quant, const char *path, int bits, int group) {
+    const json_t *entry = json_object_get(quant, path);
+    if (json_integer_value(json_object_get(entry, "bits")) != bits ||
+        json_integer_value(json_object_get(entry, "group_size")) != group)
+        fail_msg("%s has another entry", path);
+    assert_string_equal(json_string_value(json_object_get(entry, "mode")), "affine");
+}
+
+/* A recipe writes an entry for every module, rules for those that differ; shards hold whole modules. */
+static void mixed_bits(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    make_llama(&src, LLAMA);
+    gr_convert_options q = {
+        .quantize = true, .q_group_size = 32, .quant_predicate = "mixed_3_6", .threads = 3};
+    assert_int_equal(run(src.path, out.path, q, &result), GRAFT_OK);
+    double bits = result.bits_per_weight;
+    gr_convert_result_free(&result);
+    gr_safetensors *file = load(out.path);
+    check_module(file, "model.layers.0.self_attn.v_proj", 32, HIDDEN, 3, 32);
+    check_module(file, "model.layers.1.self_attn.v_proj", 32, HIDDEN, 6,
+                 32); /* the last eighth, rounded up */
+    check_module(file, "model.layers.1.mlp.down_proj", HIDDEN, MLP, 6, 32);
+    check_module(file, "model.layers.1.self_attn.q_proj", 64, HIDDEN, 3, 32);
+    assert_int_equal(gr_safetensors_find(file, "lm_head.weight")->dtype, GR_BF16);
+    gr_safetensors_close(file);
+    json_t *config = load_json(out.path, "config.json"), *quant = json_object_get(config, "quantization");
+    assert_int_equal(json_integer_value(json_object_get(quant, "bits")), 4); /* mlx-lm's default stays */
+    check_entry(quant, "model.layers.0.self_attn.v_proj", 3, 32);
+    check_entry(quant, "model.layers.1.self_attn.v_proj", 6, 32);
+    assert_int_equal(json_object_size(quant), 3 + LAYERS * 7 + 1);
+    json_decref(config);
+    q = (gr_convert_options){.quantize = true,
+                             .quant_predicate = "lm_head=8,re:.*[.]1[.]mlp[.]down_proj=5:32,k_proj=false",
+                             .shard_bytes = 12000};
+    assert_int_equal(run(src.path, out.path, q, &result), GRAFT_OK);
+    assert_true(result.bits_per_weight > bits);
+    gr_convert_result_free(&result);
+    file = load(out.path);
+    check_module(file, "lm_head", VOCAB, HIDDEN, 8, 64);
+    check_module(file, "model.layers.1.mlp.down_proj", HIDDEN, MLP, 5, 32);
+    assert_int_equal(gr_safetensors_find(file, "model.layers.0.mlp.down_proj.weight")->dtype, GR_BF16);
+    assert_int_equal(gr_safetensors_find(file, "model.layers.1.self_attn.k_proj.weight")->dtype, GR_BF16);
+    assert_string_not_equal(gr_safetensors_path(file, gr_safetensors_find(file, "lm_head.weight")),
+                            gr_safetensors_path(file, gr_safetensors_find(file, "model.norm.weight")));
+    gr_safetensors_close(file);
+    assert_true(gr_path_exists(temp_path(&out, "model-00001-of-00006.safetensors")));
+    assert_false(gr_path_exists(temp_path(&out, "model.safetensors"))); /* the earlier conversion's */
+    config = load_json(out.path, "config.json");
+    quant = json_object_get(config, "quantization");
+    check_entry(quant, "lm_head", 8, 64);
+    check_entry(quant, "model.layers.1.mlp.down_proj", 5, 32);
+    assert_true(json_is_false(json_object_get(quant, "model.layers.0.self_attn.k_proj")));
+    json_decref(config);
+    /* what is codes already keeps them; the same wishes are no contradiction, others are */
+    temp_dir again = temp_dir_new();
+    assert_int_equal(run(out.path, again.path, q, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    q.quant_predicate = "lm_head=6";
+    assert_int_equal(run(out.path, again.path, q, &result), GRAFT_USAGE);
+    q.quant_predicate = "lm_head=8";
+    assert_int_equal(run(out.path, again.path, q, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+    temp_dir_free(&again);
+}
+
 static void refuses(void **state) {
     (void)state;
     temp_dir src = temp_dir_new(), other = temp_dir_new();
@@ -119,7 +189,10 @@ static void refuses(void **state) {
         {{.quantize = true, .q_group_size = 48}, GRAFT_USAGE},
         {{.dtype = "float8"}, GRAFT_USAGE},
         {{.q_mode = "mxfp4"}, GRAFT_UNSUPPORTED},
-        {{.quant_predicate = "mixed_2_6"}, GRAFT_UNSUPPORTED},
+        {{.quant_predicate = "mixed_2_6"}, GRAFT_USAGE}, /* without quantize */
+        {{.quantize = true, .quant_predicate = "mixed_5_6"}, GRAFT_USAGE},
+        {{.quantize = true, .quant_predicate = "x_proj=4"}, GRAFT_USAGE},    /* no such module */
+        {{.quantize = true, .quant_predicate = "re:.*=false"}, GRAFT_USAGE}, /* nothing remains */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(run(src.path, out, cases[i].options, &result), cases[i].status);
@@ -133,7 +206,8 @@ static void refuses(void **state) {
         {"{\"model_type\":\"llama\"", GRAFT_CORRUPT},
         {"{" SHAPE ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":128}}",
          GRAFT_UNSUPPORTED},
-        {"{" SHAPE ",\"quantization\":{\"mode\":\"mxfp4\",\"bits\":4,\"group_size\":32}}", GRAFT_UNSUPPORTED},
+        {"{" SHAPE ",\"quantization\":{\"mode\":\"mxfp5\",\"bits\":4,\"group_size\":32}}", GRAFT_UNSUPPORTED},
+        {"{" SHAPE ",\"quantization\":{\"mode\":\"mxfp4\",\"bits\":4,\"group_size\":64}}", GRAFT_UNSUPPORTED},
         {"{" SHAPE ",\"quantization\":{\"bits\":7,\"group_size\":32}}", GRAFT_UNSUPPORTED},
         {"{\"model_type\":\"llama\",\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_layers\":3,"
          "\"num_attention_heads\":2,"
@@ -168,6 +242,6 @@ static void refuses(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(quantizes_linears),
                                        cmocka_unit_test(group_32_and_embeddings_and_back),
-                                       cmocka_unit_test(refuses)};
+                                       cmocka_unit_test(mixed_bits), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,25 +2,40 @@
 #ifndef GR_CONVERSION_H
 #define GR_CONVERSION_H
 #include "convert/convert_job.h"
+#include "convert/quant_rules.h"
+#include "weights/micro.h"
 #include <jansson.h>
 
 typedef struct gr_conversion {
     const gr_convert_options *options;
     gr_convert_result *result;
-    int q_bits, q_group;     /* of new codes */
+    int q_bits, q_group; /* of new codes, where no rule says otherwise */
+    gr_quant_rules *rules;
+    gr_pool *pool;
     int dtype;               /* gr_dtype asked for, -1: none */
     gr_safetensors *tensors; /* the source: one of the two */
     gr_gguf *gguf;
     gr_jobs jobs;
-    json_t *config;          /* config.json as it will be, without quantization */
-    char *out;               /* the directory that is written, until it is published; owned */
-    bool replaces;           /* options->out was there before */
-    int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
+    json_t *config;                /* config.json as it will be, without quantization */
+    char *out;                     /* the directory that is written, until it is published; owned */
+    bool replaces;                 /* options->out was there before */
+    int top_bits, top_group;       /* the config's default for quantized modules; 0: to be found */
+    const gr_micro_row *top_micro; /* its mode, NULL: affine */
+    size_t undivided;              /* jobs whose rows are not whole groups */
 } gr_conversion;
 
 /* Fill jobs and config from the opened source. */
 graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* What policy, rules and recipe say about a job; {false} for tensors that are no matrices of a known role. */
+gr_quant_choice gr_conversion_choose(const gr_conversion *c, const gr_job *job);
+/* Makes it a job of QUANTIZE, or of FLOAT when the group does not divide its rows. */
+void gr_conversion_quantize(gr_conversion *c, gr_job *job, gr_quant_choice choice);
+/* One note that names every matrix that stays a float because its rows are not whole groups. */
+graft_status gr_conversion_note_undivided(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* A module of weight (u32) and scales, affine or micro, becomes a job. */
+graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight, const gr_tensor *scales,
+                                      graft_error *err) GR_MUST_CHECK;
 /* config.json from a GGUF's metadata, into c->config. */
 graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* Tokenizer, generation defaults, chat template: copied, or made from the metadata. */

@@ -42,15 +42,16 @@ static graft_status check_options(gr_conversion *c, graft_error *err) {
         return usage(err, "quantize and dequantize contradict each other", "one of them", NULL);
     if (o->q_embeddings && o->dequantize)
         return usage(err, "q-embeddings and dequantize contradict each other", "one of them", NULL);
-    if (o->q_mode && strcmp(o->q_mode, "affine") != 0) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "this quantization mode");
-        gr_expected(err, "affine");
-        return gr_found(err, "%s", o->q_mode);
+    if (o->quant_predicate && !o->quantize) {
+        gr_fail(err, GRAFT_USAGE, "quant-predicate without quantize");
+        return gr_hint(err, "add -q");
     }
-    if (o->quant_predicate) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "quantization recipes");
-        gr_found(err, "%s", o->quant_predicate);
-        return gr_hint(err, "leave --quant-predicate out and choose one --q-bits for all linear layers");
+    if (o->q_mode && strcmp(o->q_mode, "affine") != 0) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "weights are read in this quantization mode, but not written");
+        gr_expected(err, "affine");
+        gr_found(err, "q-mode %s", o->q_mode);
+        return gr_hint(err, "leave --q-mode out; mlx_lm.convert --q-mode %s writes what graft can train on",
+                       o->q_mode);
     }
     c->q_bits = o->q_bits ? o->q_bits : 4;
     c->q_group = o->q_group_size ? o->q_group_size : 64;
@@ -59,7 +60,28 @@ static graft_status check_options(gr_conversion *c, graft_error *err) {
         gr_expected(err, "bits 2, 3, 4, 5, 6 or 8; group size 32, 64 or 128");
         return gr_found(err, "bits %d, group size %d", c->q_bits, c->q_group);
     }
+    GR_TRY(gr_quant_rules_new(&c->rules, o->quant_predicate, c->q_bits, c->q_group, err));
     return read_dtype(c, err);
+}
+
+/* ---- what is quantized */
+
+gr_quant_choice gr_conversion_choose(const gr_conversion *c, const gr_job *job) {
+    if (job->role == GR_ROLES) return (gr_quant_choice){0};
+    return gr_quant_rules_choose(c->rules, job->path, gr_job_wants_codes(job, c->options->q_embeddings),
+                                 json_integer_value(json_object_get(c->config, "num_hidden_layers")));
+}
+
+void gr_conversion_quantize(gr_conversion *c, gr_job *job, gr_quant_choice choice) {
+    if (job->cols % choice.group) {
+        job->op = GR_JOB_FLOAT;
+        job->undivided = choice.group;
+        c->undivided++;
+        return;
+    }
+    job->op = GR_JOB_QUANTIZE;
+    job->bits = choice.bits;
+    job->group = choice.group;
 }
 
 /* ---- is the result a model? */
@@ -127,9 +149,10 @@ static graft_status check_model(const gr_conversion *c, graft_error *err) {
     return st;
 }
 
-/* A model without any codes is not what -q asks for. */
+/* A model without any codes is not what -q asks for, nor a rule for a module that is not there. */
 static graft_status check_quantized(const gr_conversion *c, graft_error *err) {
     size_t i = 0;
+    GR_TRY(gr_quant_rules_used(c->rules, err));
     while (i < c->jobs.count && !gr_job_quantized(&c->jobs.items[i])) i++;
     if (!c->options->quantize || i < c->jobs.count) return GRAFT_OK;
     gr_fail(err, GRAFT_USAGE, "nothing can be quantized: no matrix has rows of whole groups of %d",
@@ -147,6 +170,7 @@ static graft_status convert(gr_conversion *c, graft_error *err) {
     GR_TRY(dir ? gr_conversion_plan_dir(c, err) : gr_conversion_plan_gguf(c, err));
     GR_TRY(check_model(c, err));
     GR_TRY(check_quantized(c, err));
+    GR_TRY(gr_conversion_note_undivided(c, err));
     GR_TRY(gr_conversion_prepare_out(c, err));
     GR_TRY(dir ? gr_conversion_copy_files(c, err) : gr_conversion_gguf_files(c, err));
     GR_TRY(gr_conversion_write_shards(c, err));
@@ -159,13 +183,19 @@ graft_status gr_convert(const gr_convert_options *options, gr_convert_result *re
     graft_error ignored = {0};
     if (!err) err = &ignored;
     *result = (gr_convert_result){0};
-    GR_TRY(check_options(&c, err));
-    graft_status st = convert(&c, err);
+    graft_status st = check_options(&c, err);
+    if (st == GRAFT_OK) {
+        int threads = options->threads > 0 ? options->threads : gr_processors();
+        st = gr_pool_new(&c.pool, threads < GR_THREADS_MAX ? threads : GR_THREADS_MAX, err);
+    }
+    if (st == GRAFT_OK) st = convert(&c, err);
     gr_conversion_discard(&c);
     gr_jobs_free(&c.jobs);
     gr_safetensors_close(c.tensors);
     gr_gguf_close(c.gguf);
     json_decref(c.config);
+    gr_quant_rules_free(c.rules);
+    gr_pool_free(c.pool);
     if (st != GRAFT_OK) gr_convert_result_free(result);
     return st;
 }

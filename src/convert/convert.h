@@ -18,11 +18,13 @@ typedef struct gr_convert_options {
     bool quantize;     /* linear layers to q_bits; layers that are quantized already stay as they are */
     int q_bits,
         q_group_size;   /* 0: 4 and 64; else a GGUF with other codes is quantized anew, MLX is refused */
-    const char *q_mode; /* NULL or "affine"; others are GRAFT_UNSUPPORTED */
-    const char *quant_predicate; /* NULL; recipes are GRAFT_UNSUPPORTED */
-    bool q_embeddings; /* embeddings and output head too (a GGUF's Q8_0 embedding: its own 8-bit codes);
-                          of a directory only together with quantize */
-    bool dequantize;   /* everything to floats; not together with quantize */
+    const char *q_mode; /* NULL or "affine"; mxfp4, mxfp8 and nvfp4 are only read: GRAFT_UNSUPPORTED */
+    const char *quant_predicate; /* NULL, or a recipe or rules (convert/quant_rules.h); with quantize */
+    bool q_embeddings;    /* embeddings and output head too (a GGUF's Q8_0 embedding: its own 8-bit codes);
+                             of a directory only together with quantize */
+    bool dequantize;      /* everything to floats; not together with quantize */
+    int threads;          /* 0: one per core. The result is the same at any number */
+    uint64_t shard_bytes; /* largest shard; 0: 5 GiB, as mlx-lm */
     const char
         *dtype; /* "float16", "bfloat16", "float32"; NULL: what the config says, else what loses nothing */
     gr_convert_progress *progress; /* may be NULL; called before each tensor and once at the end */

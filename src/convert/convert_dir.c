@@ -27,30 +27,36 @@ static graft_status add_old_rope(json_t *config, graft_error *err) {
     return good ? GRAFT_OK : gr_no_memory(err, 64);
 }
 
-/* The source's own quantization: MLX's affine is understood, other methods are refused. */
+/* The source's own quantization: MLX's modes are understood, other methods are refused. */
 static graft_status read_quantization(gr_conversion *c, const char *path, graft_error *err) {
     gr_json_scope root = {c->config, path, ""}, quant;
     char inner[128];
-    const char *method = NULL, *mode = NULL;
+    const char *method = NULL, *mode = "affine";
     int64_t bits = 0, group = 0;
     const char *key = gr_json_field(&root, "quantization") ? "quantization" : "quantization_config";
     GR_TRY(gr_json_object(&root, key, &quant, inner, err));
     if (!quant.object) return GRAFT_OK;
     GR_TRY(gr_json_string(&quant, "quant_method", &method, err));
     GR_TRY(gr_json_string(&quant, "mode", &mode, err));
-    if (method || (mode && strcmp(mode, "affine") != 0)) {
+    c->top_micro = gr_micro_by_mode(mode);
+    if (method || (!c->top_micro && strcmp(mode, "affine") != 0)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "weights quantized by another method");
         gr_where(err, "%s: %s", path, key);
-        gr_expected(err, "no quantization, or MLX's affine mode");
+        gr_expected(err, "no quantization, or MLX's affine, mxfp4, mxfp8 or nvfp4 mode");
         gr_found(err, "%s", method ? method : mode);
         return gr_hint(err, "start from the model's unquantized release");
     }
     GR_TRY(gr_json_int(&quant, "bits", 1, 16, &bits, err));
     GR_TRY(gr_json_int(&quant, "group_size", 1, 1 << 20, &group, err));
-    if (bits && !gr_affine_valid((int)bits, (int)group)) {
+    bool known = c->top_micro ? gr_micro_by_format((int)bits, (int)group) == c->top_micro
+                              : gr_affine_valid((int)bits, (int)group);
+    if (bits && !known) {
         gr_fail(err, GRAFT_UNSUPPORTED, "quantization with these bits and group_size");
         gr_where(err, "%s: %s", path, key);
-        gr_expected(err, "bits 2, 3, 4, 5, 6 or 8, group_size 32, 64 or 128");
+        if (c->top_micro)
+            gr_expected(err, "bits %d, group_size %d", c->top_micro->bits, c->top_micro->group);
+        else
+            gr_expected(err, "bits 2, 3, 4, 5, 6 or 8, group_size 32, 64 or 128");
         return gr_found(err, "bits %lld, group_size %lld", (long long)bits, (long long)group);
     }
     c->top_bits = (int)bits;
@@ -88,71 +94,6 @@ static graft_status load_config(gr_conversion *c, const char *path, graft_error 
 
 /* ---- tensors */
 
-/* Bits and group of a quantized module: its own entry, the config's default, or what the shapes allow near
- * it. */
-static graft_status module_format(const gr_conversion *c, const gr_job *job, int64_t words, int64_t groups,
-                                  int *bits, int *group, graft_error *err) {
-    const json_t *quant = json_object_get(c->config, "quantization");
-    if (!quant) quant = json_object_get(c->config, "quantization_config");
-    const json_t *own = json_object_get(quant, job->path);
-    int64_t b = c->top_bits, g = c->top_group;
-    if (json_is_object(own)) {
-        if (json_object_get(own, "bits")) b = json_integer_value(json_object_get(own, "bits"));
-        if (json_object_get(own, "group_size")) g = json_integer_value(json_object_get(own, "group_size"));
-    }
-    int64_t product = groups > 0 ? words * 32 / groups : 0; /* bits * group */
-    if (groups <= 0 || product * groups != words * 32) product = 0;
-    if (g > 0 && b * g != product && product % g == 0 &&
-        gr_affine_valid((int)gr_min_i64(product / g, 99), (int)g))
-        b = product / g;
-    else if (b > 0 && b * g != product && product % b == 0)
-        g = product / b;
-    if (b > 0 && b < 9 && g > 0 && g < 256 && b * g == product && gr_affine_valid((int)b, (int)g)) {
-        *bits = (int)b;
-        *group = (int)g;
-        return GRAFT_OK;
-    }
-    gr_fail(err, GRAFT_MISMATCH, "bits and group_size of %s do not follow from config and shapes", job->path);
-    gr_where(err, "%s", c->options->model);
-    gr_expected(err, "config.json to hold its quantization");
-    return gr_found(err, "%lld words and %lld groups in a row", (long long)words, (long long)groups);
-}
-
-/* A module of MLX's: weight (u32), scales, biases. */
-static graft_status add_affine(gr_conversion *c, const gr_tensor *weight, const gr_tensor *scales,
-                               graft_error *err) {
-    gr_buf name = {0};
-    gr_job *job = gr_jobs_add(&c->jobs, weight->name, weight->ndim, weight->shape);
-    if (!job) return gr_no_memory(err, sizeof *job);
-    gr_buf_printf(&name, "%s.biases", job->path);
-    const gr_tensor *biases = name.failed ? NULL : gr_safetensors_find(c->tensors, name.data);
-    gr_buf_free(&name);
-    if (weight->dtype != GR_U32 || weight->ndim != 2 || scales->ndim != 2 || !biases || biases->ndim != 2 ||
-        scales->dtype != biases->dtype || scales->dtype > GR_BF16 || scales->shape[0] != weight->shape[0] ||
-        memcmp(scales->shape, biases->shape, sizeof(int64_t[2])) != 0) {
-        gr_fail(err, GRAFT_CORRUPT,
-                "%s is not a quantized module: weight u32, scales and biases of one float type", job->path);
-        return gr_where(err, "%s", gr_safetensors_path(c->tensors, weight));
-    }
-    gr_source *from = &job->from;
-    *from = (gr_source){.kind = GR_FROM_AFFINE,
-                        .dtype = scales->dtype,
-                        .data = weight->data,
-                        .scales = scales->data,
-                        .biases = biases->data};
-    GR_TRY(module_format(c, job, weight->shape[1], scales->shape[1], &from->bits, &from->group, err));
-    from->row_bytes = (size_t)weight->shape[1] * 4;
-    job->cols = job->shape[1] = scales->shape[1] * from->group;
-    job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : scales->dtype;
-    job->op = c->options->dequantize ? GR_JOB_FLOAT : GR_JOB_REPACK;
-    if (job->op == GR_JOB_REPACK) {
-        job->bits = from->bits;
-        job->group = from->group;
-        return gr_job_check_codes(job, c->options, err);
-    }
-    return GRAFT_OK;
-}
-
 static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error *err) {
     gr_job *job = gr_jobs_add(&c->jobs, t->name, t->ndim, t->shape);
     if (!job) return gr_no_memory(err, sizeof *job);
@@ -169,10 +110,9 @@ static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error 
     if (t->dtype > GR_F64) return GRAFT_OK; /* integers stay: a raw job */
     job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : t->dtype == GR_F64 ? GR_F32 : t->dtype;
     job->op = job->dtype == t->dtype ? GR_JOB_RAW : GR_JOB_FLOAT;
-    if (c->options->quantize && gr_job_wants_codes(job, c->options->q_embeddings)) {
-        GR_TRY(gr_job_quantize(job, c->q_bits, c->q_group, c->result, err));
-        if (!gr_job_quantized(job) && job->dtype == t->dtype) job->op = GR_JOB_RAW;
-    }
+    gr_quant_choice choice = gr_conversion_choose(c, job);
+    if (c->options->quantize && choice.quantize) gr_conversion_quantize(c, job, choice);
+    if (!gr_job_quantized(job) && job->dtype == t->dtype) job->op = GR_JOB_RAW;
     return GRAFT_OK;
 }
 
@@ -214,7 +154,7 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
         if (strstr(t->name, "rotary_emb.inv_freq") || (tied && strncmp(t->name, "lm_head.", 8) == 0))
             continue;
         if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) continue;
-        GR_TRY(scales ? add_affine(c, t, scales, err) : add_dense(c, t, err));
+        GR_TRY(scales ? gr_conversion_add_packed(c, t, scales, err) : add_dense(c, t, err));
     }
     return GRAFT_OK;
 }

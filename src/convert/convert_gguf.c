@@ -51,19 +51,19 @@ static graft_status set_permutation(const gr_conversion *c, gr_job *job, int64_t
 }
 
 /* Were other numbers asked for than the blocks have? */
-static bool other_codes(const gr_convert_options *o, int bits) {
-    return o->quantize &&
-           ((o->q_bits && o->q_bits != bits) || (o->q_group_size && o->q_group_size != GR_GGUF_GROUP));
+static bool other_codes(const gr_convert_options *o, gr_quant_choice choice, int bits) {
+    return o->quantize && (((o->q_bits || choice.asked) && choice.bits != bits) ||
+                           ((o->q_group_size || choice.asked) && choice.group != GR_GGUF_GROUP));
 }
 
 /* A matrix of blocks: codes as they are where they are affine groups of 32 and wanted, else floats, else new
  * codes. */
-static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, tally *said,
-                                graft_error *err) {
+static void plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, tally *said) {
     const gr_source *from = &job->from;
     int bits = gr_gguf_affine_bits(from->type);
-    bool wanted = !c->options->dequantize && gr_job_wants_codes(job, c->options->q_embeddings);
-    if (wanted && bits && !other_codes(c->options, bits)) {
+    gr_quant_choice choice = gr_conversion_choose(c, job);
+    bool wanted = !c->options->dequantize && choice.quantize;
+    if (wanted && bits && !other_codes(c->options, choice, bits)) {
         job->op = GR_JOB_REPACK;
         job->bits = bits;
         job->group = GR_GGUF_GROUP;
@@ -71,7 +71,7 @@ static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, t
                                    : gr_gguf_affine_dtype(from->data, from->type, job->rows * job->cols);
         gr_map_release(from->data, (size_t)job->rows * from->row_bytes);
         if (job->dtype == GR_F32 && c->dtype < 0) said->wide_scales++;
-        return GRAFT_OK;
+        return;
     }
     job->op = GR_JOB_FLOAT;
     job->dtype = dtype;
@@ -80,16 +80,17 @@ static graft_status plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, t
             said->anew++;
         else if (dtype != GR_F32)
             said->through_16++;
-        return gr_job_quantize(job, c->q_bits, c->q_group, c->result, err);
+        gr_conversion_quantize(c, job, choice);
+        return;
     }
-    if (dtype == GR_F32) return GRAFT_OK;
+    if (dtype == GR_F32) return;
     if (c->options->dequantize)
         said->decoded++;
     else if (job->role == GR_EMBED_TOKENS || job->role == GR_LM_HEAD)
         said->embeddings++;
     else
         said->through_16++;
-    return GRAFT_OK;
+    return;
 }
 
 static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const char *name, gr_dtype dtype,
@@ -99,7 +100,10 @@ static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const
     job->from = (gr_source){.kind = GR_FROM_BLOCKS, .type = t->type, .data = t->data};
     job->from.row_bytes = job->rows ? t->bytes / (size_t)job->rows : 0;
     GR_TRY(set_permutation(c, job, head_dim, err));
-    if (!is_dense(t->type)) return plan_blocks(c, job, dtype, said, err);
+    if (!is_dense(t->type)) {
+        plan_blocks(c, job, dtype, said);
+        return GRAFT_OK;
+    }
     job->op = GR_JOB_FLOAT;
     job->dtype = dtype;
     /* norms and biases come as f32: 16 bits hold those of nearly every model exactly, and a note says where
@@ -108,8 +112,8 @@ static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const
         job->dtype = GR_F32;
         said->kept_32++;
     }
-    if (c->options->quantize && gr_job_wants_codes(job, c->options->q_embeddings))
-        return gr_job_quantize(job, c->q_bits, c->q_group, c->result, err);
+    gr_quant_choice choice = gr_conversion_choose(c, job);
+    if (c->options->quantize && choice.quantize) gr_conversion_quantize(c, job, choice);
     return GRAFT_OK;
 }
 

@@ -2,30 +2,11 @@
 #include "base/os.h"
 #include "weights/affine.h"
 #include "weights/gguf_blocks.h"
+#include "weights/micro.h"
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 
 /* Elements that are in memory at a time as f32 (4 MB), unless one row is longer. */
 #define CHUNK ((int64_t)1 << 20)
-
-graft_status gr_note(gr_convert_result *result, graft_error *err, const char *fmt, ...) {
-    gr_buf text = {0};
-    char line[400];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    gr_buf_puts(&text, line);
-    char *note = gr_buf_take(&text);
-    if (!note ||
-        !gr_grow((void **)&result->notes, &result->note_cap, result->note_count, sizeof *result->notes)) {
-        free(note);
-        return gr_no_memory(err, sizeof line);
-    }
-    result->notes[result->note_count++] = note;
-    return GRAFT_OK;
-}
 
 /* The role of a matrix, by the last component of its module's path. */
 static gr_role role_of(const char *path, int ndim) {
@@ -70,30 +51,6 @@ void gr_jobs_free(gr_jobs *jobs) {
     *jobs = (gr_jobs){0};
 }
 
-graft_status gr_job_quantize(gr_job *job, int bits, int group, gr_convert_result *result, graft_error *err) {
-    if (job->cols % group) {
-        job->op = GR_JOB_FLOAT;
-        return gr_note(result, err, "%s is not quantized: its rows of %lld values are not whole groups of %d",
-                       job->path, (long long)job->cols, group);
-    }
-    job->op = GR_JOB_QUANTIZE;
-    job->bits = bits;
-    job->group = group;
-    return GRAFT_OK;
-}
-
-graft_status gr_job_check_codes(const gr_job *job, const gr_convert_options *options, graft_error *err) {
-    bool bits = options->q_bits && options->q_bits != job->bits,
-         group = options->q_group_size && options->q_group_size != job->group;
-    if (!options->quantize || !gr_job_wants_codes(job, false) || (!bits && !group)) return GRAFT_OK;
-    gr_fail(err, GRAFT_USAGE, "%s is quantized already with another %s", job->path,
-            bits ? "number of bits" : "group size");
-    gr_where(err, "%s", options->model);
-    gr_expected(err, "%s %d", bits ? "q-bits" : "q-group-size", bits ? job->bits : job->group);
-    gr_found(err, "%d", bits ? options->q_bits : options->q_group_size);
-    return gr_hint(err, "dequantize first with -d, then quantize that directory; or leave the number out");
-}
-
 /* ---- declaring */
 
 static gr_tensor declare(const char *path, const char *suffix, gr_dtype dtype, int ndim,
@@ -118,6 +75,10 @@ int gr_job_outputs(const gr_job *job, gr_tensor out[3]) {
     int64_t codes[2] = {job->rows, job->cols * job->bits / 32},
             groups[2] = {job->rows, job->cols / job->group};
     out[0] = declare(job->path, ".weight", GR_U32, 2, codes);
+    if (gr_job_micro(job)) {
+        out[1] = declare(job->path, ".scales", GR_U8, 2, groups);
+        return out[0].name && out[1].name ? 2 : 0;
+    }
     out[1] = declare(job->path, ".scales", job->dtype, 2, groups);
     out[2] = declare(job->path, ".biases", job->dtype, 2, groups);
     return out[0].name && out[1].name && out[2].name ? 3 : 0;
@@ -164,6 +125,10 @@ static void read_row(const gr_job *job, int64_t r, float *out) {
                              from->dtype);
         break;
     }
+    case GR_FROM_MICRO:
+        gr_micro_dequantize(out, at, from->scales + row * (job->cols / from->group), 1, job->cols, from->bits,
+                            from->group);
+        break;
     }
 }
 
@@ -219,6 +184,7 @@ typedef struct work {
     float *values;
     uint8_t *bytes, *scales, *biases;
     size_t groups_bytes, row_groups_bytes;
+    size_t row_bytes; /* of the output, without scales and biases */
 } work;
 
 static void work_free(work *w) {
@@ -232,6 +198,8 @@ static graft_status work_new(work *w, const gr_job *job, graft_error *err) {
     *w = (work){.chunk_rows =
                     gr_min_i64(gr_max_i64(1, CHUNK / gr_max_i64(1, job->cols)), gr_max_i64(1, job->rows))};
     size_t elements = (size_t)(w->chunk_rows * job->cols);
+    w->row_bytes = gr_job_quantized(job) ? (size_t)gr_affine_row_bytes(job->cols, job->bits)
+                                         : (size_t)job->cols * gr_dtype_bytes(job->dtype);
     if (gr_job_quantized(job)) {
         w->row_groups_bytes = (size_t)(job->cols / job->group) * gr_dtype_bytes(job->dtype);
         w->groups_bytes = (size_t)job->rows * w->row_groups_bytes;
@@ -245,35 +213,65 @@ static graft_status work_new(work *w, const gr_job *job, graft_error *err) {
     return gr_no_memory(err, elements * 8 + 2 * w->groups_bytes);
 }
 
-/* Rows [r0, r0 + n) to w->bytes; *size receives how many bytes they are. */
-static graft_status run_rows(const gr_job *job, work *w, int64_t r0, int64_t n, size_t *size,
-                             graft_error *err) {
-    int64_t count = n * job->cols;
-    size_t groups_at = (size_t)r0 * w->row_groups_bytes;
-    uint8_t *scales = w->scales ? w->scales + groups_at : NULL,
-            *biases = w->biases ? w->biases + groups_at : NULL;
+/* Values rounded to `dtype`, as f32; false when a finite one has become infinite. */
+static bool round_to(float *values, int64_t n, gr_dtype dtype) {
+    bool fits = true;
+    for (int64_t i = 0; dtype != GR_F32 && i < n; i++) {
+        float was = values[i];
+        values[i] = dtype == GR_F16 ? gr_f16_to_f32(gr_f32_to_f16(was)) : gr_bf16_to_f32(gr_f32_to_bf16(was));
+        fits = fits && (!isinf(values[i]) || isinf(was));
+    }
+    return fits;
+}
+
+/* Row r0 + r of the output into row r of the chunk; false when a value does not fit. */
+static bool run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
+    float *values = w->values + r * job->cols;
+    size_t groups_at = (size_t)(r0 + r) * w->row_groups_bytes;
+    uint8_t *bytes = w->bytes + (size_t)r * w->row_bytes;
     if (job->op == GR_JOB_REPACK) {
-        size_t row_bytes = (size_t)gr_affine_row_bytes(job->cols, job->bits);
-        for (int64_t r = 0; r < n; r++) {
-            const uint8_t *blocks =
-                job->from.data + (size_t)source_row(&job->from, r0 + r) * job->from.row_bytes;
-            gr_gguf_to_affine(w->bytes + (size_t)r * row_bytes, scales + (size_t)r * w->row_groups_bytes,
-                              biases + (size_t)r * w->row_groups_bytes, blocks, job->from.type, job->cols,
-                              job->dtype);
-        }
-        *size = (size_t)n * row_bytes;
-        return GRAFT_OK;
+        const uint8_t *blocks = job->from.data + (size_t)source_row(&job->from, r0 + r) * job->from.row_bytes;
+        gr_gguf_to_affine(bytes, w->scales + groups_at, w->biases + groups_at, blocks, job->from.type,
+                          job->cols, job->dtype);
+        return true;
     }
-    for (int64_t r = 0; r < n; r++) read_row(job, r0 + r, w->values + r * job->cols);
-    if (!narrow(w->bytes, w->values, count, job->dtype)) return does_not_fit(job, err);
-    *size = (size_t)count * gr_dtype_bytes(job->dtype);
-    if (job->op == GR_JOB_QUANTIZE) { /* from the rounded values: mx.quantize sees the weights' dtype */
-        dense_to_f32(w->values, w->bytes, count, job->dtype);
-        gr_affine_quantize(w->bytes, scales, biases, w->values, n, job->cols, job->bits, job->group,
-                           job->dtype);
-        *size = (size_t)(n * gr_affine_row_bytes(job->cols, job->bits));
-    }
-    return GRAFT_OK;
+    read_row(job, r0 + r, values);
+    if (job->op != GR_JOB_QUANTIZE) return narrow(bytes, values, job->cols, job->dtype);
+    if (!round_to(values, job->cols, job->dtype)) return false; /* mx.quantize sees the weights' dtype */
+    gr_affine_quantize(bytes, w->scales + groups_at, w->biases + groups_at, values, 1, job->cols, job->bits,
+                       job->group, job->dtype);
+    return true;
+}
+
+/* A block of rows, cut into tasks; each writes its own rows. */
+typedef struct block {
+    const gr_job *job;
+    work *w;
+    int64_t r0, rows, per_task;
+    bool *fits; /* per task */
+} block;
+
+static void run_task(void *context, int task, int worker) {
+    const block *b = context;
+    (void)worker;
+    int64_t end = gr_min_i64(b->rows, (task + 1) * b->per_task);
+    for (int64_t r = task * b->per_task; r < end; r++)
+        if (!run_row(b->job, b->w, b->r0, r)) b->fits[task] = false;
+}
+
+#define TASKS 64 /* of a block, at most: enough for threads to even out */
+
+/* Rows [r0, r0 + n) to w->bytes. */
+static graft_status run_rows(const gr_job *job, work *w, int64_t r0, int64_t n, gr_pool *pool,
+                             graft_error *err) {
+    bool fits[TASKS], all = true;
+    int64_t per_task = (n + TASKS - 1) / TASKS;
+    int tasks = (int)((n + per_task - 1) / per_task);
+    for (int i = 0; i < tasks; i++) fits[i] = true;
+    block b = {job, w, r0, n, per_task, fits};
+    gr_pool_run(pool, run_task, &b, tasks);
+    for (int i = 0; i < tasks; i++) all = all && fits[i];
+    return all ? GRAFT_OK : does_not_fit(job, err);
 }
 
 /* A scale of a block that f16 cannot hold would ruin its whole group. */
@@ -287,9 +285,13 @@ static bool finite_groups(const work *w, gr_dtype dtype) {
     return true;
 }
 
-/* Codes of an MLX module go through as they are; its scales and biases are cast. */
-static graft_status run_affine_copy(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
+/* Codes of an MLX module go through as they are; affine scales and biases are cast. */
+static graft_status run_packed_copy(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
     int64_t n = job->rows * (job->cols / job->group);
+    if (job->from.kind == GR_FROM_MICRO) {
+        GR_TRY(run_raw(job, writer, err));
+        return gr_safetensors_write(writer, job->from.scales, (size_t)n, err);
+    }
     float *values = gr_calloc((size_t)n, sizeof *values);
     void *out = gr_calloc((size_t)n, 4);
     graft_status st = values && out ? run_raw(job, writer, err) : gr_no_memory(err, (size_t)n * 8);
@@ -305,18 +307,17 @@ static graft_status run_affine_copy(const gr_job *job, gr_safetensors_writer *wr
     return st;
 }
 
-graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
+graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_pool *pool, graft_error *err) {
     work w;
     graft_status st = GRAFT_OK;
     if (job->op == GR_JOB_RAW) return run_raw(job, writer, err);
-    if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_AFFINE)
-        return run_affine_copy(job, writer, err);
+    if (job->op == GR_JOB_REPACK && job->from.kind != GR_FROM_BLOCKS)
+        return run_packed_copy(job, writer, err);
     GR_TRY(work_new(&w, job, err));
     for (int64_t r = 0; r < job->rows; r += w.chunk_rows) {
         int64_t n = gr_min_i64(w.chunk_rows, job->rows - r);
-        size_t size = 0;
-        GR_GOTO(run_rows(job, &w, r, n, &size, err));
-        GR_GOTO(gr_safetensors_write(writer, w.bytes, size, err));
+        GR_GOTO(run_rows(job, &w, r, n, pool, err));
+        GR_GOTO(gr_safetensors_write(writer, w.bytes, (size_t)n * w.row_bytes, err));
         /* permutations stay inside a head, so rows before r + n minus one head are done with */
         gr_map_release(job->from.data + (size_t)r * job->from.row_bytes, (size_t)n * job->from.row_bytes);
     }

@@ -1,26 +1,27 @@
 /* convert/convert_job.h - one tensor's way from the source to the output (inside this room). */
 #ifndef GR_CONVERT_JOB_H
 #define GR_CONVERT_JOB_H
+#include "base/pool.h"
 #include "convert/convert.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/roles.h"
 
 /* Where the numbers come from; pointers into the mapped source. */
-typedef enum gr_source_kind { GR_FROM_DENSE, GR_FROM_BLOCKS, GR_FROM_AFFINE } gr_source_kind;
+typedef enum gr_source_kind { GR_FROM_DENSE, GR_FROM_BLOCKS, GR_FROM_AFFINE, GR_FROM_MICRO } gr_source_kind;
 typedef struct gr_source {
     gr_source_kind kind;
     gr_dtype dtype;    /* DENSE: of the elements; AFFINE: of scales and biases */
     gr_gguf_type type; /* BLOCKS */
     const uint8_t *data;
-    const uint8_t *scales, *biases; /* AFFINE */
-    int bits, group;                /* AFFINE */
+    const uint8_t *scales, *biases; /* AFFINE; MICRO has no biases */
+    int bits, group;                /* AFFINE, MICRO */
     size_t row_bytes;
     int64_t head_dim; /* > 0: rows are permuted within heads as llama.cpp permutes q and k; undo it */
 } gr_source;
 
 /* RAW copies bytes; FLOAT makes elements of `dtype`; QUANTIZE rounds to `dtype` and quantizes; REPACK takes
- * codes as they are and makes scales and biases of `dtype`. */
+ * codes as they are and makes scales and biases of `dtype`, except that MICRO scales stay what they are. */
 typedef enum gr_job_op { GR_JOB_RAW, GR_JOB_FLOAT, GR_JOB_QUANTIZE, GR_JOB_REPACK } gr_job_op;
 typedef struct gr_job {
     char *path;   /* module, e.g. model.layers.0.mlp.up_proj; the whole name where there is no .weight */
@@ -30,6 +31,7 @@ typedef struct gr_job {
     gr_source from;
     gr_dtype dtype;  /* of the output's floats (of scales and biases when quantized) */
     int bits, group; /* of the output; 0 when it is not quantized */
+    int undivided;   /* the group that should have divided its rows; 0: none */
     int ndim;
     int64_t shape[GR_MAX_DIMS]; /* of the values */
     int64_t rows, cols;
@@ -46,27 +48,25 @@ void gr_jobs_free(gr_jobs *jobs);
 
 /* Is it quantized under the guide's policy (linears), or with `embeddings` (embedding and head)? */
 bool gr_job_wants_codes(const gr_job *job, bool embeddings);
-/* Sets op, bits and group for quantization when the group divides the rows; else a float job and a note. */
-graft_status gr_job_quantize(gr_job *job, int bits, int group, gr_convert_result *result,
-                             graft_error *err) GR_MUST_CHECK;
-/* GRAFT_USAGE when bits or group of a linear's codes, which stay as they are, differ from those asked for
- * with quantize (0: not asked). */
-graft_status gr_job_check_codes(const gr_job *job, const gr_convert_options *options,
-                                graft_error *err) GR_MUST_CHECK;
 static inline bool gr_job_quantized(const gr_job *job) {
     return job->bits != 0;
 }
+static inline bool gr_job_micro(const gr_job *job) { /* of the output */
+    return job->bits != 0 && job->from.kind == GR_FROM_MICRO;
+}
 
-/* The job's output tensors (1, or 3: weight, scales, biases), names owned by caller through free(); returns
- * how many, 0 when out of memory. */
+/* The job's output tensors (1, or 2 or 3: weight, scales, biases), names owned by caller through free();
+ * returns how many, 0 when out of memory. */
 int gr_job_outputs(const gr_job *job, gr_tensor out[3]);
 /* Writes them; GRAFT_RANGE when a value does not fit `dtype`. */
-graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
+graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_pool *pool,
+                        graft_error *err) GR_MUST_CHECK;
 
 /* Are all values of a float or block source numbers of `dtype`? */
 bool gr_job_exact_in(const gr_job *job, gr_dtype dtype);
 
-/* Adds a sentence for people. */
+/* Adds a sentence for people; gr_note_text takes it over (malloc'ed; NULL is out of memory). */
+graft_status gr_note_text(gr_convert_result *result, char *note, graft_error *err) GR_MUST_CHECK;
 graft_status gr_note(gr_convert_result *result, graft_error *err, const char *fmt, ...)
     GR_PRINTF(3, 4) GR_MUST_CHECK;
 

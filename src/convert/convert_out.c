@@ -25,7 +25,7 @@ static void layout_free(layout *l) {
     free(l->shard);
 }
 
-static graft_status layout_new(layout *l, const gr_jobs *jobs, graft_error *err) {
+static graft_status layout_new(layout *l, const gr_jobs *jobs, uint64_t shard_bytes, graft_error *err) {
     uint64_t in_shard = 0;
     *l = (layout){.tensors = gr_calloc(jobs->count * 3, sizeof *l->tensors),
                   .first = gr_calloc(jobs->count + 1, sizeof *l->first),
@@ -37,7 +37,7 @@ static graft_status layout_new(layout *l, const gr_jobs *jobs, graft_error *err)
         int n = gr_job_outputs(&jobs->items[j], &l->tensors[l->count]);
         if (!n) return gr_no_memory(err, sizeof *l->tensors);
         for (int k = 0; k < n; k++) bytes += l->tensors[l->count + (size_t)k].bytes;
-        if (in_shard && in_shard + bytes > SHARD_BYTES) {
+        if (in_shard && in_shard + bytes > shard_bytes) {
             l->shards++;
             in_shard = 0;
         }
@@ -79,7 +79,7 @@ static graft_status write_shard(const gr_conversion *c, const layout *l, size_t 
                                   metadata, err));
     for (size_t j = from; j < to; j++) {
         GR_GOTO(go_on(c, c->jobs.items[j].name, j, err));
-        GR_GOTO(gr_job_run(&c->jobs.items[j], writer, err));
+        GR_GOTO(gr_job_run(&c->jobs.items[j], writer, c->pool, err));
     }
     st = gr_safetensors_commit(writer, err);
     writer = NULL;
@@ -110,7 +110,7 @@ static graft_status write_index(const gr_conversion *c, const layout *l, graft_e
 graft_status gr_conversion_write_shards(gr_conversion *c, graft_error *err) {
     layout l;
     graft_status st;
-    GR_GOTO(layout_new(&l, &c->jobs, err));
+    GR_GOTO(layout_new(&l, &c->jobs, c->options->shard_bytes ? c->options->shard_bytes : SHARD_BYTES, err));
     for (size_t j = 0; j < c->jobs.count; j++)
         c->result->parameters += (uint64_t)(c->jobs.items[j].rows * c->jobs.items[j].cols);
     for (size_t from = 0, to; from < c->jobs.count; from = to) {
@@ -130,10 +130,15 @@ done:
 
 /* ---- config */
 
-/* The most frequent format becomes the default where the source had none. */
+/* mlx-lm's default under a recipe; else the most frequent format, where the source had none. */
 static void choose_default(gr_conversion *c) {
     size_t best = 0;
     if (c->top_bits) return;
+    if (gr_quant_rules_mixed(c->rules)) {
+        c->top_bits = c->q_bits;
+        c->top_group = c->q_group;
+        return;
+    }
     for (size_t i = 0; i < c->jobs.count; i++) {
         const gr_job *a = &c->jobs.items[i];
         size_t n = 0;
@@ -144,24 +149,30 @@ static void choose_default(gr_conversion *c) {
             best = n;
             c->top_bits = a->bits;
             c->top_group = a->group;
+            c->top_micro = gr_job_micro(a) ? gr_micro_by_format(a->bits, a->group) : NULL;
         }
     }
 }
 
-/* Default, own entries of modules that differ from it, and false for linears and heads that are not
- * quantized. */
+static json_t *format_of(int bits, int group, const gr_micro_row *micro) {
+    return json_pack("{s:i, s:i, s:s}", "group_size", group, "bits", bits, "mode",
+                     micro ? micro->mode : "affine");
+}
+
+/* Default, own entries of modules that differ from it (of all under a recipe, as in mlx-lm), and false for
+ * linears and heads that are not quantized. */
 static json_t *quantization(const gr_conversion *c) {
-    json_t *quant =
-        json_pack("{s:i, s:i, s:s}", "group_size", c->top_group, "bits", c->top_bits, "mode", "affine");
+    json_t *quant = format_of(c->top_bits, c->top_group, c->top_micro);
     bool good = quant != NULL;
     for (size_t i = 0; i < c->jobs.count; i++) {
         const gr_job *job = &c->jobs.items[i];
+        const gr_micro_row *micro = gr_job_micro(job) ? gr_micro_by_format(job->bits, job->group) : NULL;
         if (!gr_job_quantized(job)) {
             bool expected = gr_job_wants_codes(job, false) || job->role == GR_LM_HEAD;
             if (expected) good = good && gr_put(quant, job->path, json_false());
-        } else if (job->bits != c->top_bits || job->group != c->top_group) {
-            good = good && gr_put(quant, job->path,
-                                  json_pack("{s:i, s:i}", "group_size", job->group, "bits", job->bits));
+        } else if (job->bits != c->top_bits || job->group != c->top_group || micro != c->top_micro ||
+                   (gr_quant_rules_mixed(c->rules) && job->op == GR_JOB_QUANTIZE)) {
+            good = good && gr_put(quant, job->path, format_of(job->bits, job->group, micro));
         }
     }
     if (good) return quant;

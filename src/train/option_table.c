@@ -115,8 +115,11 @@ static const gr_option_row table[] = {
     SWITCH("quantize", 'q', C, quantize, "quantize the linear layers"),
     INT("q-bits", 0, C, "4", 2, 8, q_bits, "bits of a quantized weight: 2, 3, 4, 5, 6 or 8"),
     INT("q-group-size", 0, C, "64", 32, 128, q_group_size, "weights of a group: 32, 64 or 128"),
-    CHOICE("q-mode", C, "affine", "affine, mxfp4, nvfp4, mxfp8", q_mode, "how groups are quantized"),
-    TEXT("quant-predicate", 0, C, "RECIPE", "", quant_predicate, "a recipe of mixed bits"),
+    CHOICE("q-mode", C, "affine", "affine, mxfp4, nvfp4, mxfp8", q_mode,
+           "how groups are quantized; all are read, affine is written"),
+    TEXT("quant-predicate", 0, C, "RECIPE", "", quant_predicate,
+         "bits per module: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6, and NAME=BITS[:GROUP], "
+         "re:REGEX=BITS[:GROUP], =false, with commas between"),
     SWITCH("q-embeddings", 0, C, q_embeddings, "quantize embeddings and the output head too"),
     SWITCH("dequantize", 'd', C, dequantize, "back to 16 or 32 bits"),
     CHOICE("dtype", C, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),

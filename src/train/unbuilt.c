@@ -20,8 +20,6 @@ static const unbuilt rows[] = {
     {"modules-to-save", NULL, "only adapters are trained"},
     {"budget", NULL,
      "graft plan shows what a run takes; --grad-checkpoint layer and --batch-size 1 save most"},
-    {"q-mode", NULL, "use affine"},
-    {"quant-predicate", NULL, "one number of bits holds for all layers"},
 };
 
 static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {

@@ -1,0 +1,214 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "convert/quant_rules.h"
+#include "weights/affine.h"
+#include <pcre2.h>
+#include <stdio.h>
+
+typedef struct rule {
+    char *text;        /* as the user wrote it */
+    char *name;        /* NULL: regex */
+    pcre2_code *regex; /* of the whole path */
+    bool quantize, used;
+    int bits, group;
+} rule;
+
+struct gr_quant_rules {
+    rule *rules;
+    size_t count, cap;
+    pcre2_match_data *match;
+    pcre2_match_context *limits;
+    int bits, group;
+    int low, high; /* the recipe's bits, 0: none */
+};
+
+/* mlx-lm's. source: mlx_lm.convert.mixed_quant_predicate_builder of mlx-lm 0.32 */
+static const struct {
+    const char *name;
+    int low, high;
+} recipes[] = {{"mixed_2_6", 2, 6}, {"mixed_3_4", 3, 4}, {"mixed_3_6", 3, 6}, {"mixed_4_6", 4, 6}};
+#define RECIPES (sizeof recipes / sizeof *recipes)
+
+/* What a pattern of the user may cost; a path has some 60 letters. */
+#define REGEX_STEPS 1000000
+
+/* ---- reading */
+
+static graft_status not_understood(const char *item, size_t len, graft_error *err) {
+    gr_fail(err, GRAFT_USAGE, "this part of quant-predicate is not understood");
+    gr_expected(err,
+                "mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6; NAME=BITS[:GROUP], re:REGEX=BITS[:GROUP], or "
+                "false instead of numbers");
+    return gr_found(err, "%.*s", (int)(len < 200 ? len : 200), item);
+}
+
+/* Reads digits at *at, at most three; -1 when there are none. */
+static int digits(const char **at) {
+    int n = 0, count = 0;
+    for (; **at >= '0' && **at <= '9' && count < 3; ++*at, count++) n = n * 10 + (**at - '0');
+    return count ? n : -1;
+}
+
+/* Reads =BITS, =BITS:GROUP or =false at `at`; NULL unless the item ends behind it. group is untouched where
+ * none is given. */
+static const char *read_value(const char *at, bool *quantize, int *bits, int *group) {
+    if (*at++ != '=') return NULL;
+    *quantize = strncmp(at, "false", 5) != 0;
+    if (!*quantize) {
+        at += 5;
+    } else {
+        if ((*bits = digits(&at)) < 0) return NULL;
+        if (*at == ':' && (at++, *group = digits(&at)) < 0) return NULL;
+    }
+    return !*at || *at == ',' || *at == ';' ? at : NULL;
+}
+
+static graft_status compile(gr_quant_rules *r, rule *x, const char *pattern, size_t len, graft_error *err) {
+    int code;
+    PCRE2_SIZE at;
+    char text[120] = "out of memory";
+    x->regex = pcre2_compile((PCRE2_SPTR)pattern, len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code,
+                             &at, NULL);
+    if (!r->match) r->match = pcre2_match_data_create(1, NULL);
+    if (!r->limits && (r->limits = pcre2_match_context_create(NULL)))
+        pcre2_set_match_limit(r->limits, REGEX_STEPS);
+    if (x->regex && r->match && r->limits) return GRAFT_OK;
+    if (!x->regex) pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
+    gr_fail(err, GRAFT_USAGE, "regular expression of quant-predicate: %s", text);
+    return gr_found(err, "%s", x->text);
+}
+
+/* The item from `item` whose value starts at `value` and ends at `end`. */
+static graft_status add_rule(gr_quant_rules *r, const char *item, const char *value, const char *end,
+                             rule found, graft_error *err) {
+    if (!gr_grow((void **)&r->rules, &r->cap, r->count, sizeof *r->rules))
+        return gr_no_memory(err, sizeof found);
+    rule *x = &r->rules[r->count++];
+    *x = found;
+    if (!(x->text = gr_strndup(item, (size_t)(end - item)))) return gr_no_memory(err, 64);
+    if (x->quantize && !gr_affine_valid(x->bits, x->group)) {
+        gr_fail(err, GRAFT_USAGE, "bits and group size of a rule of quant-predicate");
+        gr_expected(err, "bits 2, 3, 4, 5, 6 or 8; group size 32, 64 or 128");
+        return gr_found(err, "%s", x->text);
+    }
+    if (strncmp(item, "re:", 3) == 0) return compile(r, x, item + 3, (size_t)(value - item) - 3, err);
+    if (strcspn(item, " =,;") < (size_t)(value - item)) return not_understood(item, strlen(item), err);
+    x->name = gr_strndup(item, (size_t)(value - item));
+    return x->name ? GRAFT_OK : gr_no_memory(err, 64);
+}
+
+/* An item ends at the first value that a separator or the end follows: a regex may hold commas and =. */
+static graft_status read_item(gr_quant_rules *r, const char **at, graft_error *err) {
+    const char *item = *at;
+    rule found = {.group = r->group};
+    for (const char *p = item; *p; p++) {
+        const char *end = read_value(p, &found.quantize, &found.bits, &found.group);
+        if (!end || p == item) continue;
+        *at = end;
+        return add_rule(r, item, p, end, found, err);
+    }
+    return not_understood(item, strlen(item), err);
+}
+
+static bool read_recipe(gr_quant_rules *r, const char **at) {
+    for (size_t i = 0; i < RECIPES; i++) {
+        size_t len = strlen(recipes[i].name);
+        char next = strncmp(*at, recipes[i].name, len) == 0 ? (*at)[len] : 'x';
+        if (next && next != ',' && next != ';') continue;
+        r->low = recipes[i].low;
+        r->high = recipes[i].high;
+        *at += len;
+        return true;
+    }
+    return false;
+}
+
+static graft_status read_all(gr_quant_rules *r, const char *text, graft_error *err) {
+    const char *at = text;
+    if (!read_recipe(r, &at)) GR_TRY(read_item(r, &at, err));
+    while (*at) {
+        for (at++; *at == ' ' || *at == '\n';) at++;
+        GR_TRY(read_item(r, &at, err));
+    }
+    return GRAFT_OK;
+}
+
+graft_status gr_quant_rules_new(gr_quant_rules **out, const char *predicate, int bits, int group,
+                                graft_error *err) {
+    gr_quant_rules *r = *out = gr_calloc(1, sizeof *r);
+    if (!r) return gr_no_memory(err, sizeof *r);
+    r->bits = bits;
+    r->group = group;
+    graft_status st = predicate ? read_all(r, predicate, err) : GRAFT_OK;
+    if (st == GRAFT_OK) return st;
+    gr_quant_rules_free(r);
+    *out = NULL;
+    return st;
+}
+
+void gr_quant_rules_free(gr_quant_rules *r) {
+    if (!r) return;
+    for (size_t i = 0; i < r->count; i++) {
+        free(r->rules[i].text);
+        free(r->rules[i].name);
+        pcre2_code_free(r->rules[i].regex);
+    }
+    free(r->rules);
+    pcre2_match_data_free(r->match);
+    pcre2_match_context_free(r->limits);
+    free(r);
+}
+
+/* ---- choosing */
+
+static bool matches(const gr_quant_rules *r, const rule *x, const char *path) {
+    if (x->regex)
+        return pcre2_match(x->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits) >= 0;
+    size_t n = strlen(path), m = strlen(x->name);
+    return n >= m && strcmp(path + n - m, x->name) == 0 && (n == m || path[n - m - 1] == '.');
+}
+
+/* The number behind "model.layers."; 0 for modules outside blocks, as mlx-lm takes them. */
+static int64_t block_of(const char *path) {
+    static const char prefix[] = "model.layers.";
+    int64_t n = 0;
+    if (strncmp(path, prefix, sizeof prefix - 1) != 0) return 0;
+    for (path += sizeof prefix - 1; *path >= '0' && *path <= '9' && n < 1 << 20; path++)
+        n = n * 10 + (*path - '0');
+    return n;
+}
+
+/* The first and last eighth of the blocks, and every third between them, keep more bits where it helps most.
+ */
+static int recipe_bits(const gr_quant_rules *r, const char *path, int64_t layers) {
+    int64_t block = block_of(path), eighth = layers / 8;
+    bool more = block < eighth || block >= 7 * layers / 8 || (block - eighth) % 3 == 2;
+    bool high = (more && (strstr(path, "v_proj") || strstr(path, "down_proj"))) || strstr(path, "lm_head");
+    return high ? r->high : r->low;
+}
+
+gr_quant_choice gr_quant_rules_choose(gr_quant_rules *r, const char *path, bool policy, int64_t layers) {
+    for (size_t i = 0; i < r->count; i++) {
+        rule *x = &r->rules[i];
+        if (!matches(r, x, path)) continue;
+        x->used = true;
+        return (gr_quant_choice){x->quantize, true, x->bits, x->group};
+    }
+    int bits = r->low ? recipe_bits(r, path, layers) : r->bits;
+    return (gr_quant_choice){policy, policy && r->low, bits, r->group};
+}
+
+bool gr_quant_rules_mixed(const gr_quant_rules *r) {
+    return r->low != 0;
+}
+
+graft_status gr_quant_rules_used(const gr_quant_rules *r, graft_error *err) {
+    size_t i = 0;
+    while (i < r->count && r->rules[i].used) i++;
+    if (i == r->count) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE,
+            "a rule of quant-predicate matches no matrix that an earlier rule has not taken");
+    gr_found(err, "%s", r->rules[i].text);
+    return gr_hint(err,
+                   "names are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, "
+                   "lm_head; re: needs the whole path, as in re:model.layers.0.mlp.down_proj");
+}

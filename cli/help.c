@@ -94,13 +94,31 @@ static void print_option(FILE *out, char letter, const char *name, const char *v
     print_wrapped(out, help, HELP_COLUMN);
 }
 
+/* The choices, each that this version refuses marked as such. */
+static void add_choices(char *text, size_t size, const graft_option *o) {
+    size_t n = strlen(text);
+    const char *mark = n ? " [" : "[";
+    for (const char *at = o->choices; *at && n < size;) {
+        char choice[40];
+        size_t len = strcspn(at, ",");
+        snprintf(choice, sizeof choice, "%.*s", (int)len, at);
+        bool built = !graft_option_built(o, NULL) || graft_option_built(o, choice);
+        n += (size_t)snprintf(text + n, size - n, "%s%s%s", mark, choice, built ? "" : " (not yet)");
+        mark = ", ";
+        at += len;
+        at += strspn(at, ", ");
+    }
+    if (n < size) snprintf(text + n, size - n, "]");
+}
+
 static void print_row(FILE *out, const graft_option *o) {
     char text[1024];
-    int n = snprintf(text, sizeof text, "%s", o->help ? o->help : "");
-    if (o->choices && n >= 0 && (size_t)n < sizeof text)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s[%s]", n ? " " : "", o->choices);
-    if (o->value && o->fallback && o->fallback[0] && n >= 0 && (size_t)n < sizeof text)
-        snprintf(text + n, sizeof text - (size_t)n, " (default %s)", o->fallback);
+    snprintf(text, sizeof text, "%s%s", graft_option_built(o, NULL) ? "" : "(not yet) ",
+             o->help ? o->help : "");
+    if (o->choices) add_choices(text, sizeof text, o);
+    size_t n = strlen(text);
+    if (o->value && o->fallback && o->fallback[0])
+        snprintf(text + n, sizeof text - n, " (default %s)", o->fallback);
     print_option(out, o->letter, o->name, o->value, text);
 }
 

@@ -137,6 +137,8 @@ void graft_options_init(graft_options *options);
 void graft_options_free(graft_options *options);
 size_t graft_option_count(void);
 const graft_option *graft_option_at(size_t index); /* NULL past the end */
+/* False where this version refuses the option, or this value of it (NULL: any but the default). */
+bool graft_option_built(const graft_option *option, const char *value);
 /* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */
 const graft_option *graft_option_find(graft_verb verb, const char *name);
 /* Sets one option from text; value NULL for a switch. GRAFT_USAGE names the nearest known option, the choices

@@ -7,6 +7,7 @@
 #include "infer/session.h"
 #include "model/locate.h"
 #include "report/info.h"
+#include "train/base_model.h"
 #include "train/options.h"
 #include <stdio.h>
 
@@ -73,6 +74,18 @@ static graft_status begin(const graft_options *o, graft_verb verb, graft_error *
     graft_error own_error;                                                                                   \
     if (!(err)) (err) = &own_error
 
+/* The directory to train on: 4 or 16 bits where the options ask for them. */
+static graft_status base_dir(char **dir, const graft_options *o, const graft_hooks *hooks, graft_error *err) {
+    char *path = NULL;
+    bool gguf = false;
+    *dir = NULL;
+    GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
+    graft_status st =
+        gr_base_prepare(dir, path, gguf, o, convert_progress, convert_says, (void *)(uintptr_t)hooks, err);
+    free(path);
+    return st;
+}
+
 /* The model's directory, or none where a published shape is asked for. */
 static graft_status dir_or_shape(char **dir, const graft_options *o, const graft_hooks *hooks,
                                  graft_error *err) {
@@ -82,7 +95,7 @@ static graft_status dir_or_shape(char **dir, const graft_options *o, const graft
         gr_fail(err, GRAFT_USAGE, "a shape has no tokenizer to read data with");
         return gr_hint(err, "give --model with --data, or --shape without");
     }
-    return model_dir(dir, o, hooks, err);
+    return base_dir(dir, o, hooks, err);
 }
 
 graft_status graft_plan_make(const graft_options *o, const graft_hooks *hooks, graft_plan *plan,
@@ -106,7 +119,7 @@ graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft
     if (!result) result = &unused;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_TRAIN, err));
-    GR_TRY(model_dir(&dir, o, hooks, err));
+    GR_TRY(base_dir(&dir, o, hooks, err));
     graft_status st = gr_trainer_open(&trainer, dir, o, hooks, GR_TRAINER_RUN, err);
     if (st == GRAFT_OK) {
         st = gr_trainer_run(&trainer, result, err);

@@ -246,6 +246,17 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
     return GRAFT_OK;
 }
 
+void gr_model_assume_16_bit(gr_model *m) {
+    gr_mat *mat;
+    if (m->file || m->random) return;
+    for (int64_t i = 0; (mat = matrix_at(m, i)); i++) {
+        mat->layout = GR_DENSE;
+        mat->dtype = GR_BF16;
+        mat->bits = mat->group = 0;
+    }
+    if (m->config.tied) m->head = m->embed;
+}
+
 graft_status gr_model_from_shape(gr_model **out, const char *name, bool weights, graft_error *err) {
     gr_model *m;
     GR_TRY(new_model(&m, name, err));

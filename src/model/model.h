@@ -40,6 +40,8 @@ graft_status gr_model_from_shape(gr_model **model, const char *name, bool weight
  * bits and group; embedding and head only where an entry of their own says so, since only the weights could
  * tell: an upper bound. Without a quantization all are 16-bit. */
 graft_status gr_model_from_config(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* Of a model without weights: as if it were stored in 16 bits, whatever would be its policy. */
+void gr_model_assume_16_bit(gr_model *model);
 void gr_model_free(gr_model *model);
 
 /* Bytes a matrix takes in its file. */

@@ -144,12 +144,17 @@ static graft_status load_all(gr_config *l, const json_t *root, graft_error *err)
         GR_TRY(gr_config_store(l, gr_option_index(mlx_defaults[i][0]), mlx_defaults[i][1], mlx_defaults[i][0],
                                err));
     forget_schedule(l->o);
+    /* a preset of the file: its other keys beat it */
+    GR_TRY(gr_config_store_json(l, "preset", json_object_get(root, "preset"), "preset", err));
+    GR_TRY(gr_preset_apply(l->o, err));
     json_object_foreach((json_t *)root, key, value) GR_TRY(load_key(l, key, value, err));
     const json_t *schedule = json_object_get(root, "lr_schedule");
     if (json_is_object(schedule)) GR_TRY(gr_config_schedule(l, schedule, err));
     const json_t *optimizer = json_object_get(root, "optimizer");
     if (optimizer) GR_TRY(gr_config_optimizer_name(l, optimizer, err));
-    return gr_config_optimizers(l, json_object_get(root, "optimizer_config"), err);
+    GR_TRY(gr_config_optimizers(l, json_object_get(root, "optimizer_config"), err));
+    /* one of the command line beats the file */
+    return gr_options_given(l->o, "preset") ? gr_preset_apply(l->o, err) : GRAFT_OK;
 }
 
 static graft_status take_note(gr_config *l, char **note, graft_error *err) {

@@ -78,6 +78,24 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     return gr_hint(err, "put held-out rows into %s/valid.jsonl", t->o->data);
 }
 
+/* A rank above the smaller side of its matrix buys nothing but memory. */
+static void warn_of_ranks(const gr_trainer *t) {
+    gr_buf text = {0};
+    for (gr_role role = 0; role < GR_ROLES; role++) {
+        int64_t out, in, most = 0;
+        gr_role_shape(role, &t->rt.model->config, &out, &in);
+        for (int64_t l = 0; l < (gr_role_table[role].in_block ? t->rt.tuning->layers : 1); l++)
+            most = gr_max_i64(most, gr_tuning_of(t->rt.tuning, role, l)->rank);
+        if (most > gr_min_i64(out, in))
+            gr_buf_printf(&text, "%s%s has %lld x %lld", text.len ? ", " : "", gr_role_table[role].type,
+                          (long long)out, (long long)in);
+    }
+    if (text.data)
+        gr_trainer_note(t, "rank %lld is above its matrix: %s; it learns no more than a rank that fits",
+                        (long long)t->rt.tuning->rank, text.data);
+    gr_buf_free(&text);
+}
+
 /* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters
  * then. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
@@ -90,12 +108,15 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
         gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
                         (long long)t->rt.tuning->rank, t->rt.tuning->scale);
-        if (o->config_file)
-            gr_trainer_note(t, "its linears, rank and scale hold, not those of %s", o->config_file);
+        if (o->config_file || o->preset)
+            gr_trainer_note(t, "its linears, rank and scale hold, not those of %s",
+                            o->preset ? "the preset" : o->config_file);
         return GRAFT_OK;
     }
     gr_tuning_request request = gr_options_tuning(o);
-    return gr_tuning_select(&t->rt.tuning, config, &request, err);
+    GR_TRY(gr_tuning_select(&t->rt.tuning, config, &request, err));
+    warn_of_ranks(t);
+    return GRAFT_OK;
 }
 
 /* Updates of the whole run. */
@@ -248,6 +269,7 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
         }
         GR_TRY(st);
     }
+    if (gr_options_base(t->o) == GR_BASE_16_BIT) gr_model_assume_16_bit(model);
     return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
                            err);
 }

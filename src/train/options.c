@@ -72,6 +72,7 @@ static graft_status after_set(graft_options *o, const graft_option *option, int 
     if (partner >= 0 && !given_at(o, partner) && !gr_option_reset(o, gr_option_row_at((size_t)partner)))
         return gr_no_memory(err, 16);
     if (strcmp(option->name, "warmup") == 0) o->mlx_warmup = o->warmup;
+    if (strcmp(option->name, "preset") == 0) return gr_preset_apply(o, err);
     if (strcmp(option->name, "lr-schedule") == 0) return reload(o, err);
     if (strcmp(option->name, "optimizer") != 0) return GRAFT_OK;
     gr_options_optimizer_defaults(o);

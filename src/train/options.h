@@ -67,6 +67,19 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
 /* GRAFT_UNSUPPORTED when the options ask for what this version does not build. */
 graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) GR_MUST_CHECK;
 
+/* A preset: what it sets where no flag does. */
+typedef struct gr_preset {
+    const char *name;
+    int bits; /* of the base: 4 (groups of 64) or 16 */
+    const char *rank, *targets;
+} gr_preset;
+const gr_preset *gr_preset_find(const char *name); /* NULL if unknown or NULL */
+/* Rank, targets, alpha and recompute of the options' preset, except for what flags gave. */
+graft_status gr_preset_apply(graft_options *o, graft_error *err) GR_MUST_CHECK;
+/* How the base has to be stored. */
+typedef enum gr_base_wish { GR_BASE_ANY, GR_BASE_4_BIT, GR_BASE_16_BIT } gr_base_wish;
+gr_base_wish gr_options_base(const graft_options *o);
+
 /* What follows from the name of the optimizer until a file says otherwise: its weight decay (unless a flag
  * set it), Nesterov's momentum, and open settings. */
 void gr_options_optimizer_defaults(graft_options *o);

@@ -62,8 +62,10 @@ static graft_status check_fields(const graft_options *o, graft_verb verb, graft_
 
 /* --resume-adapter-file brings the adapter's shape along. */
 static graft_status check_start(const graft_options *o, graft_error *err) {
-    static const char *const names[] = {"lora-rank",  "lora-alpha",      "lora-scale",         "lora-targets",
-                                        "num-layers", "exclude-modules", "layers-to-transform"};
+    static const char *const names[] = {"lora-rank",           "lora-alpha",   "lora-scale",
+                                        "lora-targets",        "num-layers",   "exclude-modules",
+                                        "layers-to-transform", "rank-pattern", "alpha-pattern",
+                                        "modules-to-save",     "lora-bias"};
     for (size_t i = 0; o->resume_adapter_file && i < sizeof names / sizeof *names; i++) {
         if (!gr_options_given(o, names[i])) continue;
         gr_fail(err, GRAFT_USAGE, "--%s cannot change the adapter of --resume-adapter-file", names[i]);
@@ -75,6 +77,36 @@ static graft_status check_start(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* Options that say how an adapter looks say nothing where none is trained. What a file says besides, mlx-lm
+ * ignores too. */
+static graft_status check_full(const graft_options *o, graft_error *err) {
+    static const char *const names[] = {
+        "preset",       "lora-targets",  "exclude-modules",  "layers-to-transform", "lora-rank",
+        "lora-alpha",   "lora-scale",    "lora-dropout",     "lora-bias",           "use-rslora",
+        "rank-pattern", "alpha-pattern", "loraplus-lr-ratio"};
+    if (!o->fine_tune_type || strcmp(o->fine_tune_type, "full") != 0) return GRAFT_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (!gr_options_given(o, names[i]) && !(i == 0 && o->preset)) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s is for adapters, and --fine-tune-type full trains none", names[i]);
+        return gr_hint(err, "%s",
+                       i == 0 ? "the preset full is LoRA of rank 64; leave one of them out"
+                              : "leave it out; --num-layers and --modules-to-save choose what trains");
+    }
+    return GRAFT_OK;
+}
+
+/* What an adapter for llama.cpp cannot hold. */
+static graft_status check_gguf(const graft_options *o, graft_error *err) {
+    if (!o->gguf) return GRAFT_OK;
+    const char *what = o->fine_tune_type && strcmp(o->fine_tune_type, "lora") != 0 ? "fine-tune-type"
+                       : o->modules_to_save && o->modules_to_save[0]               ? "modules-to-save"
+                       : o->lora_bias && strcmp(o->lora_bias, "none") != 0         ? "lora-bias"
+                                                                                   : NULL;
+    if (!what) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "adapter.gguf holds A and B alone, and --%s trains more", what);
+    return gr_hint(err, "leave out --gguf, or --%s", what);
+}
+
 static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (!isnan(o->lora_scale) && !isnan(o->lora_alpha))
         return contradiction(err, "lora-scale and lora-alpha say the same thing twice", "give one of them");
@@ -84,6 +116,10 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (o->loraplus_lr_ratio <= 0)
         return contradiction(err, "with loraplus-lr-ratio 0 B would stay zero for ever",
                              "LoRA+ takes a ratio above 1, e.g. 16");
+    if (o->lora_dropout >= 1)
+        return contradiction(err, "lora-dropout 1 drops everything", "a share below 1, e.g. 0.05");
+    GR_TRY(check_full(o, err));
+    GR_TRY(check_gguf(o, err));
     GR_TRY(check_start(o, err));
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",

@@ -8,7 +8,6 @@ typedef struct unbuilt {
 } unbuilt;
 
 static const unbuilt rows[] = {
-    {"preset", NULL, "set the single options"},
     {"fine-tune-type", "dora", "use lora"},
     {"fine-tune-type", "full", "use lora"},
     {"gguf", NULL, "adapters.safetensors and adapter_model.safetensors are written"},
@@ -25,6 +24,15 @@ static const unbuilt rows[] = {
 static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {
     if (entry->value) return strcmp(value, entry->value) == 0;
     return value[0] && strcmp(value, row->kind == GR_OPTION_SWITCH ? "false" : row->shown.fallback) != 0;
+}
+
+bool graft_option_built(const graft_option *option, const char *value) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (strcmp(rows[i].option, option->name) != 0) continue;
+        if (!rows[i].value) return value && strcmp(value, option->fallback) == 0;
+        if (value && strcmp(value, rows[i].value) == 0) return false;
+    }
+    return true;
 }
 
 graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) {

@@ -1,0 +1,82 @@
+#include "train/base_model.h"
+#include "base/os.h"
+#include "files/gguf.h"
+#include "files/safetensors.h"
+#include "model/config.h"
+#include <stdio.h>
+
+/* How the weights lie in their files. */
+typedef struct stored {
+    bool weights, quantized;
+} stored;
+
+static bool is_plain(gr_gguf_type type) {
+    return type == GR_GGUF_F32 || type == GR_GGUF_F16 || type == GR_GGUF_BF16;
+}
+
+static graft_status look_at_gguf(stored *s, const char *path, graft_error *err) {
+    gr_gguf *file;
+    GR_TRY(gr_gguf_open(&file, path, err));
+    s->weights = true;
+    for (size_t i = 0; i < gr_gguf_count(file); i++) s->quantized |= !is_plain(gr_gguf_at(file, i)->type);
+    gr_gguf_close(file);
+    return GRAFT_OK;
+}
+
+/* The tensors' names decide where there are any: some configs are silent. */
+static graft_status look_at_dir(stored *s, const char *dir, graft_error *err) {
+    gr_model_config config;
+    gr_safetensors *file = NULL;
+    GR_TRY(gr_config_open(&config, dir, err));
+    s->quantized = config.quantization != NULL;
+    gr_config_free(&config);
+    graft_status st = gr_safetensors_open(&file, dir, err);
+    if (st == GRAFT_NOT_FOUND) {
+        gr_error_clear(err);
+        return GRAFT_OK;
+    }
+    GR_TRY(st);
+    s->weights = true;
+    s->quantized = false;
+    for (size_t i = 0; i < gr_safetensors_count(file); i++)
+        s->quantized |= gr_ends_with(gr_safetensors_at(file, i)->name, ".scales");
+    gr_safetensors_close(file);
+    return GRAFT_OK;
+}
+
+static graft_status needs_16_bits(const char *path, const graft_options *o, graft_error *err) {
+    bool full = o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0;
+    const char *model = o->model ? o->model : path, *slash = strrchr(model, '/');
+    const char *name = slash && slash[1] ? slash + 1 : model;
+    int length = (int)strlen(name);
+    if (gr_ends_with(name, ".gguf")) length -= 5;
+    while (length > 0 && name[length - 1] == '/') length--;
+    gr_fail(err, GRAFT_USAGE, "%s trains on 16-bit weights, and this model is quantized",
+            full ? "fine-tune-type full" : "the preset full");
+    gr_where(err, "%s", model);
+    return gr_hint(err, "graft convert --model %s -d --mlx-path %.*s-16bit", model, length, name);
+}
+
+graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graft_options *o,
+                             gr_convert_progress *progress, gr_convert_say *say, void *context,
+                             graft_error *err) {
+    gr_base_wish wish = gr_options_base(o);
+    stored s = {0};
+    *dir = NULL;
+    if (wish != GR_BASE_ANY) GR_TRY(gguf ? look_at_gguf(&s, path, err) : look_at_dir(&s, path, err));
+    if (wish == GR_BASE_16_BIT && s.quantized) return needs_16_bits(path, o, err);
+    bool quantize = wish == GR_BASE_4_BIT && s.weights && !s.quantized;
+    if (!gguf && !quantize) return (*dir = gr_strdup(path)) ? GRAFT_OK : gr_no_memory(err, strlen(path));
+    gr_convert_options asked = {.model = path, .progress = progress, .context = context};
+    if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
+    GR_TRY(gr_convert_kept(dir, &asked, say, err));
+    if (!quantize) return GRAFT_OK;
+    gr_buf text = {0};
+    gr_buf_printf(
+        &text,
+        "preset %s: training on 4-bit weights, groups of 64, kept in %s; use its adapter with --model %s",
+        o->preset, *dir, *dir);
+    if (text.data) say(context, text.data);
+    gr_buf_free(&text);
+    return GRAFT_OK;
+}

@@ -150,6 +150,20 @@ static void full_needs_sixteen(void **state) {
     char command[700];
     snprintf(command, sizeof command, "graft convert --model %s -d --mlx-path base-16bit", model);
     assert_string_equal(err.hint, command);
+    /* a name that is none is told before a conversion or the data; so is a layer that is none */
+    assert_int_equal(train(model, "out",
+                           (const char *const[]){"preset", "quick", "lora-targets", "q_porj", NULL}, NULL,
+                           NULL, &(graft_error){0}),
+                     GRAFT_USAGE);
+    err = (graft_error){0};
+    assert_int_equal(
+        train(model, "out", (const char *const[]){"exclude-modules", "v_prj", NULL}, NULL, NULL, &err),
+        GRAFT_USAGE);
+    assert_string_equal(err.hint, "did you mean v_proj?");
+    err = (graft_error){0};
+    assert_int_equal(
+        train(model, "out", (const char *const[]){"layers-to-transform", "7", NULL}, NULL, NULL, &err),
+        GRAFT_USAGE);
     data = own;
     /* a plan from config.json alone takes it as 16-bit; linears are two bytes a weight then */
     size_t n;

@@ -4,6 +4,7 @@
 #include "train/options.h"
 #include "train/schedule_table.h"
 #include "train/yaml.h"
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -249,6 +250,20 @@ static void own_keys(void **state) {
     assert_valid(&o);
     graft_options_free(&o);
     graft_options_init(&o);
+    must_load(&o, "rank_pattern: {q_proj: 8, v_proj: 4}\nalpha_pattern: \"q_proj=3\"\n"
+                  "modules_to_save: [embed_tokens, lm_head]\nlayers_to_transform: [0, 2]\n"
+                  "exclude-modules: [k_proj]\nlora_targets: [q_proj, v_proj]\nfine_tune_type: dora\n");
+    assert_string_equal(o.modules_to_save, "embed_tokens,lm_head");
+    assert_string_equal(o.layers_to_transform, "0,2");
+    assert_string_equal(o.exclude_modules, "k_proj");
+    assert_string_equal(o.lora_targets, "q_proj,v_proj");
+    assert_string_equal(o.alpha_pattern, "q_proj=3");
+    assert_string_equal(o.fine_tune_type, "dora");
+    json_t *ranks = json_loads(o.rank_pattern, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(ranks, "q_proj")), 8);
+    json_decref(ranks);
+    graft_options_free(&o);
+    graft_options_init(&o);
     must_load(&o, "lora_parameters: {rank: 4, alpha: 8}");
     assert_true(gr_options_scale(&o) == 2);
     graft_options_free(&o);
@@ -281,6 +296,9 @@ static void wrong_configs(void **state) {
         {"hf_dataset: {path: x}", GRAFT_UNSUPPORTED, "download"},
         {"iters: 1.5", GRAFT_USAGE, ""},
         {"iters: [1]", GRAFT_USAGE, ""},
+        {"modules_to_save: {a: 1}", GRAFT_USAGE, ""},
+        {"modules_to_save: [[a]]", GRAFT_USAGE, ""},
+        {"rank_pattern: [1]", GRAFT_USAGE, ""},
         {"learning_rate: fast", GRAFT_USAGE, ""},
         {"mask_prompt: 3", GRAFT_USAGE, ""},
         {"lora_parameters: 8", GRAFT_USAGE, ""},

@@ -1,4 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include "base/nearest.h"
 #include "plan/module_match.h"
 #include <jansson.h>
 #include <math.h>
@@ -118,6 +119,10 @@ graft_status gr_patterns_check(const gr_patterns *p, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "no adapted module has that name");
         gr_where(err, "%s", p->option);
         gr_found(err, "%s", p->items[i].key);
+        const char *names[GR_ROLES];
+        for (gr_role role = 0; role < GR_ROLES; role++) names[role] = gr_role_table[role].type;
+        const char *near = gr_nearest_name(p->items[i].key, names, GR_ROLES);
+        if (near && strcmp(near, p->items[i].key) != 0) return gr_hint(err, "did you mean %s?", near);
         return gr_hint(err, "`graft plan --tensors` lists what is adapted");
     }
     return GRAFT_OK;

@@ -57,6 +57,19 @@ static graft_status needs_16_bits(const char *path, const graft_options *o, graf
     return gr_hint(err, "graft convert --model %s -d --mlx-path %.*s-16bit", model, length, name);
 }
 
+/* A wrong name is told before minutes of conversion and tokenizing. */
+static graft_status check_selection(const char *dir, const graft_options *o, graft_error *err) {
+    gr_model_config config;
+    gr_tuning *tuning = NULL;
+    if (o->resume_adapter_file) return GRAFT_OK;
+    GR_TRY(gr_config_open(&config, dir, err));
+    gr_tuning_request request = gr_options_tuning(o);
+    graft_status st = gr_tuning_select(&tuning, &config, &request, err);
+    gr_tuning_free(tuning);
+    gr_config_free(&config);
+    return st;
+}
+
 graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graft_options *o,
                              gr_convert_progress *progress, gr_convert_say *say, void *context,
                              graft_error *err) {
@@ -65,11 +78,18 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
     *dir = NULL;
     if (wish != GR_BASE_ANY) GR_TRY(gguf ? look_at_gguf(&s, path, err) : look_at_dir(&s, path, err));
     if (wish == GR_BASE_16_BIT && s.quantized) return needs_16_bits(path, o, err);
+    if (!gguf) GR_TRY(check_selection(path, o, err));
     bool quantize = wish == GR_BASE_4_BIT && s.weights && !s.quantized;
     if (!gguf && !quantize) return (*dir = gr_strdup(path)) ? GRAFT_OK : gr_no_memory(err, strlen(path));
     gr_convert_options asked = {.model = path, .progress = progress, .context = context};
     if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
     GR_TRY(gr_convert_kept(dir, &asked, say, err));
+    graft_status st = gguf ? check_selection(*dir, o, err) : GRAFT_OK;
+    if (st != GRAFT_OK) {
+        free(*dir);
+        *dir = NULL;
+        return st;
+    }
     if (!quantize) return GRAFT_OK;
     gr_buf text = {0};
     gr_buf_printf(

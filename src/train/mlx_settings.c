@@ -43,10 +43,43 @@ graft_status gr_config_store(gr_config *l, int index, const char *text, const ch
     return GRAFT_OK;
 }
 
+/* Lists and mappings, as PEFT's configurations have them, as the text of a flag: "a,b", or JSON. */
+static bool takes_containers(const char *option, const json_t *value) {
+    static const char *const lists[] = {"lora-targets", "exclude-modules", "layers-to-transform",
+                                        "modules-to-save"};
+    static const char *const mappings[] = {"rank-pattern", "alpha-pattern"};
+    for (size_t i = 0; json_is_array(value) && i < COUNT(lists); i++)
+        if (strcmp(lists[i], option) == 0) return true;
+    for (size_t i = 0; json_is_object(value) && i < COUNT(mappings); i++)
+        if (strcmp(mappings[i], option) == 0) return true;
+    return false;
+}
+
+static char *container_text(const json_t *value) {
+    gr_buf list = {0};
+    size_t i;
+    json_t *item;
+    if (json_is_object(value)) return json_dumps(value, JSON_REAL_PRECISION(17));
+    json_array_foreach((json_t *)value, i, item) {
+        char *text = scalar_text(item);
+        if (!text) list.failed = true;
+        gr_buf_printf(&list, "%s%s", i ? "," : "", text ? text : "");
+        free(text);
+    }
+    return gr_buf_take(&list);
+}
+
+/* The row of a key, written with either dash. */
+static const char *option_name(const char *key) {
+    int index = gr_option_index(key);
+    return index < 0 ? key : graft_option_at((size_t)index)->name;
+}
+
 graft_status gr_config_store_json(gr_config *l, const char *option, const json_t *value, const char *called,
                                   graft_error *err) {
     if (!value || json_is_null(value)) return GRAFT_OK; /* mlx-lm: as if it were left out */
-    char *text = scalar_text(value);
+    bool container = takes_containers(option_name(option), value);
+    char *text = container ? container_text(value) : scalar_text(value);
     if (!text) return wrong_type(l, called, "a single value", err);
     graft_status st = gr_config_store(l, gr_option_index(option), text, called, err);
     free(text);

@@ -97,13 +97,19 @@ static json_t *bits(double value) {
     return hex(word);
 }
 
-/* Which linears are adapted, their ranks and the scale: parameters mean nothing without them. */
+/* What trains, how large it is, and the scales: parameters mean nothing without them. */
 static uint64_t adapter_shape(const gr_tuning *tuning) {
     uint64_t h = GR_DIGEST_START, scale;
     memcpy(&scale, &tuning->scale, 8);
     h = gr_digest_step(h, scale);
-    for (int64_t l = 0; l < tuning->layers; l++)
-        for (int i = 0; i < GR_LINEARS; i++) h = gr_digest_step(h, (uint64_t)tuning->block[l][i].rank);
+    for (size_t i = 0; i < tuning->param_count; i++) {
+        const gr_param *p = &tuning->params[i];
+        double of = p->kind == GR_PARAM_A ? (double)gr_tuning_of(tuning, p->role, p->layer)->scale : 0;
+        memcpy(&scale, &of, 8);
+        uint64_t words[] = {(uint64_t)p->kind, (uint64_t)p->role, (uint64_t)p->layer,
+                            (uint64_t)p->rows, (uint64_t)p->cols, scale};
+        for (size_t k = 0; k < sizeof words / sizeof *words; k++) h = gr_digest_step(h, words[k]);
+    }
     return h;
 }
 
@@ -257,7 +263,7 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
          *changed = now && !what ? gr_settings_changed(then, now) : NULL;
     free(now);
     if (!what && !changed && adapter != adapter_shape(t->rt.tuning))
-        what = "the adapter (its linears, ranks or scale)";
+        what = "the adapter (what trains, its ranks or scales)";
     if (!what && !changed) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "cannot resume: %s differs from the checkpoint", what ? what : "a setting");
     gr_where(err, "%s", root->file);

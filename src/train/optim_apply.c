@@ -21,23 +21,30 @@ typedef struct collect_job {
     int64_t n;
 } collect_job;
 
+#define CHUNK 512 /* elements summed at once, in L1: grad may be one of the slots */
+
 static void collect_piece(void *context, int task, int worker) {
     collect_job *j = context;
     int64_t i0 = (int64_t)task * PIECE, i1 = gr_min_i64(i0 + PIECE, j->n);
-    bool first = true;
-    double sum = 0;
+    double squares = 0;
     (void)worker;
-    for (int level = 0; j->rows >> level; level++) {
-        if (!(j->rows >> level & 1)) continue;
-        const float *slot = j->slots[level];
-        for (int64_t i = i0; i < i1; i++) j->grad[i] = first ? slot[i] : slot[i] + j->grad[i];
-        first = false;
+    for (; i0 < i1; i0 += CHUNK) {
+        float sum[CHUNK] = {0};
+        int64_t n = gr_min_i64(CHUNK, i1 - i0);
+        bool first = true;
+        for (int level = 0; j->rows >> level; level++) {
+            if (!(j->rows >> level & 1)) continue;
+            const float *slot = j->slots[level] + i0;
+            for (int64_t i = 0; i < n; i++) sum[i] = first ? slot[i] : slot[i] + sum[i];
+            first = false;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            float g = sum[i] * j->factor;
+            j->grad[i0 + i] = g;
+            squares += (double)g * (double)g;
+        }
     }
-    for (int64_t i = i0; i < i1; i++) {
-        j->grad[i] = first ? 0 : j->grad[i] * j->factor;
-        sum += (double)j->grad[i] * (double)j->grad[i];
-    }
-    j->sums[task % 256] = sum;
+    j->sums[task % 256] = squares;
 }
 
 double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_t rows, int64_t targets,

@@ -50,9 +50,9 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
     t->params = gr_arena_array(arena, n, sizeof(float));
-    t->grad = gr_arena_array(arena, n, sizeof(float));
     t->gradients.count = 0;
     while (rows >> t->gradients.count)
         t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
+    t->grad = t->gradients.slots[0]; /* an update empties the tree before the next row */
     gr_optim_bind(&t->optim, arena, t->rt.pool);
 }

@@ -24,8 +24,8 @@ def raw(array):
     return np.array(array.view(wide)).view(np.uint8).ravel()
 
 
-def weights(rows, cols):
-    """Ordinary rows, and rows that meet the formula's corners."""
+def weights(rows, cols, most):
+    """Ordinary rows, and rows that meet the formula's corners; most: the largest number of the type."""
     w = rng.standard_normal((rows, cols)).astype(np.float32) * np.exp(rng.uniform(-8, 3, (rows, 1))).astype(np.float32)
     w[0] = 0
     w[1] = 0.37
@@ -35,27 +35,53 @@ def weights(rows, cols):
     w[5] = rng.choice([-1.0, 1.0], cols)
     w[6] *= 1e-9
     w[7] = 100 + w[7] * 1e-3
-    return w
+    w[8, ::97] *= 1e4  # outliers, of both signs
+    w[9, ::31] = 1e-3 * most
+    w[10] *= 2.0**-140  # subnormal in f32 and bf16, zero in f16
+    w[11] *= 2.0**-20  # subnormal in f16
+    w[12] = rng.choice([most, -most], cols)  # a range of twice the largest number
+    w[13] = most * rng.uniform(0.5, 1, cols)
+    w[14] = -most * rng.uniform(0.4, 1, cols)
+    w[15] = rng.choice([0.0, -0.0, 1e-8, -1e-8], cols)
+    w[16, 1:] = 0  # one value alone
+    w[17] = rng.choice([-1, 0.5], cols) * 2.0 ** rng.integers(-30, 10, cols)
+    w[18] = np.where(np.arange(cols) % 2, 1, -1) * w[18, 0]  # |min| == |max|
+    w[19] = 0.1 + np.arange(cols) % 16  # values between codes
+    return np.clip(w, -most, most)  # no infinities
+
+
+def quantize_both(a, bits, group, number):
+    """(codes, scales, biases) of mlx and of graft for an array, raw bytes; and both dequantized."""
+    rows, cols = a.shape
+    q, s, b = mx.quantize(a, group_size=group, bits=bits)
+    back = mx.dequantize(q, s.astype(mx.float32), b.astype(mx.float32), group, bits)
+    w = np.array(a.astype(mx.float32))
+    codes = np.zeros(rows * cols * bits // 8, np.uint8)
+    scales, biases = (np.zeros(rows * cols // group * a.dtype.size, np.uint8) for _ in range(2))
+    lib.gr_affine_quantize(ptr(codes), ptr(scales), ptr(biases), ptr(w), I64(rows), I64(cols), bits, group, number)
+    ours = np.zeros_like(w)
+    lib.gr_affine_dequantize(ptr(ours), ptr(codes), ptr(scales), ptr(biases), I64(rows), I64(cols), bits, group, number)
+    return [raw(q), raw(s), raw(b)], [codes, scales, biases], np.array(back), ours
 
 
 def check_affine():
     good = total = 0
     for (name, (number, dtype)), bits, group in itertools.product(DTYPES.items(), (2, 3, 4, 5, 6, 8), (32, 64, 128)):
-        a = mx.array(weights(64, 384)).astype(dtype)
-        q, s, b = mx.quantize(a, group_size=group, bits=bits)
-        back = mx.dequantize(q.astype(mx.uint32), s.astype(mx.float32), b.astype(mx.float32), group, bits)
-        w = np.array(a.astype(mx.float32))
-        codes = np.zeros(64 * 384 * bits // 8, np.uint8)
-        scales, biases = (np.zeros(64 * 384 // group * dtype.size, np.uint8) for _ in range(2))
-        lib.gr_affine_quantize(ptr(codes), ptr(scales), ptr(biases), ptr(w), I64(64), I64(384), bits, group, number)
-        ours = np.zeros_like(w)
-        lib.gr_affine_dequantize(ptr(ours), ptr(codes), ptr(scales), ptr(biases), I64(64), I64(384), bits, group, number)
-        same = [np.array_equal(raw(q), codes), np.array_equal(raw(s), scales), np.array_equal(raw(b), biases),
-                np.allclose(np.array(back), ours, rtol=0, atol=2**-22 * np.abs(ours).max())]
+        most = mx.finfo(dtype).max
+        same = []
+        for rows, cols in ((64, 384), (20, group), (21, 128)):  # rows of several groups and of a single one
+            theirs, ours, back, values = quantize_both(mx.array(weights(rows, cols, most)).astype(dtype), bits, group, number)
+            same += [np.array_equal(x, y) for x, y in zip(theirs, ours)]
+            finite = np.isfinite(back)
+            if not same[-3] or not same[-2]:
+                n = ours[0].size // rows
+                print(name, bits, group, "rows that differ:", sorted({int(i) // n for i in np.flatnonzero(theirs[0] != ours[0])}))
+            size = np.abs(np.where(finite, back, 0)).max(axis=1, keepdims=True)
+            same.append(bool(np.all(~finite | (np.abs(back - values) <= 2.0**-22 * size))))
         total += 1
         good += all(same)
         if not all(same):
-            print(name, bits, group, same, np.sum(raw(q) != codes), np.sum(raw(s) != scales))
+            print(name, bits, group, same)
     print(f"affine: {good} of {total} combinations equal mlx {mx.__version__}")
     return good == total
 

@@ -9,6 +9,7 @@
 #include "graft.h"
 #include "tests/ref_check.h"
 #include "weights/affine.h"
+#include "weights/micro.h"
 #include <dirent.h>
 #include <jansson.h>
 #include <math.h>
@@ -28,6 +29,7 @@ typedef struct tiny_spec {
     const char *skip;      /* a tensor that is left out */
     const char *misshapen; /* a tensor with one row too many */
     const char *extra;     /* more members of config.json: ",\"x\":1" */
+    const char *mode;      /* linears in mxfp4, mxfp8 or nvfp4 */
 } tiny_spec;
 
 enum { TINY_HIDDEN = 64, TINY_LAYERS = 2, TINY_HEADS = 4, TINY_KV = 2, TINY_DIM = 16, TINY_MLP = 96 };
@@ -222,11 +224,34 @@ static inline void tiny_plain(tiny_weights *w, const char *name, int64_t rows, i
     free(x);
 }
 
+/* Random codes without NaN, under scales that make them weights of a usual size. */
+static inline void tiny_micro(tiny_weights *w, const char *base, int64_t rows, int64_t cols) {
+    const gr_micro_row *format = gr_micro_by_mode(w->spec->mode);
+    char name[128];
+    int64_t bytes = rows * cols * format->bits / 8, groups = rows * cols / format->group;
+    snprintf(name, sizeof name, "%s.weight", base);
+    float *x = tiny_values(w, name, bytes + groups, 128, 128);
+    uint8_t *codes = tiny_tensor(w, name, GR_U32, rows, cols * format->bits / 32);
+    for (int64_t i = 0; codes && i < bytes; i++)
+        codes[i] = (uint8_t)((int)x[i] & (format->bits == 8 ? 0xbf : 0xff)); /* E4M3 below 2 */
+    snprintf(name, sizeof name, "%s.scales", base);
+    uint8_t *scales = tiny_tensor(w, name, GR_U8, rows, cols / format->group);
+    for (int64_t i = 0; scales && i < groups; i++) { /* 2^-6, 2^-5; E4M3: 2^-6 .. 2^-4 */
+        int random = (int)x[bytes + i];
+        scales[i] = (uint8_t)(format->group == 16 ? 8 + random % 16 : 121 + random % 2);
+    }
+    free(x);
+}
+
 static inline void tiny_linear(tiny_weights *w, const char *base, int64_t rows, int64_t cols) {
     char name[128];
     int bits = w->spec->bits, group = 32;
     float spread = 1.7f / sqrtf((float)cols);
     snprintf(name, sizeof name, "%s.weight", base);
+    if (w->spec->mode) {
+        tiny_micro(w, base, rows, cols);
+        return;
+    }
     if (!bits) {
         tiny_plain(w, name, rows, cols, 0, spread);
         return;
@@ -288,6 +313,10 @@ static inline void tiny_config_write(const char *dir, const tiny_spec *s) {
                                 : ",\"rope_theta\":5000");
     if (s->window) gr_buf_printf(&b, ",\"sliding_window\":%d", s->window);
     if (s->bits) gr_buf_printf(&b, ",\"quantization\":{\"group_size\":32,\"bits\":%d}", s->bits);
+    const gr_micro_row *micro = s->mode ? gr_micro_by_mode(s->mode) : NULL;
+    if (micro)
+        gr_buf_printf(&b, ",\"quantization\":{\"group_size\":%d,\"bits\":%d,\"mode\":\"%s\"}", micro->group,
+                      micro->bits, micro->mode);
     gr_buf_printf(&b, "%s}", s->extra ? s->extra : "");
     tiny_write(dir, "config.json", b.data);
     gr_buf_free(&b);

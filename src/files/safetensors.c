@@ -412,6 +412,11 @@ done:
     return st;
 }
 
+void gr_safetensors_release(const gr_safetensors *file) {
+    for (size_t i = 0; i < file->nshards; i++)
+        gr_map_release(file->shards[i].map.data, file->shards[i].map.size);
+}
+
 size_t gr_safetensors_count(const gr_safetensors *file) {
     return file->count;
 }

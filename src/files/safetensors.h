@@ -13,6 +13,8 @@ typedef struct gr_safetensors gr_safetensors;
  * caller until gr_safetensors_close. */
 graft_status gr_safetensors_open(gr_safetensors **file, const char *path, graft_error *err) GR_MUST_CHECK;
 void gr_safetensors_close(gr_safetensors *file);
+/* Takes the mapped bytes out of the resident set; reading brings them back. */
+void gr_safetensors_release(const gr_safetensors *file);
 size_t gr_safetensors_count(const gr_safetensors *file);
 const gr_tensor *gr_safetensors_at(const gr_safetensors *file, size_t index);         /* sorted by name */
 const gr_tensor *gr_safetensors_find(const gr_safetensors *file, const char *name);   /* NULL if absent */

@@ -200,14 +200,11 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     if (st == GRAFT_OK && !t.train &&
         !gr_mul_i64(plan->sequence_length * o->batch_size, t.iters, &plan->time_tokens))
         st = gr_fail(err, GRAFT_RANGE, "max-seq-length x batch-size x iters is too large");
-    gr_trainer_close(&t);
     if (st == GRAFT_OK && runnable) { /* the same run, for real, for two seconds */
-        st = gr_trainer_open(&t, dir, o, NULL, GR_TRAINER_RUN, err);
-        if (st == GRAFT_OK) {
-            plan->tokens_per_second = calibrate(&t);
-            gr_trainer_close(&t);
-        }
+        st = gr_trainer_ready(&t, err);
+        if (st == GRAFT_OK) plan->tokens_per_second = calibrate(&t);
     }
+    gr_trainer_close(&t);
     if (st == GRAFT_OK && plan->tokens_per_second > 0)
         plan->time_seconds = (double)plan->time_tokens / plan->tokens_per_second;
     if (st != GRAFT_OK) graft_plan_free(plan);

@@ -5,7 +5,7 @@
 
 int64_t gr_head_tile(int64_t vocab) {
     int64_t rows = LOGITS_BYTES / (vocab * (int64_t)sizeof(float)) / GR_MR * GR_MR;
-    return gr_max_i64(2 * GR_MR, gr_min_i64(43 * GR_MR, rows));
+    return gr_max_i64(GR_HEAD_TILE_LEAST, gr_min_i64(43 * GR_MR, rows));
 }
 
 typedef struct tile_job {

@@ -35,7 +35,8 @@ typedef struct gr_target {
     bool correct; /* the target has the largest logit (first of equals) */
 } gr_target;
 
-/* Rows per tile: as many as keep the logits tile within 50 MB, 12 .. 258. */
+/* Rows per tile: as many as keep the logits tile within 50 MB, GR_HEAD_TILE_LEAST .. 258. */
+#define GR_HEAD_TILE_LEAST (2 * GR_MR)
 int64_t gr_head_tile(int64_t vocab);
 
 /* For every token t with a target: predicts it from x[t] (act [T, hidden], the last block's output).

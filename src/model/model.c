@@ -301,8 +301,12 @@ int64_t gr_model_parameters(const gr_model *m) {
     return total;
 }
 
+uint64_t gr_model_small_bytes(const gr_model *m) {
+    return (uint64_t)small_parameters(m) * sizeof *m->small;
+}
+
 uint64_t gr_model_weight_bytes(const gr_model *m) {
-    uint64_t total = (uint64_t)small_parameters(m) * 4;
+    uint64_t total = gr_model_small_bytes(m);
     const gr_mat *mat;
     for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++) total += gr_mat_bytes(mat);
     return total;

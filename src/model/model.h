@@ -48,6 +48,8 @@ void gr_model_free(gr_model *model);
 uint64_t gr_mat_bytes(const gr_mat *mat);
 /* Base parameters, tied ones once. */
 int64_t gr_model_parameters(const gr_model *model);
+/* Bytes of norms and biases, which are kept as f32. */
+uint64_t gr_model_small_bytes(const gr_model *model);
 /* Bytes of weights a forward and backward pass touches (mapped and small). */
 uint64_t gr_model_weight_bytes(const gr_model *model);
 

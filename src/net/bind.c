@@ -135,7 +135,8 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
     gr_head *h = &n->head;
     *h = (gr_head){.eps = (float)c->norm_eps, .hidden = c->hidden, .vocab = c->vocab, .weight = 1};
     gr_net_use(n, n->tuning);
-    h->tile = gr_min_i64(gr_head_tile(c->vocab), gr_max_i64(1, n->config.tokens));
+    h->tile = gr_min_i64(n->config.head_tile ? n->config.head_tile : gr_head_tile(c->vocab),
+                         gr_max_i64(1, n->config.tokens));
     h->logits = take(scratch, h->tile, c->vocab, sizeof(float));
     h->x_in = take(scratch, h->tile, c->hidden, act);
     h->x = take(scratch, h->tile, c->hidden, act);

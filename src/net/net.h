@@ -34,10 +34,11 @@ typedef struct gr_kv_cache {
 } gr_kv_cache;
 
 typedef struct gr_net_config {
-    int64_t tokens;  /* most tokens of one batch */
-    int64_t longest; /* most tokens of one row */
-    bool training;   /* backward will run */
-    bool recompute;  /* keep only x per layer; the rest is computed again in backward */
+    int64_t tokens;    /* most tokens of one batch */
+    int64_t longest;   /* most tokens of one row */
+    bool training;     /* backward will run */
+    bool recompute;    /* keep only x per layer; the rest is computed again in backward */
+    int64_t head_tile; /* rows of logits at once; 0: gr_head_tile. Changes no bit */
 } gr_net_config;
 
 typedef struct gr_net {

@@ -119,141 +119,6 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     return GRAFT_OK;
 }
 
-/* Updates of the whole run. */
-static int64_t count_updates(const gr_trainer *t) {
-    int64_t every = t->o->grad_accumulation_steps;
-    return t->iters / every + (t->iters % every != 0 && !t->mlx_loss);
-}
-
-/* Inputs of the longest row. */
-static int64_t longest_row(const gr_rows *rows) {
-    int64_t longest = 1;
-    for (int64_t i = 0; i < gr_rows_count(rows); i++) {
-        gr_row row = gr_rows_at(rows, i);
-        longest = gr_max_i64(longest, gr_batch_cost(&row));
-    }
-    return longest;
-}
-
-/* Rows that are looked at beforehand: all of a usual run, else three epochs or this many. */
-#define WALKED_ROWS 4000000
-
-/* Takes the rows as training will. A run too long for that is measured by its start: its batches then have at
- * most a batch of longest rows, its tokens follow from the mean. */
-static graft_status walk_order(gr_trainer *t, int64_t *most_tokens, int64_t *longest, graft_error *err) {
-    const graft_options *o = t->o;
-    int64_t count = gr_rows_count(t->train), walked = 0, it = 0;
-    int64_t limit = gr_max_i64(WALKED_ROWS, 3 * count);
-    *most_tokens = *longest = 1;
-    for (; it < t->iters && walked < limit; it++) {
-        int64_t n = gr_trainer_take(t), tokens = 0;
-        for (int64_t i = 0; i < n; i++) {
-            gr_row row = gr_rows_at(t->train, t->indices[i]);
-            int64_t cost = gr_batch_cost(&row);
-            tokens += cost;
-            *longest = gr_max_i64(*longest, cost);
-        }
-        walked += n;
-        t->total_tokens += (uint64_t)tokens;
-        *most_tokens = gr_max_i64(*most_tokens, tokens);
-        if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
-            return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
-    }
-    if (it == t->iters) return GRAFT_OK;
-    *longest = longest_row(t->train);
-    *most_tokens = *longest * gr_min_i64(o->batch_size, count);
-    double tokens = (double)t->total_tokens * ((double)t->iters / (double)it);
-    t->total_tokens = (uint64_t)fmin(tokens, 0x1p62);
-    return GRAFT_OK;
-}
-
-/* Iterations and updates in all; the most tokens of one iteration in the order that training will take. */
-static graft_status count_work(gr_trainer *t, int64_t *most_tokens, int64_t *longest, graft_error *err) {
-    const graft_options *o = t->o;
-    t->iters = o->iters;
-    if (!t->train) { /* a plan without data: full rows */
-        *longest = o->max_seq_length;
-        *most_tokens = *longest * o->batch_size;
-        t->updates = count_updates(t);
-        t->total_tokens = 0;
-        return GRAFT_OK;
-    }
-    int64_t count = gr_rows_count(t->train), per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
-    if (t->mlx_loss && count < o->batch_size) {
-        gr_fail(err, GRAFT_MISMATCH,
-                "--loss mlx-lm drops batches that are not full, and there is no full one");
-        gr_expected(err, "at least %lld rows", (long long)o->batch_size);
-        return gr_found(err, "%lld", (long long)count);
-    }
-    if (t->mlx_loss) per_epoch = count / o->batch_size;
-    if (!isnan(o->epochs)) t->iters = (int64_t)ceil(o->epochs * (double)per_epoch - 1e-9);
-    t->updates = count_updates(t);
-    if (t->updates == 0)
-        gr_trainer_note(t, "--loss mlx-lm makes no update before %lld iterations, and this run has %lld",
-                        (long long)o->grad_accumulation_steps, (long long)t->iters);
-    GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
-    GR_TRY(walk_order(t, most_tokens, longest, err));
-    if (t->valid) *longest = gr_max_i64(*longest, longest_row(t->valid));
-    *most_tokens = gr_max_i64(*most_tokens, *longest);
-    return gr_order_seek(&t->order, 0, 0, err);
-}
-
-/* Keeps the forward pass of every layer when a third of the free memory holds it, else recomputes. */
-static graft_status choose_recompute(const gr_trainer *t, gr_net_config *config, bool *recompute,
-                                     graft_error *err) {
-    const char *wish = t->o->grad_checkpoint ? t->o->grad_checkpoint : "auto";
-    uint64_t saved, scratch;
-    config->recompute = *recompute = strcmp(wish, "layer") == 0;
-    if (strcmp(wish, "auto") != 0) return GRAFT_OK;
-    GR_TRY(gr_runtime_measure(&t->rt, config, &saved, &scratch, err));
-    *recompute = saved + scratch > gr_memory_available() / 3;
-    return GRAFT_OK;
-}
-
-/* Rows of a batch are cut into slices above this many tokens: enough for the matmuls, little enough for
- * memory. */
-#define SLICE_TOKENS 2048
-
-graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
-                                gr_trainer_purpose purpose, graft_error *err) {
-    gr_arena counting = {0};
-    config->training = true;
-    GR_TRY(gr_trainer_optimizer(t, err));
-    GR_TRY(choose_recompute(t, config, &t->recompute, err));
-    config->recompute = t->recompute;
-    gr_trainer_bind_state(t, &counting);
-    if (counting.overflow)
-        return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");
-    GR_TRY(gr_runtime_measure(&t->rt, config, &t->forecast.saved, &t->forecast.scratch, err));
-    t->forecast.state = counting.used;
-    t->forecast.mapped = gr_model_weight_bytes(t->rt.model);
-    t->forecast.other = resident + (uint64_t)config->tokens * 8;
-    t->forecast.total =
-        t->forecast.mapped + t->forecast.state + t->forecast.saved + t->forecast.scratch + t->forecast.other;
-    uint64_t peak = gr_peak_rss(); /* tokenizing may have needed more than training will */
-    if (peak > t->forecast.total) {
-        t->forecast.other += peak - t->forecast.total;
-        t->forecast.total = peak;
-    }
-    if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
-    GR_TRY(gr_arena_reserve(&t->state, counting.used, err));
-    gr_trainer_bind_state(t, &t->state);
-    if (t->state.overflow) return gr_fail(err, GRAFT_INTERNAL, "the state outgrew its measure");
-    t->rt.params = t->params;
-    GR_TRY(gr_batch_init(&t->buffer, config->tokens, 256, err));
-    t->slice_rows = gr_net_one_row(&t->rt.model->config, t->rt.tuning) ? 1 : t->buffer.max_rows;
-    return gr_runtime_bind(&t->rt, config, err);
-}
-
-static graft_status place(gr_trainer *t, gr_trainer_purpose purpose, uint64_t resident, graft_error *err) {
-    int64_t most = 0, longest = 0;
-    GR_TRY(count_work(t, &most, &longest, err));
-    if (t->slice_tokens == 0) t->slice_tokens = SLICE_TOKENS;
-    gr_net_config config = {.longest = longest,
-                            .tokens = gr_min_i64(most, gr_max_i64(longest, t->slice_tokens))};
-    return gr_trainer_reserve(t, &config, resident, purpose, err);
-}
-
 static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
     gr_model *model = NULL;
     if (!dir)
@@ -277,7 +142,6 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
 static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
     const graft_options *o = t->o;
     gr_model_config config;
-    float *start = NULL;
     t->dir = gr_options_adapter_path(o);
     t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
     /* templates may print the date: a resumed run must see the day it was started */
@@ -297,20 +161,15 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     uint64_t resident =
         gr_current_rss(); /* program, libraries, tokenizer, rows: before any weight is touched */
     GR_TRY(open_model(t, dir, purpose, err));
-    GR_TRY(gr_trainer_select(t, &start, err));
+    GR_TRY(gr_trainer_select(t, &t->start, err));
     if (gr_optim_config_of(o).relative_step)
         gr_trainer_note(t,
                         "adafactor sets its own rate, as in mlx-lm: --learning-rate and the schedule are not "
                         "used unless optimizer_config of a --config says relative_step: false");
-    st = place(t, purpose, resident, err);
-    if (st == GRAFT_OK && purpose == GR_TRAINER_RUN) {
-        if (start)
-            memcpy(t->params, start, (size_t)t->rt.tuning->parameters * sizeof *start);
-        else
-            gr_trainer_init_params(t);
-    }
-    free(start);
-    return st;
+    GR_TRY(gr_trainer_count_work(t, err));
+    gr_net_config net = {.longest = t->work.longest};
+    GR_TRY(gr_trainer_reserve(t, &net, resident, GR_TRAINER_PLAN, err));
+    return purpose == GR_TRAINER_RUN ? gr_trainer_ready(t, err) : GRAFT_OK;
 }
 
 graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options *o, const graft_hooks *hooks,
@@ -326,6 +185,7 @@ void gr_trainer_close(gr_trainer *t) {
     gr_batch_free(&t->buffer);
     gr_order_free(&t->order);
     free(t->indices);
+    free(t->start);
     gr_optim_free(&t->optim);
     gr_arena_free(&t->state);
     gr_runtime_free(&t->rt);

@@ -36,6 +36,7 @@ static int64_t count_targets(const gr_trainer *t, const int64_t *rows, int64_t n
 
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
     int64_t targets = 0;
+    int64_t most = gr_min_i64(t->slice_tokens, t->buffer.max_tokens);
     double before = t->p.report_loss;
     if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
         t->rt.net.head.weight = 1 / (float)gr_max_i64(count_targets(t, rows, n), 1);
@@ -46,7 +47,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
         gr_row row = gr_rows_at(t->train, rows[i]);
         if (gr_batch_cost(&row) == 0) continue;
         const gr_batch *b = &t->buffer.batch;
-        if (b->nrows && (b->tokens + gr_batch_cost(&row) > t->slice_tokens || b->nrows == t->slice_rows)) {
+        if (b->nrows && (b->tokens + gr_batch_cost(&row) > most || b->nrows == t->slice_rows)) {
             targets += run_slice(t);
             gr_batch_clear(&t->buffer, t->p.pending_rows);
         }

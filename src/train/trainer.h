@@ -1,8 +1,9 @@
 /* train/trainer.h - one training run: opens what it needs, forecasts its memory, steps, validates, saves,
  * resumes. May include: everything above train. Never: prints; reports leave through the hooks.
  *
- * Files: open.c (what a run consists of), state.c (the parameter vectors), start.c (their first values),
- * step.c (rows to gradients to an update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
+ * Files: open.c (what a run consists of), work.c (what it will go through), settle.c (settings that change no
+ * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), step.c
+ * (rows to gradients to an update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -35,6 +36,18 @@ typedef struct gr_train_progress {
     uint64_t metrics_bytes; /* length of metrics.jsonl */
 } gr_train_progress;
 
+/* Tokens of the largest slice where slices have at most `limit` tokens; a row above it is a slice. */
+typedef struct gr_slice {
+    int64_t limit, tokens;
+} gr_slice;
+
+/* What a run will go through. */
+#define GR_SLICES 12
+typedef struct gr_work {
+    gr_slice slice[GR_SLICES]; /* falling limits; the first is the usual one */
+    int64_t longest, batch; /* tokens of the longest row and of the largest iteration; longest 0: unknown */
+} gr_work;
+
 typedef struct gr_trainer {
     const graft_options *o;
     const graft_hooks *hooks;
@@ -54,12 +67,16 @@ typedef struct gr_trainer {
     int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
     int64_t slice_rows;   /* most rows of one */
     bool recompute;
+    gr_net_config net_config; /* what the buffers are bound for */
+    gr_work work;
+    float *start;  /* parameters of --resume-adapter-file until the start; owned */
     bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
     gr_order order;
     int64_t *indices;       /* [batch_size] */
     int64_t iters, updates; /* in all */
     uint64_t total_tokens;  /* inputs of all iterations */
     gr_train_progress p;
+    graft_memory fixed; /* mapped, state and other, which no setting changes */
     graft_memory forecast;
     double report_seconds;    /* training time since the last report */
     int64_t timed_iterations; /* in report_seconds */
@@ -89,10 +106,21 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);
 /* The adapter of the options into t->rt.tuning: chosen, or read from --resume-adapter-file, then *start
  * (malloc'ed) has its parameters. t->rt has its model. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) GR_MUST_CHECK;
-/* Forecasts for config (tokens, longest are set) and, for RUN, reserves and binds. `resident`: bytes the
- * process held before it opened the weights. */
+/* Settles, forecasts and, for RUN, reserves and binds. config->longest is set, and config->tokens where
+ * t->work is unknown. `resident`: bytes the process held before it opened the weights. */
 graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
                                 gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
+/* Turns an opened plan, with weights and data, into a run: reserves, binds, and sets the parameters. */
+graft_status gr_trainer_ready(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Memory with those settings, after the fixed parts are known. */
+graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config, graft_memory *memory,
+                               graft_error *err) GR_MUST_CHECK;
+/* Chooses what changes no number into config, t->slice_tokens and t->forecast: with --budget the fastest
+ * settings that fit (GRAFT_USAGE names the least where none do), else --grad-checkpoint auto by the free
+ * memory. */
+graft_status gr_trainer_settle(gr_trainer *t, gr_net_config *config, graft_error *err) GR_MUST_CHECK;
+/* Iterations, updates and t->work, by taking the rows as training will. */
+graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Rows of an update at most. */
 int64_t gr_trainer_update_rows(const gr_trainer *t);
 /* start.c: A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0; everything else as in the base. */

@@ -17,8 +17,6 @@ static const unbuilt rows[] = {
     {"rank-pattern", NULL, "one rank holds for all modules"},
     {"alpha-pattern", NULL, "one alpha holds for all modules"},
     {"modules-to-save", NULL, "only adapters are trained"},
-    {"budget", NULL,
-     "graft plan shows what a run takes; --grad-checkpoint layer and --batch-size 1 save most"},
 };
 
 static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {

@@ -1,0 +1,67 @@
+#include "train/trainer.h"
+
+/* Pages of code and libraries that only computing and saving touch, and the buffers of saving: what smaps of
+ * runs showed beyond everything that is measured here. */
+#define LATER_BYTES ((uint64_t)384 << 10)
+
+/* What the process holds beside the weights: program, tokenizer, rows, the model's description, stacks. */
+static uint64_t held(const gr_trainer *t, uint64_t before) {
+    const gr_model *m = t->rt.model;
+    if (m->file) gr_safetensors_release(m->file); /* opening looked at some pages: they count as mapped */
+    uint64_t now = gr_current_rss(), weights = m->file     ? gr_model_small_bytes(m)
+                                               : m->random ? gr_model_weight_bytes(m)
+                                                           : 0;
+    now = now > weights ? now - weights : 0;
+    return (now > before ? now : before) + LATER_BYTES;
+}
+
+graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config, graft_memory *m,
+                               graft_error *err) {
+    *m = t->fixed;
+    GR_TRY(gr_runtime_measure(&t->rt, config, &m->saved, &m->scratch, err));
+    m->other += (uint64_t)config->tokens * (sizeof *t->buffer.ids + sizeof *t->buffer.target);
+    m->total = m->mapped + m->state + m->saved + m->scratch + m->other;
+    uint64_t peak = gr_peak_rss(); /* tokenizing may have needed more than training will */
+    if (peak > m->total) {
+        m->other += peak - m->total;
+        m->total = peak;
+    }
+    return GRAFT_OK;
+}
+
+static graft_status bind(gr_trainer *t, graft_error *err) {
+    GR_TRY(gr_arena_reserve(&t->state, t->forecast.state, err));
+    gr_trainer_bind_state(t, &t->state);
+    if (t->state.overflow) return gr_fail(err, GRAFT_INTERNAL, "the state outgrew its measure");
+    t->rt.params = t->params;
+    GR_TRY(gr_batch_init(&t->buffer, t->net_config.tokens, 256, err));
+    t->slice_rows = gr_net_one_row(&t->rt.model->config, t->rt.tuning) ? 1 : t->buffer.max_rows;
+    return gr_runtime_bind(&t->rt, &t->net_config, err);
+}
+
+graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
+                                gr_trainer_purpose purpose, graft_error *err) {
+    gr_arena counting = {0};
+    config->training = true;
+    GR_TRY(gr_trainer_optimizer(t, err));
+    gr_trainer_bind_state(t, &counting);
+    if (counting.overflow)
+        return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");
+    t->fixed = (graft_memory){
+        .mapped = gr_model_weight_bytes(t->rt.model), .state = counting.used, .other = held(t, resident)};
+    GR_TRY(gr_trainer_settle(t, config, err));
+    t->recompute = config->recompute;
+    t->net_config = *config;
+    return purpose == GR_TRAINER_PLAN ? GRAFT_OK : bind(t, err);
+}
+
+graft_status gr_trainer_ready(gr_trainer *t, graft_error *err) {
+    GR_TRY(bind(t, err));
+    if (t->start)
+        memcpy(t->params, t->start, (size_t)t->rt.tuning->parameters * sizeof *t->start);
+    else
+        gr_trainer_init_params(t);
+    free(t->start);
+    t->start = NULL;
+    return GRAFT_OK;
+}

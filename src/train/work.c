@@ -1,0 +1,130 @@
+#include "train/trainer.h"
+#include <math.h>
+
+/* Updates of the whole run. */
+static int64_t count_updates(const gr_trainer *t) {
+    int64_t every = t->o->grad_accumulation_steps;
+    return t->iters / every + (t->iters % every != 0 && !t->mlx_loss);
+}
+
+/* Inputs of the longest row. */
+static int64_t longest_row(const gr_rows *rows) {
+    int64_t longest = 1;
+    for (int64_t i = 0; i < gr_rows_count(rows); i++) {
+        gr_row row = gr_rows_at(rows, i);
+        longest = gr_max_i64(longest, gr_batch_cost(&row));
+    }
+    return longest;
+}
+
+/* Most tokens of one slice. The first is the usual limit: enough for the matmuls, little enough for memory.
+ * The last has every row alone. */
+static const int64_t slice_limits[GR_SLICES] = {2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 1};
+
+static bool one_row(const gr_trainer *t) {
+    return gr_net_one_row(&t->rt.model->config, t->rt.tuning);
+}
+
+/* Batches cut into slices as gr_trainer_rows cuts them, for every limit at once. */
+typedef struct cutter {
+    gr_work *work;
+    int64_t tokens[GR_SLICES]; /* of the slice in progress */
+    int64_t batch;             /* of the batch in progress */
+    bool one_row;              /* what trains wants every row alone */
+} cutter;
+
+static void begin_batch(cutter *c) {
+    memset(c->tokens, 0, sizeof c->tokens);
+    c->batch = 0;
+}
+
+static void add_row(cutter *c, int64_t cost) {
+    gr_work *w = c->work;
+    for (int i = 0; i < GR_SLICES; i++) {
+        if (c->one_row || c->tokens[i] + cost > w->slice[i].limit) c->tokens[i] = 0;
+        c->tokens[i] += cost;
+        w->slice[i].tokens = gr_max_i64(w->slice[i].tokens, c->tokens[i]);
+    }
+    c->batch += cost;
+    w->batch = gr_max_i64(w->batch, c->batch);
+    w->longest = gr_max_i64(w->longest, cost);
+}
+
+/* Rows that are looked at beforehand: all of a usual run, else three epochs or this many. */
+#define WALKED_ROWS 4000000
+
+/* Takes the rows as training will. A run too long for that is measured by its start: its batches then have at
+ * most a batch of longest rows, its tokens follow from the mean. */
+static graft_status walk_order(gr_trainer *t, graft_error *err) {
+    const graft_options *o = t->o;
+    gr_work *w = &t->work;
+    cutter cut = {.work = w, .one_row = one_row(t)};
+    int64_t count = gr_rows_count(t->train), walked = 0, it = 0;
+    int64_t limit = gr_max_i64(WALKED_ROWS, 3 * count);
+    for (; it < t->iters && walked < limit; it++) {
+        int64_t n = gr_trainer_take(t);
+        begin_batch(&cut);
+        for (int64_t i = 0; i < n; i++) {
+            gr_row row = gr_rows_at(t->train, t->indices[i]);
+            add_row(&cut, gr_batch_cost(&row));
+        }
+        walked += n;
+        t->total_tokens += (uint64_t)cut.batch;
+        if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
+            return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
+    }
+    if (it == t->iters) return GRAFT_OK;
+    w->longest = longest_row(t->train);
+    w->batch = w->longest * gr_min_i64(o->batch_size, count);
+    for (int i = 0; i < GR_SLICES; i++)
+        w->slice[i].tokens =
+            one_row(t) ? w->longest : gr_min_i64(w->batch, gr_max_i64(w->longest, w->slice[i].limit));
+    double tokens = (double)t->total_tokens * ((double)t->iters / (double)it);
+    t->total_tokens = (uint64_t)fmin(tokens, 0x1p62);
+    return GRAFT_OK;
+}
+
+/* A plan without data: full rows. */
+static void full_rows(gr_trainer *t) {
+    int64_t row = t->o->max_seq_length, batch = t->o->batch_size;
+    t->work.longest = row;
+    t->work.batch = row * batch;
+    for (int i = 0; i < GR_SLICES; i++) {
+        gr_slice *slice = &t->work.slice[i];
+        slice->tokens = one_row(t) ? row : row * gr_min_i64(batch, gr_max_i64(1, slice->limit / row));
+    }
+    t->updates = count_updates(t);
+    t->total_tokens = 0;
+}
+
+graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
+    const graft_options *o = t->o;
+    t->iters = o->iters;
+    t->work = (gr_work){.longest = 1, .batch = 1};
+    for (int i = 0; i < GR_SLICES; i++) t->work.slice[i] = (gr_slice){slice_limits[i], 1};
+    if (!t->train) {
+        full_rows(t);
+        return GRAFT_OK;
+    }
+    int64_t count = gr_rows_count(t->train), per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
+    if (t->mlx_loss && count < o->batch_size) {
+        gr_fail(err, GRAFT_MISMATCH,
+                "--loss mlx-lm drops batches that are not full, and there is no full one");
+        gr_expected(err, "at least %lld rows", (long long)o->batch_size);
+        return gr_found(err, "%lld", (long long)count);
+    }
+    if (t->mlx_loss) per_epoch = count / o->batch_size;
+    if (!isnan(o->epochs)) t->iters = (int64_t)ceil(o->epochs * (double)per_epoch - 1e-9);
+    t->updates = count_updates(t);
+    if (t->updates == 0)
+        gr_trainer_note(t, "--loss mlx-lm makes no update before %lld iterations, and this run has %lld",
+                        (long long)o->grad_accumulation_steps, (long long)t->iters);
+    GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
+    GR_TRY(walk_order(t, err));
+    if (t->valid) { /* validation fills the same buffers */
+        t->work.longest = gr_max_i64(t->work.longest, longest_row(t->valid));
+        for (int k = 0; k < GR_SLICES; k++)
+            t->work.slice[k].tokens = gr_max_i64(t->work.slice[k].tokens, t->work.longest);
+    }
+    return gr_order_seek(&t->order, 0, 0, err);
+}

@@ -22,6 +22,7 @@ typedef struct ref_linear {
     double scale;
     double *w, *bias, *a, *b, *m;
     double *dw, *dbias, *da, *db, *dm;
+    const double *drop; /* [T,in] or NULL: x * drop is what A sees, 0 or 1/(1-p) each (dropout) */
 } ref_linear;
 
 /* One decoder block: x += o(attention(norm1(x))), then x += down(silu(gate(norm2(x))) * up(norm2(x))). */

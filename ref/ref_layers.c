@@ -30,11 +30,17 @@ static double linear_dot(const double *x, const double *xa, const ref_linear *l,
     return y;
 }
 
+/* Factor on element i of token t on its way to A. */
+static double drop_at(const ref_linear *l, int t, int i) {
+    return l->drop != NULL ? l->drop[(size_t)t * l->in + i] : 1;
+}
+
 void ref_linear_forward(double *y, double *xa, const double *x, const ref_linear *l, int tokens) {
     for (int t = 0; t < tokens; t++)
         for (int r = 0; r < l->rank; r++) {
             double sum = 0;
-            for (int i = 0; i < l->in; i++) sum += x[(size_t)t * l->in + i] * l->a[(size_t)r * l->in + i];
+            for (int i = 0; i < l->in; i++)
+                sum += drop_at(l, t, i) * x[(size_t)t * l->in + i] * l->a[(size_t)r * l->in + i];
             xa[(size_t)t * l->rank + r] = sum;
         }
     for (int o = 0; o < l->out; o++) {
@@ -46,9 +52,9 @@ void ref_linear_forward(double *y, double *xa, const double *x, const ref_linear
     }
 }
 
-/* One token. dxa [rank] is the gradient of x A^T, a scratch of the caller. */
+/* Token t. dxa [rank] is the gradient of x A^T, a scratch of the caller. */
 static void token_backward(double *dx, double *dxa, const double *gain, const double *dy, const double *x,
-                           const double *xa, const ref_linear *l) {
+                           const double *xa, const ref_linear *l, int t) {
     for (int r = 0; r < l->rank; r++) dxa[r] = 0;
     for (int o = 0; o < l->out; o++) {
         double d = dy[o] * gain[o];
@@ -63,8 +69,8 @@ static void token_backward(double *dx, double *dxa, const double *gain, const do
     }
     for (int r = 0; r < l->rank; r++)
         for (int i = 0; i < l->in; i++) {
-            dx[i] += dxa[r] * l->a[(size_t)r * l->in + i];
-            if (l->da != NULL) l->da[(size_t)r * l->in + i] += dxa[r] * x[i];
+            dx[i] += drop_at(l, t, i) * dxa[r] * l->a[(size_t)r * l->in + i];
+            if (l->da != NULL) l->da[(size_t)r * l->in + i] += dxa[r] * drop_at(l, t, i) * x[i];
         }
 }
 
@@ -75,7 +81,7 @@ void ref_linear_backward(double *dx, const double *dy, const double *x, const do
     for (int o = 0; o < l->out; o++) gain[o] = row_gain(l, o);
     for (int t = 0; t < tokens; t++)
         token_backward(dx + (size_t)t * l->in, dxa, gain, dy + (size_t)t * l->out, x + (size_t)t * l->in,
-                       xa == NULL ? NULL : xa + (size_t)t * l->rank, l);
+                       xa == NULL ? NULL : xa + (size_t)t * l->rank, l, t);
     free(gain);
     free(dxa);
 }

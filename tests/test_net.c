@@ -1,81 +1,9 @@
 /* net/ against ref/: loss and every gradient of small models, for each architecture's traits, every
  * instruction set that this machine has and both modes; then what must not change a bit: threads, recompute,
- * slices of a batch.
- *
- * Tolerances. fp32: a value passes L*12 roundings of products of length K; relative error of a tensor's norm
- * about sqrt(K) * 2^-24 * depth = 1e-5 for K 128 and depth 60; 1e-4 leaves room for cancellation. bf16:
- * storage rounds each activation by 2^-9 relative; about 12 roundings per block in both directions, two
- * blocks: sqrt(48) * 2^-9 = 1.4e-2 of a tensor's norm; 6e-2 leaves room for the adapters' small products. A
- * wrong formula shows at 1e-1 or more.
+ * slices of a batch. Tolerances: tests/tiny_kinds.h.
  */
 #include "tests/ref_check.h"
-#include "tests/tiny_net.h"
-
-static const ref_rope_llama3_scaling llama3 = {8, 1, 4, 32};
-
-static ref_tiny llama(void) {
-    return (ref_tiny){.vocab = 130,
-                      .hidden = 64,
-                      .layers = 2,
-                      .heads = 4,
-                      .kv_heads = 2,
-                      .head_dim = 16,
-                      .mlp = 128,
-                      .rank = 4,
-                      .scale = 2,
-                      .eps = 1e-5,
-                      .theta = 10000};
-}
-
-static ref_tiny traits(int which) {
-    ref_tiny s = llama();
-    if (which == 1) s.tied = true, s.llama3 = &llama3;
-    if (which == 2) s.window = 5;
-    if (which == 3) s.qkv_bias = true, s.kv_heads = 1;
-    if (which == 4) s.qk_norm = true, s.head_dim = 32;
-    if (which == 5) s.window = 150, s.head_dim = 80, s.heads = 2;
-    return s;
-}
-
-enum { MAX = 400 };
-typedef struct rows {
-    int cu[8], ids[MAX], mask[MAX], target[MAX];
-    ref_batch batch;
-} rows;
-
-static void make_rows(rows *r, const int *lengths, int count, int vocab) {
-    uint32_t x = 12345;
-    r->cu[0] = 0;
-    for (int i = 0; i < count; i++) r->cu[i + 1] = r->cu[i] + lengths[i];
-    for (int t = 0; t < r->cu[count]; t++) {
-        x = x * 1664525 + 1013904223;
-        r->ids[t] = (int)((x >> 8) % (uint32_t)vocab);
-        r->mask[t] = (x >> 4) % 4 != 0;
-    }
-    ref_targets(r->target, r->ids, r->mask, r->cu, count);
-    r->batch = (ref_batch){
-        .rows = count, .tokens = r->cu[count], .cu_seqlens = r->cu, .ids = r->ids, .target = r->target};
-}
-
-static double distance(const double *truth, const float *found, long n, double *norm) {
-    double d = 0, w = 0;
-    for (long i = 0; i < n; i++) {
-        d += (truth[i] - (double)found[i]) * (truth[i] - (double)found[i]);
-        w += truth[i] * truth[i];
-    }
-    *norm = sqrt(w);
-    return sqrt(d);
-}
-
-/* Every trained tensor within `limit` of its own norm. */
-static void compare_gradients(const tiny_net *n, const float *grad, double limit, const char *what) {
-    const gr_tuning *t = n->rt.tuning;
-    for (size_t i = 0; i < t->param_count; i++) {
-        ref_tensor r = tiny_ref_tensor(n, &t->params[i]);
-        double norm, d = distance(r.g, grad + t->params[i].at, r.n, &norm);
-        if (!(d <= limit * norm)) fail_msg("%s: %s: off by %.2e of %.2e", what, r.name, d, norm);
-    }
-}
+#include "tests/tiny_kinds.h"
 
 static void against_ref(ref_tiny spec, int trained, int bits, int group, const char *isa, bool fp32,
                         const int *lengths, int count, const char *name) {
@@ -88,16 +16,7 @@ static void against_ref(ref_tiny spec, int trained, int bits, int group, const c
     if (!(trained & TINY_ENDS)) spec.end_rank = 0;
     tiny_open_with(&n, spec, bits, group, isa, fp32, 2, trained);
     make_rows(&r, lengths, count, n.spec.vocab);
-    ref_run *run = ref_run_new(n.ref, r.batch.tokens);
-    double truth = ref_model_forward(run, n.ref, &r.batch);
-    ref_model_backward(run, n.ref, &r.batch);
-    float *grad = tiny_keep(&n, (size_t)n.rt.tuning->parameters * sizeof *grad);
-    int at_once = gr_net_one_row(&n.rt.model->config, n.rt.tuning) ? 1 : count;
-    double loss = tiny_step(&n, &r.batch, at_once, false, grad), limit = fp32 ? 1e-4 : 6e-2;
-    if (!(fabs(loss - truth) <= (fp32 ? 2e-6 : 2e-3) * truth))
-        fail_msg("%s: loss %.9g, ref %.9g", what, loss, truth);
-    compare_gradients(&n, grad, limit, what);
-    ref_run_free(run);
+    compare_step(&n, &r, fp32, what);
     tiny_close(&n);
 }
 
@@ -106,14 +25,6 @@ static void traits_against_ref(int which, int bits, int group, const char *isa, 
     char name[20];
     snprintf(name, sizeof name, "traits %d", which);
     against_ref(traits(which), TINY_LINEARS, bits, group, isa, fp32, lengths, count, name);
-}
-
-static void each_isa(void (*check)(const char *isa, bool fp32)) {
-    for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
-        if (isa->available()) {
-            check(isa->name, true);
-            check(isa->name, false);
-        }
 }
 
 static const int short_rows[] = {7, 1, 12}, long_rows[] = {300, 40};

@@ -38,7 +38,7 @@ static double linear_value(void *context) {
     return weighted(c->y, c->weight, (long)c->tokens * c->l.out);
 }
 
-static void check_linear(int rank, bool bias) {
+static void check_linear(int rank, bool bias, bool dropout) {
     enum { IN = 7, OUT = 5, T = 3 };
     linear_case c = {.tokens = T, .x = randoms(1, T * IN), .y = zeros(T * OUT), .xa = zeros((long)T * rank)};
     c.weight = randoms(2, T * OUT);
@@ -49,7 +49,9 @@ static void check_linear(int rank, bool bias) {
         c.l.a = randoms(5, (long)rank * IN), c.l.da = zeros((long)rank * IN);
         c.l.b = randoms(6, (long)rank * OUT), c.l.db = zeros((long)rank * OUT);
     }
-    double *dx = zeros(T * IN);
+    double *drop = zeros(T * IN), *dx = zeros(T * IN);
+    for (int i = 0; i < T * IN; i++) drop[i] = i % 3 ? 1.5 : 0;
+    if (dropout) c.l.drop = drop;
     linear_value(&c);
     ref_linear_backward(dx, c.weight, c.x, c.xa, &c.l, T);
     check_gradient("linear dx", c.x, dx, T * IN, 1, linear_value, &c);
@@ -60,16 +62,17 @@ static void check_linear(int rank, bool bias) {
         check_gradient("linear dB", c.l.b, c.l.db, (long)rank * OUT, 1, linear_value, &c);
     }
     double *all[] = {c.x,       c.y,   c.xa,   c.weight, c.l.w,  c.l.dw, c.l.bias,
-                     c.l.dbias, c.l.a, c.l.da, c.l.b,    c.l.db, dx};
+                     c.l.dbias, c.l.a, c.l.da, c.l.b,    c.l.db, dx,     drop};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
 }
 
 static void test_linear(void **state) {
     (void)state;
-    check_linear(0, false);
-    check_linear(0, true);
-    check_linear(2, false);
-    check_linear(3, true);
+    check_linear(0, false, false);
+    check_linear(0, true, false);
+    check_linear(2, false, false);
+    check_linear(3, true, false);
+    check_linear(3, true, true);
 }
 
 /* y against the formula written out once: W + scale * B^T A as one matrix. */
@@ -101,8 +104,7 @@ static double dora_value(void *context) {
     return sum;
 }
 
-static void test_dora(void **state) {
-    (void)state;
+static void check_dora(bool dropout) {
     enum { IN = 7, OUT = 5, T = 3, R = 2 };
     dora_case d = {.c = {.tokens = T, .x = randoms(1, T * IN), .y = zeros(T * OUT), .xa = zeros(T * R)}};
     linear_case *c = &d.c;
@@ -118,6 +120,9 @@ static void test_dora(void **state) {
                         .da = zeros(R * IN),
                         .db = zeros(R * OUT),
                         .dm = zeros(OUT)};
+    double drop[T * IN];
+    for (int i = 0; i < T * IN; i++) drop[i] = i % 4 ? 1.25 : 0;
+    if (dropout) c->l.drop = drop;
     for (int o = 0; o < OUT; o++) {
         double sum = 0;
         for (int i = 0; i < IN; i++) {
@@ -139,6 +144,12 @@ static void test_dora(void **state) {
     double *all[] = {c->x,   c->y,   c->xa,   c->weight, c->l.w,  c->l.a,
                      c->l.b, c->l.m, c->l.da, c->l.db,   c->l.dm, dx};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) free(all[i]);
+}
+
+static void test_dora(void **state) {
+    (void)state;
+    check_dora(false);
+    check_dora(true);
 }
 
 enum { N = 4, WIDTH = 6 };

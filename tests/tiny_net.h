@@ -13,6 +13,7 @@ typedef struct tiny_net {
     gr_runtime rt;
     float *params, *grad_slots[8];
     gr_gradients gradients;
+    const gr_dropout *dropout;
     void *owned[2048]; /* weights' memory */
     int count;
 } tiny_net;
@@ -162,8 +163,9 @@ static inline void tiny_choose(tiny_net *n, int what) {
         }
 }
 
-static inline void tiny_open_with(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
-                                  int threads, int what) {
+/* The model with a tuning that trains nothing yet. */
+static inline void tiny_start(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
+                              int threads) {
     graft_error err = {0};
     memset(n, 0, sizeof *n);
     n->spec = spec;
@@ -171,17 +173,27 @@ static inline void tiny_open_with(tiny_net *n, ref_tiny spec, int bits, int grou
     setenv("GRAFT_ISA", isa, 1);
     if (gr_runtime_init(&n->rt, tiny_model(n, bits, group), threads, fp32, &err) != GRAFT_OK)
         fail_msg("%s", err.what);
-    const gr_model_config *config = &n->rt.model->config;
-    assert_int_equal(gr_tuning_new(&n->rt.tuning, config, &err), GRAFT_OK);
-    tiny_choose(n, what);
-    assert_int_equal(gr_tuning_place(n->rt.tuning, config, &err), GRAFT_OK);
+    assert_int_equal(gr_tuning_new(&n->rt.tuning, &n->rt.model->config, &err), GRAFT_OK);
     n->rt.tuning->scale = spec.scale;
+}
+
+/* Lays out what the tuning's wishes say, with ref's values. */
+static inline void tiny_place(tiny_net *n) {
+    graft_error err = {0};
+    assert_int_equal(gr_tuning_place(n->rt.tuning, &n->rt.model->config, &err), GRAFT_OK);
     size_t bytes = (size_t)n->rt.tuning->parameters * sizeof(float);
     n->params = tiny_keep(n, bytes);
     n->gradients.count = 8;
     for (int i = 0; i < 8; i++) n->gradients.slots[i] = n->grad_slots[i] = tiny_keep(n, bytes);
     tiny_params(n);
     n->rt.params = n->params;
+}
+
+static inline void tiny_open_with(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
+                                  int threads, int what) {
+    tiny_start(n, spec, bits, group, isa, fp32, threads);
+    tiny_choose(n, what);
+    tiny_place(n);
 }
 
 static inline void tiny_open(tiny_net *n, ref_tiny spec, int bits, int group, const char *isa, bool fp32,
@@ -221,7 +233,8 @@ static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once
                           .start = start,
                           .nrows = rows,
                           .tokens = start[rows],
-                          .first = (uint64_t)r};
+                          .first = (uint64_t)r,
+                          .dropout = n->dropout};
         gr_net_forward(&n->rt.net, &batch);
         int64_t targets = gr_net_loss(&n->rt.net, &batch, &n->gradients);
         for (int64_t i = 0; i < targets; i++) loss += n->rt.net.targets[i].loss;

@@ -1,0 +1,62 @@
+/* Every kind of training that a linear can have against ref/: ranks and scales per module, DoRA, biases,
+ * whole weights, dropout and a mix of all; every instruction set that this machine has and both modes; then
+ * what must not change a bit: threads, recompute, slices of a batch. */
+#include "tests/ref_check.h"
+#include "tests/tiny_kinds.h"
+
+static void each_kind(const char *isa, bool fp32) {
+    static const int lengths[] = {7, 1, 12};
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int bits = 0; bits <= 4; bits += 4) {
+            tiny_net n;
+            rows r;
+            char what[100];
+            snprintf(what, sizeof what, "kind %d, %d bits, %s %s", kind, bits, isa, fp32 ? "fp32" : "bf16");
+            open_kind(&n, &r, lengths, 3, kind, bits, isa, fp32, 2);
+            compare_step(&n, &r, fp32, what);
+            tiny_close(&n);
+        }
+}
+
+static void test_kinds(void **state) {
+    (void)state;
+    each_isa(each_kind);
+}
+
+/* The same step under two ways of computing it gives the same bits. */
+static void same_bits(const char *isa, bool fp32) {
+    static const int lengths[] = {33, 90, 5, 64, 18};
+    static const struct {
+        int threads, at_once;
+        bool recompute;
+    } ways[] = {{1, 5, false}, {2, 5, false}, {3, 5, true}, {2, 1, false}, {1, 2, true}};
+    for (int kind = 0; kind < KINDS; kind++) {
+        float *first = NULL;
+        double first_loss = 0;
+        for (int w = 0; w < 5; w++) {
+            tiny_net n;
+            rows r;
+            open_kind(&n, &r, lengths, 5, kind, 4, isa, fp32, ways[w].threads);
+            size_t bytes = (size_t)n.rt.tuning->parameters * sizeof(float);
+            float *grad = malloc(bytes);
+            assert_non_null(grad);
+            double loss = tiny_step(&n, &r.batch, ways[w].at_once, ways[w].recompute, grad);
+            if (w == 0) first = grad, first_loss = loss;
+            if (w && (memcmp(first, grad, bytes) != 0 || loss != first_loss))
+                fail_msg("%s fp32 %d, kind %d: way %d gives other bits", isa, fp32, kind, w);
+            if (w) free(grad);
+            tiny_close(&n);
+        }
+        free(first);
+    }
+}
+
+static void test_same_bits(void **state) {
+    (void)state;
+    each_isa(same_bits);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_same_bits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

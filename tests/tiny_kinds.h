@@ -1,0 +1,168 @@
+/* tests/tiny_kinds.h - the small models of tests/tiny_net.h with each architecture's traits, batches of rows,
+ * and every kind of training that a linear can have. */
+#ifndef TINY_KINDS_H
+#define TINY_KINDS_H
+#include "tests/tiny_net.h"
+
+static const ref_rope_llama3_scaling llama3 = {8, 1, 4, 32};
+
+static inline ref_tiny llama(void) {
+    return (ref_tiny){.vocab = 130,
+                      .hidden = 64,
+                      .layers = 2,
+                      .heads = 4,
+                      .kv_heads = 2,
+                      .head_dim = 16,
+                      .mlp = 128,
+                      .rank = 4,
+                      .scale = 2,
+                      .eps = 1e-5,
+                      .theta = 10000};
+}
+
+static inline ref_tiny traits(int which) {
+    ref_tiny s = llama();
+    if (which == 1) s.tied = true, s.llama3 = &llama3;
+    if (which == 2) s.window = 5;
+    if (which == 3) s.qkv_bias = true, s.kv_heads = 1;
+    if (which == 4) s.qk_norm = true, s.head_dim = 32;
+    if (which == 5) s.window = 150, s.head_dim = 80, s.heads = 2;
+    return s;
+}
+
+enum { MAX = 400 };
+typedef struct rows {
+    int cu[8], ids[MAX], mask[MAX], target[MAX];
+    ref_batch batch;
+} rows;
+
+static inline void make_rows(rows *r, const int *lengths, int count, int vocab) {
+    uint32_t x = 12345;
+    r->cu[0] = 0;
+    for (int i = 0; i < count; i++) r->cu[i + 1] = r->cu[i] + lengths[i];
+    for (int t = 0; t < r->cu[count]; t++) {
+        x = x * 1664525 + 1013904223;
+        r->ids[t] = (int)((x >> 8) % (uint32_t)vocab);
+        r->mask[t] = (x >> 4) % 4 != 0;
+    }
+    ref_targets(r->target, r->ids, r->mask, r->cu, count);
+    r->batch = (ref_batch){
+        .rows = count, .tokens = r->cu[count], .cu_seqlens = r->cu, .ids = r->ids, .target = r->target};
+}
+
+static inline double distance(const double *truth, const float *found, long n, double *norm) {
+    double d = 0, w = 0;
+    for (long i = 0; i < n; i++) {
+        d += (truth[i] - (double)found[i]) * (truth[i] - (double)found[i]);
+        w += truth[i] * truth[i];
+    }
+    *norm = sqrt(w);
+    return sqrt(d);
+}
+
+/* Every trained tensor within `limit` of its own norm. Of the gradient of k's bias, what all keys of a query
+ * have in common cancels, but not the rounding of each. */
+static inline void compare_gradients(const tiny_net *n, const float *grad, double limit, const char *what) {
+    const gr_tuning *t = n->rt.tuning;
+    for (size_t i = 0; i < t->param_count; i++) {
+        const gr_param *p = &t->params[i];
+        ref_tensor r = tiny_ref_tensor(n, p);
+        double norm, d = distance(r.g, grad + p->at, r.n, &norm);
+        bool cancels = p->kind == GR_PARAM_BIAS && p->role == GR_K_PROJ;
+        if (!(d <= (cancels ? 4 * limit : limit) * norm) || norm == 0)
+            fail_msg("%s: %s: off by %.2e of %.2e", what, r.name, d, norm);
+    }
+}
+
+/* Loss and gradients of one step against ref's. fp32: a value passes L*12 roundings of products of length K;
+ * relative error of a tensor's norm about sqrt(K) * 2^-24 * depth = 1e-5 for K 128 and depth 60; 1e-4 leaves
+ * room for cancellation. bf16: storage rounds each activation by 2^-9 relative; about 12 roundings per block
+ * in both directions, two blocks: sqrt(48) * 2^-9 = 1.4e-2 of a tensor's norm; 6e-2 leaves room for the
+ * adapters' small products. A wrong formula shows at 1e-1 or more. */
+static inline void compare_step(tiny_net *n, const rows *r, bool fp32, const char *what) {
+    ref_run *run = ref_run_new(n->ref, r->batch.tokens);
+    double truth = ref_model_forward(run, n->ref, &r->batch);
+    ref_model_backward(run, n->ref, &r->batch);
+    float *grad = tiny_keep(n, (size_t)n->rt.tuning->parameters * sizeof *grad);
+    int at_once = gr_net_one_row(&n->rt.model->config, n->rt.tuning) ? 1 : r->batch.rows;
+    double loss = tiny_step(n, &r->batch, at_once, false, grad), limit = fp32 ? 1e-4 : 6e-2;
+    if (!(fabs(loss - truth) <= (fp32 ? 2e-6 : 2e-3) * truth))
+        fail_msg("%s: loss %.9g, ref %.9g", what, loss, truth);
+    compare_gradients(n, grad, limit, what);
+    ref_run_free(run);
+}
+
+static inline void each_isa(void (*check)(const char *isa, bool fp32)) {
+    for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
+        if (isa->available()) {
+            check(isa->name, true);
+            check(isa->name, false);
+        }
+}
+
+/* ---- kinds of training */
+
+enum { RANKS, DORA, BIASES, WEIGHTS, DROPOUT, EVERYTHING, KINDS };
+static const gr_dropout drop = {.p = 0.3, .seed = 0x1234567890ABCDEFu, .update = 3};
+
+static inline uint32_t fold(uint32_t h, uint32_t v) {
+    uint32_t x = (h ^ v) + 0x9E3779B9u;
+    x = (x ^ x >> 16) * 0x7FEB352Du;
+    x = (x ^ x >> 15) * 0x846CA68Bu;
+    return x ^ x >> 16;
+}
+
+/* The mask as layers/dropout.h defines it, for ref. */
+static inline void set_mask(tiny_net *n, const rows *r, int l, int group, ref_linear *to) {
+    double *mask = tiny_keep(n, (size_t)(r->batch.tokens * to->in) * sizeof *mask);
+    for (int j = 0; j < r->batch.rows; j++) {
+        uint32_t site = fold(fold(0, (uint32_t)drop.seed), (uint32_t)(drop.seed >> 32));
+        site = fold(fold(fold(site, (uint32_t)drop.update), (uint32_t)j), (uint32_t)(4 * l + group));
+        for (int t = r->cu[j]; t < r->cu[j + 1]; t++)
+            for (int i = 0; i < to->in; i++)
+                mask[t * to->in + i] = fold(fold(site, (uint32_t)(t - r->cu[j])), (uint32_t)i) <
+                                               (uint32_t)(drop.p * 4294967296.0)
+                                           ? 0
+                                           : 1 / (1 - drop.p);
+    }
+    to->drop = mask;
+}
+
+/* What trains of linear i of layer l under that kind. */
+static inline void wish(gr_tuned *x, int kind, int l, int i) {
+    static const int ranks[GR_LINEARS] = {4, 2, 3, 0, 4, 1, 2};
+    x->rank = kind == RANKS || kind == EVERYTHING ? ranks[i]
+              : kind == BIASES                    ? i == 6
+              : kind == WEIGHTS                   ? 0
+                                                  : 4;
+    x->scale = kind == RANKS || kind == EVERYTHING ? 2 + 0.5f * (float)i : 2;
+    x->dora = kind == DORA || (kind == EVERYTHING && i % 2 == 0);
+    x->train_bias = kind == BIASES || kind == EVERYTHING;
+    x->train_weight = kind == WEIGHTS || (kind == EVERYTHING && i == 3);
+    if (kind == BIASES && l == 1) x->rank = 0; /* a block whose only gradients are biases' */
+}
+
+static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count, int kind, int bits,
+                             const char *isa, bool fp32, int threads) {
+    ref_tiny spec = traits(kind == BIASES || kind == EVERYTHING ? 3 : 0);
+    spec.train_all = true;
+    spec.dora = kind == DORA || kind == EVERYTHING;
+    tiny_start(n, spec, bits, 64, isa, fp32, threads);
+    make_rows(r, lengths, count, spec.vocab);
+    for (int l = 0; l < spec.layers; l++)
+        for (int g = 0; g < GR_GROUPS; g++)
+            for (int k = 0; k < gr_group_table[g].count; k++) {
+                int i = gr_group_table[g].role[k];
+                gr_tuned *x = &n->rt.tuning->block[l][i];
+                ref_linear *to = &n->ref->blocks[l].linear[i];
+                wish(x, kind, l, i);
+                to->rank = (int)x->rank;
+                to->scale = (double)x->scale;
+                if (!x->dora) free(to->m), free(to->dm), to->m = to->dm = NULL;
+                if (kind == DROPOUT || kind == EVERYTHING) set_mask(n, r, l, g, to);
+            }
+    if (kind == DROPOUT || kind == EVERYTHING) n->rt.tuning->dropout = drop.p, n->dropout = &drop;
+    tiny_place(n);
+}
+
+#endif

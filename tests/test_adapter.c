@@ -1,9 +1,7 @@
 /* adapters/: one adapter in both formats, written and read back; orientation and names as the other programs
  * have them; everything that does not fit is refused by name. */
-#include "adapters/adapter.h"
-#include "tests/tiny_dir.h"
+#include "tests/tiny_adapter.h"
 
-static char *root;
 static gr_model_config config;
 
 static int setup(void **state) {
@@ -21,46 +19,9 @@ static int teardown(void **state) {
     return 0;
 }
 
-typedef struct made {
-    gr_tuning *tuning;
-    float *params;
-} made;
-
-static made make(const char *targets, int64_t rank, double scale, double alpha) {
-    graft_error err = {0};
-    made m = {0};
-    gr_tuning_request r = {
-        .targets = targets, .num_layers = -1, .rank = rank, .scale = scale, .alpha = alpha};
-    if (gr_tuning_select(&m.tuning, &config, &r, &err) != GRAFT_OK) fail_msg("%s", err.what);
-    m.params = calloc((size_t)m.tuning->parameters, sizeof *m.params);
-    for (int64_t i = 0; i < m.tuning->parameters; i++) m.params[i] = (float)(i + 1) / 8; /* each value once */
-    return m;
-}
-
-static void drop(made *m) {
-    gr_tuning_free(m->tuning);
-    free(m->params);
-}
-
-static char *save(const char *name, const made *m, bool rslora) {
-    graft_error err = {0};
-    char *dir = tiny_join(root, name);
-    gr_adapter_info info = {.base = "some/base", .base_digest = 0xabc, .iteration = 12, .use_rslora = rslora};
-    if (gr_adapter_save(dir, &config, m->tuning, m->params, &info, &err) != GRAFT_OK)
-        fail_msg("%s", err.what);
-    return dir;
-}
-
-static void equal(const made *m, const char *path) {
-    graft_error err = {0};
-    made back = {0};
-    if (gr_adapter_load(&back.tuning, &back.params, path, &config, 0xabc, &err) != GRAFT_OK)
-        fail_msg("%s: %s %s", path, err.what, err.found);
-    assert_int_equal(back.tuning->parameters, m->tuning->parameters);
-    assert_memory_equal(back.tuning->block, m->tuning->block, sizeof *m->tuning->block * TINY_LAYERS);
-    assert_memory_equal(back.params, m->params, (size_t)m->tuning->parameters * sizeof(float));
-    assert_near(back.tuning->scale, m->tuning->scale, 1e-15 * m->tuning->scale);
-    drop(&back);
+static made lora(const char *targets, int64_t rank, double scale, double alpha) {
+    return make(&config,
+                (gr_tuning_request){.targets = targets, .rank = rank, .scale = scale, .alpha = alpha});
 }
 
 static void round_trips(void **state) {
@@ -75,8 +36,12 @@ static void round_trips(void **state) {
                  {"model.layers.1.mlp.down_proj", 1, 0.3, 0.3, false},
                  {"q_proj,v_proj", 4, 8, 16, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        made m = make(cases[i].targets, cases[i].rank, cases[i].scale, cases[i].alpha);
-        char *dir = save("a", &m, cases[i].rslora), *mlx = tiny_join(dir, "adapters.safetensors");
+        made m = make(&config, (gr_tuning_request){.targets = cases[i].targets,
+                                                   .rank = cases[i].rank,
+                                                   .scale = cases[i].scale,
+                                                   .alpha = cases[i].alpha,
+                                                   .use_rslora = cases[i].rslora});
+        char *dir = save("a", &m), *mlx = tiny_join(dir, "adapters.safetensors");
         char *peft = tiny_join(dir, "adapter_model.safetensors");
         equal(&m, dir);
         equal(&m, mlx);
@@ -90,25 +55,13 @@ static void round_trips(void **state) {
     }
 }
 
-static float value(const gr_safetensors *file, const char *name, int64_t rows, int64_t cols, int64_t i,
-                   int64_t j) {
-    const gr_tensor *t = gr_safetensors_find(file, name);
-    float x;
-    if (!t) fail_msg("%s is missing", name);
-    assert_int_equal(t->dtype, GR_F32);
-    assert_int_equal(t->shape[0], rows);
-    assert_int_equal(t->shape[1], cols);
-    memcpy(&x, t->data + (i * cols + j) * 4, 4);
-    return x;
-}
-
 /* mlx-lm: lora_a [in, r], lora_b [r, out]; PEFT: lora_A [r, in], lora_B [out, r]. */
 static void orientation(void **state) {
     (void)state;
-    made m = make("k_proj", 4, 2, 8);
+    made m = lora("k_proj", 4, 2, 8);
     graft_error err = {0};
     gr_safetensors *mlx = NULL, *peft = NULL;
-    char *dir = save("a", &m, false), *a = tiny_join(dir, "adapters.safetensors");
+    char *dir = save("a", &m), *a = tiny_join(dir, "adapters.safetensors");
     char *b = tiny_join(dir, "adapter_model.safetensors");
     assert_int_equal(gr_safetensors_open(&mlx, a, &err), GRAFT_OK);
     assert_int_equal(gr_safetensors_open(&peft, b, &err), GRAFT_OK);
@@ -144,8 +97,8 @@ static void orientation(void **state) {
 /* The keys that mlx-lm's and PEFT's loaders need, with values that mean the same scale. */
 static void config_of_both(void **state) {
     (void)state;
-    made m = make("q_proj,down_proj", 4, 5, 20);
-    char *dir = save("a", &m, false), *text = tiny_read(dir, "adapter_config.json", NULL);
+    made m = lora("q_proj,down_proj", 4, 5, 20);
+    char *dir = save("a", &m), *text = tiny_read(dir, "adapter_config.json", NULL);
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *mlx = json_object_get(j, "lora_parameters");
     assert_non_null(j);
     assert_string_equal(json_string_value(json_object_get(j, "fine_tune_type")), "lora");
@@ -169,47 +122,30 @@ static void config_of_both(void **state) {
     drop(&m);
 }
 
-/* Loads dir/FILE after its config got the members of `patch`; the error says `said`. */
-static void refused(const char *dir, const char *file, const char *patch, graft_status status,
-                    const char *said) {
-    graft_error e = {0};
-    gr_tuning *tuning = NULL;
-    float *params = NULL;
-    char all[2048], *path = tiny_join(dir, file), *text = tiny_read(dir, "adapter_config.json", NULL);
-    json_t *j = json_loads(text, 0, NULL), *more = json_loads(patch, 0, NULL);
-    assert_non_null(more);
-    json_object_update(j, more);
-    char *changed = json_dumps(j, 0);
-    tiny_write(dir, "adapter_config.json", changed);
-    graft_status st = gr_adapter_load(&tuning, &params, path, &config, 0xabc, &e);
-    snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
-    if (st != status || !strstr(all, said)) fail_msg("%s %s: status %d, %s", file, patch, st, all);
-    assert_null(tuning);
-    assert_null(params);
-    tiny_write(dir, "adapter_config.json", text);
-    json_decref(j);
-    json_decref(more);
-    free(changed);
-    free(text);
-    free(path);
-}
-
 static void refused_configs(void **state) {
     (void)state;
-    made m = make("extended", 4, 2, 8);
-    char *dir = save("a", &m, false);
+    made m = lora("extended", 4, 2, 8);
+    char *dir = save("a", &m);
     static const char *const mlx = "adapters.safetensors", *const peft = "adapter_model.safetensors";
-    refused(dir, mlx, "{\"fine_tune_type\":\"dora\"}", GRAFT_UNSUPPORTED, "dora");
-    refused(dir, peft, "{\"use_dora\":true}", GRAFT_UNSUPPORTED, "DoRA");
-    refused(dir, peft, "{\"bias\":\"all\"}", GRAFT_UNSUPPORTED, "bias all");
-    refused(dir, peft, "{\"r\":8}", GRAFT_MISMATCH, "rank");
-    refused(dir, peft, "{\"r\":0}", GRAFT_RANGE, "r");
-    refused(dir, peft, "{\"r\":null}", GRAFT_NOT_FOUND, "r");
-    refused(dir, peft, "{\"lora_alpha\":null}", GRAFT_NOT_FOUND, "lora_alpha");
-    refused(dir, peft, "{\"alpha_pattern\":{\"q_proj\":4}}", GRAFT_UNSUPPORTED, "alpha_pattern");
-    refused(dir, mlx, "{\"lora_parameters\":{\"rank\":4}}", GRAFT_NOT_FOUND, "scale");
-    refused(dir, mlx, "{\"lora_parameters\":{\"scale\":\"2\"}}", GRAFT_CORRUPT, "scale");
-    refused(dir, "absent.safetensors", "{}", GRAFT_NOT_FOUND, "absent");
+    refused(&config, dir, mlx, "{\"fine_tune_type\":\"dora\"}", GRAFT_MISMATCH, "no DoRA magnitude");
+    refused(&config, dir, mlx, "{\"fine_tune_type\":\"ia3\"}", GRAFT_UNSUPPORTED, "lora, dora or full");
+    refused(&config, dir, peft, "{\"use_dora\":true}", GRAFT_MISMATCH, "no DoRA magnitude");
+    refused(&config, dir, peft, "{\"bias\":\"some\"}", GRAFT_UNSUPPORTED, "bias");
+    refused(&config, dir, peft, "{\"peft_type\":\"LOHA\"}", GRAFT_UNSUPPORTED, "LOHA");
+    refused(&config, dir, peft, "{\"fan_in_fan_out\":true}", GRAFT_UNSUPPORTED, "fan_in_fan_out");
+    refused(&config, dir, peft, "{\"lora_bias\":true}", GRAFT_UNSUPPORTED, "lora_bias");
+    refused(&config, dir, peft, "{\"layer_replication\":[[0,1]]}", GRAFT_UNSUPPORTED, "layer_replication");
+    refused(&config, dir, peft, "{\"init_lora_weights\":\"pissa\"}", GRAFT_UNSUPPORTED, "pissa");
+    refused(&config, dir, peft, "{\"r\":8}", GRAFT_MISMATCH, "rank");
+    refused(&config, dir, peft, "{\"r\":0}", GRAFT_RANGE, "r");
+    refused(&config, dir, peft, "{\"r\":null}", GRAFT_NOT_FOUND, "r");
+    refused(&config, dir, peft, "{\"lora_alpha\":null}", GRAFT_NOT_FOUND, "lora_alpha");
+    refused(&config, dir, peft, "{\"alpha_pattern\":{\"q_proj\":\"4\"}}", GRAFT_CORRUPT, "alpha_pattern");
+    refused(&config, dir, peft, "{\"alpha_pattern\":{\"q_(proj\":4}}", GRAFT_CORRUPT, "q_(proj");
+    refused(&config, dir, peft, "{\"rank_pattern\":{\"v_proj\":2}}", GRAFT_MISMATCH, "rank 2");
+    refused(&config, dir, mlx, "{\"lora_parameters\":{\"rank\":4}}", GRAFT_NOT_FOUND, "scale");
+    refused(&config, dir, mlx, "{\"lora_parameters\":{\"scale\":\"2\"}}", GRAFT_CORRUPT, "scale");
+    refused(&config, dir, "absent.safetensors", "{}", GRAFT_NOT_FOUND, "absent");
     graft_error err = {0};
     gr_tuning *tuning = NULL;
     float *params = NULL;
@@ -239,7 +175,7 @@ static void refused_tensors(const char *const *names, const int64_t (*shapes)[2]
                                  .bytes = (size_t)(shapes[i][0] * shapes[i][1]) * 4};
     if (gr_safetensors_save(path, tensors, count, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
     tiny_write(dir, "adapter_config.json", "{\"r\":4,\"lora_alpha\":8,\"peft_type\":\"LORA\"}");
-    refused(dir, "adapter_model.safetensors", "{}", status, said);
+    refused(&config, dir, "adapter_model.safetensors", "{}", status, said);
     free(path);
     tiny_remove(dir);
 }
@@ -256,7 +192,7 @@ static void foreign_tensors(void **state) {
     refused_tensors((const char *const[]){P "0.self_attn.k_proj.lora_A.weight",
                                           P "0.self_attn.k_proj.lora_B.weight",
                                           P "0.self_attn.k_proj.lora_magnitude_vector"},
-                    good, 3, GRAFT_MISMATCH, "lora_magnitude_vector is not an adapter");
+                    good, 3, GRAFT_MISMATCH, "lora_magnitude_vector is of DoRA");
     refused_tensors(
         (const char *const[]){P "0.self_attn.q_proj.lora_A.weight", P "0.self_attn.q_proj.lora_B.weight"},
         good, 2, GRAFT_MISMATCH, "q_proj.lora_B.weight does not fit");
@@ -274,10 +210,10 @@ static void foreign_tensors(void **state) {
 /* Files of two saves in one directory, as a crash between them leaves them. */
 static void torn_pairs(void **state) {
     (void)state;
-    made m = make("extended", 4, 2, 8);
-    char *old = save("old", &m, false);
+    made m = lora("extended", 4, 2, 8);
+    char *old = save("old", &m);
     m.params[3] += 1;
-    char *dir = save("a", &m, false);
+    char *dir = save("a", &m);
     static const char *const names[] = {"adapters.safetensors", "adapter_model.safetensors",
                                         "adapter_config.json"};
     for (int i = 0; i < 3; i++) {
@@ -286,8 +222,8 @@ static void torn_pairs(void **state) {
         char *path = tiny_join(dir, names[i]);
         graft_error err = {0};
         assert_int_equal(gr_file_replace(path, other, then, &err), GRAFT_OK);
-        refused(dir, names[0], "{}", GRAFT_MISMATCH, "not of one save");
-        refused(dir, names[1], "{}", GRAFT_MISMATCH, "--resume");
+        refused(&config, dir, names[0], "{}", GRAFT_MISMATCH, "not of one save");
+        refused(&config, dir, names[1], "{}", GRAFT_MISMATCH, "--resume");
         assert_int_equal(gr_file_replace(path, own, now, &err), GRAFT_OK);
         equal(&m, dir);
         free(path);

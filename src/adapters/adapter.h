@@ -1,7 +1,11 @@
-/* adapters/adapter.h - adapters in files: one table of formats, one directory that mlx-lm and PEFT both load.
+/* adapters/adapter.h - what was trained, in files: one table of formats, one directory that mlx-lm and PEFT
+ * both load.
  * What it does: parameter vector <-> adapters.safetensors (mlx-lm), adapter_model.safetensors (PEFT) and one
  * adapter_config.json with the union of both programs' keys.
  * May include: base, files, model, plan. Never: trains, computes.
+ *
+ * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors), save.c,
+ * save_config.c, load.c, load_tensors.c, load_config.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -13,34 +17,32 @@ typedef struct gr_adapter_info {
     const char *base;     /* path or name of the base model */
     uint64_t base_digest; /* gr_model.digest */
     int64_t iteration;
-    double dropout;
-    bool use_rslora;
 } gr_adapter_info;
 
-/* How one program names and orients an adapter's matrices. graft's own: A [rank, in], B [rank, out]. */
-typedef struct gr_adapter_format {
-    const char *name; /* "mlx", "peft" */
-    const char *file;
-    const char *prefix; /* before the module's path */
-    const char *a, *b;  /* suffixes of the two tensors */
-    bool a_transposed;  /* stored as [in, rank] */
-    bool b_transposed;  /* stored as [out, rank] */
-} gr_adapter_format;
-
-/* Ended by name == NULL. */
-extern const gr_adapter_format gr_adapter_format_table[];
-
-/* Writes both tensor files and adapter_config.json into dir (made if missing), each atomically; the config
- * last. Both tensor files carry the same iteration and digest in their metadata, the config in its "graft".
- */
+/* Writes the tensor files that can hold this tuning and adapter_config.json into dir (made if missing), each
+ * atomically, the config last; the file of a format that cannot is removed, so that none of an earlier save
+ * stays beside the new ones. All carry the same iteration and digest: the tensor files in their metadata, the
+ * config in its "graft". Numbers are f32; needs no memory that grows with them.
+ *   mlx-lm  knows one rank and one scale: lower ranks are padded with zeros, other scales folded into lora_b;
+ *           beside adapters it takes neither biases nor whole tensors: not written then. Without any adapter
+ *           (--fine-tune-type full) it is mlx-lm's "full": the tensors by their names in the model.
+ *   PEFT    holds everything exactly; not written without any adapter. */
 graft_status gr_adapter_save(const char *dir, const gr_model_config *config, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info,
                              graft_error *err) GR_MUST_CHECK;
 
-/* Reads an adapter of any format from a directory, or from one file beside its adapter_config.json: selection
- * and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are named at
- * once. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not checked), or if the
- * files of the directory record different digests: a save was cut short, and they do not belong together. */
+/* Appends what saves of this tuning leave out or change, for people; nothing if they are all exact. */
+void gr_adapter_notes(gr_buf *notes, const gr_tuning *tuning);
+
+/* The tensor files that gr_adapter_save writes for this tuning, by name; ended by NULL. */
+void gr_adapter_files(const char *names[3], const gr_tuning *tuning);
+
+/* Reads an adapter of any format and kind from a directory, or from one file beside its adapter_config.json:
+ * tuning and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are
+ * named at once. Of graft's own pair mlx-lm's file is read, or PEFT's where the former is padded or folded.
+ * dropout is left 0. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not
+ * checked), or if the files of the directory record different digests: a save was cut short, and they do not
+ * belong together. GRAFT_UNSUPPORTED names the setting of a kind that graft does not compute. */
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, uint64_t base_digest,
                              graft_error *err) GR_MUST_CHECK;

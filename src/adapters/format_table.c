@@ -1,12 +1,61 @@
-#include "adapters/adapter.h"
+#include "adapters/adapter_parts.h"
 #include "base/digest.h"
+#include <stdio.h>
 
+/* source: mlx-lm 0.32 tuner/lora.py, dora.py, utils.py load_adapters; PEFT 0.21 save_and_load.py. An
+ * embedding is read by rows, a head by columns: in both programs its pair has the roles of A and B exchanged.
+ */
 const gr_adapter_format gr_adapter_format_table[] = {
-    {"mlx", "adapters.safetensors", "", ".lora_a", ".lora_b", true, false},
-    {"peft", "adapter_model.safetensors", "base_model.model.", ".lora_A.weight", ".lora_B.weight", false,
-     true},
+    {"mlx",
+     "adapters.safetensors",
+     "",
+     true,
+     7,
+     {{GR_PARAM_A, GR_ON_LINEAR, ".lora_a", true, false},
+      {GR_PARAM_B, GR_ON_LINEAR, ".lora_b", false, true},
+      {GR_PARAM_A, GR_ON_EMBEDDING, ".lora_b", false, true},
+      {GR_PARAM_B, GR_ON_EMBEDDING, ".lora_a", true, false},
+      {GR_PARAM_MAGNITUDE, GR_ON_LINEAR, ".m", false, false},
+      {GR_PARAM_BIAS, GR_ON_LINEAR, ".bias", false, false},
+      {GR_PARAM_WEIGHT, GR_ON_ANY, ".weight", false, false}}},
+    {"peft",
+     "adapter_model.safetensors",
+     "base_model.model.",
+     false,
+     11,
+     {{GR_PARAM_A, GR_ON_LINEAR, ".lora_A.weight", false, false},
+      {GR_PARAM_B, GR_ON_LINEAR, ".lora_B.weight", true, false},
+      {GR_PARAM_A, GR_ON_EMBEDDING, ".lora_embedding_B", true, false},
+      {GR_PARAM_B, GR_ON_EMBEDDING, ".lora_embedding_A", false, false},
+      {GR_PARAM_A, GR_ON_TIED_HEAD, ".lora_A.weight", false, false},
+      {GR_PARAM_B, GR_ON_TIED_HEAD, ".lora_B.weight", true, false},
+      {GR_PARAM_MAGNITUDE, GR_ON_LINEAR, ".lora_magnitude_vector", false, false},
+      {GR_PARAM_BIAS, GR_ON_ADAPTED, ".base_layer.bias", false, false},
+      {GR_PARAM_BIAS, GR_ON_PLAIN, ".bias", false, false},
+      {GR_PARAM_WEIGHT, GR_ON_ANY, ".weight", false, false},
+      {GR_PARAM_WEIGHT, GR_ON_TIED_HEAD, ".weight", false, false}}},
     {0},
 };
+
+bool gr_adapter_slot_on(const gr_adapter_slot *slot, gr_role role, bool adapted, const gr_model_config *c) {
+    bool linear = role < GR_LINEARS || role == GR_LM_HEAD;
+    switch (slot->on) {
+    case GR_ON_ANY: return true;
+    case GR_ON_LINEAR: return linear;
+    case GR_ON_EMBEDDING: return role == GR_EMBED_TOKENS;
+    case GR_ON_TIED_HEAD: return role == GR_EMBED_TOKENS && c->tied;
+    case GR_ON_ADAPTED: return linear && adapted;
+    case GR_ON_PLAIN: return linear && !adapted;
+    }
+    return false;
+}
+
+void gr_adapter_slot_name(char *name, size_t size, const gr_adapter_format *f, const gr_adapter_slot *slot,
+                          gr_role role, int64_t layer) {
+    char path[200];
+    gr_role_name(path, sizeof path, slot->on == GR_ON_TIED_HEAD ? GR_LM_HEAD : role, layer);
+    snprintf(name, size, "%s%s%s", f->prefix, path, slot->suffix);
+}
 
 void gr_adapter_digest(char text[17], const float *params, int64_t count) {
     static const char digits[] = "0123456789abcdef";

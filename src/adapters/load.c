@@ -1,140 +1,11 @@
-#include "adapters/adapter.h"
-#include "files/json_read.h"
+#include "adapters/adapter_parts.h"
 #include <math.h>
 #include <stdio.h>
 
-/* What is being read. */
-typedef struct reader {
-    const gr_model_config *config;
-    gr_safetensors *file;
-    const gr_adapter_format *format;
-    int64_t *ranks; /* [layers * GR_LINEARS] */
-    gr_buf problems;
-    int count;
-} reader;
-
-static void problem(reader *r, const char *name, const char *text) {
-    if (++r->count <= 6) gr_buf_printf(&r->problems, "%s%s %s", r->problems.len ? "; " : "", name, text);
-}
-
-/* The format whose A suffix some tensor has. */
-static const gr_adapter_format *probe(const gr_safetensors *file) {
-    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
-        for (size_t i = 0; i < gr_safetensors_count(file); i++)
-            if (gr_ends_with(gr_safetensors_at(file, i)->name, f->a)) return f;
-    return NULL;
-}
-
-static const gr_tensor *tensor_of(const reader *r, gr_role role, int64_t layer, bool b) {
-    char path[200], name[300];
-    gr_role_name(path, sizeof path, role, layer);
-    snprintf(name, sizeof name, "%s%s%s", r->format->prefix, path, b ? r->format->b : r->format->a);
-    return gr_safetensors_find(r->file, name);
-}
-
-/* Does `t` have shape [rank, width] in graft's orientation? *rank 0: any, and is set. */
-static bool fits(const gr_tensor *t, bool transposed, int64_t width, int64_t *rank) {
-    if (t->ndim != 2 || !gr_dtype_is_float(t->dtype)) return false;
-    int64_t r = t->shape[transposed ? 1 : 0], w = t->shape[transposed ? 0 : 1];
-    if (w != width || r < 1 || (*rank && r != *rank)) return false;
-    *rank = r;
-    return true;
-}
-
-/* Ranks of all linears; every tensor of the file must be one of them. */
-static void find_ranks(reader *r) {
-    size_t used = 0;
-    for (int64_t l = 0; l < r->config->layers; l++)
-        for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_tensor *a = tensor_of(r, role, l, false), *b = tensor_of(r, role, l, true);
-            int64_t out, in, rank = 0;
-            if (!a && !b) continue;
-            used += (size_t)(a != NULL) + (size_t)(b != NULL);
-            gr_role_shape(role, r->config, &out, &in);
-            if (!a || !b)
-                problem(r, (a ? a : b)->name, "has no partner");
-            else if (!fits(a, r->format->a_transposed, in, &rank))
-                problem(r, a->name, "does not fit the base");
-            else if (!fits(b, r->format->b_transposed, out, &rank))
-                problem(r, b->name, "does not fit the base");
-            else
-                r->ranks[l * GR_LINEARS + role] = rank;
-        }
-    if (used == gr_safetensors_count(r->file)) return;
-    for (size_t i = 0; i < gr_safetensors_count(r->file); i++) { /* name the strangers */
-        const char *name = gr_safetensors_at(r->file, i)->name;
-        bool known = false;
-        for (int64_t l = 0; l < r->config->layers && !known; l++)
-            for (gr_role role = 0; role < GR_LINEARS && !known; role++)
-                for (int b = 0; b < 2 && !known; b++) {
-                    const gr_tensor *t = tensor_of(r, role, l, b);
-                    known = t && strcmp(t->name, name) == 0;
-                }
-        if (!known) problem(r, name, "is not an adapter of this base");
-    }
-}
-
-static void copy_matrix(float *to, const gr_tensor *t, bool transposed, int64_t rank, int64_t width) {
-    for (int64_t i = 0; i < rank; i++)
-        for (int64_t j = 0; j < width; j++)
-            to[i * width + j] = gr_float_at(t->data, transposed ? j * rank + i : i * width + j, t->dtype);
-}
-
-static void copy_all(const reader *r, const gr_tuning *tuning, float *params) {
-    for (int64_t l = 0; l < tuning->layers; l++)
-        for (gr_role role = 0; role < GR_LINEARS; role++) {
-            const gr_tuned *x = &tuning->block[l][role];
-            int64_t out, in;
-            if (!x->rank) continue;
-            gr_role_shape(role, r->config, &out, &in);
-            copy_matrix(params + x->a, tensor_of(r, role, l, false), r->format->a_transposed, x->rank, in);
-            copy_matrix(params + x->b, tensor_of(r, role, l, true), r->format->b_transposed, x->rank, out);
-        }
-}
-
-/* Kinds of adapters this reader would get wrong. */
-static graft_status check_kind(const gr_json_scope *root, graft_error *err) {
-    const char *type = "lora", *bias = "none";
-    bool dora = false;
-    GR_TRY(gr_json_string(root, "fine_tune_type", &type, err));
-    GR_TRY(gr_json_bool(root, "use_dora", &dora, err));
-    GR_TRY(gr_json_string(root, "bias", &bias, err));
-    if (strcmp(type, "lora") == 0 && !dora && strcmp(bias, "none") == 0) return GRAFT_OK;
-    gr_fail(err, GRAFT_UNSUPPORTED, "this kind of adapter is not supported");
-    gr_where(err, "%s", root->file);
-    gr_expected(err, "LoRA without biases");
-    return gr_found(err, "%s%s, bias %s", type, dora ? " with DoRA" : "", bias);
-}
-
-/* The factor before B A: mlx-lm's scale as it is, PEFT's alpha by rank; *rank is PEFT's, 0 where scale says
- * all. */
-static graft_status read_scale(double *scale, int64_t *rank, bool peft, const gr_json_scope *root,
-                               graft_error *err) {
-    gr_json_scope inner;
-    char path[128];
-    double alpha = 0;
-    bool rslora = false;
-    GR_TRY(check_kind(root, err));
-    GR_TRY(gr_json_object(root, "lora_parameters", &inner, path, err));
-    if (!peft && inner.object) {
-        GR_TRY(gr_json_need(&inner, "scale", err));
-        return gr_json_real(&inner, "scale", -1e6, 1e6, scale, err);
-    }
-    GR_TRY(gr_json_need(root, "lora_alpha", err));
-    GR_TRY(gr_json_need(root, "r", err));
-    GR_TRY(gr_json_real(root, "lora_alpha", -1e6, 1e6, &alpha, err));
-    GR_TRY(gr_json_int(root, "r", 1, 1 << 20, rank, err));
-    GR_TRY(gr_json_bool(root, "use_rslora", &rslora, err));
-    for (int i = 0; i < 2; i++) {
-        static const char *const keys[] = {"rank_pattern", "alpha_pattern"};
-        GR_TRY(gr_json_object(root, keys[i], &inner, path, err));
-        if (!inner.object || json_object_size(inner.object) == 0) continue;
-        gr_fail(err, GRAFT_UNSUPPORTED, "ranks or alphas per module are not supported");
-        return gr_where(err, "%s: %s", root->file, keys[i]);
-    }
-    *scale = rslora ? alpha / sqrt((double)*rank) : alpha / (double)*rank;
-    return GRAFT_OK;
-}
+/* The two places of an adapter: its tensor file, and the directory of its config. */
+typedef struct place {
+    char *file, *dir;
+} place;
 
 static graft_status torn(const char *path, const char *mine, const char *other, const char *theirs,
                          graft_error *err) {
@@ -146,16 +17,10 @@ static graft_status torn(const char *path, const char *mine, const char *other, 
 }
 
 /* The config's digest against the one of the tensor file that is read. */
-static graft_status check_config_digest(const gr_json_scope *root, const char *path, const char *digest,
+static graft_status check_config_digest(const gr_adapter_config *c, const char *path, const char *digest,
                                         graft_error *err) {
-    gr_json_scope graft;
-    char where[128];
-    const char *recorded = NULL;
-    GR_TRY(gr_json_object(root, "graft", &graft, where, err));
-    if (!graft.object) return GRAFT_OK;
-    GR_TRY(gr_json_string(&graft, "digest", &recorded, err));
-    if (!digest || !recorded || strcmp(digest, recorded) == 0) return GRAFT_OK;
-    return torn(path, digest, root->file, recorded, err);
+    if (!digest || !c->digest || strcmp(digest, c->digest) == 0) return GRAFT_OK;
+    return torn(path, digest, c->path, c->digest, err);
 }
 
 /* The digests of all formats' files in dir against the one that is read. */
@@ -173,22 +38,6 @@ static graft_status check_siblings(const char *path, const char *dir, const char
         gr_safetensors_close(file);
         free(other);
     }
-    return st;
-}
-
-static graft_status load_config(double *scale, int64_t *rank, const reader *r, const char *file,
-                                const char *dir, graft_error *err) {
-    json_t *object = NULL;
-    char *path = gr_path_join(dir, "adapter_config.json");
-    if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_json_load(&object, path, GR_JSON_LIMIT, err);
-    if (st == GRAFT_OK) {
-        gr_json_scope root = {object, path, ""};
-        st = check_config_digest(&root, file, gr_safetensors_metadata(r->file, "digest"), err);
-        if (st == GRAFT_OK) st = read_scale(scale, rank, strcmp(r->format->name, "peft") == 0, &root, err);
-    }
-    json_decref(object);
-    free(path);
     return st;
 }
 
@@ -232,61 +81,127 @@ static graft_status no_format(const char *path, graft_error *err) {
     return gr_expected(err, "tensors named .lora_a (mlx-lm) or .lora_A.weight (PEFT)");
 }
 
-/* alpha / r is the scale of tensors of rank r only. */
-static graft_status check_ranks(const reader *r, int64_t rank, const char *path, graft_error *err) {
-    for (int64_t i = 0; rank && i < r->config->layers * GR_LINEARS; i++) {
-        if (!r->ranks[i] || r->ranks[i] == rank) continue;
-        gr_fail(err, GRAFT_MISMATCH, "the adapter's rank is not the one of adapter_config.json");
-        gr_where(err, "%s", path);
-        gr_expected(err, "rank %lld", (long long)rank);
-        return gr_found(err, "%lld", (long long)r->ranks[i]);
+/* Of graft's own pair the exact file, where the one that comes first is not. */
+static graft_status prefer_exact(place *p, const gr_adapter_config *c, bool whole_dir, graft_error *err) {
+    if (!whole_dir || !c->padded) return GRAFT_OK;
+    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++) {
+        char *path = f->one_rank ? NULL : gr_path_join(p->dir, f->file);
+        if (f->one_rank) continue;
+        if (!path) return gr_no_memory(err, strlen(p->dir));
+        if (gr_path_exists(path)) {
+            free(p->file);
+            p->file = path;
+            return GRAFT_OK;
+        }
+        free(path);
     }
     return GRAFT_OK;
 }
 
-static graft_status load_from(reader *r, gr_tuning **tuning, float **params, const char *path,
-                              const char *dir, uint64_t base_digest, graft_error *err) {
-    double scale = 0;
-    int64_t rank = 0;
-    GR_TRY(gr_safetensors_open(&r->file, path, err));
-    r->format = probe(r->file);
-    if (!r->format) return no_format(path, err);
-    GR_TRY(check_base(r->file, path, base_digest, err));
-    GR_TRY(check_siblings(path, dir, gr_safetensors_metadata(r->file, "digest"), err));
-    GR_TRY(load_config(&scale, &rank, r, path, dir, err));
-    find_ranks(r);
-    if (r->count) {
-        gr_fail(err, GRAFT_MISMATCH, "%d tensors of the adapter do not fit the base model", r->count);
-        gr_where(err, "%s", path);
-        return gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->count > 6 ? "; .." : "");
-    }
-    GR_TRY(check_ranks(r, rank, path, err));
-    GR_TRY(gr_tuning_new(tuning, r->config, err));
-    for (int64_t l = 0; l < r->config->layers; l++)
-        for (gr_role role = 0; role < GR_LINEARS; role++) {
-            gr_tuned *x = gr_tuning_at(*tuning, role, l);
-            x->rank = r->ranks[l * GR_LINEARS + role];
-            x->scale = x->rank ? (float)scale : 0;
+/* The format by its names: PEFT's have a prefix, mlx-lm's a suffix, whole tensors are named as the base's. */
+static const gr_adapter_format *probe(const gr_safetensors *file, bool full) {
+    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
+        for (size_t i = 0; i < gr_safetensors_count(file); i++) {
+            const char *name = gr_safetensors_at(file, i)->name;
+            size_t n = strlen(f->prefix);
+            if (n && strncmp(name, f->prefix, n) == 0) return f;
+            if (!n && (gr_ends_with(name, f->slots[0].suffix) ||
+                       (full && strncmp(name, gr_adapter_format_table[1].prefix,
+                                        strlen(gr_adapter_format_table[1].prefix)) != 0)))
+                return f;
         }
-    GR_TRY(gr_tuning_place(*tuning, r->config, err));
-    (*tuning)->scale = scale;
-    (*tuning)->alpha = scale * (double)(*tuning)->rank;
-    *params = gr_calloc((size_t)(*tuning)->parameters, sizeof **params);
-    if (!*params) return gr_no_memory(err, (size_t)(*tuning)->parameters * sizeof **params);
-    copy_all(r, *tuning, *params);
+    return NULL;
+}
+
+/* What the file has becomes what trains. */
+static graft_status wish(gr_tuning *t, const gr_adapter_reader *r, gr_role role, int64_t layer,
+                         graft_error *err) {
+    const gr_adapter_find *f = gr_adapter_found(r, role, layer, 0);
+    gr_tuned *x = gr_tuning_at(t, role, layer);
+    const gr_tensor *a = f[GR_PARAM_A].tensor;
+    char path[200];
+    gr_role_name(path, sizeof path, role, layer);
+    if (a) {
+        x->rank = a->shape[f[GR_PARAM_A].slot->transposed ? 1 : 0];
+        x->dora = r->settings->dora;
+        GR_TRY(gr_adapter_config_scale(&x->scale, r->settings, path, x->rank, err));
+        if (role == GR_EMBED_TOKENS && r->tied[GR_PARAM_A].tensor) { /* its other use has a path of its own */
+            float head;
+            GR_TRY(gr_adapter_config_scale(&head, r->settings, "lm_head", x->rank, err));
+            if (head != x->scale)
+                return gr_fail(err, GRAFT_MISMATCH,
+                               "%s: lm_head and the embedding it is tied to have other "
+                               "alphas",
+                               r->settings->path);
+        }
+    }
+    x->train_bias = f[GR_PARAM_BIAS].tensor != NULL;
+    x->train_weight = f[GR_PARAM_WEIGHT].tensor != NULL;
+    x->saved = x->train_weight && (r->format->prefix[0] || !gr_role_table[role].in_block ||
+                                   gr_adapter_config_saves(r->settings, path));
+    return GRAFT_OK;
+}
+
+static graft_status fill(gr_tuning *t, const gr_adapter_reader *r, graft_error *err) {
+    const gr_adapter_config *c = r->settings;
+    t->kind = strcmp(c->type, "full") == 0 ? GR_TUNE_FULL : c->dora ? GR_TUNE_DORA : GR_TUNE_LORA;
+    t->bias = c->bias;
+    t->use_rslora = c->rslora;
+    if (t->kind == GR_TUNE_FULL)
+        t->full_last = c->num_layers > 0 ? gr_min_i64(c->num_layers, t->layers) : t->layers;
+    for (gr_role role = 0; role < GR_ROLES; role++) {
+        if (!gr_role_exists(role, r->config)) continue;
+        for (int64_t l = 0; l < (gr_role_table[role].in_block ? t->layers : 1); l++)
+            GR_TRY(wish(t, r, role, l, err));
+    }
+    GR_TRY(gr_tuning_place(t, r->config, err));
+    if (!isnan(c->scale)) { /* mlx-lm's number; alpha follows */
+        double by = (double)gr_max_i64(t->rank, 1);
+        t->scale = c->scale;
+        t->alpha = c->scale * (c->rslora ? sqrt(by) : by);
+    } else if (c->rank) {
+        t->alpha = c->alpha;
+        t->scale = c->alpha / (c->rslora ? sqrt((double)c->rank) : (double)c->rank);
+    }
+    return GRAFT_OK;
+}
+
+static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
+                              const place *p, uint64_t base_digest, graft_error *err) {
+    GR_TRY(gr_safetensors_open(&r->file, p->file, err));
+    const gr_json_scope root = {c->root, c->path, ""};
+    GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
+    r->format = probe(r->file, strcmp(c->type, "full") == 0);
+    if (!r->format) return no_format(p->file, err);
+    const char *digest = gr_safetensors_metadata(r->file, "digest");
+    GR_TRY(check_base(r->file, p->file, base_digest, err));
+    GR_TRY(check_siblings(p->file, p->dir, digest, err));
+    GR_TRY(check_config_digest(c, p->file, digest, err));
+    GR_TRY(gr_adapter_config_read(c, r->format->prefix[0] != 0, err));
+    GR_TRY(gr_adapter_find_all(r, p->file, err));
+    GR_TRY(gr_tuning_new(tuning, r->config, err));
+    gr_tuning *t = *tuning;
+    GR_TRY(fill(t, r, err));
+    *params = gr_calloc((size_t)t->parameters, sizeof **params);
+    if (!*params) return gr_no_memory(err, (size_t)t->parameters * sizeof **params);
+    for (size_t i = 0; i < t->param_count; i++) {
+        const gr_param *own = &t->params[i];
+        gr_adapter_copy(*params + own->at, own, gr_adapter_found(r, own->role, own->layer, own->kind));
+    }
     return GRAFT_OK;
 }
 
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, uint64_t base_digest, graft_error *err) {
-    reader r = {.config = config};
-    char *file = NULL, *dir = NULL;
+    gr_adapter_config c = {0};
+    gr_adapter_reader r = {.config = config, .settings = &c};
+    place p;
     *tuning = NULL;
     *params = NULL;
-    r.ranks = gr_calloc((size_t)config->layers * GR_LINEARS, sizeof *r.ranks);
-    graft_status st =
-        r.ranks ? locate(&file, &dir, path, err) : gr_no_memory(err, (size_t)config->layers * GR_LINEARS * 8);
-    if (st == GRAFT_OK) st = load_from(&r, tuning, params, file, dir, base_digest, err);
+    graft_status st = locate(&p.file, &p.dir, path, err);
+    if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, err);
+    if (st == GRAFT_OK) st = prefer_exact(&p, &c, gr_path_is_dir(path), err);
+    if (st == GRAFT_OK) st = load_from(&r, &c, tuning, params, &p, base_digest, err);
     if (st != GRAFT_OK) {
         gr_tuning_free(*tuning);
         free(*params);
@@ -294,9 +209,9 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
         *params = NULL;
     }
     gr_safetensors_close(r.file);
-    gr_buf_free(&r.problems);
-    free(r.ranks);
-    free(file);
-    free(dir);
+    gr_adapter_reader_free(&r);
+    gr_adapter_config_free(&c);
+    free(p.file);
+    free(p.dir);
     return st;
 }

@@ -79,8 +79,8 @@ static graft_status decide(selection *s, gr_role role, int64_t layer, bool layer
     char path[200];
     gr_role_name(path, sizeof path, role, layer);
     if (s->save && BITS(role) & SAVABLE && gr_matches(s->save, role, path)) {
-        x->train_weight = x->saved = true;
-        return GRAFT_OK; /* PEFT too adapts no saved module */
+        x->train_weight = x->saved = x->train_bias = true;
+        return GRAFT_OK; /* PEFT too adapts no saved module, and saves it whole */
     }
     if (r->kind == GR_TUNE_FULL) {
         x->train_weight = x->train_bias = layer_in && gr_role_table[role].in_block;

@@ -5,19 +5,41 @@ static void sizes(gr_buf *b, const char *what, uint64_t bytes) {
     gr_buf_printf(b, "| %s | %.1f MB |\n", what, (double)bytes / 1e6);
 }
 
+static const char *kind_of(const gr_tuning *tuning) {
+    if (!tuning->adapted) return "Fine-tuned weights";
+    return tuning->kind == GR_TUNE_DORA ? "DoRA adapter" : "LoRA adapter";
+}
+
+/* What model hubs read, the title, and which program loads which file. */
+static void head(gr_buf *b, const gr_trainer *t) {
+    const gr_tuning *tuning = t->rt.tuning;
+    const char *files[3];
+    int n = 0;
+    gr_adapter_files(files, tuning);
+    gr_buf_printf(b, "---\n%sbase_model: %s\ntags: [%s, graft]\n---\n# %s for %s\n\n",
+                  tuning->adapted ? "library_name: peft\n" : "", t->o->model,
+                  !tuning->adapted               ? "full"
+                  : tuning->kind == GR_TUNE_DORA ? "dora"
+                                                 : "lora",
+                  kind_of(tuning), t->o->model);
+    gr_buf_printf(b, "Trained by graft %s.", graft_version());
+    for (; files[n]; n++)
+        gr_buf_printf(b, "%s `%s` is for %s", n ? "," : "", files[n],
+                      strcmp(files[n], "adapters.safetensors") == 0 ? "mlx-lm" : "PEFT");
+    gr_buf_printf(b, "; `adapter_config.json` %s.", n > 1 ? "serves both" : "belongs to it");
+    gr_buf notes = {0};
+    gr_adapter_notes(&notes, tuning);
+    if (notes.len) gr_buf_printf(b, " Note: %s.", notes.data);
+    gr_buf_free(&notes);
+    gr_buf_puts(b, "\n\n");
+}
+
 graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graft_error *err) {
     gr_buf b = {0};
     char digest[17];
     const gr_train_progress *p = &t->p;
     gr_adapter_digest(digest, t->params, t->rt.tuning->parameters);
-    gr_buf_printf(
-        &b, "---\nlibrary_name: peft\nbase_model: %s\ntags: [lora, graft]\n---\n# LoRA adapter for %s\n\n",
-        t->o->model, t->o->model);
-    gr_buf_printf(
-        &b,
-        "Trained by graft %s. `adapters.safetensors` is for mlx-lm, `adapter_model.safetensors` for PEFT; "
-        "`adapter_config.json` serves both.\n\n",
-        graft_version());
+    head(&b, t);
     gr_buf_puts(&b, "| | |\n|---|---|\n");
     gr_buf_printf(&b, "| base digest | %016llx |\n| adapter digest | %s |\n",
                   (unsigned long long)t->rt.model->digest, digest);

@@ -106,10 +106,14 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
         GR_TRY(
             gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
-        gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
-                        (long long)t->rt.tuning->rank, t->rt.tuning->scale);
+        if (t->rt.tuning->adapted)
+            gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
+                            (long long)t->rt.tuning->rank, t->rt.tuning->scale);
+        else
+            gr_trainer_note(t, "starting from %s: %zu whole tensors", o->resume_adapter_file,
+                            t->rt.tuning->param_count);
         if (o->config_file || o->preset)
-            gr_trainer_note(t, "its linears, rank and scale hold, not those of %s",
+            gr_trainer_note(t, "its tensors, rank and scale hold, not those of %s",
                             o->preset ? "the preset" : o->config_file);
         return GRAFT_OK;
     }

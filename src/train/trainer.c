@@ -10,11 +10,8 @@ static bool stopping(const gr_trainer *t) {
 }
 
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
-    return (gr_adapter_info){.base = t->o->model ? t->o->model : "",
-                             .base_digest = t->rt.model->digest,
-                             .iteration = iteration,
-                             .dropout = t->rt.tuning->dropout,
-                             .use_rslora = t->o->use_rslora && !t->o->resume_adapter_file};
+    return (gr_adapter_info){
+        .base = t->o->model ? t->o->model : "", .base_digest = t->rt.model->digest, .iteration = iteration};
 }
 
 static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *err) {
@@ -183,6 +180,14 @@ static void remove_leftovers(const gr_trainer *t) {
     }
 }
 
+/* Formats that cannot have this adapter, or not exactly: said before the work, not after it. */
+static void say_what_is_saved(const gr_trainer *t) {
+    gr_buf notes = {0};
+    gr_adapter_notes(&notes, t->rt.tuning);
+    if (notes.len) gr_trainer_note(t, "%s", notes.data);
+    gr_buf_free(&notes);
+}
+
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
@@ -199,6 +204,7 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
         GR_TRY(gr_checkpoint_clear(t, err));
         forget_best(t);
     }
+    say_what_is_saved(t);
     return gr_metrics_start(t, err);
 }
 

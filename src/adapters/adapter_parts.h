@@ -1,0 +1,135 @@
+/* adapters/adapter_parts.h - what the files of this room share: the table of formats, a tuning as a list of a
+ * format's tensors, and the two halves of reading. May include: adapters/adapter.h.
+ */
+#ifndef GR_ADAPTERS_ADAPTER_PARTS_H
+#define GR_ADAPTERS_ADAPTER_PARTS_H
+#include "adapters/adapter.h"
+#include "files/json_read.h"
+#include "plan/module_match.h"
+
+#define GR_PARAM_KINDS (GR_PARAM_WEIGHT + 1)
+
+/* Tensors of the base that a slot speaks of. */
+typedef enum gr_slot_on {
+    GR_ON_ANY,
+    GR_ON_LINEAR, /* linears of blocks and the head */
+    GR_ON_EMBEDDING,
+    GR_ON_TIED_HEAD, /* an embedding that is the head too: named as the head */
+    GR_ON_ADAPTED,   /* linears with A and B */
+    GR_ON_PLAIN      /* linears without */
+} gr_slot_on;
+
+/* How a format spells one kind of trained tensor. */
+typedef struct gr_adapter_slot {
+    gr_param_kind kind;
+    gr_slot_on on;
+    const char *suffix; /* after the module's path */
+    bool transposed;    /* against gr_param's rows and cols */
+    bool folds;         /* takes the factor of a module whose scale is not the common one */
+} gr_adapter_slot;
+
+#define GR_SLOTS 11
+typedef struct gr_adapter_format {
+    const char *name; /* "mlx", "peft" */
+    const char *file;
+    const char *prefix; /* before the module's path */
+    bool one_rank;      /* one rank and one scale for all modules */
+    int slot_count;
+    gr_adapter_slot slots[GR_SLOTS]; /* A and B before what depends on them */
+} gr_adapter_format;
+
+/* Ended by name == NULL. */
+extern const gr_adapter_format gr_adapter_format_table[];
+
+/* Can the format hold all that trains? One of them always can. */
+bool gr_adapter_holds(const gr_adapter_format *format, const gr_tuning *tuning);
+/* Does the slot speak of that tensor of the base? `adapted`: it has A and B. */
+bool gr_adapter_slot_on(const gr_adapter_slot *slot, gr_role role, bool adapted,
+                        const gr_model_config *config);
+/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */
+void gr_adapter_slot_name(char *name, size_t size, const gr_adapter_format *format,
+                          const gr_adapter_slot *slot, gr_role role, int64_t layer);
+
+/* Rank and scale that most modules have, for programs that know one of each. */
+typedef struct gr_adapter_common {
+    int64_t rank, padded_rank; /* padded_rank: the largest */
+    double scale;
+    bool uneven; /* some module has another rank or scale */
+} gr_adapter_common;
+gr_adapter_common gr_adapter_common_of(const gr_tuning *tuning);
+/* The alpha that gives this scale at this rank, a whole number if one does. */
+double gr_adapter_alpha(const gr_tuning *tuning, float scale, int64_t rank);
+
+/* One tensor of a file. */
+typedef struct gr_adapter_item {
+    char name[256];
+    const gr_param *param; /* borrowed from the tuning */
+    int64_t rows;          /* param->rows, or the padded rank */
+    float factor;
+    bool transposed;
+} gr_adapter_item;
+/* Every tensor of a format's file. malloc'ed, owned by caller. */
+graft_status gr_adapter_list(gr_adapter_item **items, size_t *count, const gr_adapter_format *format,
+                             const gr_tuning *tuning, const gr_model_config *config,
+                             graft_error *err) GR_MUST_CHECK;
+
+/* Writes adapter_config.json. */
+graft_status gr_adapter_save_config(const char *dir, const gr_model_config *config, const gr_tuning *tuning,
+                                    const gr_adapter_info *info, const char *digest,
+                                    graft_error *err) GR_MUST_CHECK;
+
+/* adapter_config.json as read. */
+typedef struct gr_adapter_config {
+    json_t *root;
+    char *path;
+    const char *digest; /* graft's own, or NULL; borrowed from root, as all strings */
+    const char *type;   /* mlx-lm's fine_tune_type, "lora" if absent */
+    bool padded;        /* graft's own mlx file is not exact */
+    bool dora, tying, rslora;
+    gr_bias_mode bias;
+    double scale; /* one for all modules; NaN: alpha by rank */
+    double alpha;
+    int64_t rank;       /* PEFT's r */
+    int64_t num_layers; /* of "full"; 0: all */
+    gr_patterns *ranks, *alphas;
+} gr_adapter_config;
+/* Opens dir's file and reads what does not depend on the format. Zeroed before; gr_adapter_config_free after
+ * failure too. */
+graft_status gr_adapter_config_open(gr_adapter_config *config, const char *dir,
+                                    graft_error *err) GR_MUST_CHECK;
+/* Reads the format's settings; kinds that graft does not compute are GRAFT_UNSUPPORTED. */
+graft_status gr_adapter_config_read(gr_adapter_config *config, bool peft, graft_error *err) GR_MUST_CHECK;
+/* Scale of the module with that path, whose tensors have that rank. */
+graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *config, const char *path,
+                                     int64_t rank, graft_error *err) GR_MUST_CHECK;
+/* Does modules_to_save name that path? */
+bool gr_adapter_config_saves(const gr_adapter_config *config, const char *path);
+void gr_adapter_config_free(gr_adapter_config *config);
+
+/* A tensor of the file with its meaning. */
+typedef struct gr_adapter_find {
+    const gr_tensor *tensor;
+    const gr_adapter_slot *slot;
+} gr_adapter_find;
+typedef struct gr_adapter_reader {
+    const gr_model_config *config;
+    const gr_adapter_config *settings;
+    gr_safetensors *file;
+    const gr_adapter_format *format;
+    gr_adapter_find *found;               /* [layers][GR_ROLES][GR_PARAM_KINDS]; outside blocks: layer 0 */
+    gr_adapter_find tied[GR_PARAM_KINDS]; /* a tied head's copies */
+    bool *used;                           /* [tensors of the file] */
+    gr_buf problems;
+    int problem_count;
+    bool more_problems; /* than problems has room for */
+} gr_adapter_reader;
+/* Finds every tensor, and names all that do not fit (GRAFT_MISMATCH). file, config, settings and format are
+ * set. gr_adapter_reader_free frees what it made. */
+graft_status gr_adapter_find_all(gr_adapter_reader *reader, const char *path, graft_error *err) GR_MUST_CHECK;
+gr_adapter_find *gr_adapter_found(const gr_adapter_reader *reader, gr_role role, int64_t layer,
+                                  gr_param_kind kind);
+/* The numbers of one trained tensor. */
+void gr_adapter_copy(float *to, const gr_param *param, const gr_adapter_find *from);
+void gr_adapter_reader_free(gr_adapter_reader *reader);
+
+#endif

@@ -1,0 +1,178 @@
+#include "adapters/adapter_parts.h"
+#include <stdio.h>
+
+/* What the error struct has room for; the count says how many there are. */
+#define LISTED_BYTES 240
+
+static void problem(gr_adapter_reader *r, const char *name, const char *text) {
+    size_t n = strlen(r->format->prefix);
+    if (strncmp(name, r->format->prefix, n) == 0) name += n; /* every name has it */
+    r->problem_count++;
+    if (r->problems.len + strlen(name) + strlen(text) + 3 > LISTED_BYTES) {
+        r->more_problems = true;
+        return;
+    }
+    gr_buf_printf(&r->problems, "%s%s %s", r->problems.len ? "; " : "", name, text);
+}
+
+gr_adapter_find *gr_adapter_found(const gr_adapter_reader *r, gr_role role, int64_t layer,
+                                  gr_param_kind kind) {
+    int64_t at = (gr_role_table[role].in_block ? layer : 0) * GR_ROLES + (int64_t)role;
+    return &r->found[at * GR_PARAM_KINDS + (int64_t)kind];
+}
+
+static const gr_tensor *look_up(gr_adapter_reader *r, const char *name) {
+    const gr_tensor *t = gr_safetensors_find(r->file, name);
+    if (t) r->used[t - gr_safetensors_at(r->file, 0)] = true;
+    return t;
+}
+
+/* Takes whatever the file has of one tensor of the base. */
+static void find_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
+    gr_adapter_find *own = gr_adapter_found(r, role, layer, 0);
+    for (int i = 0; i < r->format->slot_count; i++) {
+        const gr_adapter_slot *slot = &r->format->slots[i];
+        bool adapted = own[GR_PARAM_A].tensor || own[GR_PARAM_B].tensor;
+        char name[300];
+        if (!gr_adapter_slot_on(slot, role, adapted, r->config)) continue;
+        if (slot->kind == GR_PARAM_BIAS && !gr_role_has_bias(role, r->config)) continue;
+        gr_adapter_slot_name(name, sizeof name, r->format, slot, role, layer);
+        gr_adapter_find *f = slot->on == GR_ON_TIED_HEAD ? &r->tied[slot->kind] : &own[slot->kind];
+        f->tensor = look_up(r, name);
+        f->slot = slot;
+    }
+}
+
+/* Is `f` a tensor [rows, cols] in graft's orientation (cols 0: a vector)? *rows 0: any, and is set. */
+static bool fits(const gr_adapter_find *f, int64_t *rows, int64_t cols) {
+    const gr_tensor *t = f->tensor;
+    bool turned = f->slot->transposed;
+    if (t->ndim != (cols ? 2 : 1) || !gr_dtype_is_float(t->dtype)) return false;
+    int64_t r = t->shape[turned ? 1 : 0];
+    if (r < 1 || (*rows && r != *rows) || (cols && t->shape[turned ? 0 : 1] != cols)) return false;
+    *rows = r;
+    return true;
+}
+
+static void check_pair(gr_adapter_reader *r, const gr_adapter_find *a, const gr_adapter_find *b, int64_t in,
+                       int64_t out) {
+    int64_t rank = 0;
+    if (!a->tensor && !b->tensor) return;
+    if (!a->tensor || !b->tensor)
+        problem(r, (a->tensor ? a : b)->tensor->name, "has no partner");
+    else if (!fits(a, &rank, in))
+        problem(r, a->tensor->name, "does not fit the base");
+    else if (!fits(b, &rank, out))
+        problem(r, b->tensor->name, "does not fit the base");
+}
+
+static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
+    const gr_adapter_find *f = gr_adapter_found(r, role, layer, 0), *m = &f[GR_PARAM_MAGNITUDE];
+    int64_t out, in;
+    gr_role_shape(role, r->config, &out, &in);
+    check_pair(r, &f[GR_PARAM_A], &f[GR_PARAM_B], in, out);
+    if (f[GR_PARAM_A].tensor && role >= GR_LINEARS && r->settings->dora)
+        problem(r, f[GR_PARAM_A].tensor->name, "is DoRA outside the blocks, which is not supported");
+    else if (f[GR_PARAM_A].tensor && !m->tensor && r->settings->dora)
+        problem(r, f[GR_PARAM_A].tensor->name, "has no DoRA magnitude");
+    if (m->tensor && !(r->settings->dora && f[GR_PARAM_A].tensor))
+        problem(r, m->tensor->name, "is of DoRA, but adapter_config.json or its matrices are not");
+    else if (m->tensor && !fits(m, &out, 0))
+        problem(r, m->tensor->name, "does not fit the base");
+    if (f[GR_PARAM_BIAS].tensor && !fits(&f[GR_PARAM_BIAS], &out, 0))
+        problem(r, f[GR_PARAM_BIAS].tensor->name, "does not fit the base");
+    if (f[GR_PARAM_WEIGHT].tensor && !fits(&f[GR_PARAM_WEIGHT], &out, in))
+        problem(r, f[GR_PARAM_WEIGHT].tensor->name, "does not fit the base");
+}
+
+static float number_at(const gr_adapter_find *f, int64_t i, int64_t j, int64_t rows, int64_t cols) {
+    return gr_float_at(f->tensor->data, f->slot->transposed ? j * rows + i : i * cols + j, f->tensor->dtype);
+}
+
+static bool same(const gr_adapter_find *a, const gr_adapter_find *b, int64_t rows, int64_t cols) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            if (number_at(a, i, j, rows, cols) != number_at(b, i, j, rows, cols)) return false;
+    return true;
+}
+
+/* PEFT keeps the two uses of a tied embedding apart unless it is told not to; here they are one. A, B or the
+ * whole weight must therefore be there for both and equal, or (A and B) for one under ensure_weight_tying. */
+static void check_tied(gr_adapter_reader *r) {
+    if (!r->config->tied || r->format->one_rank) return; /* mlx-lm's uses are one, too */
+    const gr_param_kind kinds[] = {GR_PARAM_A, GR_PARAM_B, GR_PARAM_WEIGHT};
+    int64_t vocab, hidden;
+    gr_role_shape(GR_EMBED_TOKENS, r->config, &vocab, &hidden);
+    for (int i = 0; i < 3; i++) {
+        const gr_adapter_find *own = gr_adapter_found(r, GR_EMBED_TOKENS, 0, kinds[i]);
+        const gr_adapter_find *copy = &r->tied[kinds[i]];
+        int64_t cols = kinds[i] == GR_PARAM_B ? vocab : hidden,
+                rows = kinds[i] == GR_PARAM_WEIGHT ? vocab : 0;
+        bool pair = kinds[i] != GR_PARAM_WEIGHT;
+        if (!own->tensor && !copy->tensor) continue;
+        if (own->tensor && !copy->tensor && pair && r->settings->tying) continue;
+        if (!own->tensor || !copy->tensor)
+            problem(r, (own->tensor ? own : copy)->tensor->name,
+                    "changes one use of the tied embedding only (ensure_weight_tying is off)");
+        else if (!fits(copy, &rows, cols) || !fits(own, &rows, cols))
+            problem(r, copy->tensor->name, "does not fit the base");
+        else if (!same(own, copy, rows, cols))
+            problem(r, copy->tensor->name, "is not the tied embedding's");
+    }
+}
+
+/* What PEFT saves beside an adapted embedding or head: the frozen weight, which the base has. */
+static bool is_frozen_copy(const gr_adapter_reader *r, const gr_tensor *t) {
+    static const gr_role roles[] = {GR_EMBED_TOKENS, GR_LM_HEAD};
+    int64_t out, in;
+    gr_role_shape(GR_EMBED_TOKENS, r->config, &out, &in);
+    for (int i = 0; i < 2; i++) {
+        char path[200], name[300];
+        gr_role_name(path, sizeof path, roles[i], 0);
+        snprintf(name, sizeof name, "%s%s.base_layer.weight", r->format->prefix, path);
+        if (strcmp(name, t->name) == 0 && t->ndim == 2 && t->shape[0] == out && t->shape[1] == in)
+            return true;
+    }
+    return false;
+}
+
+static void name_strangers(gr_adapter_reader *r) {
+    for (size_t i = 0; i < gr_safetensors_count(r->file); i++) {
+        const gr_tensor *t = gr_safetensors_at(r->file, i);
+        if (!r->used[i] && !(r->format->prefix[0] && is_frozen_copy(r, t)))
+            problem(r, t->name, "is not an adapter of this base");
+    }
+}
+
+graft_status gr_adapter_find_all(gr_adapter_reader *r, const char *path, graft_error *err) {
+    size_t places = (size_t)r->config->layers * GR_ROLES * GR_PARAM_KINDS;
+    r->found = gr_calloc(places, sizeof *r->found);
+    r->used = gr_calloc(gr_safetensors_count(r->file), sizeof *r->used);
+    if (!r->found || !r->used) return gr_no_memory(err, places * sizeof *r->found);
+    for (gr_role role = 0; role < GR_ROLES; role++) {
+        if (!gr_role_exists(role, r->config)) continue;
+        for (int64_t l = 0; l < (gr_role_table[role].in_block ? r->config->layers : 1); l++) {
+            find_one(r, role, l);
+            check_one(r, role, l);
+        }
+    }
+    check_tied(r);
+    name_strangers(r);
+    if (!r->problem_count) return GRAFT_OK;
+    gr_fail(err, GRAFT_MISMATCH, "%d tensors of the adapter do not fit the base model", r->problem_count);
+    gr_where(err, "%s", path);
+    return gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->more_problems ? "; .." : "");
+}
+
+void gr_adapter_copy(float *to, const gr_param *p, const gr_adapter_find *from) {
+    int64_t cols = p->cols ? p->cols : 1;
+    for (int64_t i = 0; i < p->rows; i++)
+        for (int64_t j = 0; j < cols; j++) to[i * cols + j] = number_at(from, i, j, p->rows, cols);
+}
+
+void gr_adapter_reader_free(gr_adapter_reader *r) {
+    gr_buf_free(&r->problems);
+    free(r->found);
+    free(r->used);
+    *r = (gr_adapter_reader){0};
+}

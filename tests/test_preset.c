@@ -121,6 +121,13 @@ static void kept_on_four_bits(void **state) {
     assert_int_equal(strlen(second.notes) < strlen(first.notes), 1); /* made once */
     same_results("once", "twice");
     forget("twice");
+    /* the adapter names the base it belongs to */
+    char *once = tiny_join(root, "once"), *config = tiny_read(once, "adapter_config.json", NULL);
+    char named[700];
+    snprintf(named, sizeof named, "\"base_model_name_or_path\": \"%s\"", dir);
+    assert_non_null(strstr(config, named));
+    free(config);
+    free(once);
     /* the same model by its own name, with the preset's options one by one */
     must_train(
         dir, "twice",

@@ -17,11 +17,11 @@ static void head(gr_buf *b, const gr_trainer *t) {
     int n = 0;
     gr_adapter_files(files, tuning);
     gr_buf_printf(b, "---\n%sbase_model: %s\ntags: [%s, graft]\n---\n# %s for %s\n\n",
-                  tuning->adapted ? "library_name: peft\n" : "", t->o->model,
+                  tuning->adapted ? "library_name: peft\n" : "", gr_trainer_base(t),
                   !tuning->adapted               ? "full"
                   : tuning->kind == GR_TUNE_DORA ? "dora"
                                                  : "lora",
-                  kind_of(tuning), t->o->model);
+                  kind_of(tuning), gr_trainer_base(t));
     gr_buf_printf(b, "Trained by graft %s.", graft_version());
     for (; files[n]; n++)
         gr_buf_printf(b, "%s `%s` is for %s", n ? "," : "", files[n],

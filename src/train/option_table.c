@@ -67,8 +67,9 @@ static const gr_option_row table[] = {
            "on 4 bits: quick (rank 8, q v), standard (16, q k v o), high-quality (32, q k v o gate up); on "
            "16 bits: full (64, all linears; LoRA, not --fine-tune-type full). All recompute, alpha is 2 x "
            "rank; a 16-bit model is quantized once. Single flags beat a preset, a preset beats --config"),
-    CHOICE("fine-tune-type", RUN, "lora", "lora, dora, full", fine_tune_type, "what is trained"),
-    INT("num-layers", 0, RUN, "-1", -1, MANY, num_layers, "adapt the last N blocks; -1 and 0 are all"),
+    CHOICE("fine-tune-type", RUN, "lora", "lora, dora, full", fine_tune_type,
+           "adapters, or with full the tensors of the blocks themselves, on a 16-bit base"),
+    INT("num-layers", 0, RUN, "-1", -1, MANY, num_layers, "train in the last N blocks; -1 and 0 are all"),
     TEXT("lora-targets", 0, RUN, "SET, LIST or re:REGEX", "extended", lora_targets,
          "extended, standard, full, all-linear, or module names as in PEFT"),
     TEXT("exclude-modules", 0, RUN, "A,B", "", exclude_modules, "modules that stay unadapted"),

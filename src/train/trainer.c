@@ -1,4 +1,5 @@
 #include "train/trainer.h"
+#include "model/locate.h"
 #include "report/curve.h"
 #include "train/schedule_table.h"
 #include <math.h>
@@ -9,9 +10,18 @@ static bool stopping(const gr_trainer *t) {
     return t->hooks && t->hooks->stop && *t->hooks->stop;
 }
 
+const char *gr_trainer_base(const gr_trainer *t) {
+    const char *model = t->o->model ? t->o->model : "";
+    if (gr_options_base(t->o) != GR_BASE_4_BIT) return model;
+    char *cache = gr_cache_path("converted/");
+    bool kept = cache && strncmp(t->rt.model->dir, cache, strlen(cache)) == 0;
+    free(cache);
+    return kept ? t->rt.model->dir : model;
+}
+
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
     return (gr_adapter_info){
-        .base = t->o->model ? t->o->model : "", .base_digest = t->rt.model->digest, .iteration = iteration};
+        .base = gr_trainer_base(t), .base_digest = t->rt.model->digest, .iteration = iteration};
 }
 
 static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *err) {

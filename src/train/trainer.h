@@ -98,6 +98,9 @@ void gr_trainer_close(gr_trainer *t);
 
 /* The optimizer of the options over what t->rt.tuning trains. A second call replaces the first's. */
 graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* The base as adapter_config.json names it: what --model said, but where a preset quantized that, the kept
+ * directory, since the adapter belongs to its bits. Lives as long as the run. */
+const char *gr_trainer_base(const gr_trainer *t);
 /* LoRA+: rate and decay of one tensor, rate being the peak of A's. */
 void gr_trainer_loraplus(gr_optim_tensor *tensor, const gr_param *param, double ratio, double rate);
 /* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only

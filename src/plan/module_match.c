@@ -120,7 +120,10 @@ static graft_status no_module(const gr_matcher *m, const char *item, size_t len,
     gr_where(err, "%s", m->option);
     gr_found(err, "%s", wrong);
     const char *near = gr_nearest_name(wrong, names, count);
-    if (near) gr_hint(err, "did you mean %s?", near);
+    if (near && strcmp(near, wrong) == 0 && strcmp(wrong, gr_role_table[GR_LM_HEAD].type) == 0)
+        gr_hint(err, "this model's head is its embedding: name %s", gr_role_table[GR_EMBED_TOKENS].type);
+    else if (near && strcmp(near, wrong) != 0)
+        gr_hint(err, "did you mean %s?", near);
     graft_status st = gr_expected(err, "%s", known.data ? known.data : "");
     gr_buf_free(&known);
     return st;

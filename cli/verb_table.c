@@ -31,7 +31,7 @@ static const verb table[] = {
      GRAFT_VERB_TRAIN,
      "",
      0,
-     "fine-tune: LoRA adapters",
+     "fine-tune: adapters, or whole blocks",
      "Trains on DIR/train.jsonl (valid.jsonl is used where present) and writes the adapter directory, which "
      "mlx-lm "
      "and PEFT load as it is. Ctrl-C saves a checkpoint; --resume continues from it exactly.",

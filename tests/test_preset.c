@@ -121,6 +121,17 @@ static void kept_on_four_bits(void **state) {
     assert_int_equal(strlen(second.notes) < strlen(first.notes), 1); /* made once */
     same_results("once", "twice");
     forget("twice");
+    /* resumed with the options one by one: what the preset set is what counts */
+    graft_error err = {0};
+    assert_int_equal(train(model, "twice", more, &(watch){.stop_at = 12}, NULL, &err), GRAFT_INTERRUPTED);
+    must_train(dir, "twice",
+               (const char *const[]){"lora-rank", "8", "lora-targets", "standard", "resume", "-", NULL}, NULL,
+               NULL);
+    char *first_dir = tiny_join(root, "once"), *second_dir = tiny_join(root, "twice");
+    tiny_same_file(first_dir, second_dir, "adapters.safetensors");
+    free(first_dir);
+    free(second_dir);
+    forget("twice");
     /* the adapter names the base it belongs to */
     char *once = tiny_join(root, "once"), *config = tiny_read(once, "adapter_config.json", NULL);
     char named[700];

@@ -5,6 +5,7 @@ static bool may_change(const char *line) {
     static const char *const free_keys[] = {"threads",
                                             "grad-checkpoint",
                                             "budget",
+                                            "preset", /* what it sets is compared */
                                             "resume",
                                             "save-every",
                                             "adapter-path",

@@ -44,7 +44,9 @@
     X("qwen3-0.6b", SHAPE("qwen3", 1024, 3072, 28, 16, 8, 151936, true, QWEN(",\"head_dim\":128")))          \
     X("qwen3-1.7b", SHAPE("qwen3", 2048, 6144, 28, 16, 8, 151936, true, QWEN(",\"head_dim\":128")))          \
     X("qwen3-4b", SHAPE("qwen3", 2560, 9728, 36, 32, 8, 151936, true, QWEN(",\"head_dim\":128")))            \
-    X("qwen3-8b", SHAPE("qwen3", 4096, 12288, 36, 32, 8, 151936, false, QWEN(",\"head_dim\":128")))
+    X("qwen3-8b", SHAPE("qwen3", 4096, 12288, 36, 32, 8, 151936, false, QWEN(",\"head_dim\":128")))          \
+    X("qwen3-14b", SHAPE("qwen3", 5120, 17408, 40, 40, 8, 151936, false, QWEN(",\"head_dim\":128")))         \
+    X("qwen3-32b", SHAPE("qwen3", 5120, 25600, 64, 64, 8, 151936, false, QWEN(",\"head_dim\":128")))
 
 #define ROW(name, config) {name, config},
 const gr_shape gr_shape_table[] = {SHAPES(ROW){0}};
@@ -56,7 +58,7 @@ const char *const *gr_shape_names(void) {
 }
 
 graft_status gr_shape_config(gr_model_config *config, const char *name, graft_error *err) {
-    char known[256] = "";
+    char known[512] = "";
     size_t used = 0;
     for (const gr_shape *shape = gr_shape_table; shape->name; shape++) {
         if (strcmp(shape->name, name) == 0)

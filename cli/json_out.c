@@ -78,6 +78,12 @@ static json_t *append(json_t *array, json_t *item) {
     return NULL;
 }
 
+/* Bytes here, bytes of training every weight in 16 bits, and how much less that is. */
+static json_t *doc_saving(uint64_t bytes, uint64_t full) {
+    return json_pack("{s:o, s:o, s:o}", "bytes", doc_size(bytes), "full_bytes", doc_size(full),
+                     "saved_percent", doc_number(full > 0 ? 100 * (1 - (double)bytes / (double)full) : NAN));
+}
+
 json_t *doc_plan(const graft_plan *p) {
     json_t *types = json_array(), *tensors = json_array();
     for (size_t i = 0; types && i < GRAFT_PLAN_TYPES; i++) types = append(types, doc_type(&p->types[i]));
@@ -87,15 +93,21 @@ json_t *doc_plan(const graft_plan *p) {
         p->parameters_total > 0 ? 100.0 * (double)p->parameters_trainable / (double)p->parameters_total : NAN;
     json_t *parameters = json_pack("{s:I, s:I, s:o}", "total", (json_int_t)p->parameters_total, "trainable",
                                    (json_int_t)p->parameters_trainable, "percent", doc_number(percent));
+    json_t *impact =
+        json_pack("{s:o, s:o, s:o}", "trainable_percent", doc_number(percent), "gradients_and_optimizer",
+                  doc_saving(p->gradients_optimizer, p->full_gradients_optimizer), "process",
+                  doc_saving(p->memory.total, p->full.total));
     bool timed = p->time_seconds > 0; /* 0: no data, nothing to forecast */
     json_t *time = json_pack("{s:I, s:o, s:o}", "tokens", (json_int_t)p->time_tokens, "seconds",
                              doc_number(timed ? p->time_seconds : NAN), "tokens_per_second",
                              doc_number(p->tokens_per_second > 0 ? p->tokens_per_second : NAN));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I}", "model", doc_text(p->model),
-                     "model_type", doc_text(p->model_type), "types", types, "tensors", tensors, "parameters",
-                     parameters, "memory", doc_memory(&p->memory), "time", time, "grad_checkpoint",
-                     doc_text(p->grad_checkpoint), "sequence_length", (json_int_t)p->sequence_length,
-                     "batch_size", (json_int_t)p->batch_size, "iterations", (json_int_t)p->iterations);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "model",
+                     doc_text(p->model), "model_type", doc_text(p->model_type), "types", types, "tensors",
+                     tensors, "parameters", parameters, "memory", doc_memory(&p->memory), "impact", impact,
+                     "time", time, "grad_checkpoint", doc_text(p->grad_checkpoint), "sequence_length",
+                     (json_int_t)p->sequence_length, "batch_size", (json_int_t)p->batch_size, "iterations",
+                     (json_int_t)p->iterations, "slice_tokens", (json_int_t)p->slice_tokens, "head_tile",
+                     (json_int_t)p->head_tile);
 }
 
 json_t *doc_train(const graft_train_result *r) {

@@ -223,7 +223,12 @@ typedef struct graft_plan {
     size_t tensors_count;
     int64_t parameters_total, parameters_trainable;
     graft_memory memory;
-    char *grad_checkpoint; /* what auto chose: none or layer */
+    graft_memory full;            /* of training every weight in 16 bits with the same settings */
+    uint64_t gradients_optimizer; /* gradients and optimizer state, part of memory.state */
+    uint64_t full_gradients_optimizer;
+    char *grad_checkpoint; /* what auto or the budget chose: none or layer */
+    int64_t slice_tokens;  /* most tokens of one forward and backward */
+    int64_t head_tile;     /* most rows of logits at once */
     int64_t sequence_length, batch_size, iterations;
     double time_seconds;      /* forecast of the run; 0 when no data was given */
     int64_t time_tokens;      /* tokens that the run will process */

@@ -1,4 +1,5 @@
 #include "fit/forecast.h"
+#include "fit/plan_table.h"
 #include "kernels/peak.h"
 #include <math.h>
 #include <stdio.h>
@@ -88,104 +89,50 @@ static double from_peak(const gr_trainer *t, int64_t sequence) {
     return 0.7e9 * peak / gr_train_flops(&t->rt.model->config, t->rt.tuning, sequence, t->recompute, 1);
 }
 
-/* Where strings of a plan live: grown once, never moved. */
-typedef struct strings {
-    char *base;
-    size_t used;
-} strings;
-
-static const char *keep(strings *s, const char *text) {
-    char *at = s->base + s->used;
-    size_t n = strlen(text) + 1;
-    memcpy(at, text, n);
-    s->used += n;
-    return at;
-}
-
-static void add_tensor(graft_plan *plan, strings *s, gr_role role, const char *name, const gr_mat *mat,
-                       int64_t n, int64_t rank) {
-    graft_plan_tensor *x = &plan->tensors_list[plan->tensors_count++];
-    graft_plan_type *type = &plan->types[role];
-    bool quantize = mat && mat->layout != GR_DENSE;
-    *x = (graft_plan_tensor){.name = keep(s, name),
-                             .role = gr_role_table[role].type,
-                             .quantize = quantize,
-                             .adapter = rank > 0,
-                             .rank = rank};
-    x->shape[0] = mat ? mat->rows : n;
-    x->shape[1] = mat ? mat->cols : 0;
-    x->bits = quantize ? mat->bits : mat ? 8 * (int)gr_dtype_bytes(mat->dtype) : 16;
-    x->group_size = quantize ? mat->group : 0;
-    x->frozen = rank > 0 ? "partial" : "true";
-    x->bytes = mat ? gr_mat_bytes(mat) : (uint64_t)n * 2; /* as 16-bit files have them */
-    type->tensors++;
-    type->parameters += mat ? mat->rows * mat->cols : n;
-    type->bytes += x->bytes;
-    type->quantize |= quantize;
-    type->lora |= rank > 0;
-}
-
-static void add_layer(graft_plan *plan, strings *s, const gr_model *m, const gr_tuning *tuning, int64_t l) {
-    const gr_layer *layer = &m->layer[l];
-    char name[220];
-    for (gr_role role = 0; role < GR_LINEARS; role++) {
-        gr_role_name(name, sizeof name, role, l);
-        add_tensor(plan, s, role, name, &layer->linear[role], 0, tuning->block[l][role].rank);
-        if (!layer->bias[role]) continue;
-        snprintf(name + strlen(name), sizeof name - strlen(name), ".bias");
-        add_tensor(plan, s, role, name, NULL, layer->linear[role].rows, 0);
-    }
-    for (gr_role role = GR_INPUT_LAYERNORM; role <= GR_POST_ATTENTION_LAYERNORM; role++) {
-        gr_role_name(name, sizeof name, role, l);
-        add_tensor(plan, s, role, name, NULL, m->config.hidden, 0);
-    }
-    for (int i = 0; m->config.qk_norm && i < 2; i++) {
-        snprintf(name, sizeof name, "model.layers.%lld.self_attn.%c_norm", (long long)l, i ? 'k' : 'q');
-        add_tensor(plan, s, GR_NORM, name, NULL, m->config.head_dim, 0);
-    }
-}
-
-/* The guide's table for this model. */
-static graft_status fill_table(graft_plan *plan, const gr_model *m, const gr_tuning *tuning,
-                               graft_error *err) {
-    const gr_model_config *c = &m->config;
-    size_t most = (size_t)c->layers * 20 + 8;
-    strings s = {gr_calloc(most, 100), 0};
-    plan->storage = s.base;
-    plan->tensors_list = gr_calloc(most, sizeof *plan->tensors_list);
-    if (!s.base || !plan->tensors_list) return gr_no_memory(err, most * 100);
-    for (gr_role role = 0; role < GR_GUIDE_TYPES; role++)
-        plan->types[role] = (graft_plan_type){
-            .type = gr_role_table[role].type, .frozen = "true", .notes = gr_role_table[role].notes};
-    add_tensor(plan, &s, GR_EMBED_TOKENS, "model.embed_tokens", &m->embed, 0, 0);
-    for (int64_t l = 0; l < c->layers; l++) add_layer(plan, &s, m, tuning, l);
-    add_tensor(plan, &s, GR_NORM, "model.norm", NULL, c->hidden, 0);
-    if (!c->tied) add_tensor(plan, &s, GR_LM_HEAD, "lm_head", &m->head, 0, 0);
-    for (gr_role role = 0; role < GR_GUIDE_TYPES; role++)
-        if (plan->types[role].lora) plan->types[role].frozen = "partial";
-    plan->types[GR_LM_HEAD].notes = c->tied ? "tied to embed_tokens" : "";
-    plan->types[GR_EMBED_TOKENS].notes = c->tied ? "" : "memory counts it whole: an upper bound";
-    plan->types[GR_NORM].notes = c->qk_norm ? "with the norms of q and k" : "";
-    if (c->qkv_bias)
-        plan->types[GR_Q_PROJ].notes = plan->types[GR_K_PROJ].notes = plan->types[GR_V_PROJ].notes =
-            "with bias, 16-bit and frozen";
-    return GRAFT_OK;
-}
-
 static graft_status fill(graft_plan *plan, gr_trainer *t, const char *name, graft_error *err) {
     const gr_model *m = t->rt.model;
     plan->model = gr_strdup(name);
     plan->model_type = gr_strdup(m->config.arch->model_type);
     plan->grad_checkpoint = gr_strdup(t->recompute ? "layer" : "none");
     if (!plan->model || !plan->model_type || !plan->grad_checkpoint) return gr_no_memory(err, 0);
-    GR_TRY(fill_table(plan, m, t->rt.tuning, err));
+    GR_TRY(gr_plan_table(plan, m, t->rt.tuning, err));
     plan->parameters_total = gr_model_parameters(m);
     plan->parameters_trainable = t->rt.tuning->parameters;
     plan->memory = t->forecast;
+    plan->gradients_optimizer = t->forecast.state - (uint64_t)plan->parameters_trainable * sizeof(float);
+    plan->slice_tokens = t->net_config.tokens;
+    plan->head_tile = t->net_config.head_tile ? t->net_config.head_tile : gr_head_tile(m->config.vocab);
     plan->batch_size = t->o->batch_size;
     plan->iterations = t->iters;
     plan->sequence_length = t->train ? gr_rows_longest(t->train) : t->o->max_seq_length;
     return GRAFT_OK;
+}
+
+/* What training every weight of the same model in 16 bits would take here, with the same recompute, slices
+ * and optimizer: bound as a run would be. The trainer is as before afterwards. */
+static graft_status measure_full(graft_plan *plan, gr_trainer *t, graft_error *err) {
+    const gr_model *m = t->rt.model;
+    gr_tuning *own = t->rt.tuning, *all = NULL;
+    gr_tuning_request request = {
+        .kind = GR_TUNE_FULL, .modules_to_save = "re:model\\.embed_tokens|model\\.norm|lm_head", .scale = 1};
+    GR_TRY(gr_tuning_select(&all, &m->config, &request, err));
+    gr_net_config config = t->net_config;
+    if (gr_net_one_row(&m->config, all)) config.tokens = config.longest;
+    graft_memory fixed = t->fixed;
+    gr_arena state = {0};
+    t->rt.tuning = all;
+    graft_status st = gr_trainer_optimizer(t, err);
+    if (st == GRAFT_OK) {
+        gr_trainer_bind_state(t, &state);
+        t->fixed.state = state.used;
+        t->fixed.mapped = (uint64_t)plan->parameters_total * 2;
+        st = gr_trainer_memory(t, &config, &plan->full, err);
+        plan->full_gradients_optimizer = state.used - (uint64_t)all->parameters * sizeof(float);
+    }
+    t->fixed = fixed;
+    t->rt.tuning = own;
+    gr_tuning_free(all);
+    return st == GRAFT_OK ? gr_trainer_optimizer(t, err) : st;
 }
 
 graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options *o, const graft_hooks *hooks,
@@ -194,6 +141,7 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     memset(plan, 0, sizeof *plan);
     GR_TRY(gr_trainer_open(&t, dir, o, hooks, GR_TRAINER_PLAN, err));
     graft_status st = fill(plan, &t, o->model ? o->model : o->shape, err);
+    if (st == GRAFT_OK) st = measure_full(plan, &t, err);
     bool runnable = t.rt.model->file && t.train;
     if (st == GRAFT_OK && !runnable) plan->tokens_per_second = from_peak(&t, plan->sequence_length);
     plan->time_tokens = (int64_t)t.total_tokens;

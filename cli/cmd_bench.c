@@ -1,6 +1,77 @@
-/* cmd_bench.c - how fast this machine trains. A new benchmark is a row here. */
+/* cmd_bench.c - what this machine and this model do: tables, documents, pictures. A new benchmark is a row.
+ */
 #include "json_out.h"
+#include "peer.h"
+#include <math.h>
 #include <string.h>
+
+/* ------------------------------------------------------------------------------------------- the picture */
+
+/* Where it goes; NULL: nowhere. */
+static const char *picture_path(cli *c, char *path, size_t size) {
+    if (c->options.svg) return strcmp(c->options.svg, "none") == 0 ? NULL : c->options.svg;
+    snprintf(path, size, "bench-%s.svg", c->words[0]);
+    return path;
+}
+
+/* After the figures: they count even where no picture can be written. One that nobody asked for is no
+ * failure either. */
+static graft_status picture_written(cli *c, graft_status status, const char **path) {
+    if (status == GRAFT_OK || c->options.svg) return status;
+    fprintf(stderr, "no picture: %s, %s\n", c->err.what, c->err.where);
+    c->err = (graft_error){0};
+    *path = NULL;
+    return GRAFT_OK;
+}
+
+/* The document with the picture's name, or one line below the table. */
+static graft_status finish(cli *c, json_t *document, const char *path, graft_status drawn) {
+    graft_error why = c->err;
+    if (c->json && document) json_object_set_new(document, "svg", doc_text(drawn == GRAFT_OK ? path : NULL));
+    if (c->json) {
+        c->err = (graft_error){0};
+        graft_status printed = doc_print(c, document, false);
+        if (printed != GRAFT_OK) return printed;
+    } else if (path && drawn == GRAFT_OK) {
+        fputs("picture  ", stdout);
+        out_text(stdout, path, strlen(path), c->stream);
+        putchar('\n');
+    }
+    c->err = why;
+    return drawn;
+}
+
+static const char *percent(out_buf *b, double value) {
+    if (isfinite(value))
+        snprintf(b->text, sizeof b->text, "%.1f %%", value);
+    else
+        snprintf(b->text, sizeof b->text, "-");
+    return b->text;
+}
+
+static const char *size_or_dash(out_buf *b, uint64_t bytes) {
+    if (bytes) return out_size(b, bytes);
+    snprintf(b->text, sizeof b->text, "-");
+    return b->text;
+}
+
+static const char *time_or_dash(out_buf *b, double seconds) {
+    if (seconds > 0)
+        snprintf(b->text, sizeof b->text, "%.4g s", seconds);
+    else
+        snprintf(b->text, sizeof b->text, "-");
+    return b->text;
+}
+
+/* ------------------------------------------------------------------------------------------------- train */
+
+/* The largest distance of the losses over the steps that both did. */
+static double losses_apart(const graft_bench_result *r, const graft_bench_peer *p) {
+    double most = 0;
+    for (size_t i = 0; i < r->nlosses && i < p->nlosses; i++)
+        most = fmax(most, fabs(r->losses[i] - p->losses[i]));
+    return most;
+}
 
 static void print_train(const graft_bench_result *r) {
     out_buf peak, forecast;
@@ -13,22 +84,186 @@ static void print_train(const graft_bench_result *r) {
         printf("loss     %.4f -> %.4f in %zu steps\n", r->losses[0], r->losses[r->nlosses - 1], r->nlosses);
 }
 
+static void print_peer(const cli *c, const graft_bench_result *r, const peer *p) {
+    out_buf peak;
+    const graft_bench_peer *x = &p->result;
+    putchar('\n');
+    out_text(stdout, x->program, strlen(x->program), c->stream);
+    printf(", the same batches\nspeed    %.4g tokens per second, %.4g s per step\n", x->tokens_per_second,
+           x->step_seconds);
+    printf("memory   peak %s\n", size_or_dash(&peak, x->peak_rss_bytes));
+    printf("loss     %.4f -> %.4f in %zu steps\n", x->losses[0], x->losses[x->nlosses - 1], x->nlosses);
+    printf("graft is %.2f x as fast; the losses differ by %.2g at most%s\n",
+           r->tokens_per_second / x->tokens_per_second, losses_apart(r, x),
+           c->options.model ? "" : " (random weights of its own)");
+}
+
+static json_t *doc_train_and_peer(const graft_bench_result *r, const peer *p) {
+    json_t *document = doc_bench(r);
+    if (!document || !p->document) return document;
+    json_object_set(document, "peer", p->document);
+    json_object_set_new(document, "speedup", doc_number(r->tokens_per_second / p->result.tokens_per_second));
+    json_object_set_new(document, "losses_apart", doc_number(losses_apart(r, &p->result)));
+    return document;
+}
+
+static graft_status show_train(cli *c, const graft_bench_result *r, const peer *p) {
+    char name[64];
+    const char *path = picture_path(c, name, sizeof name);
+    const graft_bench_peer *other = p->document ? &p->result : NULL;
+    graft_status drawn = path ? graft_bench_train_svg(r, other, path, &c->err) : GRAFT_OK;
+    drawn = picture_written(c, drawn, &path);
+    if (!c->json) print_train(r);
+    if (!c->json && other) print_peer(c, r, p);
+    return finish(c, c->json ? doc_train_and_peer(r, p) : NULL, path, drawn);
+}
+
 static graft_status bench_train(cli *c) {
     graft_bench_result result = {0};
-    graft_status status = graft_bench_train(&c->options, &c->hooks, &result, &c->err);
+    peer other = {0};
+    graft_status status = c->options.peer ? peer_find(c, &other) : GRAFT_OK;
+    if (status == GRAFT_OK) status = graft_bench_train(&c->options, &c->hooks, &result, &c->err);
     progress_clear(&c->bar);
-    if (status == GRAFT_OK && c->json)
-        status = doc_print(c, doc_bench(&result), false);
-    else if (status == GRAFT_OK)
-        print_train(&result);
+    if (status == GRAFT_OK && c->options.peer) status = peer_run(c, &other);
+    if (status == GRAFT_OK) status = show_train(c, &result, &other);
+    peer_free(&other);
     graft_bench_result_free(&result);
     return status;
 }
 
+/* -------------------------------------------------------------------------------------------------- load */
+
+static const char *bits_name(out_buf *b, const graft_bench_load *x) {
+    if (x->bits)
+        snprintf(b->text, sizeof b->text, "%d-bit", x->bits);
+    else
+        snprintf(b->text, sizeof b->text, "mixed bits");
+    return b->text;
+}
+
+static void print_load(const graft_bench_load_result *r) {
+    const graft_bench_load *a = &r->plain, *b = &r->quantized;
+    out_buf x, y, z;
+    printf("%-16s %14s %14s\n", "", bits_name(&x, a), bits_name(&y, b));
+    printf("%-16s %14s %14s  %.2f x as fast\n", "load time", time_or_dash(&x, a->load_seconds),
+           time_or_dash(&y, b->load_seconds), r->load_speedup);
+    if (isfinite(a->cold_seconds) && isfinite(b->cold_seconds))
+        printf("%-16s %14s %14s  %.2f x as fast\n", "  from disk", time_or_dash(&x, a->cold_seconds),
+               time_or_dash(&y, b->cold_seconds), a->cold_seconds / b->cold_seconds);
+    printf("%-16s %14s %14s  %s less\n", "process peak", size_or_dash(&x, a->peak_rss_bytes),
+           size_or_dash(&y, b->peak_rss_bytes), percent(&z, r->memory_saved_percent));
+    printf("%-16s %14s %14s  %s less\n", "weights", out_size(&x, a->weight_bytes),
+           out_size(&y, b->weight_bytes), percent(&z, r->weights_saved_percent));
+    printf("%-16s %14.3f %14.3f\n", "bits per weight", a->bits_per_weight, b->bits_per_weight);
+    printf("%-16s %14s %14s\n", "parameters", out_count(&x, a->parameters), out_count(&y, b->parameters));
+    if (!isfinite(r->loss_difference)) return;
+    printf("%-16s %14.4f %14.4f  %+.4f\n", "loss", a->loss, b->loss, r->loss_difference);
+    printf("%-16s %14.3f %14.3f\n", "perplexity", a->perplexity, b->perplexity);
+}
+
+static graft_status bench_load(cli *c) {
+    graft_bench_load_result r = {0};
+    char name[64];
+    graft_status status = graft_bench_load_run(&c->options, &c->hooks, &r, &c->err);
+    progress_clear(&c->bar);
+    if (status == GRAFT_OK) {
+        const char *path = picture_path(c, name, sizeof name);
+        status = path ? graft_bench_load_svg(&r, path, &c->err) : GRAFT_OK;
+        status = picture_written(c, status, &path);
+        if (!c->json) print_load(&r);
+        status = finish(c, c->json ? doc_bench_load(&r) : NULL, path, status);
+    }
+    graft_bench_load_result_free(&r);
+    return status;
+}
+
+/* -------------------------------------------------------------------------------------------- checkpoint */
+
+static void print_checkpoint(const graft_bench_checkpoint_result *r) {
+    out_buf x[8];
+    bool same = true;
+    printf("%-8s %21s   %-26s   %21s   %-26s\n", "", "process peak", "memory saved by recompute",
+           "seconds of a step", "slower with recompute");
+    printf("%-8s %10s %10s   %8s %8s %8s   %10s %10s   %8s %8s %8s\n", "tokens", "keep all", "recompute",
+           "measured", "forecast", "stated", "keep all", "recompute", "measured", "forecast", "stated");
+    for (size_t i = 0; i < r->nlengths; i++) {
+        const graft_bench_length *l = &r->lengths[i];
+        printf("%-8lld %10s %10s   %8s %8s %8s   %10s %10s", (long long)l->seq_length,
+               size_or_dash(&x[0], l->peak_none), size_or_dash(&x[1], l->peak_layer),
+               percent(&x[2], l->saved_percent), percent(&x[3], l->forecast_saved_percent),
+               percent(&x[4], l->stated_saved_percent), time_or_dash(&x[5], l->step_none),
+               time_or_dash(&x[6], l->step_layer));
+        printf("   %8s %8s %8s\n", percent(&x[0], l->slower_percent),
+               percent(&x[1], l->forecast_slower_percent), percent(&x[2], l->stated_slower_percent));
+        same &= l->same_losses || l->step_none <= 0 || l->step_layer <= 0;
+    }
+    printf("\n%-8s %21s   %8s\n%-8s %10s %10s   %8s\n", "", "kept and work buffers", "saved", "tokens",
+           "keep all", "recompute", "");
+    for (size_t i = 0; i < r->nlengths; i++) {
+        const graft_bench_length *l = &r->lengths[i];
+        printf("%-8lld %10s %10s   %8s\n", (long long)l->seq_length, size_or_dash(&x[0], l->activations_none),
+               size_or_dash(&x[1], l->activations_layer), percent(&x[2], l->activations_saved_percent));
+    }
+    puts(same ? "\nboth ways gave the same losses, bit for bit" : "\nthe losses DIFFER between both ways");
+}
+
+static graft_status bench_checkpoint(cli *c) {
+    graft_bench_checkpoint_result r = {0};
+    char name[64];
+    graft_status status = graft_bench_checkpoint(&c->options, &c->hooks, &r, &c->err);
+    progress_clear(&c->bar);
+    if (status == GRAFT_OK) {
+        const char *path = picture_path(c, name, sizeof name);
+        status = path ? graft_bench_checkpoint_svg(&r, path, &c->err) : GRAFT_OK;
+        status = picture_written(c, status, &path);
+        if (!c->json) print_checkpoint(&r);
+        status = finish(c, c->json ? doc_bench_checkpoint(&r) : NULL, path, status);
+    }
+    graft_bench_checkpoint_result_free(&r);
+    return status;
+}
+
+/* -------------------------------------------------------------------------------------------- accumulate */
+
+static void print_accumulate(const graft_bench_accumulate_result *r) {
+    out_buf a, b, d;
+    printf(
+        "%lld rows of %lld to %lld targets (%s tokens, %s targets); gradient of %s parameters, norm %.4g\n\n",
+        (long long)r->rows, (long long)r->shortest, (long long)r->longest, out_count(&a, r->tokens),
+        out_count(&b, r->targets), out_count(&d, r->parameters), r->gradient_norm);
+    printf("%-13s %5s   %-35s   %-24s\n", "", "", "graft, from one batch's gradient", "the mean of means");
+    printf("%-13s %5s   %-9s %12s %12s   %12s %12s\n", "micro-batches", "rows", "bits", "largest", "relative",
+           "largest", "relative");
+    for (size_t i = 0; i < r->nsplits; i++) {
+        const graft_bench_split *x = &r->splits[i];
+        printf("%-13lld %5lld   %-9s %12.3g %12.3g   %12.3g %12.3g\n", (long long)x->micro_batches,
+               (long long)x->rows, x->identical ? "the same" : "differ", x->largest_difference,
+               x->relative_difference, x->means_largest_difference, x->means_relative_difference);
+    }
+}
+
+static graft_status bench_accumulate(cli *c) {
+    graft_bench_accumulate_result r = {0};
+    char name[64];
+    graft_status status = graft_bench_accumulate(&c->options, &c->hooks, &r, &c->err);
+    progress_clear(&c->bar);
+    if (status != GRAFT_OK) return status;
+    const char *path = picture_path(c, name, sizeof name);
+    status = path ? graft_bench_accumulate_svg(&r, path, &c->err) : GRAFT_OK;
+    status = picture_written(c, status, &path);
+    if (!c->json) print_accumulate(&r);
+    return finish(c, c->json ? doc_bench_accumulate(&r) : NULL, path, status);
+}
+
+/* ----------------------------------------------------------------------------------------------- the verb */
+
 static const struct benchmark {
     const char *name;
     graft_status (*run)(cli *c);
-} benchmarks[] = {{"train", bench_train}};
+} benchmarks[] = {{"load", bench_load},
+                  {"train", bench_train},
+                  {"checkpoint", bench_checkpoint},
+                  {"accumulate", bench_accumulate}};
 
 int cmd_bench(cli *c) {
     const char *name = c->words_count ? c->words[0] : NULL;
@@ -41,6 +276,6 @@ int cmd_bench(cli *c) {
     cli_fail(c, GRAFT_USAGE, "no such benchmark in this version");
     cli_expected(c, known);
     cli_found(c, name ? name : "none");
-    cli_hint(c, "graft bench %s", benchmarks[0].name);
+    cli_hint(c, "graft bench %s", benchmarks[1].name);
     return cli_report(c, GRAFT_USAGE);
 }

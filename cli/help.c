@@ -19,17 +19,17 @@ static const struct group {
     const char *title, *names;
 } groups[] = {
     {"Input and output", "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
-                         "messages,gguf,logits,compare,"
+                         "messages,gguf,logits,compare,svg,"
                          "resume,resume-adapter-file,train,test"},
     {"Adapter",
      "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
      "alpha-pattern,modules-to-save"},
     {"Optimizer", "optimizer,learning-rate,lr-*,warmup,weight-decay,grad-clip"},
     {"Length and memory",
-     "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length"},
+     "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
     {"Data and loss", "train-on,mask-prompt,*-feature,no-shuffle,loss"},
     {"Reports and saving", "steps-*,val-batches,save-every,keep-best,tensors,per-row,render"},
-    {"Quantization", "q-*,quant*,dequantize,dtype"},
+    {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
     {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p"},
     {"General", "*"},
 };

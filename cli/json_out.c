@@ -154,18 +154,6 @@ json_t *doc_row(const graft_row *row, bool rendered) {
                      doc_text(row->text));
 }
 
-json_t *doc_bench(const graft_bench_result *r) {
-    json_t *losses = json_array();
-    for (size_t i = 0; losses && i < r->nlosses; i++) losses = append(losses, doc_number(r->losses[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
-                     doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "gflops",
-                     doc_number(r->gflops), "peak_gflops", doc_number(r->peak_gflops), "percent_of_peak",
-                     doc_number(r->percent_of_peak), "percent_of_peak_without_recompute",
-                     doc_number(r->percent_of_peak_without_recompute), "peak_rss_bytes",
-                     doc_size(r->peak_rss_bytes), "forecast_bytes", doc_size(r->forecast_bytes), "losses",
-                     losses);
-}
-
 json_t *doc_convert(const graft_convert_result *r) {
     return json_pack("{s:o, s:I, s:o, s:o}", "bits_per_weight", doc_number(r->bits_per_weight), "tensors",
                      (json_int_t)r->tensors, "bytes", doc_size(r->bytes), "notes",

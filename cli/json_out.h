@@ -14,6 +14,9 @@ json_t *doc_eval(const graft_eval_result *result);
 json_t *doc_generation(const graft_generation *generation);
 json_t *doc_row(const graft_row *row, bool rendered);
 json_t *doc_bench(const graft_bench_result *result);
+json_t *doc_bench_load(const graft_bench_load_result *result);
+json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *result);
+json_t *doc_bench_accumulate(const graft_bench_accumulate_result *result);
 json_t *doc_convert(const graft_convert_result *result);
 
 /* Writes one document and a line end to stdout and drops the reference; a NULL document is GRAFT_NO_MEMORY.

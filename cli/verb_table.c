@@ -83,16 +83,20 @@ static const verb table[] = {
      {"graft info model.gguf", "graft info adapters/adapters.safetensors", "graft info model-4bit --json"}},
     {"bench",
      GRAFT_VERB_BENCH,
-     "train",
+     "load, train, checkpoint or accumulate",
      1,
-     "how fast this machine trains",
-     "Runs training steps on a model, or on random weights of a published shape (no download), and reports "
-     "the "
-     "speed against the machine's measured peak and the memory against the forecast.",
+     "how fast this machine trains, what 4 bits and recompute save",
+     "load: the model in 16 bits against --bits, time and memory. train: the speed of training steps against "
+     "the machine's measured peak, on a model or on random weights of a published shape (no download); "
+     "--peer "
+     "runs another program on the same batches. checkpoint: what recompute saves and costs by length. "
+     "accumulate: the gradient of micro-batches against one batch's. Each prints a table and draws a "
+     "picture.",
      cmd_bench,
-     {"graft bench train --shape smollm2-135m",
-      "graft bench train --model model-4bit --batch-size 1 --seq-length 512",
-      "graft bench train --shape llama-3.2-1b --steps 3 --json"}},
+     {"graft bench load --model model-4bit --data data", "graft bench train --shape llama-3.2-1b --steps 3",
+      "graft bench train --model model-4bit --batch-size 1 --steps 50 --peer torch",
+      "graft bench checkpoint --model model-4bit --seq-lengths 512,1024,2048,4096",
+      "graft bench accumulate --model model-4bit --data data --grad-accumulation-steps 8"}},
     {"help",
      0,
      "[VERB]",

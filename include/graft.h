@@ -116,6 +116,11 @@ typedef struct graft_options {
     char *shape;
     bool tensors;
     int64_t steps, seq_length;
+    int64_t bits;      /* bench load */
+    char *seq_lengths; /* bench checkpoint: "512,1024"; NULL: the guide's */
+    char *peer;        /* bench train: torch, mlx, bnb; run by the command line, not by the library */
+    int64_t peer_steps;
+    char *svg; /* where the command line puts the picture; NULL: bench-NAME.svg */
     /* which options were given explicitly, by row number of the table (graft_option_at) */
     uint64_t given[2];
     char *config_file; /* the YAML that was loaded, if any */
@@ -334,6 +339,105 @@ typedef struct graft_bench_result {
 graft_status graft_bench_train(const graft_options *options, const graft_hooks *hooks,
                                graft_bench_result *result, graft_error *err);
 void graft_bench_result_free(graft_bench_result *result);
+
+/* Writes into `dir` (made if missing) what another program needs to do the first options.peer_steps of the
+ * same steps: run.json (settings, the model's directory or the shape's config, the rate of every update),
+ * batches.safetensors (ids and targets, [batches, rows, tokens]) and adapter/ (the initial A and B, for
+ * mlx-lm and PEFT). GRAFT_UNSUPPORTED for optimizers other than adamw and for dora and full. */
+graft_status graft_bench_export(const graft_options *options, const graft_hooks *hooks, const char *dir,
+                                graft_error *err);
+
+/* What another program measured on the same steps. */
+typedef struct graft_bench_peer {
+    const char *program; /* name and version */
+    double tokens_per_second, step_seconds;
+    uint64_t peak_rss_bytes;
+    const double *losses;
+    size_t nlosses;
+} graft_bench_peer;
+
+/* One half of `bench load`. */
+typedef struct graft_bench_load {
+    char *path;              /* the directory that was measured */
+    int bits;                /* of the linears; 0: not all the same */
+    double load_seconds;     /* open, check and read every weight; files in the system's cache */
+    double cold_seconds;     /* the first time, after the system was asked to drop them; NaN: it cannot */
+    uint64_t peak_rss_bytes; /* of the whole process while it loads; 0: this system cannot tell */
+    uint64_t weight_bytes;
+    int64_t parameters;
+    double bits_per_weight;
+    double loss, perplexity; /* on options.data; NaN without */
+} graft_bench_load;
+
+typedef struct graft_bench_load_result {
+    graft_bench_load plain, quantized; /* 16-bit (or the source's 32), options.bits */
+    double memory_saved_percent;       /* of the peak; NaN: unknown */
+    double weights_saved_percent;
+    double load_speedup;    /* plain seconds / quantized seconds */
+    double loss_difference; /* quantized - plain; NaN without data */
+} graft_bench_load_result;
+/* Loads options.model in 16 bits and in options.bits. The half that the model is not is a conversion, made
+ * once and kept in the cache; a model of other bits is dequantized first. */
+graft_status graft_bench_load_run(const graft_options *options, const graft_hooks *hooks,
+                                  graft_bench_load_result *result, graft_error *err);
+void graft_bench_load_result_free(graft_bench_load_result *result);
+
+/* One sequence length of `bench checkpoint`: everything kept (none) against recompute (layer). */
+typedef struct graft_bench_length {
+    int64_t seq_length;
+    uint64_t forecast_none, forecast_layer;       /* process peaks as `graft plan` forecasts them */
+    uint64_t peak_none, peak_layer;               /* measured; 0: did not fit, or this system cannot tell */
+    uint64_t activations_none, activations_layer; /* of these, kept activations and work buffers */
+    double step_none, step_layer;                 /* seconds of the fastest step; 0: did not fit */
+    double forecast_saved_percent, saved_percent; /* of the process peak; NaN: not known */
+    double activations_saved_percent;
+    double forecast_slower_percent, slower_percent; /* by operations; measured */
+    double stated_saved_percent,
+        stated_slower_percent; /* what the guide's authors state for this length; NaN for others */
+    bool same_losses;          /* both ways gave the same bits in every step */
+} graft_bench_length;
+
+typedef struct graft_bench_checkpoint_result {
+    int64_t batch_size, steps;
+    graft_bench_length *lengths;
+    size_t nlengths;
+} graft_bench_checkpoint_result;
+/* options.steps (3 unless given) steps of options.batch_size (1 unless given) rows for each of
+ * options.seq_lengths, with and without recompute. What does not fit into memory is forecast only. */
+graft_status graft_bench_checkpoint(const graft_options *options, const graft_hooks *hooks,
+                                    graft_bench_checkpoint_result *result, graft_error *err);
+void graft_bench_checkpoint_result_free(graft_bench_checkpoint_result *result);
+
+/* One way to cut the rows of `bench accumulate`. Differences are to the gradient of one batch of all rows:
+ * the largest of any element, and the norm of the difference over the gradient's norm. */
+typedef struct graft_bench_split {
+    int64_t micro_batches, rows; /* rows of each; the last may have fewer */
+    bool identical;              /* every bit */
+    double largest_difference, relative_difference;
+    double means_largest_difference, means_relative_difference; /* were it the mean of the means */
+} graft_bench_split;
+
+#define GRAFT_BENCH_SPLITS 4
+typedef struct graft_bench_accumulate_result {
+    int64_t rows, tokens, targets, parameters;
+    int64_t shortest, longest; /* targets of a row */
+    double gradient_norm;
+    graft_bench_split splits[GRAFT_BENCH_SPLITS];
+    size_t nsplits;
+} graft_bench_accumulate_result;
+/* The gradient of options.batch_size (2 unless given) x options.grad_accumulation_steps (4 unless given) rows
+ * of options.data (random uneven rows without), in one batch and cut into micro-batches. */
+graft_status graft_bench_accumulate(const graft_options *options, const graft_hooks *hooks,
+                                    graft_bench_accumulate_result *result, graft_error *err);
+
+/* Pictures of the results, as SVG. peer may be NULL. */
+graft_status graft_bench_train_svg(const graft_bench_result *result, const graft_bench_peer *peer,
+                                   const char *path, graft_error *err);
+graft_status graft_bench_load_svg(const graft_bench_load_result *result, const char *path, graft_error *err);
+graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *result, const char *path,
+                                        graft_error *err);
+graft_status graft_bench_accumulate_svg(const graft_bench_accumulate_result *result, const char *path,
+                                        graft_error *err);
 
 /* Names of the published shapes, ended by NULL. */
 const char *const *graft_shapes(void);

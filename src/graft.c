@@ -240,3 +240,69 @@ graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks,
     free(dir);
     return st;
 }
+
+graft_status graft_bench_export(const graft_options *o, const graft_hooks *hooks, const char *out,
+                                graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    graft_status st = gr_bench_export(dir, o, hooks, out, err);
+    free(dir);
+    return st;
+}
+
+/* The loss of one half on options.data. */
+static graft_status evaluate_half(graft_bench_load *half, const graft_options *o, const graft_hooks *hooks,
+                                  graft_error *err) {
+    graft_eval_result result = {0};
+    GR_TRY(gr_evaluate(half->path, o, hooks, &result, err));
+    half->loss = result.loss;
+    half->perplexity = result.perplexity;
+    graft_eval_result_free(&result);
+    return GRAFT_OK;
+}
+
+graft_status graft_bench_load_run(const graft_options *o, const graft_hooks *hooks,
+                                  graft_bench_load_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_bench_load(dir, o, hooks, result, err);
+    free(dir);
+    if (st == GRAFT_OK && o->data) {
+        st = evaluate_half(&result->quantized, o, hooks, err);
+        if (st == GRAFT_OK) st = evaluate_half(&result->plain, o, hooks, err);
+        if (st == GRAFT_OK)
+            gr_bench_load_compare(result);
+        else
+            graft_bench_load_result_free(result);
+    }
+    return st;
+}
+
+graft_status graft_bench_checkpoint(const graft_options *o, const graft_hooks *hooks,
+                                    graft_bench_checkpoint_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    graft_status st = gr_bench_checkpoint(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}
+
+graft_status graft_bench_accumulate(const graft_options *o, const graft_hooks *hooks,
+                                    graft_bench_accumulate_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    graft_status st = gr_bench_accumulate(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}

@@ -59,6 +59,172 @@ static void stops(void **state) {
     assert_null(r.losses);
 }
 
+/* ------------------------------------------------------------------------------- the other benchmarks */
+
+static graft_options options_of(const char *const *more) {
+    graft_options o;
+    graft_options_init(&o);
+    tiny_set(
+        &o, GRAFT_VERB_BENCH,
+        (const char *const[]){"model", model, "seq-length", "12", "lora-rank", "4", "threads", "2", NULL});
+    tiny_set(&o, GRAFT_VERB_BENCH, more);
+    return o;
+}
+
+/* The file's text, which must be a whole SVG with `bars` bars. */
+static void check_picture(const char *path, int bars) {
+    char *text = tiny_read(root, path, NULL);
+    int found = 0;
+    for (const char *p = text; (p = strstr(p, "<rect class=\"f")); p++) found++;
+    assert_int_equal(found, bars);
+    assert_true(strncmp(text, "<svg ", 5) == 0 && strstr(text, "</svg>") != NULL);
+    free(text);
+}
+
+/* Every cut of uneven rows gives the bits of one batch; averaging means does not come near. */
+static void accumulates_exactly(void **state) {
+    (void)state;
+    char *rows = tiny_data_dir(root, "rows", 5, 0), *picture = tiny_join(root, "accumulate.svg");
+    for (int with_data = 0; with_data < 2; with_data++) {
+        graft_error err = {0};
+        graft_options o = options_of((const char *const[]){"grad-accumulation-steps", "5", "batch-size", "2",
+                                                           with_data ? "data" : NULL, rows, NULL});
+        graft_bench_accumulate_result r;
+        if (graft_bench_accumulate(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+        assert_int_equal(r.rows, 10);
+        assert_true(r.shortest < r.longest);
+        assert_true(r.gradient_norm > 0);
+        assert_int_equal(r.nsplits, 4); /* 2, 3 (4 + 4 + 2 rows), 5 and 10 */
+        for (size_t i = 0; i < r.nsplits; i++) {
+            assert_true(r.splits[i].identical);
+            assert_true(r.splits[i].largest_difference == 0);
+        }
+        /* one row each, of uneven lengths; f32 rounding alone is below 1e-6 */
+        assert_true(r.splits[3].means_relative_difference > 1e-3);
+        assert_int_equal(r.splits[1].micro_batches, 3);
+        assert_int_equal(r.splits[1].rows, 4);
+        assert_int_equal(graft_bench_accumulate_svg(&r, picture, &err), GRAFT_OK);
+        check_picture("accumulate.svg", 8);
+        graft_options_free(&o);
+    }
+    free(rows);
+    free(picture);
+}
+
+static void checkpoint_saves_by_length(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_options o = options_of((const char *const[]){"seq-lengths", "16,512", "steps", "2", NULL});
+    graft_bench_checkpoint_result r;
+    char *picture = tiny_join(root, "checkpoint.svg");
+    if (graft_bench_checkpoint(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    assert_int_equal(r.nlengths, 2);
+    assert_int_equal(r.batch_size, 1);
+    for (size_t i = 0; i < 2; i++) {
+        const graft_bench_length *x = &r.lengths[i];
+        assert_true(x->same_losses);
+        assert_true(x->step_none > 0 && x->step_layer > 0);
+        assert_true(x->activations_layer < x->activations_none);
+        assert_true(x->forecast_layer < x->forecast_none);
+        assert_true(x->forecast_slower_percent > 0);
+    }
+    assert_true(r.lengths[0].stated_saved_percent != r.lengths[0].stated_saved_percent); /* NaN */
+    assert_true(r.lengths[1].stated_saved_percent == 20 && r.lengths[1].stated_slower_percent == 10);
+    assert_int_equal(graft_bench_checkpoint_svg(&r, picture, &err), GRAFT_OK);
+    graft_bench_checkpoint_result_free(&r);
+    graft_options_free(&o);
+    free(picture);
+}
+
+/* Either half may be the user's model; the other is made. */
+static void loads_both_ways(void **state) {
+    (void)state;
+    char *cache = tiny_subdir(root, "cache"), *rows = tiny_data_dir(root, "eval", 3, 2);
+    char *quantized = tiny_model_dir(root, "four", &(tiny_spec){.bits = 4, .dtype = GR_BF16});
+    char *plain = tiny_model_dir(root, "sixteen", &(tiny_spec){.dtype = GR_BF16});
+    char *picture = tiny_join(root, "load.svg");
+    const char *models[] = {quantized, plain};
+    setenv("XDG_CACHE_HOME", cache, 1);
+    for (int i = 0; i < 2; i++) {
+        graft_error err = {0};
+        graft_options o;
+        graft_options_init(&o);
+        tiny_set(&o, GRAFT_VERB_BENCH,
+                 (const char *const[]){"model", models[i], "bits", "4", "q-group-size", "32", "data", rows,
+                                       "threads", "1", NULL});
+        graft_bench_load_result r;
+        if (graft_bench_load_run(&o, NULL, &r, &err) != GRAFT_OK)
+            fail_msg("%s %s %s", err.what, err.where, err.found);
+        assert_string_equal(i ? r.plain.path : r.quantized.path, models[i]);
+        assert_string_not_equal(i ? r.quantized.path : r.plain.path, models[i]);
+        assert_int_equal(r.plain.bits, 16);
+        assert_int_equal(r.quantized.bits, 4);
+        assert_int_equal(r.plain.parameters, r.quantized.parameters);
+        assert_true(r.quantized.weight_bytes < r.plain.weight_bytes);
+        assert_true(r.weights_saved_percent > 0 && r.load_speedup > 0);
+        assert_true(isfinite(r.plain.loss) && isfinite(r.quantized.loss));
+        /* dequantizing loses nothing but the rounding to 16 bits */
+        if (i == 0) assert_true(fabs(r.loss_difference) < 0.02);
+        assert_int_equal(graft_bench_load_svg(&r, picture, &err), GRAFT_OK);
+        graft_bench_load_result_free(&r);
+        graft_options_free(&o);
+    }
+    unsetenv("XDG_CACHE_HOME");
+    free(picture);
+    free(plain);
+    free(quantized);
+    free(rows);
+    free(cache);
+}
+
+/* What another program gets are the batches of the run, for the asked steps. */
+static void exports_the_work(void **state) {
+    (void)state;
+    char *out = tiny_join(root, "work");
+    graft_error err = {0};
+    graft_options o = options_of((const char *const[]){"steps", "3", "peer-steps", "2", "batch-size", "2",
+                                                       "grad-accumulation-steps", "2", NULL});
+    if (graft_bench_export(&o, NULL, out, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    char *path = tiny_join(out, "batches.safetensors"), *text = tiny_read(out, "run.json", NULL);
+    gr_safetensors *file;
+    assert_int_equal(gr_safetensors_open(&file, path, &err), GRAFT_OK);
+    const gr_tensor *ids = gr_safetensors_find(file, "ids"), *targets = gr_safetensors_find(file, "targets");
+    assert_int_equal(ids->shape[0], 4);
+    assert_int_equal(ids->shape[1], 2);
+    assert_int_equal(ids->shape[2], 12);
+    assert_memory_equal(ids->data + 4, targets->data, 11 * 4); /* each target is the next id */
+    json_t *settings = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    assert_int_equal(json_integer_value(json_object_get(settings, "steps")), 2);
+    assert_int_equal(json_array_size(json_object_get(settings, "learning_rates")), 2);
+    assert_true(json_is_string(json_object_get(settings, "model")));
+    json_decref(settings);
+    gr_safetensors_close(file);
+    graft_options_free(&o);
+    o = options_of((const char *const[]){"optimizer", "sgd", NULL});
+    assert_int_equal(graft_bench_export(&o, NULL, out, &err), GRAFT_UNSUPPORTED);
+    graft_options_free(&o);
+    free(text);
+    free(path);
+    free(out);
+}
+
+static void draws_both_curves(void **state) {
+    (void)state;
+    graft_error err = {0};
+    double mine[] = {3, 2, 1}, theirs[] = {3, 2.1};
+    graft_bench_result r = {.tokens_per_second = 100, .losses = mine, .nlosses = 3};
+    graft_bench_peer peer = {.program = "other <1>", .tokens_per_second = 40, .losses = theirs, .nlosses = 2};
+    char *picture = tiny_join(root, "train.svg");
+    assert_int_equal(graft_bench_train_svg(&r, &peer, picture, &err), GRAFT_OK);
+    char *text = tiny_read(root, "train.svg", NULL);
+    assert_non_null(strstr(text, "2.5 times as fast"));
+    assert_non_null(strstr(text, "other &lt;1&gt;"));
+    assert_non_null(strstr(text, "line s1"));
+    free(text);
+    assert_int_equal(graft_bench_train_svg(&r, NULL, "/nonexistent/x.svg", &err), GRAFT_NOT_FOUND);
+    free(picture);
+}
+
 static void keep_note(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_NOTE) snprintf(user, 200, "%.199s", e->text);
 }
@@ -90,7 +256,10 @@ static void plans_without_weights(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(takes_the_optimizer), cmocka_unit_test(stops),
-                                       cmocka_unit_test(plans_without_weights)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(takes_the_optimizer), cmocka_unit_test(stops),
+        cmocka_unit_test(accumulates_exactly), cmocka_unit_test(checkpoint_saves_by_length),
+        cmocka_unit_test(loads_both_ways),     cmocka_unit_test(exports_the_work),
+        cmocka_unit_test(draws_both_curves),   cmocka_unit_test(plans_without_weights)};
     return cmocka_run_group_tests_name("bench", tests, setup, teardown);
 }

@@ -9,6 +9,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h> /* malloc_trim */
+#endif
 
 /* Opens for reading and gives the size; refuses directories and other things without a size. */
 static graft_status open_regular(int *fd, size_t *size, const char *path, graft_error *err) {
@@ -52,6 +55,19 @@ void gr_map_release(const void *start, size_t bytes) {
     uintptr_t first = ((uintptr_t)start + page - 1) / page * page,
               last = ((uintptr_t)start + bytes) / page * page;
     if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+bool gr_file_uncache(const char *path) {
+#ifdef POSIX_FADV_DONTNEED
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool done = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0;
+    close(fd);
+    return done;
+#else
+    (void)path;
+    return false;
+#endif
 }
 
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) {
@@ -245,6 +261,17 @@ uint64_t gr_peak_rss(void) {
 #else
     return (uint64_t)usage.ru_maxrss * 1024;
 #endif
+}
+
+bool gr_peak_rss_reset(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC); /* proc(5): 5 resets the peak */
+    if (fd < 0) return false;
+    bool done = write(fd, "5", 1) == 1;
+    close(fd);
+    return done;
 }
 
 uint64_t gr_current_rss(void) {

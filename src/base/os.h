@@ -16,6 +16,10 @@ void gr_map_close(gr_map *map);
  * back. For code that walks a file larger than memory once. */
 void gr_map_release(const void *start, size_t bytes);
 
+/* Asks the system to forget what it holds of a file that nobody maps, so that reading it takes as long as
+ * from the disk. A request only. False where it cannot be made. */
+bool gr_file_uncache(const char *path);
+
 /* The whole file in memory, NUL-terminated beyond *size. Refuses files above `limit` bytes (GRAFT_RANGE).
  * Owned by caller until free(). */
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit,
@@ -56,9 +60,12 @@ bool gr_path_is_dir(const char *path);
 /* dir + "/" + name; NULL on failure. Owned by caller until free(). */
 char *gr_path_join(const char *dir, const char *name);
 
-double gr_clock(void);              /* seconds, monotonic */
-uint64_t gr_peak_rss(void);         /* bytes, the process's peak resident set (VmHWM) */
-uint64_t gr_current_rss(void);      /* bytes, resident now */
+double gr_clock(void);         /* seconds, monotonic */
+uint64_t gr_peak_rss(void);    /* bytes, the process's peak resident set (VmHWM) */
+uint64_t gr_current_rss(void); /* bytes, resident now */
+/* Gives unused heap back and makes the peak start anew from what is resident now. False where the system
+ * cannot: gr_peak_rss goes on from its old value then. */
+bool gr_peak_rss_reset(void);
 uint64_t gr_memory_available(void); /* bytes the system could give without swapping; 0 if unknown */
 int gr_processors(void);            /* cores this process may run on, >= 1 */
 

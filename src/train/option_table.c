@@ -118,7 +118,7 @@ static const gr_option_row table[] = {
     TEXT("mlx-path", 0, C, "DIR", "mlx_model", mlx_path, "where the converted model goes"),
     SWITCH("quantize", 'q', C, quantize, "quantize the linear layers"),
     INT("q-bits", 0, C, "4", 2, 8, q_bits, "bits of a quantized weight: 2, 3, 4, 5, 6 or 8"),
-    INT("q-group-size", 0, C, "64", 32, 128, q_group_size, "weights of a group: 32, 64 or 128"),
+    INT("q-group-size", 0, C | B, "64", 32, 128, q_group_size, "weights of a group: 32, 64 or 128"),
     CHOICE("q-mode", C, "affine", "affine, mxfp4, nvfp4, mxfp8", q_mode,
            "how groups are quantized; all are read, affine is written"),
     TEXT("quant-predicate", 0, C, "RECIPE", "", quant_predicate,
@@ -151,6 +151,13 @@ static const gr_option_row table[] = {
     SWITCH("tensors", 0, P, tensors, "every tensor in the table"),
     INT("steps", 0, B, "10", 1, MANY, steps, "training steps to time"),
     INT("seq-length", 0, B, "512", 2, 0x1p30, seq_length, "tokens of a row"),
+    INT("bits", 0, B, "4", 2, 8, bits, "load: bits of the quantized half"),
+    TEXT("seq-lengths", 0, B, "N,N,..", "", seq_lengths,
+         "checkpoint: lengths; 512,1024,2048,4096 by default"),
+    CHOICE("peer", B, "", "torch, mlx, bnb", peer,
+           "train: the same batches by PyTorch + PEFT, by mlx-lm, or by PyTorch with bitsandbytes NF4"),
+    INT("peer-steps", 0, B, "5", 1, MANY, peer_steps, "steps that the other program does"),
+    TEXT("svg", 0, B, "FILE", "", svg, "the picture; bench-NAME.svg here by default, none for none"),
 };
 
 _Static_assert(sizeof table / sizeof *table <= 8 * sizeof((graft_options *)0)->given,

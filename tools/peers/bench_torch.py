@@ -1,95 +1,71 @@
-"""Training speed of PyTorch + PEFT, to set beside `graft bench train`. Prints one JSON line.
-
-usage: bench_torch.py [--model DIR or FILE.gguf] [--data FILE.jsonl] [--seq-length 512] [--batch-size 1] [--steps 5] [--lora-rank 16]
-                      [--lora-targets q_proj,k_proj,v_proj,o_proj] [--dtype bfloat16] [--threads 2] [--recompute]
-
-Without --model: random weights of SmolLM2-135M's shape. Without --data: random tokens; with it, its text rows (field
-"text", tokenized by --model's tokenizer) joined with EOS and cut into sequences. Speed counts all B*S tokens; the first
-step is a warm-up and not counted. One step is forward, backward, clipping and AdamW.
+"""The steps of `graft bench train --peer torch` in PyTorch + PEFT, bf16 unless graft computes in fp32: LoRA on the
+dequantized base, AdamW, clipping. usage: bench_torch.py FOLDER (see bench_common.py)
 """
-import argparse
-import json
-import resource
-import statistics
-import time
-
+import bench_common
 import common
-import train_torch
-
-SMOLLM2 = dict(vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-               num_key_value_heads=3, head_dim=64, rms_norm_eps=1e-5, tie_word_embeddings=True,
-               max_position_embeddings=8192, rope_parameters={"rope_type": "default", "rope_theta": 100000.0})
 
 
-def build(args, dtype):
+def load(run, dtype):
+    """The base: the model's own weights, or random ones of a shape."""
     import torch
     import transformers
 
-    if args.model:
-        model = common.torch_model(args.model, dtype)
+    if run["model"]:
+        model = common.torch_model(run["model"], dtype)
     else:
-        torch.manual_seed(1)
-        model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SMOLLM2), dtype=dtype)
+        config = dict(run["config"])
+        torch.manual_seed(run["seed"])
+        model = transformers.AutoModelForCausalLM.from_config(
+            transformers.AutoConfig.for_model(config.pop("model_type"), **config), dtype=dtype)
     model.set_attn_implementation("sdpa")
-    if args.recompute:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
-    return train_torch.adapted(model, args.lora_rank, args.lora_targets.split(","))
+    return model
 
 
-def sequences(args, vocab):
-    """[steps+1, batch, length] token ids."""
+def adapted(run, base):
+    """With graft's initial A and B."""
+    import peft
+
+    if run["recompute"]:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base.enable_input_require_grads()
+    return peft.PeftModel.from_pretrained(base, run.adapter, is_trainable=True).train()
+
+
+def stepper(run, model):
+    """step(k): one update, its mean loss before."""
     import torch
 
-    need = (args.steps + 1) * args.batch_size * args.seq_length
-    if not args.data:
-        ids = torch.randint(0, vocab, (need,), generator=torch.Generator().manual_seed(2))
-    else:
-        rows = common.read_rows(common.tokenizer(args.model), args.data)
-        stream = [i for ids, _ in rows for i in ids]
-        ids = torch.tensor((stream * (need // len(stream) + 1))[:need])
-    return ids.reshape(args.steps + 1, args.batch_size, args.seq_length)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1.0, betas=(run["beta1"], run["beta2"]), eps=run["epsilon"],
+                                  weight_decay=run["weight_decay"])
+
+    def step(k):
+        total = 0.0
+        for ids, targets in run.batches(k):
+            logits = model(input_ids=torch.from_numpy(ids).long()).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).long().flatten())
+            loss = loss / run["grad_accumulation_steps"]
+            loss.backward()
+            total += loss.item()
+        if run["grad_clip"] > 0:
+            torch.nn.utils.clip_grad_norm_(parameters, run["grad_clip"])
+        for group in optimizer.param_groups:
+            group["lr"] = run["learning_rates"][k]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return total
+
+    return step
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model")
-    parser.add_argument("--data")
-    parser.add_argument("--seq-length", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--lora-rank", type=int, default=16)
-    parser.add_argument("--lora-targets", default="q_proj,k_proj,v_proj,o_proj")
-    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="accepted: the output always is JSON")
-    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
-    args = parser.parse_args()
-    if args.data and not args.model:
-        parser.error("--data needs --model for its tokenizer")
-
     import torch
 
-    torch.set_num_threads(args.threads)
-    model = build(args, getattr(torch, args.dtype)).train()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-4, weight_decay=0.01)
-    seconds, losses = [], []
-    for ids in sequences(args, model.config.vocab_size):
-        start = time.perf_counter()
-        loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
-        losses.append(loss.item())
-    step = statistics.median(seconds[1:])
-    print(json.dumps({
-        "program": f"torch {torch.__version__} + PEFT", "dtype": args.dtype, "seq_length": args.seq_length,
-        "batch_size": args.batch_size, "lora_rank": args.lora_rank, "recompute": args.recompute,
-        "threads": args.threads, "tokens_per_second": args.batch_size * args.seq_length / step, "step_seconds": step,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "losses": losses}))
+    run = bench_common.Run()
+    torch.set_num_threads(run["threads"])
+    dtype = torch.float32 if run["compute"] == "fp32" else torch.bfloat16
+    model = adapted(run, load(run, dtype))
+    bench_common.measure(run, stepper(run, model), f"torch {torch.__version__} + PEFT, {str(dtype)[6:]}", str(dtype)[6:])
 
 
 if __name__ == "__main__":

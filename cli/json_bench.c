@@ -1,0 +1,91 @@
+/* json_bench.c - the documents of `graft bench --json`, field by field. */
+#include "json_out.h"
+#include <math.h>
+
+static json_t *size_or_null(uint64_t bytes) {
+    return bytes ? json_integer((json_int_t)bytes) : json_null();
+}
+
+static json_t *time_or_null(double seconds) {
+    return seconds > 0 ? doc_number(seconds) : json_null();
+}
+
+/* Appends and drops the whole array where memory ran out. */
+static json_t *append(json_t *array, json_t *item) {
+    if (array && json_array_append_new(array, item) == 0) return array;
+    json_decref(array);
+    return NULL;
+}
+
+json_t *doc_bench(const graft_bench_result *r) {
+    json_t *losses = json_array();
+    for (size_t i = 0; losses && i < r->nlosses; i++) losses = append(losses, doc_number(r->losses[i]));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
+                     doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "gflops",
+                     doc_number(r->gflops), "peak_gflops", doc_number(r->peak_gflops), "percent_of_peak",
+                     doc_number(r->percent_of_peak), "percent_of_peak_without_recompute",
+                     doc_number(r->percent_of_peak_without_recompute), "peak_rss_bytes",
+                     size_or_null(r->peak_rss_bytes), "forecast_bytes", size_or_null(r->forecast_bytes),
+                     "losses", losses);
+}
+
+static json_t *doc_half(const graft_bench_load *x) {
+    return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "path", doc_text(x->path), "bits",
+                     x->bits, "load_seconds", doc_number(x->load_seconds), "cold_seconds",
+                     doc_number(x->cold_seconds), "peak_rss_bytes", size_or_null(x->peak_rss_bytes),
+                     "weight_bytes", size_or_null(x->weight_bytes), "parameters", (json_int_t)x->parameters,
+                     "bits_per_weight", doc_number(x->bits_per_weight), "loss", doc_number(x->loss),
+                     "perplexity", doc_number(x->perplexity));
+}
+
+json_t *doc_bench_load(const graft_bench_load_result *r) {
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "plain", doc_half(&r->plain), "quantized",
+                     doc_half(&r->quantized), "memory_saved_percent", doc_number(r->memory_saved_percent),
+                     "weights_saved_percent", doc_number(r->weights_saved_percent), "load_speedup",
+                     doc_number(r->load_speedup), "loss_difference", doc_number(r->loss_difference));
+}
+
+static json_t *doc_way(uint64_t forecast, uint64_t peak, uint64_t activations, double step) {
+    return json_pack("{s:o, s:o, s:o, s:o}", "forecast_bytes", size_or_null(forecast), "peak_rss_bytes",
+                     size_or_null(peak), "activation_bytes", size_or_null(activations), "step_seconds",
+                     time_or_null(step));
+}
+
+static json_t *doc_length(const graft_bench_length *x) {
+    bool both = x->step_none > 0 && x->step_layer > 0;
+    return json_pack(
+        "{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "seq_length", (json_int_t)x->seq_length,
+        "none", doc_way(x->forecast_none, x->peak_none, x->activations_none, x->step_none), "layer",
+        doc_way(x->forecast_layer, x->peak_layer, x->activations_layer, x->step_layer), "saved_percent",
+        doc_number(x->saved_percent), "forecast_saved_percent", doc_number(x->forecast_saved_percent),
+        "activations_saved_percent", doc_number(x->activations_saved_percent), "stated_saved_percent",
+        doc_number(x->stated_saved_percent), "slower_percent", doc_number(x->slower_percent),
+        "forecast_slower_percent", doc_number(x->forecast_slower_percent), "stated_slower_percent",
+        doc_number(x->stated_slower_percent), "same_losses",
+        both ? json_boolean(x->same_losses) : json_null());
+}
+
+json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *r) {
+    json_t *lengths = json_array();
+    for (size_t i = 0; lengths && i < r->nlengths; i++) lengths = append(lengths, doc_length(&r->lengths[i]));
+    return json_pack("{s:I, s:I, s:o}", "batch_size", (json_int_t)r->batch_size, "steps",
+                     (json_int_t)r->steps, "lengths", lengths);
+}
+
+static json_t *doc_split(const graft_bench_split *x) {
+    return json_pack("{s:I, s:I, s:b, s:o, s:o, s:o, s:o}", "micro_batches", (json_int_t)x->micro_batches,
+                     "rows", (json_int_t)x->rows, "identical", (int)x->identical, "largest_difference",
+                     doc_number(x->largest_difference), "relative_difference",
+                     doc_number(x->relative_difference), "means_largest_difference",
+                     doc_number(x->means_largest_difference), "means_relative_difference",
+                     doc_number(x->means_relative_difference));
+}
+
+json_t *doc_bench_accumulate(const graft_bench_accumulate_result *r) {
+    json_t *splits = json_array();
+    for (size_t i = 0; splits && i < r->nsplits; i++) splits = append(splits, doc_split(&r->splits[i]));
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "rows", (json_int_t)r->rows, "tokens",
+                     (json_int_t)r->tokens, "targets", (json_int_t)r->targets, "parameters",
+                     (json_int_t)r->parameters, "shortest", (json_int_t)r->shortest, "longest",
+                     (json_int_t)r->longest, "gradient_norm", doc_number(r->gradient_norm), "splits", splits);
+}

@@ -1,0 +1,21 @@
+/* peer.h - another program on the same training steps. The library describes the work (graft_bench_export);
+ * the command line starts the program: a script in tools/peers run by the Python of the environment that
+ * tools/peers/setup makes. */
+#ifndef GRAFT_PEER_H
+#define GRAFT_PEER_H
+#include "json_out.h"
+
+typedef struct peer {
+    graft_bench_peer result; /* borrows from document and losses */
+    json_t *document;        /* the line that the program printed */
+    double *losses;          /* owned */
+    char python[4096], script[4096];
+} peer;
+
+/* Finds Python and script of options.peer; fails before anything is measured. */
+graft_status peer_find(cli *c, peer *p);
+/* Runs it on the steps of c->options. Owned by caller until peer_free. */
+graft_status peer_run(cli *c, peer *p);
+void peer_free(peer *p);
+
+#endif

@@ -8,13 +8,8 @@ typedef struct unbuilt {
 } unbuilt;
 
 static const unbuilt rows[] = {
-    {"fine-tune-type", "dora", "use lora"},
     {"gguf", NULL, "adapters.safetensors and adapter_model.safetensors are written"},
     {"pack", NULL, "rows are trained one by one"},
-    {"lora-dropout", NULL, "use 0"},
-    {"lora-bias", NULL, "use none"},
-    {"rank-pattern", NULL, "one rank holds for all modules"},
-    {"alpha-pattern", NULL, "one alpha holds for all modules"},
 };
 
 static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {

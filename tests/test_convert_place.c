@@ -8,7 +8,9 @@
 
 #include "tiny_source.h"
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /* A conversion that fails half-way leaves what was there as it was, and nothing of its own. */
 static void half_done_leaves_no_trace(void **state) {
@@ -89,6 +91,53 @@ static void stops_and_races(void **state) {
     file = load(out);
     assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_BF16);
     gr_safetensors_close(file);
+    temp_dir_free(&src);
+    temp_dir_free(&place);
+}
+
+/* A directory as a conversion that was killed leaves it, `age` seconds ago. */
+static const char *left(temp_dir *place, const char *name, time_t age) {
+    char path[100];
+    snprintf(path, sizeof path, "%s/%s", place->path, name);
+    assert_int_equal(mkdir(path, 0777), 0);
+    snprintf(path, sizeof path, "%s/model.safetensors", name);
+    temp_file(place, path, "x", 1);
+    snprintf(path, sizeof path, "%s/.graft-convert", name);
+    struct timespec times[2] = {{.tv_sec = time(NULL) - age}, {.tv_sec = time(NULL) - age}};
+    assert_int_equal(utimensat(AT_FDCWD, temp_file(place, path, "x", 1), times, 0), 0);
+    return temp_path(place, name);
+}
+
+static bool is_there(temp_dir *place, const char *name) {
+    return gr_path_exists(temp_path(place, name));
+}
+
+/* What killed conversions to the same place left goes; what somebody fills, or is of another place, stays. */
+static void sweeps_what_was_left(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), place = temp_dir_new();
+    gr_convert_result result;
+    char out[256];
+    make_llama(&src, LLAMA);
+    snprintf(out, sizeof out, "%s/out/", place.path);
+    left(&place, "out.123-4ab.tmp", 1000);
+    left(&place, "out.124-4ab.tmp", 0);
+    left(&place, "out.125-4ab.tmp", 1000);
+    left(&place, "other.1-4ab.tmp", 1000);
+    int fd = open(temp_path(&place, "out.125-4ab.tmp/.graft-convert"), O_RDWR);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    assert_int_equal(run(src.path, out, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_false(is_there(&place, "out.123-4ab.tmp"));
+    assert_true(is_there(&place, "out.124-4ab.tmp") && is_there(&place, "out.125-4ab.tmp"));
+    assert_true(is_there(&place, "other.1-4ab.tmp"));
+    assert_int_equal(entries(place.path), 4);
+    int before = entries(out);
+    left(&place, "out/.graft-convert.77-1.tmp", 1000); /* inside an output that was there before */
+    assert_int_equal(run(src.path, out, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(entries(out), before);
+    close(fd);
     temp_dir_free(&src);
     temp_dir_free(&place);
 }
@@ -187,6 +236,7 @@ static void kept_once(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(half_done_leaves_no_trace),
                                        cmocka_unit_test(stops_and_races),
+                                       cmocka_unit_test(sweeps_what_was_left),
                                        cmocka_unit_test(keys_tell_files_apart), cmocka_unit_test(kept_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@ typedef struct gr_conversion {
     json_t *config;                /* config.json as it will be, without quantization */
     char *out;                     /* the directory that is written, until it is published; owned */
     bool replaces;                 /* options->out was there before */
+    int lock;                      /* held on the directory that is written; -1: none */
     int top_bits, top_group;       /* the config's default for quantized modules; 0: to be found */
     const gr_micro_row *top_micro; /* its mode, NULL: affine */
     size_t undivided;              /* jobs whose rows are not whole groups */

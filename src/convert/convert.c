@@ -4,6 +4,7 @@
 #include "files/problems.h"
 #include "weights/affine.h"
 #include <stdio.h>
+#include <unistd.h>
 
 void gr_convert_result_free(gr_convert_result *result) {
     for (size_t i = 0; i < result->note_count; i++) free(result->notes[i]);
@@ -179,7 +180,7 @@ static graft_status convert(gr_conversion *c, graft_error *err) {
 }
 
 graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result, graft_error *err) {
-    gr_conversion c = {.options = options, .result = result};
+    gr_conversion c = {.options = options, .result = result, .lock = -1};
     graft_error ignored = {0};
     if (!err) err = &ignored;
     *result = (gr_convert_result){0};
@@ -194,6 +195,7 @@ graft_status gr_convert(const gr_convert_options *options, gr_convert_result *re
     gr_safetensors_close(c.tensors);
     gr_gguf_close(c.gguf);
     json_decref(c.config);
+    if (c.lock >= 0) close(c.lock);
     gr_quant_rules_free(c.rules);
     gr_pool_free(c.pool);
     if (st != GRAFT_OK) gr_convert_result_free(result);

@@ -285,26 +285,47 @@ static bool finite_groups(const work *w, gr_dtype dtype) {
     return true;
 }
 
-/* Codes of an MLX module go through as they are; affine scales and biases are cast. */
-static graft_status run_packed_copy(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
-    int64_t n = job->rows * (job->cols / job->group);
-    if (job->from.kind == GR_FROM_MICRO) {
-        GR_TRY(run_raw(job, writer, err));
-        return gr_safetensors_write(writer, job->from.scales, (size_t)n, err);
-    }
-    float *values = gr_calloc((size_t)n, sizeof *values);
-    void *out = gr_calloc((size_t)n, 4);
-    graft_status st = values && out ? run_raw(job, writer, err) : gr_no_memory(err, (size_t)n * 8);
-    for (int k = 0; k < 2 && st == GRAFT_OK; k++) {
-        dense_to_f32(values, k ? job->from.biases : job->from.scales, n, job->from.dtype);
-        if (!narrow(out, values, n, job->dtype))
+/* Scales or biases of an MLX module, cast. */
+static graft_status cast_groups(const gr_job *job, const uint8_t *from, gr_safetensors_writer *writer,
+                                graft_error *err) {
+    int64_t n = job->rows * (job->cols / job->group), piece = gr_min_i64(CHUNK, n);
+    size_t in = gr_dtype_bytes(job->from.dtype), out_bytes = gr_dtype_bytes(job->dtype);
+    float *values = gr_calloc((size_t)piece, sizeof *values);
+    void *out = gr_calloc((size_t)piece, 4);
+    graft_status st = values && out ? GRAFT_OK : gr_no_memory(err, (size_t)piece * 8);
+    for (int64_t at = 0; at < n && st == GRAFT_OK; at += piece) {
+        int64_t count = gr_min_i64(piece, n - at);
+        dense_to_f32(values, from + (size_t)at * in, count, job->from.dtype);
+        if (!narrow(out, values, count, job->dtype))
             st = does_not_fit(job, err);
         else
-            st = gr_safetensors_write(writer, out, (size_t)n * gr_dtype_bytes(job->dtype), err);
+            st = gr_safetensors_write(writer, out, (size_t)count * out_bytes, err);
+        gr_map_release(from + (size_t)at * in, (size_t)count * in);
     }
     free(values);
     free(out);
     return st;
+}
+
+/* Codes of an MLX module go through as they are. */
+static graft_status run_packed_copy(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
+    GR_TRY(run_raw(job, writer, err));
+    if (job->from.kind == GR_FROM_MICRO)
+        return gr_safetensors_write(writer, job->from.scales, (size_t)(job->rows * (job->cols / job->group)),
+                                    err);
+    GR_TRY(cast_groups(job, job->from.scales, writer, err));
+    return cast_groups(job, job->from.biases, writer, err);
+}
+
+/* Rows [r, r + n) of the source are done with. Permutations stay inside a head, so that only rows of this and
+ * the next block are meant. */
+static void release_rows(const gr_job *job, int64_t r, int64_t n) {
+    const gr_source *from = &job->from;
+    gr_map_release(from->data + (size_t)r * from->row_bytes, (size_t)n * from->row_bytes);
+    if (!from->scales) return;
+    size_t groups = (size_t)(job->cols / from->group) * gr_dtype_bytes(from->dtype);
+    gr_map_release(from->scales + (size_t)r * groups, (size_t)n * groups);
+    if (from->biases) gr_map_release(from->biases + (size_t)r * groups, (size_t)n * groups);
 }
 
 graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_pool *pool, graft_error *err) {
@@ -318,8 +339,7 @@ graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_poo
         int64_t n = gr_min_i64(w.chunk_rows, job->rows - r);
         GR_GOTO(run_rows(job, &w, r, n, pool, err));
         GR_GOTO(gr_safetensors_write(writer, w.bytes, (size_t)n * w.row_bytes, err));
-        /* permutations stay inside a head, so rows before r + n minus one head are done with */
-        gr_map_release(job->from.data + (size_t)r * job->from.row_bytes, (size_t)n * job->from.row_bytes);
+        release_rows(job, r, n);
     }
     if (gr_job_quantized(job)) {
         if (job->op == GR_JOB_REPACK && !finite_groups(&w, job->dtype)) {

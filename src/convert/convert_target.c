@@ -6,8 +6,11 @@
 #include "convert/conversion.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Tells a later run that the directory is ours and may be written again. */
@@ -127,6 +130,70 @@ static char *working_name(const char *out, bool inside) {
     return gr_buf_take(&name);
 }
 
+/* ---- what conversions that were killed left */
+
+#define YOUNG_SECONDS 60 /* between making a directory and locking it nobody may take it for a left one */
+
+/* A lock on the directory's marker says that its conversion is alive. -1: not to be had. */
+static int lock_marker(const char *dir) {
+    char *marker = gr_path_join(dir, MARKER);
+    int fd = marker ? open(marker, O_RDWR | O_CLOEXEC) : -1;
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    free(marker);
+    return fd;
+}
+
+/* Is it START.PID-HEX.tmp, as working_name makes it? */
+static bool is_working_name(const char *name, const char *start) {
+    size_t n = strlen(start), digits, hex;
+    if (strncmp(name, start, n) != 0 || name[n] != '.') return false;
+    name += n + 1;
+    digits = strspn(name, "0123456789");
+    if (!digits || name[digits] != '-') return false;
+    name += digits + 1;
+    hex = strspn(name, "0123456789abcdef");
+    return hex && strcmp(name + hex, ".tmp") == 0;
+}
+
+/* each_entry's visitor: `start` is how names of working directories for this output begin. Whatever cannot be
+ * removed stays. */
+static graft_status remove_left(const char *parent, const char *name, const char *start, graft_error *err) {
+    struct stat info;
+    graft_error ignored = {0};
+    if (!is_working_name(name, start)) return GRAFT_OK;
+    char *dir = gr_path_join(parent, name);
+    if (!dir) return gr_no_memory(err, strlen(name));
+    int fd = lock_marker(dir);
+    bool old = fd >= 0 && fstat(fd, &info) == 0 && time(NULL) - info.st_mtime > YOUNG_SECONDS;
+    if (old && each_entry(dir, NULL, remove_any, NULL, &ignored) == GRAFT_OK) rmdir(dir);
+    if (fd >= 0) close(fd);
+    free(dir);
+    return GRAFT_OK;
+}
+
+/* Removes working directories of earlier conversions to the same output, as far as nobody fills them. */
+static graft_status sweep(const char *out, bool inside, graft_error *err) {
+    graft_error ignored = {0};
+    graft_status st = GRAFT_OK;
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/') n--;
+    char *dir = gr_strndup(out, n), *slash = dir ? strrchr(dir, '/') : NULL;
+    if (!dir) return gr_no_memory(err, n);
+    if (inside) {
+        st = each_entry(dir, NULL, remove_left, MARKER, &ignored);
+    } else if (slash) {
+        *slash = 0;
+        st = each_entry(slash == dir ? "/" : dir, NULL, remove_left, slash + 1, &ignored);
+    } else {
+        st = each_entry(".", NULL, remove_left, dir, &ignored);
+    }
+    free(dir);
+    return st == GRAFT_NO_MEMORY ? gr_no_memory(err, n) : GRAFT_OK;
+}
+
 /* mkdir -p of all but the last part, which must be new. */
 static graft_status make_new(const char *path, graft_error *err) {
     const char *slash = strrchr(path, '/');
@@ -158,7 +225,9 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
         return st;
     }
     c->out = name; /* from here on discard removes it */
-    return write_marker(name, err);
+    GR_TRY(write_marker(name, err));
+    c->lock = lock_marker(name);
+    return sweep(out, c->replaces, err);
 }
 
 /* The files of the working directory take the place of an earlier conversion's. */

@@ -183,6 +183,9 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
         GR_TRY(check_rows(o, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_BENCH) && o->shape && o->model)
         return contradiction(err, "shape and model contradict each other", "give one of them");
+    if (verb == GRAFT_VERB_BENCH && o->shape && gr_options_base(o) == GR_BASE_16_BIT)
+        return contradiction(err, "a shape's random weights are of 4 bits, and fine-tune-type full needs 16",
+                             "give --model a 16-bit model");
     if (verb == GRAFT_VERB_CONVERT) GR_TRY(check_convert(o, err));
     if (verb == GRAFT_VERB_TOKENIZE && !o->data + !o->text + !o->messages != 2)
         return contradiction(err, "tokenize reads one thing", "give one of --data, --text and --messages");

@@ -82,6 +82,27 @@ static void test_ends(void **state) {
     each_isa(ends_batch);
 }
 
+/* The head's adapter under dropout; a tied one's lookup does not drop. */
+static void dropped_head(const char *isa, bool fp32) {
+    for (int tied = 0; tied < 2; tied++) {
+        tiny_net n;
+        rows r;
+        ref_tiny s = traits(tied);
+        s.rank = 0, s.end_rank = 3, s.train_all = true;
+        tiny_open_with(&n, s, 0, 0, isa, fp32, 2, TINY_ENDS | TINY_NORMS);
+        make_rows(&r, short_rows, 3, s.vocab);
+        set_mask(&n, &r, s.layers, 0, tied ? &n.ref->embed : &n.ref->head);
+        n.rt.tuning->dropout = drop.p, n.dropout = &drop;
+        compare_step(&n, &r, fp32, tied ? "dropped, tied" : "dropped, untied");
+        tiny_close(&n);
+    }
+}
+
+static void test_dropped_head(void **state) {
+    (void)state;
+    each_isa(dropped_head);
+}
+
 /* Rows longer than a tile of the head are cut, and their pieces added. */
 static void test_ends_long(void **state) {
     (void)state;
@@ -144,7 +165,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_architectures), cmocka_unit_test(test_long_rows),
         cmocka_unit_test(test_quantized),     cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_ends_long),     cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_dropped_head),  cmocka_unit_test(test_ends_long),
+        cmocka_unit_test(test_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
  *
  *   update    updates that were complete before this one, 0 for the first
  *   row       number of the row within its update, over all its micro-batches, counting rows that carry loss
+ *   layer     of the block, from 0; the head counts as the layer after the last block, group 0
  *   group     0 {q k v}, 1 {o}, 2 {gate up}, 3 {down}: linears that read one input share one mask, where PEFT
  *             and mlx-lm draw one for each
  *   position  of the token within its row, from 0

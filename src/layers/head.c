@@ -23,6 +23,29 @@ static size_t act_row(const tile_job *j) {
     return (size_t)j->h->hidden * (size_t)j->c->k->act_bytes;
 }
 
+static bool drops(const tile_job *j) {
+    return j->h->rank && j->batch && j->batch->dropout;
+}
+
+/* Masks row `task` of a [tile, hidden] array as the token it belongs to; y may be x. */
+static void drop_row(const tile_job *j, void *y, const void *x, int task) {
+    const gr_batch *b = j->batch;
+    int64_t at = j->h->at[task], r = 0;
+    size_t skip = (size_t)task * act_row(j);
+    while (b->start[r + 1] <= at) r++;
+    uint32_t site = gr_dropout_site(b->dropout, b->first + (uint64_t)r, j->h->layer, 0);
+    j->c->k->drop((char *)y + skip, (const char *)x + skip, j->h->hidden,
+                  gr_dropout_token(site, at - b->start[r]), gr_dropout_threshold(b->dropout));
+}
+
+/* What A is applied to, and the scale of the adapter, with dropout's 1 / (1 - p). */
+static const void *low_rank_input(const tile_job *j) {
+    return drops(j) ? j->h->dropped : j->h->x;
+}
+static float low_rank_scale(const tile_job *j) {
+    return drops(j) ? (float)((double)j->h->scale / (1 - j->batch->dropout->p)) : j->h->scale;
+}
+
 /* Gathers and normalizes row number `task` of the tile. */
 static void gather_row(void *context, int task, int worker) {
     const tile_job *j = context;
@@ -32,6 +55,13 @@ static void gather_row(void *context, int task, int worker) {
     memcpy(in, (const char *)j->x + (size_t)j->h->at[task] * row, row);
     j->c->k->rmsnorm((char *)j->h->x + (size_t)task * row, &j->h->rstd[task], in, j->h->norm, j->h->eps,
                      j->h->hidden);
+    if (drops(j)) drop_row(j, j->h->dropped, j->h->x, task);
+}
+
+static void drop_low_row(void *context, int task, int worker) {
+    const tile_job *j = context;
+    (void)worker;
+    drop_row(j, j->h->low, j->h->low, task);
 }
 
 static bool is_largest(const float *logits, int64_t n, int64_t target) {
@@ -78,9 +108,10 @@ static gr_mat lora_mat(const float *data, int64_t rows, int64_t cols, float alph
 static void logits_of_tile(const tile_job *j, int64_t rows) {
     const gr_head *h = j->h;
     gr_pool_run(j->c->pool, gather_row, (void *)(uintptr_t)j, (int)rows);
-    gr_mat a = lora_mat(h->a, h->rank, h->hidden, h->scale), b = lora_mat(h->b, h->rank, h->vocab, 1);
+    gr_mat a = lora_mat(h->a, h->rank, h->hidden, low_rank_scale(j)),
+           b = lora_mat(h->b, h->rank, h->vocab, 1);
     if (h->rank) {
-        gr_product p = {.x = h->x, .ldx = h->hidden, .w = &a, .trans = true, .k = h->hidden};
+        gr_product p = {.x = low_rank_input(j), .ldx = h->hidden, .w = &a, .trans = true, .k = h->hidden};
         gr_matmul(j->c, rows, h->rank, &p, 1, &(gr_epilogue){.y = h->xa, .ldy = h->rank});
     }
     gr_product p[2] = {{.x = h->x, .ldx = h->hidden, .w = h->w, .trans = true, .k = h->hidden},
@@ -153,7 +184,7 @@ static void add_segment(const tile_job *j, const segment *s) {
     const gr_head *h = j->h;
     if (h->w_at != GR_NOWHERE) add_product(j, s, h->w_at, h->vocab, h->hidden, h->dlogits_t, h->x, h->hidden);
     if (h->rank) {
-        add_product(j, s, h->a_at, h->rank, h->hidden, h->dxa_t, h->x, h->hidden);
+        add_product(j, s, h->a_at, h->rank, h->hidden, h->dxa_t, low_rank_input(j), h->hidden);
         add_product(j, s, h->b_at, h->rank, h->vocab, h->xa_t, h->logits, ld_dlogits(j));
     }
     if (h->norm_at != GR_NOWHERE) add_norm(j, s);
@@ -208,15 +239,24 @@ static bool trains(const gr_head *h) {
 /* From dlogits to dx and to the gradients of what trains. */
 static void backward_of_tile(tile_job *j, int64_t rows) {
     const gr_head *h = j->h;
-    gr_mat a = lora_mat(h->a, h->rank, h->hidden, 1), b = lora_mat(h->b, h->rank, h->vocab, h->scale);
-    gr_product p[2] = {{.x = h->logits, .ldx = ld_dlogits(j), .w = h->w, .k = h->vocab},
-                       {.x = h->dxa, .ldx = h->rank, .w = &a, .k = h->rank}};
+    gr_mat a = lora_mat(h->a, h->rank, h->hidden, 1),
+           b = lora_mat(h->b, h->rank, h->vocab, low_rank_scale(j));
     if (h->rank) {
         gr_product q = {.x = h->logits, .ldx = ld_dlogits(j), .w = &b, .trans = true, .k = h->vocab};
         gr_matmul(j->c, rows, h->rank, &q, 1, &(gr_epilogue){.y = h->dxa, .ldy = h->rank});
     }
-    if (j->dx || h->norm_at != GR_NOWHERE)
-        gr_matmul(j->c, rows, h->hidden, p, h->rank ? 2 : 1, &(gr_epilogue){.y = h->dx, .ldy = h->hidden});
+    if (j->dx || h->norm_at != GR_NOWHERE) {
+        gr_product p[2] = {{.x = h->logits, .ldx = ld_dlogits(j), .w = h->w, .k = h->vocab},
+                           {.x = h->dxa, .ldx = h->rank, .w = &a, .k = h->rank}};
+        gr_epilogue e = {.y = h->dx, .ldy = h->hidden};
+        if (drops(j)) { /* the low-rank part is masked before it joins the sum */
+            gr_matmul(j->c, rows, h->hidden, &p[1], 1, &(gr_epilogue){.y = h->low, .ldy = h->hidden});
+            gr_pool_run(j->c->pool, drop_low_row, (void *)(uintptr_t)j, (int)rows);
+            e.residual = h->low;
+            e.ld_residual = h->hidden;
+        }
+        gr_matmul(j->c, rows, h->hidden, p, h->rank && !drops(j) ? 2 : 1, &e);
+    }
     if (j->dx) gr_pool_run(j->c->pool, scatter_row, (void *)(uintptr_t)j, (int)rows);
     if (trains(h)) add_gradients(j, rows);
 }

@@ -18,6 +18,7 @@ typedef struct gr_head {
     float scale;
     const float *a, *b; /* [rank, hidden], [rank, vocab] */
     int64_t a_at, b_at, w_at, norm_at;
+    int64_t layer; /* dropout's number of the head */
     bool shared; /* a, b and w are the embedding's: its backward completes each row's leaf and lets it join */
     /* scratch, from bind */
     float *logits;                 /* [tile, vocab]; dlogits take its place */
@@ -27,6 +28,7 @@ typedef struct gr_head {
     int64_t *at;                   /* [tile]: token of each row */
     void *xa, *dxa, *xa_t, *dxa_t; /* act [tile, rank], transposed [rank, tile]; NULL: no adapter */
     void *dlogits_t;               /* act [vocab, tile]; NULL unless w trains */
+    void *dropped, *low;           /* act [tile, hidden]: x under dropout's mask, dxa A; NULL without */
 } gr_head;
 
 /* Loss of one target. */

@@ -124,6 +124,10 @@ static void bind_head_training(gr_net *n, gr_arena *scratch) {
     h->dx = take(scratch, h->tile, h->hidden, act);
     if (h->w_at != GR_NOWHERE) h->dlogits_t = take(scratch, h->vocab, h->tile, act);
     if (!h->rank) return;
+    if (n->tuning->dropout > 0) {
+        h->dropped = take(scratch, h->tile, h->hidden, act);
+        h->low = take(scratch, h->tile, h->hidden, act);
+    }
     h->dxa = take(scratch, h->tile, h->rank, act);
     h->xa_t = take(scratch, h->rank, h->tile, act);
     h->dxa_t = take(scratch, h->rank, h->tile, act);
@@ -133,7 +137,8 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     size_t act = (size_t)n->compute.k->act_bytes;
     gr_head *h = &n->head;
-    *h = (gr_head){.eps = (float)c->norm_eps, .hidden = c->hidden, .vocab = c->vocab, .weight = 1};
+    *h = (gr_head){
+        .eps = (float)c->norm_eps, .hidden = c->hidden, .vocab = c->vocab, .layer = c->layers, .weight = 1};
     gr_net_use(n, n->tuning);
     h->tile = gr_min_i64(n->config.head_tile ? n->config.head_tile : gr_head_tile(c->vocab),
                          gr_max_i64(1, n->config.tokens));

@@ -32,6 +32,14 @@ bool gr_net_one_row(const gr_model_config *c, const gr_tuning *t) {
     return c->tied && t && t->embedding_trains;
 }
 
+bool gr_net_fixed_tile(const gr_model_config *c, const gr_tuning *t) {
+    for (size_t i = 0; t && i < t->param_count; i++) {
+        gr_role role = t->params[i].role;
+        if (role == GR_LM_HEAD || role == GR_NORM || (c->tied && role == GR_EMBED_TOKENS)) return true;
+    }
+    return false;
+}
+
 void gr_net_use(gr_net *n, const gr_tuning *tuning) {
     const gr_model *m = n->model;
     gr_head *h = &n->head;

@@ -90,6 +90,9 @@ void gr_net_backward(gr_net *net, const gr_batch *batch, const gr_gradients *gra
  * gradient has its head's part when the backward begins and its embedding's when it ends, and only complete
  * ones join the tree. */
 bool gr_net_one_row(const gr_model_config *config, const gr_tuning *tuning);
+/* Must the head's tile be the usual one? Something trains after the blocks: a long row's gradient is then the
+ * sum of its tiles'. */
+bool gr_net_fixed_tile(const gr_model_config *config, const gr_tuning *tuning);
 /* Goes on with another tuning over the same parameters; NULL: as the base is. */
 void gr_net_use(gr_net *net, const gr_tuning *tuning);
 /* A norm's weight as it trains or as it is in the base; layer is ignored outside blocks. */

@@ -73,7 +73,8 @@ static graft_status try_one(search *s, settings *x, graft_error *err) {
 
 static graft_status try_tiles(search *s, settings *x, graft_error *err) {
     int64_t usual = gr_head_tile(s->t->rt.model->config.vocab), tile = usual;
-    for (int i = 0; i < (s->all ? TILE_STEPS : 1); i++, tile = tile / 2 / GR_MR * GR_MR) {
+    bool fixed = gr_net_fixed_tile(&s->t->rt.model->config, s->t->rt.tuning);
+    for (int i = 0; i < (s->all && !fixed ? TILE_STEPS : 1); i++, tile = tile / 2 / GR_MR * GR_MR) {
         if (i && tile < GR_HEAD_TILE_LEAST) break;
         x->config.head_tile = i ? tile : 0;
         GR_TRY(try_one(s, x, err));
@@ -83,13 +84,14 @@ static graft_status try_tiles(search *s, settings *x, graft_error *err) {
 
 static graft_status try_all(search *s, graft_error *err) {
     const gr_work *w = &s->t->work;
+    bool one_row = gr_net_one_row(&s->t->rt.model->config, s->t->rt.tuning);
     s->found = false;
     s->tried = 0;
     for (int layer = 0; layer < 2; layer++)
         for (int i = 0; i < (s->all && w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
             x.config.recompute = layer != 0;
-            if (w->longest) x.config.tokens = w->slice[i].tokens;
+            if (w->longest) x.config.tokens = one_row ? w->longest : w->slice[i].tokens;
             GR_TRY(try_tiles(s, &x, err));
         }
     return GRAFT_OK;

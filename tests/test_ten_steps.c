@@ -48,8 +48,8 @@ static void close_run(kind_run *r) {
     free(r);
 }
 
-/* One run into `out`. False: this build refuses the kind. */
-static bool train(const kind_run *r, const char *out, const char *const *more) {
+/* One run into `out`. */
+static void train(const kind_run *r, const char *out, const char *const *more) {
     graft_options o;
     graft_error err = {0};
     graft_train_result result = {0};
@@ -90,11 +90,9 @@ static bool train(const kind_run *r, const char *out, const char *const *more) {
     json_object_foreach((json_t *)(uintptr_t)golden_member(r->entry, "options"), key, value)
         tiny_set(&o, GRAFT_VERB_TRAIN, (const char *const[]){key, json_string_value(value), NULL});
     tiny_set(&o, GRAFT_VERB_TRAIN, more);
-    graft_status st = graft_train(&o, NULL, &result, &err);
-    if (st != GRAFT_OK && st != GRAFT_UNSUPPORTED && st != GRAFT_MISMATCH)
+    if (graft_train(&o, NULL, &result, &err) != GRAFT_OK)
         fail_msg("%s: %s %s %s %s", r->name, err.what, err.where, err.found, err.hint);
     graft_options_free(&o);
-    return st == GRAFT_OK;
 }
 
 static void compare_losses(const kind_run *r, const char *out, double absolute, double relative) {
@@ -212,9 +210,9 @@ static void compare_tensors(const kind_run *r) {
 static void other_ways(const kind_run *r) {
     char *again = tiny_join(r->root, "again"), *half = tiny_join(r->root, "half"),
          *half_again = tiny_join(r->root, "half-again");
-    assert_true(train(r, again, (const char *const[]){"threads", "1", "grad-checkpoint", "layer", NULL}));
+    train(r, again, (const char *const[]){"threads", "1", "grad-checkpoint", "layer", NULL});
     tiny_same_file(r->out, again, tensors_file(r));
-    assert_true(train(r, half, (const char *const[]){"compute", "bf16", NULL}));
+    train(r, half, (const char *const[]){"compute", "bf16", NULL});
     compare_losses(r, half, 0, BF16);
     assert_true(
         train(r, half_again,
@@ -232,19 +230,16 @@ static void ten_steps(void **state) {
     open_run(r, *state);
     size_t before, after;
     char *weights = tiny_read(r->model, "model.safetensors", &before);
-    bool done = train(r, r->out, NULL);
+    train(r, r->out, NULL);
     char *now = tiny_read(r->model, "model.safetensors", &after);
     assert_int_equal(before, after);
     assert_memory_equal(weights, now, before);
     free(weights);
     free(now);
-    if (done) {
-        compare_losses(r, r->out, 20 * golden_number(golden_member(r->entry, "f32"), "loss"), 2e-5);
-        compare_tensors(r);
-        other_ways(r);
-    }
+    compare_losses(r, r->out, 20 * golden_number(golden_member(r->entry, "f32"), "loss"), 2e-5);
+    compare_tensors(r);
+    other_ways(r);
     close_run(r);
-    if (!done) skip();
 }
 
 /* ------------------------------------------------------------------------------------------- selections */

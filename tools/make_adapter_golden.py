@@ -76,6 +76,9 @@ CASES = {
     "head to save": ("llama", dict(target_modules=ALL, modules_to_save=["lm_head"]), {}),
     "tied embedding to save": ("llama_tied", dict(target_modules=["q_proj", "v_proj"], modules_to_save=["embed_tokens"],
                                                   ensure_weight_tying=True), {}),
+    "norms to save": ("qwen3", dict(target_modules=ATTENTION, modules_to_save=[
+        "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm", "model.norm"]), {}),
+    "linears to save": ("qwen2", dict(target_modules=ATTENTION, modules_to_save=["v_proj", "layers.1.mlp.down_proj"]), {}),
     "dropout": ("llama", dict(target_modules=ALL, lora_dropout=0.25), {"accumulation": 2}),
     "dora with dropout": ("llama", dict(target_modules=ATTENTION, use_dora=True, lora_dropout=0.5), {}),
     "full, one block of llama": ("llama", None, {"full": 1, "mlx": True}),

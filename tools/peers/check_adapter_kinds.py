@@ -186,6 +186,18 @@ def from_peft(ctx, kind):
         assert not (out / "adapters.safetensors").exists(), "mlx-lm's format cannot hold this"
 
 
+def nothing_is_at_rest(model_dir, out):
+    """No B is zero any more, and whatever starts as the base's is the base's no longer."""
+    from safetensors.numpy import load_file
+
+    file = out / "adapter_model.safetensors"
+    base, _ = common.read_weights(model_dir)
+    for name, value in load_file(file if file.exists() else out / "adapters.safetensors").items():
+        plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
+        before = base.get("model.embed_tokens.weight" if plain not in base and plain == "lm_head.weight" else plain, 0)
+        assert np.any(value != before), f"{name} did not move"
+
+
 def fresh(ctx, kind):
     model_name, options, mlx, peft = FRESH[kind]
     model_dir, out = ctx.tiny(model_name), ctx.work / "kinds" / ("fresh_" + kind.replace(" ", "_").replace(",", ""))
@@ -194,6 +206,7 @@ def fresh(ctx, kind):
     assert moved > 0.05, f"the adapter moves the logits by {moved} only"
     assert (out / "adapter_model.safetensors").exists() == peft, "adapter_model.safetensors"
     assert (out / "adapters.safetensors").exists() == mlx, "adapters.safetensors"
+    nothing_is_at_rest(model_dir, out)
     if peft:
         peft_loads(ctx, model_dir, out)
     if mlx:

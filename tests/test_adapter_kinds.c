@@ -450,6 +450,12 @@ static void refusals(void **state) {
     dir = foreign(embed, 3, config, NULL);
     refused(&biased, dir, peft_file, "{}", GRAFT_MISMATCH, "DoRA outside the blocks");
     tiny_remove(dir);
+    static const expected both[] = {{P "lm_head.lora_A.weight", 2, 64},
+                                    {P "lm_head.lora_B.weight", TINY_VOCAB, 2},
+                                    {P "lm_head.weight", TINY_VOCAB, 64}};
+    dir = foreign(both, 3, config, NULL);
+    refused(&biased, dir, peft_file, "{\"use_dora\":false}", GRAFT_MISMATCH, "lm_head.weight stands beside");
+    tiny_remove(dir);
 }
 
 int main(void) {

@@ -79,6 +79,8 @@ static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
         problem(r, m->tensor->name, "is of DoRA, but adapter_config.json or its matrices are not");
     else if (m->tensor && !fits(m, &out, 0))
         problem(r, m->tensor->name, "does not fit the base");
+    if (f[GR_PARAM_WEIGHT].tensor && f[GR_PARAM_A].tensor)
+        problem(r, f[GR_PARAM_WEIGHT].tensor->name, "stands beside an adapter of the same tensor");
     if (f[GR_PARAM_BIAS].tensor && !fits(&f[GR_PARAM_BIAS], &out, 0))
         problem(r, f[GR_PARAM_BIAS].tensor->name, "does not fit the base");
     if (f[GR_PARAM_WEIGHT].tensor && !fits(&f[GR_PARAM_WEIGHT], &out, in))

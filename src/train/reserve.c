@@ -1,8 +1,9 @@
 #include "train/trainer.h"
 
-/* Pages of code and libraries that only computing and saving touch, and the buffers of saving: what smaps of
- * runs showed beyond everything that is measured here. */
-#define LATER_BYTES ((uint64_t)384 << 10)
+/* What runs held beyond everything that is measured here: pages of code and libraries that only computing and
+ * saving touch, and while saving the description of each tensor of the adapter. source: smaps of runs */
+#define LATER_BYTES     ((uint64_t)384 << 10)
+#define PER_PARAM_BYTES ((uint64_t)1 << 10)
 
 /* What the process holds beside the weights: program, tokenizer, rows, the model's description, stacks. */
 static uint64_t held(const gr_trainer *t, uint64_t before) {
@@ -12,7 +13,7 @@ static uint64_t held(const gr_trainer *t, uint64_t before) {
                                                : m->random ? gr_model_weight_bytes(m)
                                                            : 0;
     now = now > weights ? now - weights : 0;
-    return (now > before ? now : before) + LATER_BYTES;
+    return (now > before ? now : before) + LATER_BYTES + PER_PARAM_BYTES * t->rt.tuning->param_count;
 }
 
 graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config, graft_memory *m,

@@ -214,9 +214,8 @@ static void other_ways(const kind_run *r) {
     tiny_same_file(r->out, again, tensors_file(r));
     train(r, half, (const char *const[]){"compute", "bf16", NULL});
     compare_losses(r, half, 0, BF16);
-    assert_true(
-        train(r, half_again,
-              (const char *const[]){"compute", "bf16", "threads", "1", "grad-checkpoint", "layer", NULL}));
+    train(r, half_again,
+          (const char *const[]){"compute", "bf16", "threads", "1", "grad-checkpoint", "layer", NULL});
     tiny_same_file(half, half_again, tensors_file(r));
     free(again);
     free(half);

@@ -121,7 +121,9 @@ static graft_status show_train(cli *c, const graft_bench_result *r, const peer *
 static graft_status bench_train(cli *c) {
     graft_bench_result result = {0};
     peer other = {0};
-    graft_status status = c->options.peer ? peer_find(c, &other) : GRAFT_OK;
+    graft_status status = GRAFT_OK;
+    if (c->options.peer) status = graft_bench_export(&c->options, NULL, NULL, &c->err);
+    if (c->options.peer && status == GRAFT_OK) status = peer_find(c, &other);
     if (status == GRAFT_OK) status = graft_bench_train(&c->options, &c->hooks, &result, &c->err);
     progress_clear(&c->bar);
     if (status == GRAFT_OK && c->options.peer) status = peer_run(c, &other);

@@ -343,7 +343,8 @@ void graft_bench_result_free(graft_bench_result *result);
 /* Writes into `dir` (made if missing) what another program needs to do the first options.peer_steps of the
  * same steps: run.json (settings, the model's directory or the shape's config, the rate of every update),
  * batches.safetensors (ids and targets, [batches, rows, tokens]) and adapter/ (the initial A and B, for
- * mlx-lm and PEFT). GRAFT_UNSUPPORTED for optimizers other than adamw and for dora and full. */
+ * mlx-lm and PEFT). GRAFT_UNSUPPORTED for what the other programs are not told to do: optimizers but adamw,
+ * dora and full, biases, dropout, LoRA+, saved modules. dir NULL: only that question. */
 graft_status graft_bench_export(const graft_options *options, const graft_hooks *hooks, const char *dir,
                                 graft_error *err);
 

@@ -46,6 +46,7 @@ graft_status gr_bench_train(const char *dir, const graft_options *o, const graft
     gr_bench_run run;
     double peak, *seconds = gr_calloc((size_t)o->steps, sizeof *seconds);
     memset(r, 0, sizeof *r);
+    gr_peak_rss_reset(); /* a host may have needed more before */
     r->losses = gr_calloc((size_t)o->steps, sizeof *r->losses);
     r->nlosses = (size_t)o->steps;
     graft_status st = seconds && r->losses ? gr_bench_run_open(&run, dir, o, hooks, GR_TRAINER_RUN, err)

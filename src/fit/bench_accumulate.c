@@ -61,7 +61,9 @@ static graft_status prepare(gathering *g, const char *dir, const graft_options *
     g->rows = gr_calloc((size_t)g->count, sizeof *g->rows);
     if (!g->rows) return gr_no_memory(err, (size_t)g->count * sizeof *g->rows);
     GR_TRY(t->train ? rows_of_data(g, err) : rows_made_up(g, err));
-    gr_net_config config = {.training = true, .recompute = t->recompute, .longest = 1};
+    gr_net_config config = t->net_config;
+    config.tokens = 0;
+    config.longest = 1;
     for (int64_t i = 0; i < g->count; i++) {
         int64_t cost = gr_batch_cost(&g->rows[i]);
         g->targets += targets_of(&g->rows[i]);

@@ -5,6 +5,7 @@
 #include "fit/bench_run.h"
 #include "train/schedule_table.h"
 #include <limits.h>
+#include <math.h>
 
 typedef struct exported {
     int32_t *ids, *targets; /* [batches, batch_size, seq_length] */
@@ -13,10 +14,20 @@ typedef struct exported {
 
 /* Peers know the plain case only. */
 static graft_status check(const graft_options *o, graft_error *err) {
-    if (strcmp(o->optimizer, "adamw") != 0)
-        return gr_fail(err, GRAFT_UNSUPPORTED, "the other programs run adamw, not %s", o->optimizer);
-    if (o->fine_tune_type && strcmp(o->fine_tune_type, "lora") != 0)
-        return gr_fail(err, GRAFT_UNSUPPORTED, "the other programs run lora, not %s", o->fine_tune_type);
+    const struct {
+        const char *option, *value, *known;
+    } rows[] = {{"optimizer", o->optimizer, "adamw"},
+                {"fine-tune-type", o->fine_tune_type, "lora"},
+                {"lora-bias", o->lora_bias, "none"},
+                {"lora-dropout", o->lora_dropout > 0 ? "above 0" : "0", "0"},
+                {"modules-to-save", o->modules_to_save ? o->modules_to_save : "", ""},
+                {"loraplus-lr-ratio", isnan(o->loraplus_lr_ratio) ? "" : "given", ""}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!rows[i].value || strcmp(rows[i].value, rows[i].known) == 0) continue;
+        gr_fail(err, GRAFT_UNSUPPORTED, "the other programs do not run --%s here", rows[i].option);
+        gr_expected(err, "%s", rows[i].known[0] ? rows[i].known : "nothing");
+        return gr_found(err, "%s", rows[i].value);
+    }
     return GRAFT_OK;
 }
 
@@ -112,6 +123,7 @@ graft_status gr_bench_export(const char *dir, const graft_options *o, const graf
                              const char *out, graft_error *err) {
     gr_bench_run run;
     GR_TRY(check(o, err));
+    if (!out) return GRAFT_OK;
     GR_TRY(gr_bench_run_open(&run, dir, o, hooks, GR_TRAINER_RUN, err));
     graft_status st = write_all(&run, dir, out, err);
     gr_bench_run_close(&run);

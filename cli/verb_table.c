@@ -26,6 +26,7 @@ static const verb table[] = {
      cmd_convert,
      {"graft convert --model model.gguf --mlx-path model-4bit -q",
       "graft convert --model HuggingFaceTB/SmolLM2-135M-Instruct --mlx-path model-4bit -q --q-group-size 32",
+      "graft convert --model model-16bit --mlx-path model-mixed -q --quant-predicate mixed_3_6,lm_head=8",
       "graft convert --model model-4bit --mlx-path model-16bit -d"}},
     {"train",
      GRAFT_VERB_TRAIN,

@@ -110,14 +110,24 @@ json_t *doc_plan(const graft_plan *p) {
                      (json_int_t)p->head_tile);
 }
 
+/* What --verify-frozen found; null without it. */
+static json_t *doc_verified(const graft_train_result *r) {
+    char digest[24];
+    if (!r->verified) return json_null();
+    snprintf(digest, sizeof digest, "%016llx", (unsigned long long)r->frozen_digest);
+    return json_pack("{s:I, s:I, s:s}", "frozen_tensors", (json_int_t)r->frozen_tensors, "trained_tensors",
+                     (json_int_t)r->trained_tensors, "frozen_digest", digest);
+}
+
 json_t *doc_train(const graft_train_result *r) {
-    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "iterations",
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "iterations",
                      (json_int_t)r->iterations, "updates", (json_int_t)r->updates, "trained_tokens",
                      (json_int_t)r->trained_tokens, "train_loss", doc_number(r->train_loss), "val_loss_first",
                      doc_number(r->val_loss_first), "val_loss_last", doc_number(r->val_loss_last),
                      "val_loss_best", doc_number(r->val_loss_best), "seconds", doc_number(r->seconds),
                      "forecast", doc_memory(&r->forecast), "peak_memory_bytes",
-                     doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted);
+                     doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted, "verified",
+                     doc_verified(r));
 }
 
 json_t *doc_eval(const graft_eval_result *r) {

@@ -186,6 +186,7 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
 
 void gr_trainer_close(gr_trainer *t) {
     gr_dir_lock_release(&t->lock);
+    gr_trainer_unwatch(t);
     gr_batch_free(&t->buffer);
     gr_order_free(&t->order);
     free(t->indices);

@@ -111,6 +111,8 @@ static const gr_option_row table[] = {
     INT("val-batches", 0, P | T, "25", -1, MANY, val_batches, "batches of a validation; -1 is all"),
     INT("save-every", 0, P | T, "100", 1, MANY, save_every, "iterations between checkpoints"),
     SWITCH("keep-best", 0, P | T, keep_best, "keep the adapter with the lowest validation loss"),
+    SWITCH("verify-frozen", 0, P | T, verify_frozen,
+           "prove it: frozen tensors have the same digests after the run, trainable ones all moved"),
     SWITCH("resume", 0, P | T, resume, "continue exactly where the last checkpoint stands"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),

@@ -1,3 +1,4 @@
+#include "base/os.h"
 #include "train/schedule_table.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -76,4 +77,45 @@ void gr_trainer_update(gr_trainer *t) {
     p->pending_rows = 0;
     p->pending_targets = 0;
     p->pending_iterations = 0;
+}
+
+void gr_trainer_iteration(gr_trainer *t) {
+    gr_train_progress *p = &t->p;
+    double start = gr_clock();
+    int64_t n = gr_trainer_take(t);
+    t->timed_tokens += gr_trainer_rows(t, t->indices, n);
+    p->epoch = t->order.epoch;
+    p->position = t->order.position;
+    p->iteration++;
+    p->pending_iterations++;
+    p->report_iterations++;
+    /* what is left at the end makes an update of its own, in mlx-lm none */
+    if (p->pending_iterations == t->o->grad_accumulation_steps || (p->iteration == t->iters && !t->mlx_loss))
+        gr_trainer_update(t);
+    t->report_seconds += gr_clock() - start;
+    t->timed_iterations++;
+}
+
+graft_status gr_trainer_check_finite(const gr_trainer *t, graft_error *err) {
+    if (isfinite(t->p.report_loss) && isfinite(t->p.grad_norm)) return GRAFT_OK;
+    gr_fail(err, GRAFT_RANGE, "the loss or its gradient is no longer a number");
+    gr_where(err, "iteration %lld", (long long)t->p.iteration);
+    return gr_hint(err,
+                   "start again with a lower --learning-rate, or continue from an adapter that was saved "
+                   "with --resume-adapter-file");
+}
+
+graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) {
+    gr_train_progress *p = &t->p;
+    int64_t update = p->update;
+    *loss = NAN;
+    if (p->iteration >= t->iters)
+        return gr_fail(err, GRAFT_USAGE, "the run's %lld iterations are done", (long long)t->iters);
+    p->report_loss = 0;
+    p->report_tokens = p->report_iterations = 0;
+    while (p->update == update && p->iteration < t->iters) gr_trainer_iteration(t);
+    GR_TRY(gr_trainer_check_finite(t, err));
+    if (p->report_tokens)
+        *loss = p->report_loss / (double)(t->mlx_loss ? p->report_iterations : p->report_tokens);
+    return GRAFT_OK;
 }

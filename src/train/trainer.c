@@ -24,7 +24,7 @@ static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
         .base = gr_trainer_base(t), .base_digest = t->rt.model->digest, .iteration = iteration};
 }
 
-static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *err) {
+graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {
     gr_adapter_info info = info_of(t, t->p.iteration);
     return gr_adapter_save(dir, &t->rt.model->config, t->rt.tuning, t->params, &info, err);
 }
@@ -33,7 +33,7 @@ static graft_status save_adapter(gr_trainer *t, const char *dir, graft_error *er
 static graft_status keep_best(gr_trainer *t, graft_error *err) {
     char *dir = gr_path_join(t->dir, "best");
     if (!dir) return gr_no_memory(err, 0);
-    graft_status st = save_adapter(t, dir, err);
+    graft_status st = gr_trainer_save(t, dir, err);
     free(dir);
     return st;
 }
@@ -108,27 +108,10 @@ static graft_status report(gr_trainer *t, graft_error *err) {
 static graft_status save_all(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
-    GR_TRY(save_adapter(t, t->dir, err));
+    GR_TRY(gr_trainer_save(t, t->dir, err));
     gr_trainer_event(t,
                      &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
     return GRAFT_OK;
-}
-
-static void one_iteration(gr_trainer *t) {
-    gr_train_progress *p = &t->p;
-    double start = gr_clock();
-    int64_t n = gr_trainer_take(t);
-    t->timed_tokens += gr_trainer_rows(t, t->indices, n);
-    p->epoch = t->order.epoch;
-    p->position = t->order.position;
-    p->iteration++;
-    p->pending_iterations++;
-    p->report_iterations++;
-    /* what is left at the end makes an update of its own, in mlx-lm none */
-    if (p->pending_iterations == t->o->grad_accumulation_steps || (p->iteration == t->iters && !t->mlx_loss))
-        gr_trainer_update(t);
-    t->report_seconds += gr_clock() - start;
-    t->timed_iterations++;
 }
 
 static graft_status loop(gr_trainer *t, graft_error *err) {
@@ -139,14 +122,8 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
                            "batches that are not full");
     if (validation_due(t)) GR_TRY(validate(t, err));
     while (p->iteration < t->iters && !stopping(t)) {
-        one_iteration(t);
-        if (!isfinite(p->report_loss) || !isfinite(p->grad_norm)) {
-            gr_fail(err, GRAFT_RANGE, "the loss or its gradient is no longer a number");
-            gr_where(err, "iteration %lld", (long long)p->iteration);
-            return gr_hint(
-                err, "start again with a lower --learning-rate, or continue from an adapter that was saved "
-                     "with --resume-adapter-file");
-        }
+        gr_trainer_iteration(t);
+        GR_TRY(gr_trainer_check_finite(t, err));
         bool last = p->iteration == t->iters;
         gr_trainer_event(
             t, &(graft_event){
@@ -221,6 +198,7 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {
     double start = gr_clock();
     GR_TRY(start_or_resume(t, err));
+    if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
     GR_TRY(loop(t, err));
     *result =
         (graft_train_result){.iterations = t->p.iteration,
@@ -235,6 +213,7 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
                              .peak_memory_bytes = gr_peak_rss(),
                              .interrupted = t->p.iteration < t->iters || (stopping(t) && validation_due(t))};
     GR_TRY(write_reports(t, result, err));
+    if (t->before) GR_TRY(gr_trainer_prove(t, result, err));
     if (!result->interrupted) return GRAFT_OK;
     gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved",
             (long long)t->p.iteration, (long long)t->iters);

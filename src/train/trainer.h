@@ -2,8 +2,9 @@
  * resumes. May include: everything above train. Never: prints; reports leave through the hooks.
  *
  * Files: open.c (what a run consists of), work.c (what it will go through), settle.c (settings that change no
- * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), step.c
- * (rows to gradients to an update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
+ * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), freeze.c
+ * and ledger.c (what is frozen), step.c (rows to gradients to an update), checkpoint.c, metrics.c, card.c,
+ * trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -12,6 +13,7 @@
 #include "data/rows.h"
 #include "graft.h"
 #include "net/runtime.h"
+#include "train/ledger.h"
 #include "train/optim_table.h"
 #include "train/options.h"
 
@@ -78,6 +80,9 @@ typedef struct gr_trainer {
     gr_train_progress p;
     graft_memory fixed; /* mapped, state and other, which no setting changes */
     graft_memory forecast;
+    gr_ledger ledger;         /* --verify-frozen */
+    uint64_t *before;         /* digests of its tensors; NULL: nothing is watched */
+    int64_t watched;          /* updates done by then */
     double report_seconds;    /* training time since the last report */
     int64_t timed_iterations; /* in report_seconds */
     int64_t timed_tokens;
@@ -137,6 +142,24 @@ int64_t gr_trainer_take(gr_trainer *t);
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n);
 /* Ends the update: mean gradient, clip, optimizer. */
 void gr_trainer_update(gr_trainer *t);
+
+/* One iteration, and the update that it may complete. */
+void gr_trainer_iteration(gr_trainer *t);
+/* Iterations up to and with the next update; *loss is their mean over targets. GRAFT_USAGE when the run is
+ * over, GRAFT_RANGE when the loss is no longer a number. */
+graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_RANGE when loss or gradient is no longer a number. */
+graft_status gr_trainer_check_finite(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* The adapter as it is now into dir, made if missing. */
+graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) GR_MUST_CHECK;
+
+/* freeze.c. lora_only: adapters alone train; else every tensor of the base trains too. Before the first step;
+ * what trained already keeps its values. Where t->params is NULL after an error, t can only be closed. */
+graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) GR_MUST_CHECK;
+/* Remembers digests of all tensors; a later gr_trainer_prove compares and fills result's part of it. */
+graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;
+void gr_trainer_unwatch(gr_trainer *t);
 
 /* The whole run from the current progress. */
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;

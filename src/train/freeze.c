@@ -1,0 +1,142 @@
+/* train/freeze.c - what is frozen, changed before a run begins and proved when it ends. */
+#include "train/trainer.h"
+
+graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) {
+    gr_trainer_unwatch(t);
+    GR_TRY(gr_ledger_new(&t->ledger, t->rt.model, t->rt.tuning, t->params, err));
+    t->before = gr_calloc(t->ledger.count, sizeof *t->before);
+    if (!t->before) return gr_no_memory(err, t->ledger.count * sizeof *t->before);
+    gr_ledger_digests(&t->ledger, t->rt.pool, t->before);
+    t->watched = t->p.update;
+    return GRAFT_OK;
+}
+
+void gr_trainer_unwatch(gr_trainer *t) {
+    gr_ledger_free(&t->ledger);
+    free(t->before);
+    t->before = NULL;
+}
+
+graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) {
+    int64_t updates = t->p.update - t->watched;
+    gr_proof proof;
+    if (updates == 0) {
+        gr_trainer_note(t, "--verify-frozen: this run made no update, so there is nothing to prove");
+        return GRAFT_OK;
+    }
+    uint64_t *after = gr_calloc(t->ledger.count, sizeof *after);
+    if (!after) return gr_no_memory(err, t->ledger.count * sizeof *after);
+    gr_ledger_digests(&t->ledger, t->rt.pool, after);
+    graft_status st = gr_ledger_check(&proof, &t->ledger, t->before, after, updates, err);
+    free(after);
+    GR_TRY(st);
+    result->verified = true;
+    result->frozen_tensors = proof.frozen;
+    result->trained_tensors = proof.trainable;
+    result->frozen_digest = proof.digest;
+    gr_trainer_note(
+        t,
+        "verified: %lld frozen tensors have the bytes that they had before (digest %016llx), and all %lld "
+        "trainable tensors moved",
+        (long long)proof.frozen, (unsigned long long)proof.digest, (long long)proof.trainable);
+    return GRAFT_OK;
+}
+
+/* Codes of a few bits cannot follow a gradient. */
+static graft_status check_dense(const gr_trainer *t, graft_error *err) {
+    graft_status st = GRAFT_OK;
+    gr_ledger all;
+    GR_TRY(gr_ledger_new(&all, t->rt.model, t->rt.tuning, t->params, err));
+    for (size_t i = 0; st == GRAFT_OK && i < all.count; i++) {
+        const gr_ledger_row *row = &all.rows[i];
+        if (row->trainable || row->bits >= 16) continue;
+        st = gr_fail(err, GRAFT_UNSUPPORTED,
+                     "cannot unfreeze a tensor of %d bits: no gradient moves its codes", row->bits);
+        gr_where(err, "%s", row->name);
+        gr_hint(err, "graft convert --model %s --dequantize --mlx-path DIR gives a base of 16 bits",
+                t->o->model);
+    }
+    gr_ledger_free(&all);
+    return st;
+}
+
+static graft_status check_freeze(const gr_trainer *t, bool lora_only, graft_error *err) {
+    const gr_tuning *tuning = t->rt.tuning;
+    bool own = false; /* does a tensor of the base train itself? */
+    if (t->p.iteration) return gr_fail(err, GRAFT_USAGE, "freezing comes before the first step");
+    for (size_t i = 0; i < tuning->param_count; i++)
+        own |= tuning->params[i].kind == GR_PARAM_WEIGHT || tuning->params[i].kind == GR_PARAM_BIAS;
+    if (!lora_only) return check_dense(t, err);
+    if (!tuning->adapted) {
+        gr_fail(err, GRAFT_USAGE, "nothing would train: the run has no adapters");
+        return gr_hint(err, "open it with fine_tune_type lora or dora");
+    }
+    if (!own || !t->o->resume_adapter_file) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "cannot freeze the whole tensors that an adapter file brings");
+    return gr_where(err, "%s", t->o->resume_adapter_file);
+}
+
+/* The same adapters; beside them nothing of the base trains, or everything. */
+static graft_status retune(gr_tuning **out, const gr_tuning *from, const gr_model_config *c, bool lora_only,
+                           graft_error *err) {
+    gr_tuning *t;
+    GR_TRY(gr_tuning_new(&t, c, err));
+    t->kind = from->kind;
+    t->scale = from->scale;
+    t->alpha = from->alpha;
+    t->use_rslora = from->use_rslora;
+    t->bias = lora_only ? GR_BIAS_NONE : GR_BIAS_ALL;
+    t->dropout = from->dropout;
+    for (gr_role role = 0; role < GR_ROLES; role++)
+        for (int64_t l = 0; l < (gr_role_table[role].in_block ? c->layers : 1); l++) {
+            const gr_tuned *x = gr_tuning_of(from, role, l);
+            bool own = !lora_only && gr_role_exists(role, c);
+            *gr_tuning_at(t, role, l) = (gr_tuned){.rank = x->rank,
+                                                   .scale = x->scale,
+                                                   .dora = x->dora,
+                                                   .train_weight = own,
+                                                   .saved = own,
+                                                   .train_bias = own && gr_role_has_bias(role, c)};
+        }
+    graft_status st = gr_tuning_place(t, c, err);
+    if (st != GRAFT_OK) {
+        gr_tuning_free(t);
+        return st;
+    }
+    *out = t;
+    return GRAFT_OK;
+}
+
+/* Values that both have. */
+static void carry_over(float *to, const gr_tuning *now, const float *from, const gr_tuning *then) {
+    for (size_t i = 0; i < now->param_count; i++)
+        for (size_t k = 0; k < then->param_count; k++) {
+            const gr_param *a = &now->params[i], *b = &then->params[k];
+            if (a->kind == b->kind && a->role == b->role && a->layer == b->layer)
+                memcpy(to + a->at, from + b->at, (size_t)gr_param_count(a) * sizeof *to);
+        }
+}
+
+graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) {
+    const gr_model_config *c = &t->rt.model->config;
+    gr_tuning *now, *then = t->rt.tuning;
+    gr_arena state = t->state;
+    const float *params = t->params;
+    gr_net_config net = {.longest = t->work.longest, .tokens = t->net_config.tokens};
+    GR_TRY(check_freeze(t, lora_only, err));
+    GR_TRY(retune(&now, then, c, lora_only, err));
+    gr_trainer_unwatch(t);
+    gr_batch_free(&t->buffer);
+    t->rt.tuning = now;
+    t->state = (gr_arena){0};
+    graft_status st = gr_trainer_reserve(t, &net, gr_current_rss(), GR_TRAINER_RUN, err);
+    if (st == GRAFT_OK) {
+        gr_trainer_init_params(t);
+        carry_over(t->params, now, params, then);
+    } else {
+        t->params = NULL;
+    }
+    gr_arena_free(&state);
+    gr_tuning_free(then);
+    return st;
+}

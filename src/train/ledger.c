@@ -1,0 +1,202 @@
+#include "train/ledger.h"
+#include "base/digest.h"
+#include "weights/affine.h"
+#include <stdio.h>
+
+/* A listing in progress: first pass counts, the second writes. */
+typedef struct listing {
+    const gr_model *model;
+    const gr_tuning *tuning;
+    const float *params;
+    gr_ledger_row *rows; /* NULL while counting */
+    size_t count;
+} listing;
+
+static gr_ledger_row *next_row(listing *l) {
+    return l->rows ? &l->rows[l->count++] : (l->count++, NULL);
+}
+
+static void name_row(gr_ledger_row *row, gr_role role, int64_t layer, gr_param_kind kind) {
+    gr_param p = {.kind = kind, .role = role, .layer = layer};
+    gr_param_name(row->name, sizeof row->name, &p);
+    row->kind = kind;
+}
+
+static const gr_mat *matrix_of(const gr_model *m, gr_role role, int64_t layer) {
+    if (role < GR_LINEARS) return &m->layer[layer].linear[role];
+    return role == GR_EMBED_TOKENS ? &m->embed : role == GR_LM_HEAD ? &m->head : NULL;
+}
+
+static const float *vector_of(const gr_model *m, gr_role role, int64_t layer) {
+    switch (role) {
+    case GR_INPUT_LAYERNORM: return m->layer[layer].input_norm;
+    case GR_POST_ATTENTION_LAYERNORM: return m->layer[layer].post_norm;
+    case GR_Q_NORM: return m->layer[layer].q_norm;
+    case GR_K_NORM: return m->layer[layer].k_norm;
+    default: return m->final_norm;
+    }
+}
+
+/* The bytes of a matrix of the base. */
+static void hold_matrix(gr_ledger_row *row, const gr_mat *w) {
+    bool dense = w->layout == GR_DENSE;
+    size_t all = (size_t)gr_mat_bytes(w),
+           codes = dense ? all : (size_t)(w->rows * gr_affine_row_bytes(w->cols, w->bits));
+    row->bits = dense ? 8 * (int)gr_dtype_bytes(w->dtype) : w->bits;
+    row->data[0] = w->data;
+    row->bytes[0] = codes;
+    row->data[1] = w->scales;
+    row->data[2] = w->biases;
+    if (w->scales) row->bytes[1] = w->biases ? (all - codes) / 2 : all - codes;
+    if (w->biases) row->bytes[2] = (all - codes) / 2;
+}
+
+static void hold_floats(gr_ledger_row *row, const float *data, int64_t count) {
+    row->bits = 32;
+    row->data[0] = data;
+    row->bytes[0] = (size_t)count * sizeof *data;
+}
+
+/* A weight or bias: the base's, or the one that trains in its place. */
+static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind, int64_t at) {
+    const gr_mat *w = matrix_of(l->model, role, layer);
+    gr_ledger_row *row = next_row(l);
+    int64_t out, in;
+    if (!row) return;
+    name_row(row, role, layer, kind);
+    gr_role_shape(role, &l->model->config, &out, &in);
+    if (kind == GR_PARAM_BIAS) in = 0;
+    row->shape[0] = out;
+    row->shape[1] = in;
+    row->trainable = at != GR_NOWHERE;
+    if (row->trainable)
+        hold_floats(row, l->params + at, in ? out * in : out);
+    else if (kind == GR_PARAM_BIAS)
+        hold_floats(row, l->model->layer[layer].bias[role], out);
+    else if (w)
+        hold_matrix(row, w);
+    else
+        hold_floats(row, vector_of(l->model, role, layer), out);
+}
+
+static void list_adapter(listing *l, gr_role role, int64_t layer, gr_param_kind kind, int64_t at,
+                         int64_t rows, int64_t cols) {
+    gr_ledger_row *row = at == GR_NOWHERE ? NULL : next_row(l);
+    if (!row) return;
+    name_row(row, role, layer, kind);
+    row->shape[0] = rows;
+    row->shape[1] = cols;
+    row->trainable = row->adapter = true;
+    hold_floats(row, l->params + at, cols ? rows * cols : rows);
+}
+
+static void list_role(listing *l, gr_role role, int64_t layer) {
+    const gr_tuned *x = gr_tuning_of(l->tuning, role, layer);
+    int64_t out, in;
+    gr_role_shape(role, &l->model->config, &out, &in);
+    list_own(l, role, layer, GR_PARAM_WEIGHT, x->weight);
+    if (gr_role_has_bias(role, &l->model->config)) list_own(l, role, layer, GR_PARAM_BIAS, x->bias);
+    list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, x->rank, in);
+    list_adapter(l, role, layer, GR_PARAM_B, x->rank ? x->b : GR_NOWHERE, x->rank, out);
+    list_adapter(l, role, layer, GR_PARAM_MAGNITUDE, x->magnitude, out, 0);
+}
+
+static void list_all(listing *l) {
+    const gr_model_config *c = &l->model->config;
+    l->count = 0;
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        for (gr_role role = 0; role < GR_ROLES; role++)
+            if (gr_role_table[role].in_block && gr_role_exists(role, c)) list_role(l, role, layer);
+    for (gr_role role = 0; role < GR_ROLES; role++)
+        if (!gr_role_table[role].in_block && gr_role_exists(role, c)) list_role(l, role, 0);
+}
+
+graft_status gr_ledger_new(gr_ledger *ledger, const gr_model *model, const gr_tuning *tuning,
+                           const float *params, graft_error *err) {
+    listing l = {.model = model, .tuning = tuning, .params = params};
+    list_all(&l);
+    *ledger = (gr_ledger){.rows = gr_calloc(l.count, sizeof *l.rows), .count = l.count};
+    if (!ledger->rows) return gr_no_memory(err, l.count * sizeof *l.rows);
+    l.rows = ledger->rows;
+    list_all(&l);
+    return GRAFT_OK;
+}
+
+void gr_ledger_free(gr_ledger *ledger) {
+    free(ledger->rows);
+    *ledger = (gr_ledger){0};
+}
+
+/* Words of eight bytes: every step is a bijection of what came before, so no single change goes unseen. */
+static uint64_t digest_words(uint64_t h, const void *data, size_t bytes) {
+    const uint8_t *p = data;
+    for (; bytes >= 8; p += 8, bytes -= 8) {
+        uint64_t word;
+        memcpy(&word, p, 8);
+        h = gr_digest_step(h, word);
+    }
+    return gr_digest_bytes(h, p, bytes);
+}
+
+uint64_t gr_ledger_digest(const gr_ledger_row *row) {
+    uint64_t h = GR_DIGEST_START;
+    for (int i = 0; i < GR_LEDGER_PARTS; i++)
+        if (row->data[i]) h = digest_words(h, row->data[i], row->bytes[i]);
+    return h;
+}
+
+typedef struct digest_job {
+    const gr_ledger *ledger;
+    uint64_t *digests;
+} digest_job;
+
+static void digest_task(void *context, int task, int worker) {
+    const digest_job *j = context;
+    (void)worker;
+    j->digests[task] = gr_ledger_digest(&j->ledger->rows[task]);
+}
+
+void gr_ledger_digests(const gr_ledger *ledger, gr_pool *pool, uint64_t *digests) {
+    gr_pool_run(pool, digest_task, &(digest_job){ledger, digests}, (int)ledger->count);
+}
+
+static graft_status not_moved(const gr_ledger *ledger, const uint64_t *before, const uint64_t *after,
+                              int64_t updates, graft_error *err) {
+    int64_t still = 0, trainable = 0;
+    const gr_ledger_row *first = NULL;
+    for (size_t i = 0; i < ledger->count; i++) {
+        const gr_ledger_row *row = &ledger->rows[i];
+        if (!row->trainable) continue;
+        trainable++;
+        if (before[i] != after[i]) continue;
+        if (!still++) first = row;
+    }
+    if (!first) return GRAFT_OK;
+    gr_fail(err, GRAFT_MISMATCH, "%lld of %lld trainable tensors did not move", (long long)still,
+            (long long)trainable);
+    gr_where(err, "%s", first->name);
+    if (updates == 1 && first->kind == GR_PARAM_A)
+        return gr_hint(err,
+                       "B starts at zero, so A's first gradient is zero: A moves from the second update on");
+    return gr_hint(err, "is the learning rate too small for f32, or does no row of the data reach it?");
+}
+
+graft_status gr_ledger_check(gr_proof *proof, const gr_ledger *ledger, const uint64_t *before,
+                             const uint64_t *after, int64_t updates, graft_error *err) {
+    *proof = (gr_proof){.digest = GR_DIGEST_START};
+    for (size_t i = 0; i < ledger->count; i++) {
+        const gr_ledger_row *row = &ledger->rows[i];
+        if (row->trainable) {
+            proof->trainable++;
+            continue;
+        }
+        if (before[i] != after[i]) {
+            gr_fail(err, GRAFT_INTERNAL, "a frozen tensor changed");
+            gr_where(err, "%s", row->name);
+            return gr_hint(err, "is another program writing into the model's files?");
+        }
+        proof->frozen++;
+        proof->digest = gr_digest_step(proof->digest, after[i]);
+    }
+    return not_moved(ledger, before, after, updates, err);
+}

@@ -1,0 +1,51 @@
+/* train/ledger.h - every tensor of a run, of the base and of the adapter, each frozen or trainable, and the
+ * proof that training kept to it. What it does: lists, digests, compares. May include: base, model, plan.
+ * Never: changes a number.
+ */
+#ifndef GR_TRAIN_LEDGER_H
+#define GR_TRAIN_LEDGER_H
+#include "base/pool.h"
+#include "model/model.h"
+#include "plan/tuning.h"
+
+#define GR_LEDGER_PARTS 3 /* codes, scales and biases of a quantized matrix */
+
+typedef struct gr_ledger_row {
+    char name[96]; /* "model.layers.0.self_attn.q_proj.weight", .bias; of adapters .lora_A, .lora_B,
+                      .magnitude */
+    int64_t shape[2];
+    bool trainable;
+    bool adapter; /* beside the base's tensor, not in its place */
+    int bits;     /* of an element as it is held */
+    gr_param_kind kind;
+    const void *data[GR_LEDGER_PARTS]; /* borrowed; NULL: no such part */
+    size_t bytes[GR_LEDGER_PARTS];
+} gr_ledger_row;
+
+typedef struct gr_ledger {
+    gr_ledger_row *rows; /* block by block, then what is outside; adapters after the tensor they adapt */
+    size_t count;
+} gr_ledger;
+
+/* params: the tuning's parameters; a tensor that trains itself is listed once, with its values there. Owned
+ * by caller until gr_ledger_free; borrows from all three. */
+graft_status gr_ledger_new(gr_ledger *ledger, const gr_model *model, const gr_tuning *tuning,
+                           const float *params, graft_error *err) GR_MUST_CHECK;
+void gr_ledger_free(gr_ledger *ledger);
+
+/* Digest of one tensor's bytes as they are now. */
+uint64_t gr_ledger_digest(const gr_ledger_row *row);
+/* Of all of them: digests[count]. */
+void gr_ledger_digests(const gr_ledger *ledger, gr_pool *pool, uint64_t *digests);
+
+/* What a run shows about itself. */
+typedef struct gr_proof {
+    int64_t frozen, trainable;
+    uint64_t digest; /* of all frozen tensors */
+} gr_proof;
+/* Compares the tensors with their digests before `updates` updates (at least one): GRAFT_INTERNAL names a
+ * frozen tensor that changed, GRAFT_MISMATCH a trainable one that did not. */
+graft_status gr_ledger_check(gr_proof *proof, const gr_ledger *ledger, const uint64_t *before,
+                             const uint64_t *after, int64_t updates, graft_error *err) GR_MUST_CHECK;
+
+#endif

@@ -1,0 +1,311 @@
+/* What is frozen and what trains: a run proves it, a host can ask and change it; and training outside the
+ * linears as whole runs: resumed, cut into slices, evaluated. */
+#include "tests/tiny_run.h"
+
+typedef struct freeze_case {
+    const char *name;
+    tiny_spec spec;
+    const char *options[11];
+    int64_t frozen, trained; /* tensors */
+    const char *file;        /* of the adapter directory, that all numbers are in */
+} freeze_case;
+
+/* Of llama's tensors: 2 x (7 linears + 2 norms), embedding, final norm, and the head where it is untied. */
+static const freeze_case cases[] = {
+    {"adapters on 4 bits", {.bits = 4}, {"lora-targets", "standard"}, 20, 8, "adapters.safetensors"},
+    {"adapters on the ends",
+     {.untied = true},
+     {"lora-targets", "q_proj,embed_tokens,lm_head"},
+     21,
+     8,
+     "adapter_model.safetensors"},
+    {"one adapter for tied ends",
+     {.bits = 8},
+     {"lora-targets", "v_proj,embed_tokens"},
+     20,
+     6,
+     "adapter_model.safetensors"},
+    {"whole ends",
+     {.untied = true},
+     {"lora-targets", "standard", "modules-to-save", "embed_tokens,lm_head,norm"},
+     18,
+     11,
+     "adapter_model.safetensors"},
+    {"whole tied ends",
+     {.bits = 4},
+     {"lora-targets", "standard", "modules-to-save", "embed_tokens"},
+     19,
+     9,
+     "adapter_model.safetensors"},
+    {"full", {.dtype = GR_BF16}, {"fine-tune-type", "full", "lora-rank", "0"}, 2, 18, "adapters.safetensors"},
+    {"the last block, embedding and norm",
+     {0},
+     {"fine-tune-type", "full", "lora-rank", "0", "num-layers", "1", "modules-to-save", "embed_tokens,norm"},
+     9,
+     11,
+     "adapters.safetensors"},
+    {"norms of heads",
+     {.type = "qwen3"},
+     {"lora-targets", "o_proj", "modules-to-save", "q_norm,input_layernorm"},
+     20,
+     8,
+     "adapter_model.safetensors"},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* The options of a case and more; "lora-rank 0" stands for leaving rank out of those that all runs share. */
+static const char *const *options_of(const freeze_case *c, const char *const *more, const char *out[40]) {
+    int n = 0;
+    own_rank = false;
+    for (int i = 0; i < 10 && c->options[i]; i += 2)
+        if (strcmp(c->options[i], "lora-rank") == 0)
+            own_rank = true;
+        else
+            out[n++] = c->options[i], out[n++] = c->options[i + 1];
+    while (more && *more) out[n++] = *more++;
+    out[n] = NULL;
+    return out;
+}
+
+static void proved(void **state) {
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const char *buffer[40];
+        graft_train_result r = {0};
+        watch w = {0};
+        char *model = tiny_model_dir(root, "base", &cases[i].spec);
+        must_train(model, "out",
+                   options_of(&cases[i], (const char *const[]){"verify-frozen", "-", NULL}, buffer), &w, &r);
+        assert_true(r.verified);
+        if (r.frozen_tensors != cases[i].frozen || r.trained_tensors != cases[i].trained)
+            fail_msg("%s: %lld frozen, %lld trained", cases[i].name, (long long)r.frozen_tensors,
+                     (long long)r.trained_tensors);
+        assert_non_null(strstr(w.notes, "verified: "));
+        if (!(r.val_loss_last < r.val_loss_first)) fail_msg("%s learned nothing", cases[i].name);
+        forget("out");
+        tiny_remove(model);
+    }
+}
+
+/* Threads, recompute, stops and resumes leave every byte. */
+static void same_bytes(void **state) {
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const char *buffer[40];
+        const freeze_case *c = &cases[i];
+        char *model = tiny_model_dir(root, "base", &c->spec), *whole = tiny_join(root, "whole"),
+             *part = tiny_join(root, "part");
+        must_train(model, "whole", options_of(c, NULL, buffer), NULL, NULL);
+        must_train(
+            model, "part",
+            options_of(c, (const char *const[]){"threads", "3", "grad-checkpoint", "layer", NULL}, buffer),
+            NULL, NULL);
+        tiny_same_file(whole, part, c->file);
+        forget("part");
+        for (int stop = 3; stop < 9; stop += 5) {
+            graft_error err = {0};
+            watch w = {.stop_at = stop};
+            graft_status st = train(model, "part", options_of(c, NULL, buffer), &w, NULL, &err);
+            assert_int_equal(st, GRAFT_INTERRUPTED);
+            must_train(model, "part",
+                       options_of(c, (const char *const[]){"resume", "-", "threads", "2", NULL}, buffer),
+                       NULL, NULL);
+            tiny_same_file(whole, part, c->file);
+            forget("part");
+        }
+        free(part);
+        free(whole);
+        forget("whole");
+        tiny_remove(model);
+    }
+}
+
+/* What was saved evaluates to what the run measured. */
+static void evaluated(void **state) {
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        const char *buffer[40];
+        graft_error err = {0};
+        graft_train_result r = {0};
+        graft_eval_result e;
+        graft_options o;
+        char *model = tiny_model_dir(root, "base", &cases[i].spec), *out = tiny_join(root, "out");
+        must_train(model, "out", options_of(&cases[i], NULL, buffer), NULL, &r);
+        graft_options_init(&o);
+        tiny_set(
+            &o, GRAFT_VERB_EVAL,
+            (const char *const[]){"model", model, "data", data, "adapter-path", out, "split", "valid", NULL});
+        if (graft_eval(&o, NULL, &e, &err) != GRAFT_OK)
+            fail_msg("%s: %s %s", cases[i].name, err.what, err.where);
+        if (!(fabs(e.loss - r.val_loss_last) <= 1e-9 * e.loss))
+            fail_msg("%s: %.12g, in the run %.12g", cases[i].name, e.loss, r.val_loss_last);
+        graft_eval_result_free(&e);
+        graft_options_free(&o);
+        free(out);
+        forget("out");
+        tiny_remove(model);
+    }
+}
+
+/* B = 0 keeps A where it is in the first update: the proof must say so. */
+static void one_update_is_no_proof(void **state) {
+    (void)state;
+    graft_error err = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
+    const char *const more[] = {"verify-frozen", "-", "iters", "3", "optimizer", "adam", NULL};
+    assert_int_equal(train(model, "out", more, NULL, NULL, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.what, "did not move"));
+    assert_non_null(strstr(err.where, "lora_A"));
+    assert_non_null(strstr(err.hint, "second update"));
+    forget("out");
+    tiny_remove(model);
+}
+
+static void a_change_is_found(void **state) {
+    (void)state;
+    graft_error err = {0};
+    uint8_t codes[11] = {1, 2, 3};
+    gr_ledger_row rows[] = {{.name = "frozen", .data = {codes}, .bytes = {sizeof codes}},
+                            {.name = "trained", .trainable = true}};
+    gr_ledger ledger = {rows, 2};
+    gr_proof proof;
+    uint64_t before[2] = {gr_ledger_digest(&rows[0]), 5}, after[2] = {before[0], 6};
+    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 2, &err), GRAFT_OK);
+    assert_int_equal(proof.frozen, 1);
+    assert_int_equal(proof.trainable, 1);
+    for (size_t i = 0; i < sizeof codes; i++) {
+        codes[i] ^= 0x80;
+        after[0] = gr_ledger_digest(&rows[0]);
+        gr_error_clear(&err);
+        assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 2, &err), GRAFT_INTERNAL);
+        assert_string_equal(err.where, "frozen");
+        codes[i] ^= 0x80;
+    }
+}
+
+/* ---- a host's trainer */
+
+static graft_trainer *open_trainer(graft_options *o, const char *model, const char *const *more) {
+    graft_error err = {0};
+    graft_trainer *t;
+    graft_options_init(o);
+    tiny_set(o, GRAFT_VERB_TRAIN, (const char *const[]){"model", model, "data", data, NULL});
+    tiny_set(o, GRAFT_VERB_TRAIN, common);
+    tiny_set(o, GRAFT_VERB_TRAIN, more);
+    o->iters = 8;
+    if (graft_trainer_open(&t, o, NULL, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+    return t;
+}
+
+/* Trainable tensors; every one of them must be an adapter where `adapters`. */
+static int trainable(const graft_trainer *t, bool adapters) {
+    int count = 0;
+    for (size_t i = 0; i < graft_trainer_count(t); i++) {
+        graft_parameter p;
+        graft_trainer_parameter(t, i, &p);
+        if (p.adapter) assert_true(p.trainable);
+        if (adapters && p.trainable) assert_true(p.adapter);
+        if (p.trainable) assert_int_equal(p.bits, 32);
+        assert_true(p.shape[0] > 0);
+        count += p.trainable;
+    }
+    return count;
+}
+
+static void steps_are_the_run(void **state) {
+    (void)state;
+    graft_options o;
+    graft_error err = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *whole = tiny_join(root, "whole"),
+         *stepped = tiny_join(root, "stepped");
+    const char *const more[] = {"lora-targets", "standard", NULL};
+    own_rank = false;
+    must_train(model, "whole", more, NULL, NULL);
+    graft_trainer *t = open_trainer(&o, model, more);
+    assert_int_equal(graft_trainer_count(t), 28);
+    assert_int_equal(trainable(t, true), 8);
+    double loss = 0, first = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(graft_trainer_step(t, &loss, &err), GRAFT_OK);
+        if (i == 0) first = loss;
+    }
+    assert_true(loss > 0 && loss < first);
+    assert_int_equal(graft_trainer_step(t, &loss, &err), GRAFT_USAGE);
+    assert_int_equal(graft_trainer_save(t, stepped, &err), GRAFT_OK);
+    tiny_same_file(whole, stepped, "adapters.safetensors");
+    graft_trainer_free(t);
+    graft_options_free(&o);
+    free(whole);
+    free(stepped);
+    forget("whole");
+    forget("stepped");
+    tiny_remove(model);
+}
+
+static void frozen_and_unfrozen(void **state) {
+    (void)state;
+    graft_options o;
+    graft_error err = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.untied = true});
+    const char *const more[] = {"lora-targets", "standard", "modules-to-save", "norm", NULL};
+    graft_trainer *t = open_trainer(&o, model, more);
+    assert_int_equal(trainable(t, false), 9);
+    assert_int_equal(graft_trainer_freeze(t, true, &err), GRAFT_OK);
+    assert_int_equal(trainable(t, true), 8);
+    assert_int_equal(graft_trainer_count(t), 29);
+    assert_int_equal(graft_trainer_freeze(t, false, &err), GRAFT_OK);
+    assert_int_equal(trainable(t, false), 29);
+    uint64_t before[29];
+    for (size_t i = 0; i < 29; i++) before[i] = graft_trainer_digest(t, i);
+    for (int i = 0; i < 2; i++)
+        if (graft_trainer_step(t, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    for (size_t i = 0; i < 29; i++) assert_true(before[i] != graft_trainer_digest(t, i));
+    assert_int_equal(graft_trainer_freeze(t, true, &err), GRAFT_USAGE);
+    assert_int_equal(trainable(t, false), 29);
+    graft_trainer_free(t);
+    graft_options_free(&o);
+    tiny_remove(model);
+}
+
+/* Freezing changes nothing of what goes on training. */
+static void freezing_keeps_values(void **state) {
+    (void)state;
+    graft_options o, p;
+    graft_error err = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    const char *const plain[] = {"lora-targets", "standard", NULL}, *const more[] = {
+                                                                        "lora-targets", "standard",
+                                                                        "modules-to-save", "norm", NULL};
+    graft_trainer *t = open_trainer(&o, model, plain), *u = open_trainer(&p, model, more);
+    assert_int_equal(graft_trainer_freeze(u, false, &err), GRAFT_UNSUPPORTED);
+    assert_non_null(strstr(err.where, "q_proj.weight"));
+    assert_non_null(strstr(err.hint, "--dequantize"));
+    assert_int_equal(trainable(u, false), 9); /* refused: as it was */
+    assert_int_equal(graft_trainer_freeze(u, true, &err), GRAFT_OK);
+    assert_int_equal(graft_trainer_count(t), graft_trainer_count(u));
+    for (int step = 0; step < 3; step++) {
+        for (size_t i = 0; i < graft_trainer_count(t); i++)
+            assert_true(graft_trainer_digest(t, i) == graft_trainer_digest(u, i));
+        assert_int_equal(graft_trainer_step(t, NULL, &err), GRAFT_OK);
+        assert_int_equal(graft_trainer_step(u, NULL, &err), GRAFT_OK);
+    }
+    graft_trainer_free(t);
+    graft_trainer_free(u);
+    graft_options_free(&o);
+    graft_options_free(&p);
+    tiny_remove(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(proved),
+        cmocka_unit_test(same_bytes),
+        cmocka_unit_test(evaluated),
+        cmocka_unit_test(one_update_is_no_proof),
+        cmocka_unit_test(a_change_is_found),
+        cmocka_unit_test(steps_are_the_run),
+        cmocka_unit_test(frozen_and_unfrozen),
+        cmocka_unit_test(freezing_keeps_values),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -10,6 +10,8 @@
 #include <unistd.h>
 // cmocka needs the four above
 #include <cmocka.h>
+// and this cmocka
+#include "tests/tiny_dir.h"
 
 typedef struct outcome {
     int code;
@@ -258,6 +260,57 @@ static void plan_of_a_shape_is_the_documented_document(void **state) {
     json_decref(document);
 }
 
+/* Each benchmark prints its document and draws its picture; the other program may be any. */
+static void benchmarks_print_and_draw(void **state) {
+    (void)state;
+    static const struct {
+        const char *arguments, *field, *svg;
+    } cases[] = {
+        {"load --model tiny --bits 4 --q-group-size 32", "quantized", "bench-load.svg"},
+        {"train --model tiny --steps 3 --seq-length 8 --peer torch --peer-steps 1", "peer",
+         "bench-train.svg"},
+        {"checkpoint --model tiny --steps 1 --seq-lengths 8", "lengths", "bench-checkpoint.svg"},
+        {"accumulate --model tiny --seq-length 8 --svg own.svg", "splits", "own.svg"},
+    };
+    static const char fake[] =
+        "test -f $1/run.json && test -f $1/adapter/adapter_config.json && echo noise && "
+        "echo '{\"program\": \"fake\", \"tokens_per_second\": 1, \"step_seconds\": 2, "
+        "\"peak_rss_bytes\": 3, \"losses\": [1.5]}'";
+    char *place = tiny_join(directory, "cwd");
+    free(tiny_model_dir(place, "tiny", &(tiny_spec){.dtype = GR_BF16}));
+    free(tiny_subdir(place, "peers"));
+    tiny_write(place, "peers/bench_torch.py", fake);
+    setenv("XDG_CACHE_HOME", place, 1);
+    setenv("GRAFT_TOOLS", place, 1);
+    setenv("GRAFT_PEERS_PYTHON", "/bin/sh", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char arguments[256];
+        snprintf(arguments, sizeof arguments, "bench %s --threads 1", cases[i].arguments);
+        outcome o = run(arguments);
+        if (o.code != 0) fail_msg("graft %s: exit %d\n%s", arguments, o.code, o.err);
+        assert_non_null(strstr(o.out, cases[i].svg));
+        drop(&o);
+        snprintf(arguments, sizeof arguments, "bench %s --threads 1 --json", cases[i].arguments);
+        json_t *document = document_of(arguments);
+        assert_non_null(json_object_get(document, cases[i].field));
+        assert_string_equal(json_string_value(json_object_get(document, "svg")), cases[i].svg);
+        char *svg = tiny_read(place, cases[i].svg, NULL);
+        assert_int_equal(strncmp(svg, "<svg ", 5), 0);
+        free(svg);
+        json_decref(document);
+    }
+    tiny_write(place, "peers/bench_torch.py", "echo why >&2; exit 3");
+    outcome o = run("bench train --model tiny --steps 1 --seq-length 8 --peer torch");
+    assert_int_equal(o.code, 1);
+    assert_non_null(strstr(o.err, "torch did not finish"));
+    assert_non_null(strstr(o.err, "why"));
+    drop(&o);
+    unsetenv("XDG_CACHE_HOME");
+    unsetenv("GRAFT_TOOLS");
+    unsetenv("GRAFT_PEERS_PYTHON");
+    free(place);
+}
+
 static void stdout_that_fails_is_an_error_and_a_closed_pipe_is_none(void **state) {
     (void)state;
     if (access("/dev/full", W_OK) == 0) {
@@ -307,6 +360,7 @@ int main(void) {
         cmocka_unit_test(version_is_the_librarys),
         cmocka_unit_test(info_describes_a_file_in_json_and_in_words),
         cmocka_unit_test(plan_of_a_shape_is_the_documented_document),
+        cmocka_unit_test(benchmarks_print_and_draw),
         cmocka_unit_test(stdout_that_fails_is_an_error_and_a_closed_pipe_is_none),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

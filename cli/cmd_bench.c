@@ -135,7 +135,7 @@ static graft_status bench_train(cli *c) {
 
 /* -------------------------------------------------------------------------------------------------- load */
 
-static const char *bits_name(out_buf *b, const graft_bench_load *x) {
+static const char *bits_name(out_buf *b, const graft_bench_half *x) {
     if (x->bits)
         snprintf(b->text, sizeof b->text, "%d-bit", x->bits);
     else
@@ -144,7 +144,7 @@ static const char *bits_name(out_buf *b, const graft_bench_load *x) {
 }
 
 static void print_load(const graft_bench_load_result *r) {
-    const graft_bench_load *a = &r->plain, *b = &r->quantized;
+    const graft_bench_half *a = &r->plain, *b = &r->quantized;
     out_buf x, y, z;
     printf("%-16s %14s %14s\n", "", bits_name(&x, a), bits_name(&y, b));
     printf("%-16s %14s %14s  %.2f x as fast\n", "load time", time_or_dash(&x, a->load_seconds),
@@ -166,7 +166,7 @@ static void print_load(const graft_bench_load_result *r) {
 static graft_status bench_load(cli *c) {
     graft_bench_load_result r = {0};
     char name[64];
-    graft_status status = graft_bench_load_run(&c->options, &c->hooks, &r, &c->err);
+    graft_status status = graft_bench_load(&c->options, &c->hooks, &r, &c->err);
     progress_clear(&c->bar);
     if (status == GRAFT_OK) {
         const char *path = picture_path(c, name, sizeof name);

@@ -29,7 +29,7 @@ json_t *doc_bench(const graft_bench_result *r) {
                      "losses", losses);
 }
 
-static json_t *doc_half(const graft_bench_load *x) {
+static json_t *doc_half(const graft_bench_half *x) {
     return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "path", doc_text(x->path), "bits",
                      x->bits, "load_seconds", doc_number(x->load_seconds), "cold_seconds",
                      doc_number(x->cold_seconds), "peak_rss_bytes", size_or_null(x->peak_rss_bytes),

@@ -407,7 +407,7 @@ typedef struct graft_bench_peer {
 } graft_bench_peer;
 
 /* One half of `bench load`. */
-typedef struct graft_bench_load {
+typedef struct graft_bench_half {
     char *path;              /* the directory that was measured */
     int bits;                /* of the linears; 0: not all the same */
     double load_seconds;     /* open, check and read every weight; files in the system's cache */
@@ -417,10 +417,10 @@ typedef struct graft_bench_load {
     int64_t parameters;
     double bits_per_weight;
     double loss, perplexity; /* on options.data; NaN without */
-} graft_bench_load;
+} graft_bench_half;
 
 typedef struct graft_bench_load_result {
-    graft_bench_load plain, quantized; /* 16-bit (or the source's 32), options.bits */
+    graft_bench_half plain, quantized; /* 16-bit (or the source's 32), options.bits */
     double memory_saved_percent;       /* of the peak; NaN: unknown */
     double weights_saved_percent;
     double load_speedup;    /* plain seconds / quantized seconds */
@@ -428,8 +428,8 @@ typedef struct graft_bench_load_result {
 } graft_bench_load_result;
 /* Loads options.model in 16 bits and in options.bits. The half that the model is not is a conversion, made
  * once and kept in the cache; a model of other bits is dequantized first. */
-graft_status graft_bench_load_run(const graft_options *options, const graft_hooks *hooks,
-                                  graft_bench_load_result *result, graft_error *err);
+graft_status graft_bench_load(const graft_options *options, const graft_hooks *hooks,
+                              graft_bench_load_result *result, graft_error *err);
 void graft_bench_load_result_free(graft_bench_load_result *result);
 
 /* One sequence length of `bench checkpoint`: everything kept (none) against recompute (layer). */

@@ -341,7 +341,7 @@ graft_status graft_bench_export(const graft_options *o, const graft_hooks *hooks
 }
 
 /* The loss of one half on options.data. */
-static graft_status evaluate_half(graft_bench_load *half, const graft_options *o, const graft_hooks *hooks,
+static graft_status evaluate_half(graft_bench_half *half, const graft_options *o, const graft_hooks *hooks,
                                   graft_error *err) {
     graft_eval_result result = {0};
     GR_TRY(gr_evaluate(half->path, o, hooks, &result, err));
@@ -351,8 +351,8 @@ static graft_status evaluate_half(graft_bench_load *half, const graft_options *o
     return GRAFT_OK;
 }
 
-graft_status graft_bench_load_run(const graft_options *o, const graft_hooks *hooks,
-                                  graft_bench_load_result *result, graft_error *err) {
+graft_status graft_bench_load(const graft_options *o, const graft_hooks *hooks,
+                              graft_bench_load_result *result, graft_error *err) {
     OWN_ERROR(err);
     char *dir;
     memset(result, 0, sizeof *result);

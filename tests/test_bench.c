@@ -153,7 +153,7 @@ static void loads_both_ways(void **state) {
                  (const char *const[]){"model", models[i], "bits", "4", "q-group-size", "32", "data", rows,
                                        "threads", "1", NULL});
         graft_bench_load_result r;
-        if (graft_bench_load_run(&o, NULL, &r, &err) != GRAFT_OK)
+        if (graft_bench_load(&o, NULL, &r, &err) != GRAFT_OK)
             fail_msg("%s %s %s", err.what, err.where, err.found);
         assert_string_equal(i ? r.plain.path : r.quantized.path, models[i]);
         assert_string_not_equal(i ? r.quantized.path : r.plain.path, models[i]);

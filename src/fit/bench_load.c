@@ -55,7 +55,7 @@ static bool uncache(const char *dir, graft_error *err) {
 }
 
 /* Opens the model, reads all of its weights, until it could compute. *seconds: how long that took. */
-static graft_status load_once(const char *dir, graft_bench_load *x, double *seconds, graft_error *err) {
+static graft_status load_once(const char *dir, graft_bench_half *x, double *seconds, graft_error *err) {
     gr_model *model = NULL;
     double start = gr_clock();
     GR_TRY(gr_model_open(&model, dir, err));
@@ -72,7 +72,7 @@ static graft_status load_once(const char *dir, graft_bench_load *x, double *seco
 
 #define LOADS 3 /* the fastest counts */
 
-static graft_status measure(const char *dir, graft_bench_load *x, graft_error *err) {
+static graft_status measure(const char *dir, graft_bench_half *x, graft_error *err) {
     bool cold = uncache(dir, err);
     gr_error_clear(err);
     bool fresh = gr_peak_rss_reset();
@@ -160,7 +160,7 @@ graft_status gr_bench_load(const char *dir, const graft_options *o, const graft_
 }
 
 void gr_bench_load_compare(graft_bench_load_result *r) {
-    const graft_bench_load *a = &r->plain, *b = &r->quantized;
+    const graft_bench_half *a = &r->plain, *b = &r->quantized;
     bool known = a->peak_rss_bytes && b->peak_rss_bytes;
     r->memory_saved_percent = known ? 100 * (1 - (double)b->peak_rss_bytes / (double)a->peak_rss_bytes) : NAN;
     r->weights_saved_percent = 100 * (1 - (double)b->weight_bytes / (double)a->weight_bytes);

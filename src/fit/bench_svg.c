@@ -42,7 +42,7 @@ static double megabytes(uint64_t bytes) {
     return bytes ? (double)bytes / 1e6 : NAN;
 }
 
-static void name_half(char *name, size_t size, const graft_bench_load *half) {
+static void name_half(char *name, size_t size, const graft_bench_half *half) {
     if (half->bits)
         snprintf(name, size, "%d-bit", half->bits);
     else
@@ -54,7 +54,7 @@ graft_status graft_bench_load_svg(const graft_bench_load_result *r, const char *
     if (!err) err = &own;
     gr_error_clear(err);
     gr_buf out = {0};
-    const graft_bench_load *half[2] = {&r->plain, &r->quantized};
+    const graft_bench_half *half[2] = {&r->plain, &r->quantized};
     const char *const memory[] = {"weights", "process peak"}, *const seconds[] = {"cached", "from disk"},
                       *const quality[] = {"loss"};
     char names[2][16];

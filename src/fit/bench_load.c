@@ -126,9 +126,10 @@ static graft_status variants(char **wide, char **narrow, const char *dir, const 
     if (plain && !(*wide = gr_strdup(dir))) return gr_no_memory(err, strlen(dir));
     if (!plain) {
         GR_TRY(gr_convert_kept(wide, &wish, say, err));
-        say(wish.context,
-            "the model is quantized already: its 16-bit half is what the codes mean, so the two "
-            "losses show rounding, not what quantizing has cost");
+        if (o->data)
+            say(wish.context,
+                "the model is quantized already: its 16-bit half is what the codes mean, so the "
+                "two losses show rounding, not what quantizing has cost");
     }
     if (bits == (int)o->bits && same_group) {
         *narrow = gr_strdup(dir);

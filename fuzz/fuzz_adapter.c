@@ -60,7 +60,9 @@ static void save_again(const char *dir, const gr_model_config *base, const gr_tu
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    char dir[] = "/tmp/graft-fuzz-XXXXXX";
+    /* in memory where the system has such a place: what is saved is synced */
+    char shm[] = "/dev/shm/graft-fuzz-XXXXXX", tmp[] = "/tmp/graft-fuzz-XXXXXX";
+    char *dir = access("/dev/shm", W_OK) == 0 ? shm : tmp;
     const uint8_t *cut = size ? memmem(data, size, "\n---\n", 5) : NULL;
     size_t config_len = cut ? (size_t)(cut - data) : size;
     const uint8_t *rest = cut ? cut + 5 : data + size;

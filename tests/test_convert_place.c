@@ -43,6 +43,47 @@ static void half_done_leaves_no_trace(void **state) {
     temp_dir_free(&out);
 }
 
+/* One infinity among the weights of a linear: its group cannot be quantized, the others could. */
+static void infinite_weights(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    make_llama(&src, LLAMA);
+    gr_safetensors *file = load(src.path);
+    const gr_tensor *t = gr_safetensors_find(file, "model.layers.1.mlp.up_proj.weight");
+    const char *path = temp_path(&src, "model.safetensors");
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    char header[9] = {0};
+    assert_int_equal(fread(header, 1, 8, f), 8);
+    uint64_t length;
+    memcpy(&length, header, 8);
+    /* where the tensor lies: its first bytes, found in the file */
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f), at = -1;
+    char *bytes = malloc((size_t)size);
+    fseek(f, 0, SEEK_SET);
+    assert_int_equal(fread(bytes, 1, (size_t)size, f), size);
+    for (long i = (long)length; i + 64 < size && at < 0; i++)
+        if (memcmp(bytes + i, t->data, 64) == 0) at = i;
+    assert_true(at > 0);
+    fseek(f, at + 2 * 777, SEEK_SET);
+    const uint16_t infinity = 0x7f80;
+    assert_int_equal(fwrite(&infinity, 2, 1, f), 1);
+    assert_int_equal(fclose(f), 0);
+    free(bytes);
+    gr_safetensors_close(file);
+    gr_convert_options q = {.quantize = true, .threads = 2};
+    assert_int_equal(run(src.path, out.path, q, &result), GRAFT_CORRUPT);
+    q.quant_predicate = "model.layers.1.mlp.up_proj=false";
+    assert_int_equal(run(src.path, out.path, q, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){.dtype = "float32"}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+}
+
 /* The second call of progress either stops, or does the same conversion to its end meanwhile. */
 typedef struct meddler {
     const char *model, *out;
@@ -234,9 +275,9 @@ static void kept_once(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(half_done_leaves_no_trace),
-                                       cmocka_unit_test(stops_and_races),
-                                       cmocka_unit_test(sweeps_what_was_left),
-                                       cmocka_unit_test(keys_tell_files_apart), cmocka_unit_test(kept_once)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(half_done_leaves_no_trace), cmocka_unit_test(infinite_weights),
+        cmocka_unit_test(stops_and_races),           cmocka_unit_test(sweeps_what_was_left),
+        cmocka_unit_test(keys_tell_files_apart),     cmocka_unit_test(kept_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

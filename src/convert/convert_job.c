@@ -168,6 +168,13 @@ static graft_status does_not_fit(const gr_job *job, graft_error *err) {
     return gr_hint(err, "choose --dtype %s", job->dtype == GR_F16 ? "bfloat16 or float32" : "float32");
 }
 
+static graft_status not_finite(const gr_job *job, graft_error *err) {
+    gr_fail(err, GRAFT_CORRUPT, "%s holds infinities or NaN: their groups would be lost", job->name);
+    return gr_hint(err,
+                   "check where the weights come from; --quant-predicate %s=false leaves this one as it is",
+                   job->path);
+}
+
 static graft_status run_raw(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
     size_t total = (size_t)job->rows * job->from.row_bytes, piece = (size_t)CHUNK * 4;
     for (size_t at = 0; at < total; at += piece) {
@@ -213,19 +220,24 @@ static graft_status work_new(work *w, const gr_job *job, graft_error *err) {
     return gr_no_memory(err, elements * 8 + 2 * w->groups_bytes);
 }
 
-/* Values rounded to `dtype`, as f32; false when a finite one has become infinite. */
-static bool round_to(float *values, int64_t n, gr_dtype dtype) {
-    bool fits = true;
+typedef enum outcome { FITS, TOO_LARGE, NOT_FINITE } outcome;
+
+/* Values rounded to `dtype`, as f32: mx.quantize sees the weights' dtype. An infinity or NaN would spoil its
+ * whole group. */
+static outcome round_to(float *values, int64_t n, gr_dtype dtype) {
+    bool finite = true, fits = true;
+    for (int64_t i = 0; i < n; i++) finite = finite && isfinite(values[i]);
+    if (!finite) return NOT_FINITE;
     for (int64_t i = 0; dtype != GR_F32 && i < n; i++) {
-        float was = values[i];
-        values[i] = dtype == GR_F16 ? gr_f16_to_f32(gr_f32_to_f16(was)) : gr_bf16_to_f32(gr_f32_to_bf16(was));
-        fits = fits && (!isinf(values[i]) || isinf(was));
+        values[i] = dtype == GR_F16 ? gr_f16_to_f32(gr_f32_to_f16(values[i]))
+                                    : gr_bf16_to_f32(gr_f32_to_bf16(values[i]));
+        fits = fits && isfinite(values[i]);
     }
-    return fits;
+    return fits ? FITS : TOO_LARGE;
 }
 
-/* Row r0 + r of the output into row r of the chunk; false when a value does not fit. */
-static bool run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
+/* Row r0 + r of the output into row r of the chunk. */
+static outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
     float *values = w->values + r * job->cols;
     size_t groups_at = (size_t)(r0 + r) * w->row_groups_bytes;
     uint8_t *bytes = w->bytes + (size_t)r * w->row_bytes;
@@ -233,14 +245,15 @@ static bool run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
         const uint8_t *blocks = job->from.data + (size_t)source_row(&job->from, r0 + r) * job->from.row_bytes;
         gr_gguf_to_affine(bytes, w->scales + groups_at, w->biases + groups_at, blocks, job->from.type,
                           job->cols, job->dtype);
-        return true;
+        return FITS;
     }
     read_row(job, r0 + r, values);
-    if (job->op != GR_JOB_QUANTIZE) return narrow(bytes, values, job->cols, job->dtype);
-    if (!round_to(values, job->cols, job->dtype)) return false; /* mx.quantize sees the weights' dtype */
+    if (job->op != GR_JOB_QUANTIZE) return narrow(bytes, values, job->cols, job->dtype) ? FITS : TOO_LARGE;
+    outcome rounded = round_to(values, job->cols, job->dtype);
+    if (rounded != FITS) return rounded;
     gr_affine_quantize(bytes, w->scales + groups_at, w->biases + groups_at, values, 1, job->cols, job->bits,
                        job->group, job->dtype);
-    return true;
+    return FITS;
 }
 
 /* A block of rows, cut into tasks; each writes its own rows. */
@@ -248,15 +261,16 @@ typedef struct block {
     const gr_job *job;
     work *w;
     int64_t r0, rows, per_task;
-    bool *fits; /* per task */
+    outcome *outcome; /* per task */
 } block;
 
 static void run_task(void *context, int task, int worker) {
     const block *b = context;
     (void)worker;
     int64_t end = gr_min_i64(b->rows, (task + 1) * b->per_task);
-    for (int64_t r = task * b->per_task; r < end; r++)
-        if (!run_row(b->job, b->w, b->r0, r)) b->fits[task] = false;
+    b->outcome[task] = FITS;
+    for (int64_t r = task * b->per_task; r < end && b->outcome[task] == FITS; r++)
+        b->outcome[task] = run_row(b->job, b->w, b->r0, r);
 }
 
 #define TASKS 64 /* of a block, at most: enough for threads to even out */
@@ -264,14 +278,16 @@ static void run_task(void *context, int task, int worker) {
 /* Rows [r0, r0 + n) to w->bytes. */
 static graft_status run_rows(const gr_job *job, work *w, int64_t r0, int64_t n, gr_pool *pool,
                              graft_error *err) {
-    bool fits[TASKS], all = true;
+    outcome outcomes[TASKS];
     int64_t per_task = (n + TASKS - 1) / TASKS;
     int tasks = (int)((n + per_task - 1) / per_task);
-    for (int i = 0; i < tasks; i++) fits[i] = true;
-    block b = {job, w, r0, n, per_task, fits};
+    block b = {job, w, r0, n, per_task, outcomes};
     gr_pool_run(pool, run_task, &b, tasks);
-    for (int i = 0; i < tasks; i++) all = all && fits[i];
-    return all ? GRAFT_OK : does_not_fit(job, err);
+    for (int i = 0; i < tasks; i++) {
+        if (outcomes[i] == TOO_LARGE) return does_not_fit(job, err);
+        if (outcomes[i] == NOT_FINITE) return not_finite(job, err);
+    }
+    return GRAFT_OK;
 }
 
 /* A scale of a block that f16 cannot hold would ruin its whole group. */

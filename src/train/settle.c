@@ -7,9 +7,16 @@
  * rows. source: SmolLM2-135M in 4 bits, AVX-512 BF16: 558, 816, 970, 1076 tokens per second at 32, 64, 128,
  * 256 tokens at once */
 #define PANEL_ROWS 28
+/* Rows that every thread could have computed while a part of a batch starts and ends: many cores want long
+ * slices. */
+#define THREAD_ROWS 2
 
-/* Steps of the tile: parts of the usual one, of six. */
+/* Times this close are the same: the smaller memory decides. */
+#define SAME_TIME 1.01
+
+/* Steps of the tile: the usual one, halved again and again. */
 #define TILE_STEPS 6
+#define CANDIDATES (2 * GR_SLICES * TILE_STEPS)
 
 typedef struct settings {
     gr_net_config config;
@@ -24,16 +31,17 @@ typedef struct search {
     const char *recompute;
     uint64_t budget; /* 0: none */
     uint64_t room;   /* without one: for activations and buffers */
-    bool all;        /* every slice and tile, not only the usual ones */
-    settings best, least;
-    int tried;
-    bool found;
+    bool tiles;      /* smaller tiles too */
+    int count;
+    settings candidate[CANDIDATES];
+    const settings *best, *least; /* best NULL: nothing fits */
+    double fastest;               /* without any bound */
 } search;
 
-/* n rows in parts of `part` rows: rows, and the panels of each block. */
-static double rows_cost(double n, double part) {
+/* n rows in parts of `part` rows: rows, the panels of each block, and starting each part. */
+static double rows_cost(const search *s, double n, double part) {
     double parts = ceil(n / part), blocks = ceil(fmin(part, n) / GR_MBLK);
-    return n + PANEL_ROWS * parts * blocks;
+    return n + parts * (PANEL_ROWS * blocks + THREAD_ROWS * gr_pool_threads(s->t->rt.pool));
 }
 
 /* Relative, as gr_train_flops counts: forward and backward of the blocks, most of the forward once more with
@@ -45,8 +53,8 @@ static double cost_of(const search *s, const gr_net_config *x) {
     double block = 2 * h * q + 2 * h * kv + 3 * h * m;
     double passes = 2 * block + (x->recompute ? block - h * m : 0);
     double tile = (double)gr_min_i64(x->head_tile ? x->head_tile : gr_head_tile(c->vocab), x->tokens);
-    return passes * (double)c->layers * rows_cost(n, (double)x->tokens) +
-           2 * h * (double)c->vocab * rows_cost(n, tile);
+    return passes * (double)c->layers * rows_cost(s, n, (double)x->tokens) +
+           2 * h * (double)c->vocab * rows_cost(s, n, tile);
 }
 
 static bool allowed(const search *s, const settings *x) {
@@ -58,43 +66,52 @@ static bool fits(const search *s, const settings *x) {
     return x->memory.saved + x->memory.scratch <= s->room;
 }
 
-static graft_status try_one(search *s, settings *x, graft_error *err) {
-    GR_TRY(gr_trainer_memory(s->t, &x->config, &x->memory, err));
-    x->cost = cost_of(s, &x->config);
-    if (s->tried++ == 0 || x->memory.total < s->least.memory.total) s->least = *x;
-    bool better = !s->found || x->cost < s->best.cost ||
-                  (!(x->cost > s->best.cost) && x->memory.total < s->best.memory.total);
-    if (better && allowed(s, x) && fits(s, x)) {
-        s->best = *x;
-        s->found = true;
-    }
-    return GRAFT_OK;
-}
-
-static graft_status try_tiles(search *s, settings *x, graft_error *err) {
-    int64_t usual = gr_head_tile(s->t->rt.model->config.vocab), tile = usual;
-    bool fixed = gr_net_fixed_tile(&s->t->rt.model->config, s->t->rt.tuning);
-    for (int i = 0; i < (s->all && !fixed ? TILE_STEPS : 1); i++, tile = tile / 2 / GR_MR * GR_MR) {
+static graft_status add_tiles(search *s, settings x, graft_error *err) {
+    const gr_model_config *c = &s->t->rt.model->config;
+    int64_t tile = gr_head_tile(c->vocab);
+    int steps = s->tiles && !gr_net_fixed_tile(c, s->t->rt.tuning) ? TILE_STEPS : 1;
+    for (int i = 0; i < steps; i++, tile = tile / 2 / GR_MR * GR_MR) {
         if (i && tile < GR_HEAD_TILE_LEAST) break;
-        x->config.head_tile = i ? tile : 0;
-        GR_TRY(try_one(s, x, err));
+        x.config.head_tile = i ? tile : 0;
+        GR_TRY(gr_trainer_memory(s->t, &x.config, &x.memory, err));
+        x.cost = cost_of(s, &x.config);
+        s->candidate[s->count++] = x;
     }
     return GRAFT_OK;
 }
 
-static graft_status try_all(search *s, graft_error *err) {
+/* Measures every combination of what may be chosen. */
+static graft_status measure_all(search *s, graft_error *err) {
     const gr_work *w = &s->t->work;
     bool one_row = gr_net_one_row(&s->t->rt.model->config, s->t->rt.tuning);
-    s->found = false;
-    s->tried = 0;
+    s->count = 0;
     for (int layer = 0; layer < 2; layer++)
-        for (int i = 0; i < (s->all && w->longest ? GR_SLICES : 1); i++) {
+        for (int i = 0; i < (w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
             x.config.recompute = layer != 0;
             if (w->longest) x.config.tokens = one_row ? w->longest : w->slice[i].tokens;
-            GR_TRY(try_tiles(s, &x, err));
+            GR_TRY(add_tiles(s, x, err));
         }
     return GRAFT_OK;
+}
+
+/* The fastest that fits, or what takes as long and less memory. */
+static void pick(search *s) {
+    double fastest = INFINITY;
+    s->best = NULL;
+    s->least = &s->candidate[0];
+    s->fastest = INFINITY;
+    for (int i = 0; i < s->count; i++) {
+        const settings *x = &s->candidate[i];
+        if (x->memory.total < s->least->memory.total) s->least = x;
+        s->fastest = fmin(s->fastest, x->cost);
+        if (allowed(s, x) && fits(s, x)) fastest = fmin(fastest, x->cost);
+    }
+    for (int i = 0; i < s->count; i++) {
+        const settings *x = &s->candidate[i];
+        bool good = allowed(s, x) && fits(s, x) && x->cost <= SAME_TIME * fastest;
+        if (good && (!s->best || x->memory.total < s->best->memory.total)) s->best = x;
+    }
 }
 
 static void size_text(char text[24], uint64_t bytes) {
@@ -104,8 +121,8 @@ static void size_text(char text[24], uint64_t bytes) {
 /* What would help most where nothing fits. */
 static void hint(search *s, graft_error *err) {
     const gr_trainer *t = s->t;
-    gr_net_config x = s->least.config;
-    uint64_t least = s->least.memory.total, pinned = s->least.memory.mapped + s->least.memory.other;
+    gr_net_config x = s->least->config;
+    uint64_t least = s->least->memory.total, pinned = s->least->memory.mapped + s->least->memory.other;
     char size[24];
     graft_memory m;
     graft_error none = {0};
@@ -114,29 +131,29 @@ static void hint(search *s, graft_error *err) {
         gr_hint(err, "weights, program and data alone take %s: a smaller model, or fewer bits", size);
         return;
     }
-    for (int64_t row = x.longest - x.longest / 4; row >= s->least.config.longest / 4 && t->work.longest;
+    for (int64_t row = x.longest - x.longest / 4; row >= s->least->config.longest / 4 && t->work.longest;
          row -= gr_max_i64(row / 4, 1)) {
         x.longest = x.tokens = row; /* a row cannot be cut, so the longest sets the floor */
         if (gr_trainer_memory(t, &x, &m, &none) != GRAFT_OK || m.total > s->budget) continue;
         gr_hint(err,
                 "--max-seq-length %lld with --overflow drop or truncate would fit (the longest row has %lld "
                 "tokens)",
-                (long long)row, (long long)s->least.config.longest);
+                (long long)row, (long long)s->least->config.longest);
         return;
     }
-    if (s->least.memory.state > least / 8)
+    if (s->least->memory.state > least / 8)
         gr_hint(err,
                 "the adapter's state takes %.0f MB: a lower --lora-rank, fewer --lora-targets, a smaller "
                 "--batch-size",
-                (double)s->least.memory.state / 1e6);
+                (double)s->least->memory.state / 1e6);
     else
         gr_hint(err, "give it more, or shorten the rows with --max-seq-length");
 }
 
 static graft_status refuse(search *s, graft_error *err) {
     char least[24];
-    const gr_net_config *x = &s->least.config;
-    size_text(least, s->least.memory.total + ((uint64_t)128 << 10)); /* another process is a few pages off */
+    const gr_net_config *x = &s->least->config;
+    size_text(least, s->least->memory.total + ((uint64_t)128 << 10)); /* another process is a few pages off */
     gr_fail(err, GRAFT_USAGE, "the run does not fit --budget %s", s->t->o->budget);
     gr_expected(err, "at least %s, with --grad-checkpoint %s, %lld tokens and %lld rows of logits at once",
                 least, x->recompute ? "layer" : "none", (long long)x->tokens,
@@ -146,46 +163,60 @@ static graft_status refuse(search *s, graft_error *err) {
 }
 
 static void say(const search *s) {
-    const gr_net_config *x = &s->best.config;
+    const gr_net_config *x = &s->best->config;
     char size[24];
-    size_text(size, s->best.memory.total);
+    size_text(size, s->best->memory.total);
     gr_trainer_note(s->t,
                     "--budget %s: the fastest of %d settings that fits takes %s: --grad-checkpoint %s, up to "
-                    "%lld tokens and %lld rows of logits at once, about %.2f times the time without a budget",
-                    s->t->o->budget, s->tried, size, x->recompute ? "layer" : "none", (long long)x->tokens,
+                    "%lld tokens and %lld rows of logits at once, about %.2f times the time of the fastest",
+                    s->t->o->budget, s->count, size, x->recompute ? "layer" : "none", (long long)x->tokens,
                     (long long)(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab)),
-                    s->best.cost / cost_of(s, &s->base));
+                    s->best->cost / s->fastest);
 }
 
-/* Without a budget the usual slices and tiles, and the forward pass of every layer kept where a third of the
- * free memory holds it. Where even recompute needs more than there is, whatever fits. */
+/* A wish for no recompute holds even where nothing fits. */
+static const settings *smallest(const search *s) {
+    const settings *found = NULL;
+    for (int i = 0; i < s->count; i++) {
+        const settings *x = &s->candidate[i];
+        if (allowed(s, x) && (!found || x->memory.total < found->memory.total)) found = x;
+    }
+    return found;
+}
+
+/* Without a budget the usual tile, and the forward pass of every layer kept where a third of the free memory
+ * holds it. Where even recompute needs more than there is, whatever takes least. */
 static graft_status settle_free(search *s, graft_error *err) {
     uint64_t available = gr_memory_available();
+    GR_TRY(measure_all(s, err));
     s->room = available / 3;
-    GR_TRY(try_all(s, err));
-    if (s->found) return GRAFT_OK;
-    s->room = available;
-    GR_TRY(try_all(s, err));
-    if (s->found) return GRAFT_OK;
-    s->all = true;
-    GR_TRY(try_all(s, err));
-    if (!s->found) s->best = s->least;
+    pick(s);
+    if (s->best) return GRAFT_OK;
+    s->room = available ? available : UINT64_MAX;
+    pick(s);
+    if (s->best) return GRAFT_OK;
+    s->tiles = true;
+    GR_TRY(measure_all(s, err));
+    pick(s);
+    if (!s->best) s->best = smallest(s);
+    return GRAFT_OK;
+}
+
+static graft_status settle_budget(search *s, graft_error *err) {
+    GR_TRY(gr_parse_size(&s->budget, s->t->o->budget, err));
+    s->tiles = true;
+    GR_TRY(measure_all(s, err));
+    pick(s);
+    if (!s->best) return refuse(s, err);
+    say(s);
     return GRAFT_OK;
 }
 
 graft_status gr_trainer_settle(gr_trainer *t, gr_net_config *config, graft_error *err) {
     search s = {.t = t, .base = *config, .recompute = t->o->grad_checkpoint ? t->o->grad_checkpoint : "auto"};
-    if (t->work.longest) s.base.tokens = t->work.slice[0].tokens;
-    if (t->o->budget) GR_TRY(gr_parse_size(&s.budget, t->o->budget, err));
-    s.all = t->o->budget != NULL;
-    if (t->o->budget)
-        GR_TRY(try_all(&s, err));
-    else
-        GR_TRY(settle_free(&s, err));
-    if (t->o->budget && !s.found) return refuse(&s, err);
-    if (t->o->budget) say(&s);
-    *config = s.best.config;
-    if (s.best.limit) t->slice_tokens = s.best.limit;
-    t->forecast = s.best.memory;
+    GR_TRY(t->o->budget ? settle_budget(&s, err) : settle_free(&s, err));
+    *config = s.best->config;
+    if (s.best->limit) t->slice_tokens = s.best->limit;
+    t->forecast = s.best->memory;
     return GRAFT_OK;
 }

@@ -46,7 +46,7 @@ typedef struct gr_slice {
 /* What a run will go through. */
 #define GR_SLICES 12
 typedef struct gr_work {
-    gr_slice slice[GR_SLICES]; /* falling limits; the first is the usual one */
+    gr_slice slice[GR_SLICES]; /* falling limits */
     int64_t longest, batch; /* tokens of the longest row and of the largest iteration; longest 0: unknown */
 } gr_work;
 

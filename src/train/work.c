@@ -17,8 +17,7 @@ static int64_t longest_row(const gr_rows *rows) {
     return longest;
 }
 
-/* Most tokens of one slice. The first is the usual limit: enough for the matmuls, little enough for memory.
- * The last has every row alone. */
+/* Most tokens of one slice: the last has every row alone. */
 static const int64_t slice_limits[GR_SLICES] = {2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 96, 64, 1};
 
 static bool one_row(const gr_trainer *t) {

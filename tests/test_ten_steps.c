@@ -48,8 +48,19 @@ static void close_run(kind_run *r) {
     free(r);
 }
 
-/* One run into `out`. */
-static void train(const kind_run *r, const char *out, const char *const *more) {
+/* Ends a run after its fifth report. */
+typedef struct breaker {
+    volatile int stop;
+    int reports;
+} breaker;
+
+static void count_reports(void *user, const graft_event *e) {
+    breaker *b = user;
+    if (e->kind == GRAFT_EVENT_TRAIN && ++b->reports == 5) b->stop = 1;
+}
+
+/* One run into `out`, cut short if there is a breaker. */
+static void train_until(const kind_run *r, const char *out, const char *const *more, breaker *b) {
     graft_options o;
     graft_error err = {0};
     graft_train_result result = {0};
@@ -90,9 +101,15 @@ static void train(const kind_run *r, const char *out, const char *const *more) {
     json_object_foreach((json_t *)(uintptr_t)golden_member(r->entry, "options"), key, value)
         tiny_set(&o, GRAFT_VERB_TRAIN, (const char *const[]){key, json_string_value(value), NULL});
     tiny_set(&o, GRAFT_VERB_TRAIN, more);
-    if (graft_train(&o, NULL, &result, &err) != GRAFT_OK)
+    graft_hooks hooks = {.user = b, .event = count_reports, .stop = b ? &b->stop : NULL};
+    graft_status st = graft_train(&o, b ? &hooks : NULL, &result, &err);
+    if (st != (b ? GRAFT_INTERRUPTED : GRAFT_OK))
         fail_msg("%s: %s %s %s %s", r->name, err.what, err.where, err.found, err.hint);
     graft_options_free(&o);
+}
+
+static void train(const kind_run *r, const char *out, const char *const *more) {
+    train_until(r, out, more, NULL);
 }
 
 static void compare_losses(const kind_run *r, const char *out, double absolute, double relative) {
@@ -206,12 +223,15 @@ static void compare_tensors(const kind_run *r) {
     free(path);
 }
 
-/* Recompute and the number of threads change no bit, in neither mode; bf16 stays near the truth. */
+/* Recompute, the number of threads and a stop in the middle change no bit; bf16 stays near the truth. */
 static void other_ways(const kind_run *r) {
     char *again = tiny_join(r->root, "again"), *half = tiny_join(r->root, "half"),
-         *half_again = tiny_join(r->root, "half-again");
+         *half_again = tiny_join(r->root, "half-again"), *cut = tiny_join(r->root, "cut");
     train(r, again, (const char *const[]){"threads", "1", "grad-checkpoint", "layer", NULL});
     tiny_same_file(r->out, again, tensors_file(r));
+    train_until(r, cut, NULL, &(breaker){0});
+    train(r, cut, (const char *const[]){"resume", "-", NULL});
+    tiny_same_file(r->out, cut, tensors_file(r));
     train(r, half, (const char *const[]){"compute", "bf16", NULL});
     compare_losses(r, half, 0, BF16);
     train(r, half_again,
@@ -220,6 +240,7 @@ static void other_ways(const kind_run *r) {
     free(again);
     free(half);
     free(half_again);
+    free(cut);
 }
 
 /* What is frozen keeps every byte. */

@@ -129,6 +129,24 @@ def peft_loads(ctx, model_dir, out):
     for name, value in load_file(out / "adapter_model.safetensors").items():
         assert name in known, f"PEFT drops {name}"
         common.near(name, value, known[name], 0)
+    return model
+
+
+def same_answer(ctx, model_dir, out, model):
+    """Twelve greedy tokens: graft's decoding takes other paths than its batches."""
+    import torch
+
+    tok = common.tokenizer(model_dir)
+    ids = tok.encode("Ada found")
+    start = len(ids)
+    model.eval()
+    with torch.no_grad():
+        while len(ids) < start + 12 and (len(ids) == start or ids[-1] != tok.eos_token_id):
+            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    got = ctx.json("generate", "--model", model_dir, "--adapter-path", out, "--prompt", "Ada found", "--max-tokens", 12,
+                   "--ignore-chat-template", "--compute", "fp32")["text"]
+    want = tok.decode([i for i in ids[start:] if i != tok.eos_token_id])
+    assert got == want, f"the answer is {got!r}, PEFT's {want!r}"
 
 
 def mlx_loads(ctx, model_dir, out):
@@ -179,7 +197,8 @@ def from_peft(ctx, kind):
         common.near("losses", losses, expected, LOSS * max(expected))
         compare_tensors(out, model)
     every_tensor_moved(out, start)
-    peft_loads(ctx, model_dir, out)
+    model = peft_loads(ctx, model_dir, out)
+    same_answer(ctx, model_dir, out, model)
     if mlx:
         mlx_loads(ctx, model_dir, out)
     else:
@@ -242,6 +261,7 @@ def full_steps(ctx, model_name, blocks, saved):
     with torch.no_grad():
         ids = common.tokenizer(model_dir).encode(check_logits.PROMPT)
         logits = model(input_ids=torch.tensor([ids])).logits[0].numpy()
+    same_answer(ctx, model_dir, out, model)
     common.near("logits", check_logits.graft_logits(ctx, model_dir, out), logits, 1e-3 * float(np.max(np.abs(logits))))
 
 

@@ -16,7 +16,7 @@ import train_torch
 
 ITERS, BATCH, RATE, FULL_RATE = 10, 2, 2e-3, 5e-4
 LOGITS = 1e-4  # of the largest logit, 5 to 20
-LOSS, GROUP = 5e-5, 2e-4  # relative: the bounds of check_train on small models
+LOSS, GROUP = 5e-4, 2e-3  # relative: the bounds of check_train, and a tenth of them on small models
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL = ATTENTION + ["gate_proj", "up_proj", "down_proj"]
 TIED = {"ensure_weight_tying": True}
@@ -39,6 +39,8 @@ KINDS = {
     "tied embedding to save": ("qwen2", dict(target_modules=ATTENTION, modules_to_save=["embed_tokens"], **TIED), False,
                                None),
     "loraplus": ("llama_tied", dict(target_modules=ALL), True, 4.0),
+    "SmolLM2, dora with patterns": ("smollm", dict(target_modules=ATTENTION, use_dora=True, rank_pattern={"k_proj": 4},
+                                                   alpha_pattern={"o_proj": 4}), True, None),
 }
 # name: model, options, mlx-lm, PEFT
 FRESH = {
@@ -145,7 +147,7 @@ def same_answer(ctx, model_dir, out, model):
             ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
     got = ctx.json("generate", "--model", model_dir, "--adapter-path", out, "--prompt", "Ada found", "--max-tokens", 12,
                    "--ignore-chat-template", "--compute", "fp32")["text"]
-    want = tok.decode([i for i in ids[start:] if i != tok.eos_token_id])
+    want = tok.decode(ids[start:], skip_special_tokens=True)
     assert got == want, f"the answer is {got!r}, PEFT's {want!r}"
 
 
@@ -154,7 +156,7 @@ def mlx_loads(ctx, model_dir, out):
                  check_logits.mlx_logits(model_dir, out))
 
 
-def compare_tensors(out, model):
+def compare_tensors(out, model, strict):
     """What ten steps left, all tensors of a kind together, over what they changed."""
     from safetensors.numpy import load_file
 
@@ -166,7 +168,7 @@ def compare_tensors(out, model):
         names = [n for n in expected if any(w in n for w in words)]
         if names:
             distance = common.relative([found[n] for n in names], [expected[n] for n in names])
-            assert distance <= GROUP, f"{words[0]}: relative distance {distance:.3g}"
+            assert distance <= strict * GROUP, f"{words[0]}: relative distance {distance:.3g}"
 
 
 def every_tensor_moved(out, start):
@@ -181,21 +183,23 @@ def from_peft(ctx, kind):
     import peft
 
     model_name, settings, mlx, ratio = KINDS[kind]
-    model_dir, place = ctx.tiny(model_name), ctx.work / "kinds" / kind.replace(" ", "_")
+    model_dir, strict = (ctx.smollm(), 1.0) if model_name == "smollm" else (ctx.tiny(model_name), 0.1)
+    assert model_dir is not None, "no SmolLM2 GGUF in the cache"
+    place = ctx.work / "kinds" / kind.replace(" ", "_").replace(",", "")
     start, out = place / "start", place / "graft"
     peft_start(model_dir, start, settings)
     model = peft.PeftModel.from_pretrained(common.torch_model(model_dir), str(start), is_trainable=True)
     want, got = plain_loss(model, text_rows(ctx, model_dir, "test")), graft_eval(ctx, model_dir, start)
     base = plain_loss(common.torch_model(model_dir), text_rows(ctx, model_dir, "test"))
     assert abs(want - base) > 1e-2, f"the start is too close to the base: {want} and {base}"
-    common.near("loss of PEFT's adapter", got, want, LOSS * want)
+    common.near("loss of PEFT's adapter", got, want, strict * LOSS * want)
     losses = graft_train(ctx, model_dir, out, "--learning-rate", RATE, "--resume-adapter-file", start,
                          *(["--loraplus-lr-ratio", ratio] if ratio else []))
     if kind != "tied embedding":  # PEFT moves a tied pair twice a step, see make_adapter_golden.py
         report = train_torch.train(model, text_rows(ctx, model_dir, "train"), ITERS, BATCH, 1, RATE, loraplus_ratio=ratio)
         expected = [r["loss"] for r in report]
-        common.near("losses", losses, expected, LOSS * max(expected))
-        compare_tensors(out, model)
+        common.near("losses", losses, expected, strict * LOSS * max(expected))
+        compare_tensors(out, model, strict)
     every_tensor_moved(out, start)
     model = peft_loads(ctx, model_dir, out)
     same_answer(ctx, model_dir, out, model)
@@ -249,7 +253,7 @@ def full_steps(ctx, model_name, blocks, saved):
     losses = graft_train(ctx, model_dir, out, "--learning-rate", FULL_RATE, "--fine-tune-type", "full", "--num-layers",
                          blocks, *(["--modules-to-save", ",".join(n.split(".")[-2] for n in saved)] if saved else []))
     expected = [r["loss"] for r in report]
-    common.near("losses", losses, expected, LOSS * max(expected))
+    common.near("losses", losses, expected, 0.1 * LOSS * max(expected))
     found = load_file(out / "adapters.safetensors")
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert set(found) == set(trained), f"tensor names differ: {sorted(set(found) ^ set(trained))[:6]}"
@@ -257,7 +261,7 @@ def full_steps(ctx, model_name, blocks, saved):
         assert np.any(found[name] != before[name]), f"{name} did not move"
     distance = common.relative([found[n] - before[n] for n in trained],
                                [p.detach().numpy() - before[n] for n, p in trained.items()])
-    assert distance <= 20 * GROUP, f"what training changed: relative distance {distance:.3g}"
+    assert distance <= 2 * GROUP, f"what training changed: relative distance {distance:.3g}"
     with torch.no_grad():
         ids = common.tokenizer(model_dir).encode(check_logits.PROMPT)
         logits = model(input_ids=torch.tensor([ids])).logits[0].numpy()

@@ -72,6 +72,12 @@ static void rules_decide(void **state) {
     expect(rules, "model.layers.2.self_attn.xq_proj", true, 4, 64);
     assert_int_equal(gr_quant_rules_used(rules, &err), GRAFT_OK);
     gr_quant_rules_free(rules);
+    rules = rules_of("up_porj=2");
+    gr_error_clear(&err);
+    expect(rules, "model.layers.2.mlp.up_proj", true, 4, 64);
+    assert_int_equal(gr_quant_rules_used(rules, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.hint, "up_proj"));
+    gr_quant_rules_free(rules);
     rules = rules_of("mixed_2_6,down_proj=8"); /* a rule beats the recipe */
     expect(rules, "model.layers.0.mlp.down_proj", true, 8, 64);
     expect(rules, "model.layers.0.self_attn.v_proj", true, 6, 64);

@@ -1,5 +1,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "convert/quant_rules.h"
+#include "base/nearest.h"
+#include "model/roles.h"
 #include "weights/affine.h"
 #include <pcre2.h>
 #include <stdio.h>
@@ -208,6 +210,11 @@ graft_status gr_quant_rules_used(const gr_quant_rules *r, graft_error *err) {
     gr_fail(err, GRAFT_USAGE,
             "a rule of quant-predicate matches no matrix that an earlier rule has not taken");
     gr_found(err, "%s", r->rules[i].text);
+    const char *names[GR_ROLES], *name = r->rules[i].name, *dot = name ? strrchr(name, '.') : NULL;
+    for (int role = 0; role < GR_ROLES; role++)
+        names[role] = role <= GR_LM_HEAD ? gr_role_table[role].type : NULL;
+    const char *near = name ? gr_nearest_name(dot ? dot + 1 : name, names, GR_ROLES) : NULL;
+    if (near && strcmp(near, dot ? dot + 1 : name) != 0) return gr_hint(err, "did you mean %s?", near);
     return gr_hint(err,
                    "names are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, "
                    "lm_head; re: needs the whole path, as in re:model.layers.0.mlp.down_proj");

@@ -77,7 +77,13 @@ static void decode_micro(float *out, const gr_mat *m, int64_t row, int64_t col, 
         float scale = stored_micro_scale(m, row * groups + g), value[16];
         if (m->bits == 4) {
             for (uint32_t c = 0; c < 16; c++) value[c] = gr_e2m1_to_f32(c) * scale;
-            for (int64_t i = 0; i < take; i++) out[i] = value[stored_code(codes, col + i, 4)];
+            int64_t i = 0;
+            if ((col & 1) == 0)
+                for (const uint8_t *byte = codes + col / 2; i + 2 <= take; i += 2, byte++) {
+                    out[i] = value[*byte & 15];
+                    out[i + 1] = value[*byte >> 4];
+                }
+            for (; i < take; i++) out[i] = value[stored_code(codes, col + i, 4)];
         } else {
             for (int64_t i = 0; i < take; i++) out[i] = gr_e4m3_to_f32(codes[col + i]) * scale;
         }

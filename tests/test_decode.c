@@ -1,4 +1,4 @@
-/* Token by token against the whole sequence at once, for every kind of training that a linear can have: the
+/* Token by token against the whole sequence at once, for every kind of training: the
  * prompt's path and decode's share no arithmetic. Tolerances as in test_eval.c; here the widest product has
  * length 128, and DoRA and biases add a rounding each. */
 #include "infer/decode.h"
@@ -14,38 +14,67 @@ static double off_by(const float *a, const float *b, int64_t n) {
     return sqrt(off / norm);
 }
 
-static void compare_paths(int kind, const char *isa, bool fp32) {
+/* Both paths over the one row; how far apart they are. */
+static double paths_apart(tiny_net *n, const rows *r) {
     enum { PROMPT = 3 };
-    static const int lengths[] = {24};
     graft_error err = {0};
-    tiny_net n;
-    rows r;
     gr_decode d;
-    open_kind(&n, &r, lengths, 1, kind, 4, isa, fp32, 2);
-    int64_t start[2] = {0, r.batch.tokens}, tokens = r.batch.tokens, vocab = n.spec.vocab;
+    int64_t start[2] = {0, r->batch.tokens}, tokens = r->batch.tokens, vocab = n->spec.vocab;
     gr_net_config config = {.tokens = tokens, .longest = tokens};
-    assert_int_equal(gr_runtime_bind(&n.rt, &config, &err), GRAFT_OK);
-    assert_int_equal(gr_decode_init(&d, &n.rt, tokens, &err), GRAFT_OK);
-    gr_batch batch = {.ids = r.ids, .start = start, .nrows = 1, .tokens = tokens};
-    gr_net *net = &n.rt.net;
-    float *whole = tiny_keep(&n, (size_t)(tokens * vocab) * sizeof *whole),
-          *found = tiny_keep(&n, (size_t)(tokens * vocab) * sizeof *found);
+    assert_int_equal(gr_runtime_bind(&n->rt, &config, &err), GRAFT_OK);
+    assert_int_equal(gr_decode_init(&d, &n->rt, tokens, &err), GRAFT_OK);
+    gr_batch batch = {.ids = r->ids, .start = start, .nrows = 1, .tokens = tokens};
+    gr_net *net = &n->rt.net;
+    float *whole = tiny_keep(n, (size_t)(tokens * vocab) * sizeof *whole),
+          *found = tiny_keep(n, (size_t)(tokens * vocab) * sizeof *found);
     gr_net_forward(net, &batch);
     for (int64_t t = 0; t < tokens; t++) {
-        gr_head_logits(&net->compute, &net->head, net->saved[n.spec.layers].x, t, 1);
+        gr_head_logits(&net->compute, &net->head, net->saved[n->spec.layers].x, t, 1);
         memcpy(whole + t * vocab, net->head.logits, (size_t)vocab * sizeof *whole);
     }
-    gr_decode_prompt(&d, r.ids, PROMPT);
+    gr_decode_prompt(&d, r->ids, PROMPT);
     for (int64_t t = PROMPT - 1; t < tokens; t++) {
-        if (t >= PROMPT) gr_decode_token(&d, r.ids[t]);
+        if (t >= PROMPT) gr_decode_token(&d, r->ids[t]);
         memcpy(found + t * vocab, d.logits, (size_t)vocab * sizeof *found);
     }
     int64_t first = (PROMPT - 1) * vocab;
-    double off = off_by(found + first, whole + first, tokens * vocab - first);
+    gr_decode_free(&d);
+    return off_by(found + first, whole + first, tokens * vocab - first);
+}
+
+static const int one_row[] = {24};
+
+static void compare_paths(int kind, const char *isa, bool fp32) {
+    tiny_net n;
+    rows r;
+    open_kind(&n, &r, one_row, 1, kind, 4, isa, fp32, 2);
+    double off = paths_apart(&n, &r);
     if (!(off <= (fp32 ? 1e-4 : 3e-2)))
         fail_msg("kind %d, %s %s: off by %.3g", kind, isa, fp32 ? "fp32" : "bf16", off);
-    gr_decode_free(&d);
     tiny_close(&n);
+}
+
+/* Embedding, head and norms as they train; what takes a tensor's place has other values than it. */
+static void compare_ends(int what, bool tied, const char *isa, bool fp32) {
+    tiny_net n;
+    rows r;
+    ref_tiny spec = traits(tied ? 1 : 4);
+    spec.rank = 0, spec.end_rank = what & TINY_ENDS ? 3 : 0, spec.train_all = true;
+    tiny_open_with(&n, spec, 4, 64, isa, fp32, 2, what);
+    make_rows(&r, one_row, 1, spec.vocab);
+    for (int64_t i = 0; i < n.rt.tuning->parameters; i++) n.params[i] *= 1 + 0.25f * (float)(i % 5 - 2);
+    double off = paths_apart(&n, &r);
+    if (!(off <= (fp32 ? 1e-4 : 3e-2)))
+        fail_msg("ends %d, tied %d, %s %s: off by %.3g", what, tied, isa, fp32 ? "fp32" : "bf16", off);
+    tiny_close(&n);
+}
+
+static void test_ends(void **state) {
+    (void)state;
+    static const int ways[] = {TINY_ENDS, TINY_EMBED | TINY_HEAD, TINY_NORMS};
+    for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
+        for (int way = 0; isa->available() && way < 12; way++)
+            compare_ends(ways[way % 3], way / 3 % 2, isa->name, way / 6);
 }
 
 static void test_kinds(void **state) {
@@ -58,6 +87,6 @@ static void test_kinds(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_ends)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

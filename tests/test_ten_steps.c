@@ -60,7 +60,8 @@ static void count_reports(void *user, const graft_event *e) {
 }
 
 /* One run into `out`, cut short if there is a breaker. */
-static void train_until(const kind_run *r, const char *out, const char *const *more, breaker *b) {
+static graft_train_result train_until(const kind_run *r, const char *out, const char *const *more,
+                                      breaker *b) {
     graft_options o;
     graft_error err = {0};
     graft_train_result result = {0};
@@ -106,10 +107,28 @@ static void train_until(const kind_run *r, const char *out, const char *const *m
     if (st != (b ? GRAFT_INTERRUPTED : GRAFT_OK))
         fail_msg("%s: %s %s %s %s", r->name, err.what, err.where, err.found, err.hint);
     graft_options_free(&o);
+    return result;
 }
 
 static void train(const kind_run *r, const char *out, const char *const *more) {
     train_until(r, out, more, NULL);
+}
+
+/* The run's own proof counts what PEFT trains, and every other tensor of the base. */
+static void train_and_prove(const kind_run *r) {
+    graft_train_result result =
+        train_until(r, r->out, (const char *const[]){"verify-frozen", "-", NULL}, NULL);
+    const json_t *tensors = golden_member(r->entry, "tensors");
+    int64_t own = 0; /* of the base */
+    size_t i;
+    json_t *t;
+    json_array_foreach(tensors, i, t) {
+        const char *name = golden_text(t, "name");
+        own += ends(name, ".bias") || (ends(name, ".weight") && !strstr(name, ".lora_"));
+    }
+    assert_true(result.verified);
+    assert_int_equal(result.trained_tensors, json_array_size(tensors));
+    assert_int_equal(result.frozen_tensors, (int64_t)r->base.count - own);
 }
 
 static void compare_losses(const kind_run *r, const char *out, double absolute, double relative) {
@@ -250,7 +269,7 @@ static void ten_steps(void **state) {
     open_run(r, *state);
     size_t before, after;
     char *weights = tiny_read(r->model, "model.safetensors", &before);
-    train(r, r->out, NULL);
+    train_and_prove(r);
     char *now = tiny_read(r->model, "model.safetensors", &after);
     assert_int_equal(before, after);
     assert_memory_equal(weights, now, before);

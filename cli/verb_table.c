@@ -10,11 +10,11 @@ static const verb table[] = {
      "what a training would do, need and take",
      "Reads only the model's configuration (weights are not needed) and shows, layer type by layer type, "
      "what is "
-     "quantized, adapted and frozen, how many parameters train, and the memory and time that the run will "
-     "take.",
+     "quantized, adapted and frozen, how many parameters train, what that saves against full training, and "
+     "the memory and time that the run will take. With --budget it shows the fastest settings that fit.",
      cmd_plan,
      {"graft plan --model model-4bit", "graft plan --model model-4bit --data data --grad-checkpoint layer",
-      "graft plan --shape llama-3-8b --lora-targets standard",
+      "graft plan --shape llama-3-8b --lora-targets standard --budget 8GB",
       "graft plan --model model-4bit --tensors --json"}},
     {"convert",
      GRAFT_VERB_CONVERT,

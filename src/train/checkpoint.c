@@ -308,8 +308,10 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
         }
         found[i] = *x;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         memcpy((void *)(uintptr_t)wanted[i].data, found[i].data, found[i].bytes);
+        gr_map_release(found[i].data, found[i].bytes); /* the forecast has room for one copy of the state */
+    }
     return GRAFT_OK;
 }
 

@@ -116,11 +116,14 @@ static inline ref_tensor tiny_ref_tensor(const tiny_net *n, const gr_param *p) {
     return all[0];
 }
 
-/* Copies what trains from ref into graft's parameter vector. */
+/* Copies what trains from ref into graft's parameter vector. What takes the place of a tensor of the base
+ * gets other values than that: whoever reads the base's is found out. */
 static inline void tiny_params(tiny_net *n) {
     const gr_tuning *tuning = n->rt.tuning;
     for (size_t i = 0; i < tuning->param_count; i++) {
         ref_tensor t = tiny_ref_tensor(n, &tuning->params[i]);
+        bool instead = tuning->params[i].kind == GR_PARAM_WEIGHT || tuning->params[i].kind == GR_PARAM_BIAS;
+        for (long k = 0; instead && k < t.n; k += 3) t.p[k] /= 2; /* exact in every format */
         for (long k = 0; k < t.n; k++) n->params[tuning->params[i].at + k] = (float)t.p[k];
     }
 }

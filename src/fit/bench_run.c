@@ -102,7 +102,6 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     float *start = NULL;
     t->now = (int64_t)time(NULL);
     GR_TRY(open_data(t, dir, err));
-    uint64_t resident = gr_current_rss();
     GR_TRY(dir ? gr_model_open(&model, dir, err)
                : gr_model_from_shape(&model, o->shape, purpose == GR_TRAINER_RUN, err));
     GR_TRY(gr_runtime_init(&t->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
@@ -110,7 +109,7 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     GR_TRY(gr_trainer_select(t, &start, err));
     free(start);
     gr_net_config config = {.tokens = o->seq_length * o->batch_size, .longest = o->seq_length};
-    GR_TRY(gr_trainer_reserve(t, &config, resident, purpose, err));
+    GR_TRY(gr_trainer_reserve(t, &config, purpose, err));
     if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
     gr_batch_free(&t->buffer); /* as many rows as the batch has */
     GR_TRY(gr_batch_init(&t->buffer, config.tokens, o->batch_size, err));

@@ -129,7 +129,7 @@ graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) 
     gr_batch_free(&t->buffer);
     t->rt.tuning = now;
     t->state = (gr_arena){0};
-    graft_status st = gr_trainer_reserve(t, &net, gr_current_rss(), GR_TRAINER_RUN, err);
+    graft_status st = gr_trainer_reserve(t, &net, GR_TRAINER_RUN, err);
     if (st == GRAFT_OK) {
         gr_trainer_init_params(t);
         carry_over(t->params, now, params, then);

@@ -162,8 +162,6 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
 #ifdef __GLIBC__
     malloc_trim(0); /* what tokenizing needed for a moment shall not count as held */
 #endif
-    uint64_t resident =
-        gr_current_rss(); /* program, libraries, tokenizer, rows: before any weight is touched */
     GR_TRY(open_model(t, dir, purpose, err));
     GR_TRY(gr_trainer_select(t, &t->start, err));
     if (gr_optim_config_of(o).relative_step)
@@ -172,7 +170,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
                         "used unless optimizer_config of a --config says relative_step: false");
     GR_TRY(gr_trainer_count_work(t, err));
     gr_net_config net = {.longest = t->work.longest};
-    GR_TRY(gr_trainer_reserve(t, &net, resident, GR_TRAINER_PLAN, err));
+    GR_TRY(gr_trainer_reserve(t, &net, GR_TRAINER_PLAN, err));
     return purpose == GR_TRAINER_RUN ? gr_trainer_ready(t, err) : GRAFT_OK;
 }
 

@@ -6,14 +6,13 @@
 #define PER_PARAM_BYTES ((uint64_t)1 << 10)
 
 /* What the process holds beside the weights: program, tokenizer, rows, the model's description, stacks. */
-static uint64_t held(const gr_trainer *t, uint64_t before) {
+static uint64_t held(const gr_trainer *t) {
     const gr_model *m = t->rt.model;
     if (m->file) gr_safetensors_release(m->file); /* opening looked at some pages: they count as mapped */
     uint64_t now = gr_current_rss(), weights = m->file     ? gr_model_small_bytes(m)
                                                : m->random ? gr_model_weight_bytes(m)
                                                            : 0;
-    now = now > weights ? now - weights : 0;
-    return (now > before ? now : before) + LATER_BYTES + PER_PARAM_BYTES * t->rt.tuning->param_count;
+    return (now > weights ? now - weights : 0) + LATER_BYTES + PER_PARAM_BYTES * t->rt.tuning->param_count;
 }
 
 graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config, graft_memory *m,
@@ -40,8 +39,8 @@ static graft_status bind(gr_trainer *t, graft_error *err) {
     return gr_runtime_bind(&t->rt, &t->net_config, err);
 }
 
-graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
-                                gr_trainer_purpose purpose, graft_error *err) {
+graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer_purpose purpose,
+                                graft_error *err) {
     gr_arena counting = {0};
     config->training = true;
     GR_TRY(gr_trainer_optimizer(t, err));
@@ -49,7 +48,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t r
     if (counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");
     t->fixed = (graft_memory){
-        .mapped = gr_model_weight_bytes(t->rt.model), .state = counting.used, .other = held(t, resident)};
+        .mapped = gr_model_weight_bytes(t->rt.model), .state = counting.used, .other = held(t)};
     GR_TRY(gr_trainer_settle(t, config, err));
     t->recompute = config->recompute;
     t->net_config = *config;

@@ -115,9 +115,9 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);
  * (malloc'ed) has its parameters. t->rt has its model. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) GR_MUST_CHECK;
 /* Settles, forecasts and, for RUN, reserves and binds. config->longest is set, and config->tokens where
- * t->work is unknown. `resident`: bytes the process held before it opened the weights. */
-graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, uint64_t resident,
-                                gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
+ * t->work is unknown. What the process holds now counts as held to the end. */
+graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer_purpose purpose,
+                                graft_error *err) GR_MUST_CHECK;
 /* Turns an opened plan, with weights and data, into a run: reserves, binds, and sets the parameters. */
 graft_status gr_trainer_ready(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Memory with those settings, after the fixed parts are known. */

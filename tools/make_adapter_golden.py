@@ -80,6 +80,10 @@ CASES = {
         "input_layernorm", "post_attention_layernorm", "q_norm", "k_norm", "model.norm"]), {}),
     "linears to save": ("qwen2", dict(target_modules=ATTENTION, modules_to_save=["v_proj", "layers.1.mlp.down_proj"]), {}),
     "dropout": ("llama", dict(target_modules=ALL, lora_dropout=0.25), {"accumulation": 2}),
+    "dropout on embedding and head": ("llama", dict(target_modules=["q_proj", "embed_tokens", "lm_head"],
+                                                    lora_dropout=0.25), {}),
+    "dropout on a tied embedding": ("llama_tied", dict(target_modules=["q_proj", "embed_tokens"], lora_dropout=0.25,
+                                                       ensure_weight_tying=True), {}),
     "dora with dropout": ("llama", dict(target_modules=ATTENTION, use_dora=True, lora_dropout=0.5), {}),
     "full, one block of llama": ("llama", None, {"full": 1, "mlx": True}),
     "full, one block of qwen2": ("qwen2", None, {"full": 1, "mlx": True}),
@@ -144,10 +148,11 @@ class TiedHead(torch.nn.Module):
     def __init__(self, embedding):
         super().__init__()
         self.shared = [embedding]  # a list hides it from named_parameters
+        self.dropout = torch.nn.Identity()  # of this use; an embedding's has none, in PEFT neither
 
     def forward(self, x):
         e = self.shared[0]
-        return x @ e.base.weight.T + e.scale * (x @ e.lora_embedding_B) @ e.lora_embedding_A
+        return x @ e.base.weight.T + e.scale * (self.dropout(x) @ e.lora_embedding_B) @ e.lora_embedding_A
 
 
 def tied_lora(case):
@@ -230,9 +235,11 @@ GROUPS = [ATTENTION[:3], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]]
 def dropout_mask(seed, update, row, name, shape, p):
     """1 / (1 - p) where kept, 0 where dropped, for the input [tokens, features] of one linear: src/layers/dropout.h."""
     parts = name.split(".")
-    group = next(i for i, g in enumerate(GROUPS) if parts[-1] in g)
+    last = parts[-1] == "lm_head"  # counts as the first group of one block more
+    layer, group = (BASE["num_hidden_layers"], 0) if last else \
+        (int(parts[2]), next(i for i, g in enumerate(GROUPS) if parts[-1] in g))
     site = np.zeros((), np.uint64)
-    for v in (seed & 0xFFFFFFFF, seed >> 32, update, row, int(parts[2]) * 4 + group):
+    for v in (seed & 0xFFFFFFFF, seed >> 32, update, row, layer * 4 + group):
         site = fold(site, np.uint64(v))
     token = fold(site, np.arange(shape[0], dtype=np.uint64))
     kept = fold(token[:, None], np.arange(shape[1], dtype=np.uint64)[None]) >= np.uint64(int(p * 2**32))
@@ -262,9 +269,11 @@ class MlxDora:
             base_layer=module.get_base_layer(), base_result=result, adapter_name=active_adapter)
 
 
-def replace_dropout(model, clock):
+def replace_dropout(model, rate, clock):
     for name, module in list(model.named_modules()):
         drop = getattr(module, "lora_dropout", None)
+        if isinstance(module, TiedHead) and rate > 0:
+            module.dropout = Dropout("lm_head", rate, clock)
         if isinstance(drop, torch.nn.ModuleDict) and len(drop) and isinstance(drop["default"], torch.nn.Dropout):
             drop["default"] = Dropout(name.removeprefix(PREFIX), drop["default"].p, clock)
             if "default" in module.lora_variant:
@@ -301,7 +310,7 @@ def train(case, dtype):
     set_start(parameters, bases, case[1] is None)
     start = {n: p.detach().double().numpy().copy() for n, p in parameters.items()}
     clock, accumulation = {"update": 0, "row": 0}, case[2].get("accumulation", 1)
-    replace_dropout(model, clock)
+    replace_dropout(model, (case[1] or {}).get("lora_dropout", 0), clock)
     optimizer, losses, pending = optimizer_of(case, model, parameters), [], 0
     model.train()
     for iteration, batch in enumerate(train_torch.batches(rows(), BATCH, STEPS), 1):

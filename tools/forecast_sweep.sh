@@ -61,6 +61,7 @@ done <<'SETTINGS'
 16-bit  256 2 --grad-checkpoint none --fine-tune-type full
 16-bit  128 2 --grad-checkpoint layer --lora-rank 16 --modules-to-save embed_tokens
 4-bit   256 2 --grad-checkpoint layer --lora-rank 16 --fine-tune-type dora
+4-bit   256 2 --grad-checkpoint layer --lora-dropout 0.1 --optimizer muon
 4-bit   512 2 --budget 350MB
 SETTINGS
 echo "$count settings, largest error $worst %"

@@ -9,9 +9,15 @@ static void *take(gr_arena *arena, int64_t rows, int64_t cols, size_t size) {
     return NULL;
 }
 
-/* Does a backward enter the blocks? */
+/* The lowest block that backward comes to, and whose forward pass it needs; `layers` if it comes to none. */
+static int64_t lowest_block(const gr_net *n) {
+    if (!n->config.training) return n->model->config.layers;
+    return n->tuning ? n->tuning->lowest : 0;
+}
+
+/* Does backward come to any block? */
 static bool descends(const gr_net *n) {
-    return n->config.training && (!n->tuning || n->tuning->lowest < n->tuning->layers);
+    return lowest_block(n) < n->model->config.layers;
 }
 
 /* What one layer keeps. With recompute every layer but x shares one of these. */
@@ -53,22 +59,22 @@ static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena) {
 }
 
 static void bind_all_saved(gr_net *n, gr_arena *saved) {
-    int64_t layers = n->model->config.layers;
+    int64_t layers = n->model->config.layers, lowest = lowest_block(n);
     size_t act = (size_t)n->compute.k->act_bytes;
-    bool shared = n->config.recompute || !descends(n);
     gr_saved first = {0};
     n->saved = gr_arena_array(saved, layers + 1, sizeof *n->saved);
-    void *ping[2] = {0}; /* without training two inputs suffice */
+    void *ping[2] = {0}; /* where nothing is kept two inputs suffice */
     for (int64_t l = 0; l <= layers; l++) {
         gr_saved s = {0};
-        if (l < layers && (!shared || l == 0)) {
+        bool kept = lowest < layers && l >= lowest;
+        if (l < layers && (l == 0 || (kept && !n->config.recompute))) {
             bind_saved(n, &s, saved);
             bind_low_rank(n, &s, saved);
-            first = s;
+            if (l == 0) first = s;
         } else if (l < layers) {
             s = first;
         }
-        if (descends(n) || l < 2)
+        if (kept || l < 2)
             s.x = take(saved, n->config.tokens, n->model->config.hidden, act);
         else
             s.x = ping[l % 2];

@@ -4,6 +4,7 @@
 #include "model/model.h"
 #include "plan/tuning.h"
 #include "tests/ref_check.h"
+#include <locale.h>
 
 static gr_tuning_request request(const char *targets) {
     return (gr_tuning_request){.targets = targets, .num_layers = -1, .rank = 16, .scale = 2, .alpha = 32};
@@ -204,6 +205,36 @@ static void patterns(void **state) {
     }
 }
 
+/* A module's own alpha beats a scale of all modules. */
+static void alpha_beats_scale(void **state) {
+    (void)state;
+    gr_model_config c = shape("smollm2-135m");
+    gr_tuning_request r = request("standard");
+    r.scale = 20;
+    r.alpha_pattern = "v_proj=64";
+    gr_tuning *t = selected(&c, &r);
+    assert_near(t->block[0][GR_Q_PROJ].scale, 20, 0);
+    assert_near(t->block[0][GR_V_PROJ].scale, 4, 0);
+    gr_tuning_free(t);
+}
+
+/* Numbers are read the same in a host whose decimal point is a comma. */
+static void any_locale(void **state) {
+    (void)state;
+    gr_model_config c = shape("smollm2-135m");
+    gr_tuning_request r = request("standard");
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (setlocale(LC_NUMERIC, names[i])) break;
+    r.scale = NAN;
+    r.alpha_pattern = "q_proj=0.5,v_proj=1e1";
+    gr_tuning *t = selected(&c, &r);
+    setlocale(LC_NUMERIC, "C");
+    assert_near(t->block[0][GR_Q_PROJ].scale, 0.5 / 16, 0);
+    assert_near(t->block[0][GR_V_PROJ].scale, 10.0 / 16, 0);
+    gr_tuning_free(t);
+}
+
 /* What is trained beside A and B, on a model with biases (and, tied or not, an embedding). */
 static void kinds(void **state) {
     (void)state;
@@ -264,6 +295,17 @@ static void refused_kinds(void **state) {
         {{.targets = "q_proj", .rank = 4, .alpha_pattern = "q_proj=-1"}, "--alpha-pattern"},
         {{.targets = "q_proj", .rank = 4, .alpha_pattern = "{\"q_proj\": []}"}, "--alpha-pattern"},
         {{.targets = "q_proj", .rank = 4, .alpha_pattern = "(=1"}, "--alpha-pattern"},
+        {{.targets = "q_proj", .rank = 4, .alpha_pattern = "q_proj=0"}, "above 0"},
+        {{.targets = "q_proj", .rank = 4, .alpha_pattern = "q_proj=1e-60"}, "above 0"},
+        {{.targets = "q_proj", .rank = 4, .rank_pattern = "q_proj=0x10"}, "MODULE=NUMBER"},
+        {{.targets = "q_proj", .rank = 4, .rank_pattern = "q_proj= 8"}, "MODULE=NUMBER"},
+        {{.targets = "q_proj", .rank = 4, .rank_pattern = "q_proj=65537"}, "to 65536"},
+        {{.targets = "standard", .rank = 4, .rank_pattern = "q_proj=8,layers.0.self_attn.q_proj=4"},
+         "layers.0.self_attn.q_proj after q_proj"},
+        {{.targets = "q_proj", .rank = 4, .layers = "0", .num_layers = 1},
+         "--layers-to-transform 0 --num-layers 1"},
+        {{.targets = "q_proj", .exclude = "q_proj", .rank = 4},
+         "--lora-targets q_proj --exclude-modules q_proj"},
         {{.targets = "embed_tokens", .rank = 4, .kind = GR_TUNE_DORA}, "DoRA"},
         {{.kind = GR_TUNE_FULL, .layers = "0-1", .num_layers = 3, .rank = 1}, "nothing"},
     };
@@ -282,8 +324,9 @@ static void refused_kinds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(selections), cmocka_unit_test(refusals), cmocka_unit_test(placed_by_hand),
-        cmocka_unit_test(patterns),   cmocka_unit_test(kinds),    cmocka_unit_test(refused_kinds),
+        cmocka_unit_test(selections),        cmocka_unit_test(refusals),   cmocka_unit_test(placed_by_hand),
+        cmocka_unit_test(patterns),          cmocka_unit_test(kinds),      cmocka_unit_test(refused_kinds),
+        cmocka_unit_test(alpha_beats_scale), cmocka_unit_test(any_locale),
     };
     return cmocka_run_group_tests_name("lora", tests, NULL, NULL);
 }

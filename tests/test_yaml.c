@@ -269,6 +269,40 @@ static void own_keys(void **state) {
     graft_options_free(&o);
 }
 
+/* A module's alpha beats mlx-lm's default scale, and contradicts one that somebody wrote. */
+static void alphas_and_scales(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *flag, *value;
+        graft_status status;
+    } cases[] = {
+        {"alpha_pattern: {q_proj: 8}", NULL, NULL, GRAFT_OK},
+        {"alpha_pattern: {q_proj: 8}\nlora_parameters: {rank: 4}", NULL, NULL, GRAFT_OK},
+        {"alpha_pattern: {q_proj: 8}\nlora_parameters: {alpha: 4}", NULL, NULL, GRAFT_OK},
+        {"iters: 3", "alpha-pattern", "q_proj=8", GRAFT_OK},
+        {"alpha_pattern: {q_proj: 8}\nlora_parameters: {scale: 20}", NULL, NULL, GRAFT_USAGE},
+        {"alpha_pattern: {q_proj: 8}\nlora_scale: 20", NULL, NULL, GRAFT_USAGE},
+        {"lora_parameters: {scale: 20}", "alpha-pattern", "q_proj=8", GRAFT_USAGE},
+        {"alpha_pattern: {q_proj: 8}", "lora-scale", "20", GRAFT_USAGE},
+        {"alpha_pattern: {q_proj: 8}\nlora_scale: 20", "lora-alpha", "4", GRAFT_OK},
+        {"lora_parameters: {scale: 0}", NULL, NULL, GRAFT_USAGE},
+        {"lora_parameters: {alpha: 0}", NULL, NULL, GRAFT_USAGE},
+        {"lora_scale: 0", NULL, NULL, GRAFT_USAGE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_options o;
+        graft_options_init(&o);
+        err = (graft_error){0};
+        must_load(&o, cases[i].text);
+        if (cases[i].flag)
+            assert_int_equal(graft_options_set(&o, GRAFT_VERB_TRAIN, cases[i].flag, cases[i].value, &err),
+                             GRAFT_OK);
+        if (gr_options_check(&o, GRAFT_VERB_TRAIN, &err) != cases[i].status)
+            fail_msg("case %zu: %s", i, err.what);
+        graft_options_free(&o);
+    }
+}
+
 static void wrong_configs(void **state) {
     (void)state;
     static const struct {
@@ -382,9 +416,15 @@ static int remove_path(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(adafactor_and_muon), cmocka_unit_test(values),        cmocka_unit_test(refused),
-        cmocka_unit_test(defaults_are_mlx),   cmocka_unit_test(whole_example), cmocka_unit_test(flags_win),
-        cmocka_unit_test(own_keys),           cmocka_unit_test(wrong_configs),
+        cmocka_unit_test(adafactor_and_muon),
+        cmocka_unit_test(values),
+        cmocka_unit_test(refused),
+        cmocka_unit_test(defaults_are_mlx),
+        cmocka_unit_test(whole_example),
+        cmocka_unit_test(flags_win),
+        cmocka_unit_test(own_keys),
+        cmocka_unit_test(alphas_and_scales),
+        cmocka_unit_test(wrong_configs),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
 }

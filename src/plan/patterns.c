@@ -1,5 +1,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "base/nearest.h"
+#include "base/number.h"
 #include "plan/module_match.h"
 #include <jansson.h>
 #include <math.h>
@@ -11,6 +12,7 @@ typedef struct pattern {
     pcre2_match_data *match;
     double value;
     bool used;
+    const char *shadow; /* the key before it that took a module which it names too; NULL: none did */
 } pattern;
 
 struct gr_patterns {
@@ -33,7 +35,7 @@ void gr_patterns_free(gr_patterns *p) {
 static graft_status malformed(const gr_patterns *p, const char *text, graft_error *err) {
     gr_fail(err, GRAFT_USAGE, "a value per module is malformed");
     gr_where(err, "%s", p->option);
-    gr_expected(err, "MODULE=NUMBER,.. or a JSON object, such as q_proj=8,mlp.down_proj=4");
+    gr_expected(err, "MODULE=NUMBER,.. or a JSON object, numbers above 0, such as q_proj=8,mlp.down_proj=4");
     return gr_found(err, "%s", text);
 }
 
@@ -60,12 +62,17 @@ static graft_status add(gr_patterns *p, const char *key, size_t len, double valu
 static graft_status parse_list(gr_patterns *p, const char *text, graft_error *err) {
     for (const char *at = text; *at;) {
         const char *equals = strchr(at, '=');
-        char *end;
+        double value;
         if (!equals || equals == at) return malformed(p, text, err);
-        double value = strtod(equals + 1, &end);
-        if (end == equals + 1 || (*end && *end != ',')) return malformed(p, text, err);
+        size_t n = strcspn(equals + 1, ",");
+        char *number = gr_strndup(equals + 1, n);
+        if (!number) return gr_no_memory(err, n);
+        bool good = gr_parse_real(number, &value);
+        free(number);
+        if (!good) return malformed(p, text, err);
         GR_TRY(add(p, at, (size_t)(equals - at), value, err));
-        at = *end ? end + 1 : end;
+        at = equals + 1 + n;
+        at += *at == ',';
     }
     return GRAFT_OK;
 }
@@ -99,29 +106,45 @@ graft_status gr_patterns_new(gr_patterns **out, const char *text, const char *op
     return st;
 }
 
+static bool names(const pattern *x, const char *path) {
+    pcre2_match_context *limits = pcre2_match_context_create(NULL);
+    if (limits) pcre2_set_match_limit(limits, 1000000);
+    int n = pcre2_match(x->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, x->match, limits);
+    pcre2_match_context_free(limits);
+    return n >= 0;
+}
+
 double gr_patterns_value(gr_patterns *p, const char *path, double otherwise) {
+    const pattern *first = NULL;
     for (size_t i = 0; p && i < p->count; i++) {
         pattern *x = &p->items[i];
-        pcre2_match_context *limits = pcre2_match_context_create(NULL);
-        if (limits) pcre2_set_match_limit(limits, 1000000);
-        int n = pcre2_match(x->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, x->match, limits);
-        pcre2_match_context_free(limits);
-        if (n < 0) continue;
-        x->used = true;
-        return x->value;
+        /* the first that matches counts; the others are asked only for the sake of gr_patterns_check */
+        if ((first && (x->used || x->shadow)) || !names(x, path)) continue;
+        if (first)
+            x->shadow = first->key;
+        else
+            x->used = true, first = x;
     }
-    return otherwise;
+    return first ? first->value : otherwise;
+}
+
+static graft_status shadowed(const gr_patterns *p, const pattern *x, graft_error *err) {
+    gr_fail(err, GRAFT_USAGE, "an earlier key takes every module that this one names");
+    gr_where(err, "%s", p->option);
+    gr_found(err, "%s after %s", x->key, x->shadow);
+    return gr_hint(err, "the first key that matches counts: put the narrower one first");
 }
 
 graft_status gr_patterns_check(const gr_patterns *p, graft_error *err) {
     for (size_t i = 0; p && i < p->count; i++) {
         if (p->items[i].used) continue;
+        if (p->items[i].shadow) return shadowed(p, &p->items[i], err);
         gr_fail(err, GRAFT_USAGE, "no adapted module has that name");
         gr_where(err, "%s", p->option);
         gr_found(err, "%s", p->items[i].key);
-        const char *names[GR_ROLES];
-        for (gr_role role = 0; role < GR_ROLES; role++) names[role] = gr_role_table[role].type;
-        const char *near = gr_nearest_name(p->items[i].key, names, GR_ROLES);
+        const char *types[GR_ROLES];
+        for (gr_role role = 0; role < GR_ROLES; role++) types[role] = gr_role_table[role].type;
+        const char *near = gr_nearest_name(p->items[i].key, types, GR_ROLES);
         if (near && strcmp(near, p->items[i].key) != 0) return gr_hint(err, "did you mean %s?", near);
         return gr_hint(err, "`graft plan --tensors` lists what is adapted");
     }

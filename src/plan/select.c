@@ -1,6 +1,7 @@
 #include "plan/module_match.h"
 #include "plan/tuning.h"
 #include <math.h>
+#include <stdio.h>
 
 #define BITS(role) (1u << (role))
 #define ADAPTABLE  ((BITS(GR_LINEARS) - 1) | BITS(GR_EMBED_TOKENS) | BITS(GR_LM_HEAD))
@@ -54,15 +55,22 @@ static bool layer_wanted(selection *s, int64_t l) {
 static graft_status adapt(selection *s, gr_tuned *x, const char *path, graft_error *err) {
     const gr_tuning_request *r = s->r;
     double rank = gr_patterns_value(s->ranks, path, (double)r->rank);
-    double alpha = gr_patterns_value(s->alphas, path, r->alpha);
-    if (rank != floor(rank) || rank > 1 << 20) {
+    double own = gr_patterns_value(s->alphas, path, NAN); /* beats a scale of all modules */
+    if (rank != floor(rank) || rank > GR_RANK_MOST) {
         gr_fail(err, GRAFT_USAGE, "a rank is a whole number");
         gr_where(err, "--rank-pattern, %s", path);
-        return gr_found(err, "%g", rank);
+        gr_expected(err, "from 1 to %d", GR_RANK_MOST);
+        return gr_found(err, "%.17g", rank);
     }
-    double scale = !isnan(r->scale) ? r->scale : alpha / (r->use_rslora ? sqrt(rank) : rank);
+    double divisor = r->use_rslora ? sqrt(rank) : rank, alpha = isnan(own) ? r->alpha : own;
+    double scale = isnan(own) && !isnan(r->scale) ? r->scale : alpha / divisor;
     x->rank = (int64_t)rank;
     x->scale = (float)scale;
+    if (!(x->scale > 0) || isinf(x->scale)) {
+        gr_fail(err, GRAFT_USAGE, "a scale is a number above 0 that 32 bits hold");
+        gr_where(err, "%s", path);
+        return gr_found(err, "%g", scale);
+    }
     x->dora = r->kind == GR_TUNE_DORA;
     x->train_bias = r->bias == GR_BIAS_LORA_ONLY;
     return GRAFT_OK;
@@ -110,6 +118,27 @@ static graft_status decide_all(selection *s, bool *anything, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* Which options chose, and that they left nothing. */
+static graft_status nothing(const gr_tuning_request *r, graft_error *err) {
+    const char *const given[][2] = {
+        {"--exclude-modules ", r->exclude}, {"--layers-to-transform ", r->layers}, {"--num-layers ", NULL}};
+    char last[24];
+    gr_buf text = {0};
+    snprintf(last, sizeof last, "%lld", (long long)r->num_layers);
+    gr_buf_printf(&text, "--lora-targets %s", r->targets ? r->targets : "(none)");
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        const char *value = i == 2 && r->num_layers > 0 ? last : given[i][1];
+        if (value) gr_buf_printf(&text, " %s%s", given[i][0], value);
+    }
+    gr_fail(err, GRAFT_USAGE, "the selection adapts nothing");
+    gr_where(err, "%s", text.failed ? "" : text.data);
+    gr_buf_free(&text);
+    if (r->layers && r->num_layers > 0)
+        return gr_hint(err, "none of --layers-to-transform is among the last %lld blocks: give one of both",
+                       (long long)r->num_layers);
+    return gr_hint(err, "try --lora-targets extended, and `graft plan` to see what is adapted");
+}
+
 static graft_status check(const selection *s, bool anything, graft_error *err) {
     const gr_tuning_request *r = s->r;
     if (s->bad_layers) {
@@ -118,12 +147,7 @@ static graft_status check(const selection *s, bool anything, graft_error *err) {
                     (long long)s->config->layers - 1);
         return gr_found(err, "%s", r->layers);
     }
-    if (!anything) {
-        gr_fail(err, GRAFT_USAGE, "the selection adapts nothing");
-        gr_where(err, "--lora-targets %s%s%s", r->targets ? r->targets : "(none)",
-                 r->exclude ? " --exclude-modules " : "", r->exclude ? r->exclude : "");
-        return gr_hint(err, "try --lora-targets extended, and `graft plan` to see what is adapted");
-    }
+    if (!anything) return nothing(r, err);
     GR_TRY(gr_patterns_check(s->ranks, err));
     GR_TRY(gr_patterns_check(s->alphas, err));
     const gr_tuned *embed = gr_tuning_of(s->t, GR_EMBED_TOKENS, 0), *head = gr_tuning_of(s->t, GR_LM_HEAD, 0);

@@ -10,6 +10,8 @@
 #define GR_PLAN_TUNING_H
 #include "model/roles.h"
 
+#define GR_RANK_MOST 65536
+
 /* Linears of a block that read the same input share one group, so that their A matrices are one product. */
 #define GR_GROUPS     4
 #define GR_GROUP_MOST 3
@@ -83,9 +85,10 @@ typedef struct gr_tuning_request {
     const char *exclude; /* names or re:REGEX */
     const char *layers;  /* "0,1,5-7" */
     int64_t num_layers;  /* last N blocks; <= 0: all */
-    int64_t rank;
+    int64_t rank;        /* at most GR_RANK_MOST */
     double alpha;
-    double scale; /* NaN: alpha / rank of each module (rsLoRA: alpha / sqrt(rank)); else the number itself */
+    double scale; /* NaN: alpha / rank of each module (rsLoRA: alpha / sqrt(rank)); else the number itself,
+                     except for modules with an alpha of their own */
     bool use_rslora;
     const char *rank_pattern, *alpha_pattern; /* "q_proj=8,v_proj=4" or a JSON object; PEFT's suffix match */
     const char *modules_to_save;              /* names by suffix: embed_tokens, lm_head, norm .. */

@@ -143,6 +143,7 @@ static graft_status load_all(gr_config *l, const json_t *root, graft_error *err)
     for (size_t i = 0; i < COUNT(mlx_defaults); i++)
         GR_TRY(gr_config_store(l, gr_option_index(mlx_defaults[i][0]), mlx_defaults[i][1], mlx_defaults[i][0],
                                err));
+    memset(l->o->in_file, 0, sizeof l->o->in_file); /* defaults are nobody's wish */
     forget_schedule(l->o);
     /* a preset of the file: its other keys beat it */
     GR_TRY(gr_config_store_json(l, "preset", json_object_get(root, "preset"), "preset", err));

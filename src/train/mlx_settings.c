@@ -40,6 +40,7 @@ graft_status gr_config_store(gr_config *l, int index, const char *text, const ch
     int partner = gr_option_partner(index);
     if (partner >= 0 && !gr_option_reset(l->o, gr_option_row_at((size_t)partner)))
         return gr_no_memory(err, 16);
+    l->o->in_file[index / 64] |= (uint64_t)1 << (index % 64);
     return GRAFT_OK;
 }
 

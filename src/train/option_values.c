@@ -10,27 +10,6 @@ static void *field(const graft_options *o, const gr_option_row *row) {
     return (char *)o + row->offset;
 }
 
-bool gr_parse_real(const char *text, double *value) {
-    const char *p = text + (*text == '-' || *text == '+');
-    if (!isdigit((unsigned char)*p) && *p != '.') return false;  /* no "inf", "nan", blanks */
-    if (strspn(p, "0123456789.eE+-") != strlen(p)) return false; /* no hexadecimal */
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (!c) return false;
-    char *end;
-    *value = strtod_l(text, &end, c);
-    freelocale(c);
-    return end != text && *end == '\0' && isfinite(*value);
-}
-
-bool gr_parse_int(const char *text, int64_t *value) {
-    const char *p = text + (*text == '-' || *text == '+');
-    if (!isdigit((unsigned char)*p)) return false;
-    char *end;
-    errno = 0;
-    *value = strtoll(text, &end, 10);
-    return *end == '\0' && errno == 0;
-}
-
 static bool parse_uint(const char *text, uint64_t *value) {
     if (!isdigit((unsigned char)*text)) return false;
     char *end;

@@ -9,6 +9,15 @@ bool gr_options_given(const graft_options *o, const char *name) {
     return index >= 0 && given_at(o, index);
 }
 
+bool gr_options_asked(const graft_options *o, const char *name) {
+    int index = gr_option_index(name);
+    return index >= 0 && ((o->given[index / 64] | o->in_file[index / 64]) >> (index % 64) & 1);
+}
+
+bool gr_options_default_scale(const graft_options *o) {
+    return o->config_file && !isnan(o->lora_scale) && !gr_options_asked(o, "lora-scale");
+}
+
 void graft_options_init(graft_options *o) {
     memset(o, 0, sizeof *o);
     /* a string that did not fit into memory stays NULL; gr_options_check sees it */

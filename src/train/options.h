@@ -7,6 +7,7 @@
 #ifndef GR_TRAIN_OPTIONS_H
 #define GR_TRAIN_OPTIONS_H
 #include "base/nearest.h"
+#include "base/number.h"
 #include "data/rows.h"
 #include "graft.h"
 #include "plan/tuning.h"
@@ -51,12 +52,15 @@ void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *o
 
 /* "500MB", "2GiB", "1.5g", "4096": bytes. K, M, G, T are powers of 1000, Ki and so on of 1024. */
 graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) GR_MUST_CHECK;
-/* Decimal numbers, whatever the locale of the host; the whole text, finite. False if it is none. */
-bool gr_parse_real(const char *text, double *value);
-bool gr_parse_int(const char *text, int64_t *value);
 
 /* True when `name` was set by graft_options_set (not by a file, not by default). */
 bool gr_options_given(const graft_options *o, const char *name);
+
+/* True when a flag set `name` or the configuration file has a key for it, and neither defaults nor a preset.
+ */
+bool gr_options_asked(const graft_options *o, const char *name);
+/* True when the scale in force is mlx-lm's default, which nobody asked for. */
+bool gr_options_default_scale(const graft_options *o);
 
 /* An update has fewer rows than this, so that the tree of its gradients has at most 31 levels. */
 #define GR_UPDATE_ROWS_END ((int64_t)1 << 31)

@@ -107,12 +107,27 @@ static graft_status check_gguf(const graft_options *o, graft_error *err) {
     return gr_hint(err, "leave out --gguf, or --%s", what);
 }
 
-static graft_status check_adapter(const graft_options *o, graft_error *err) {
+/* What B A x is multiplied by. */
+static graft_status check_scale(const graft_options *o, graft_error *err) {
+    bool full = o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0;
+    if (!full && (o->lora_scale == 0 || o->lora_alpha == 0))
+        return contradiction(err,
+                             o->lora_scale == 0 ? "with lora-scale 0 the adapter does nothing, for ever"
+                                                : "with lora-alpha 0 the adapter does nothing, for ever",
+                             "twice the rank is the usual alpha, and a scale of 2");
+    if (o->alpha_pattern && o->alpha_pattern[0] && !isnan(o->lora_scale) && !gr_options_default_scale(o))
+        return contradiction(err, "lora-scale and alpha-pattern say the same thing twice",
+                             "leave out the scale, or give --lora-alpha with --alpha-pattern");
     if (!isnan(o->lora_scale) && !isnan(o->lora_alpha))
         return contradiction(err, "lora-scale and lora-alpha say the same thing twice", "give one of them");
     if (!isnan(o->lora_scale) && o->use_rslora)
         return contradiction(err, "lora-scale leaves nothing for use-rslora to scale",
                              "give --lora-alpha with --use-rslora");
+    return GRAFT_OK;
+}
+
+static graft_status check_adapter(const graft_options *o, graft_error *err) {
+    GR_TRY(check_scale(o, err));
     if (o->loraplus_lr_ratio <= 0)
         return contradiction(err, "with loraplus-lr-ratio 0 B would stay zero for ever",
                              "LoRA+ takes a ratio above 1, e.g. 16");

@@ -256,8 +256,9 @@ typedef struct graft_train_result {
     graft_memory forecast;
     uint64_t peak_memory_bytes;
     bool interrupted;
-    /* options.verify_frozen: every frozen tensor's bytes are what they were, every trainable tensor moved;
-     * not verified when the run made no update */
+    /* options.verify_frozen: every frozen tensor's bytes are what they were, every trainable tensor moved
+     * (one update cannot move an A whose B was zero: not among trained_tensors then); not verified when the
+     * run made no update */
     bool verified;
     int64_t frozen_tensors, trained_tensors;
     uint64_t frozen_digest; /* of all frozen tensors */

@@ -208,6 +208,22 @@ static void foreign_tensors(void **state) {
 }
 
 /* Files of two saves in one directory, as a crash between them leaves them. */
+/* A path that is not there is named itself, not a file that it might have had. */
+static void missing_path(void **state) {
+    (void)state;
+    static const char *const paths[] = {"nowhere", "nowhere/adapters.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        graft_error err = {0};
+        gr_tuning *tuning;
+        float *params;
+        char *path = tiny_join(root, paths[i]);
+        assert_int_equal(gr_adapter_load(&tuning, &params, path, &config, 0, &err), GRAFT_NOT_FOUND);
+        assert_string_equal(err.where, path);
+        assert_null(strstr(err.where, "adapter_config"));
+        free(path);
+    }
+}
+
 static void torn_pairs(void **state) {
     (void)state;
     made m = lora("extended", 4, 2, 8);
@@ -242,6 +258,7 @@ int main(void) {
         cmocka_unit_test(round_trips),     cmocka_unit_test(orientation),
         cmocka_unit_test(config_of_both),  cmocka_unit_test(refused_configs),
         cmocka_unit_test(foreign_tensors), cmocka_unit_test(torn_pairs),
+        cmocka_unit_test(missing_path),
     };
     return cmocka_run_group_tests_name("adapter", tests, setup, teardown);
 }

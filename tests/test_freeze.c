@@ -147,18 +147,45 @@ static void evaluated(void **state) {
     }
 }
 
-/* B = 0 keeps A where it is in the first update: the proof must say so. */
-static void one_update_is_no_proof(void **state) {
+/* B = 0 keeps A where it is in the first update: the proof leaves it out, and says so. */
+static void one_update_moves_no_a(void **state) {
     (void)state;
     graft_error err = {0};
     char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
-    const char *const more[] = {"verify-frozen", "-", "iters", "3", "optimizer", "adam", NULL};
-    assert_int_equal(train(model, "out", more, NULL, NULL, &err), GRAFT_MISMATCH);
+    const char *const more[] = {"verify-frozen", "-",        "iters", "3", "optimizer", "adam",
+                                "lora-targets",  "standard", NULL};
+    graft_train_result r = {0};
+    watch w = {0};
+    must_train(model, "out", more, &w, &r);
+    assert_true(r.verified);
+    assert_int_equal(r.trained_tensors, 4); /* every B of q and v */
+    assert_non_null(strstr(w.notes, "once its B is not zero"));
+    forget("out");
+    const char *const still[] = {"verify-frozen", "-",     "iters", "3", "optimizer", "adam",
+                                 "learning-rate", "1e-60", NULL};
+    assert_int_equal(train(model, "out", still, NULL, NULL, &err), GRAFT_MISMATCH);
     assert_non_null(strstr(err.what, "did not move"));
-    assert_non_null(strstr(err.where, "lora_A"));
-    assert_non_null(strstr(err.hint, "second update"));
+    assert_non_null(strstr(err.where, "lora_B"));
     forget("out");
     tiny_remove(model);
+}
+
+/* Only an A whose B was zero may stand still, and only in one update. */
+static void waiting_has_an_end(void **state) {
+    (void)state;
+    graft_error err = {0};
+    gr_ledger_row rows[] = {{.name = "a", .trainable = true, .kind = GR_PARAM_A, .waits = true},
+                            {.name = "b", .trainable = true, .kind = GR_PARAM_B}};
+    gr_ledger ledger = {rows, 2};
+    gr_proof proof;
+    const uint64_t before[2] = {4, 5}, after[2] = {4, 6};
+    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 1, &err), GRAFT_OK);
+    assert_int_equal(proof.waiting, 1);
+    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 2, &err), GRAFT_MISMATCH);
+    assert_string_equal(err.where, "a");
+    rows[0].waits = false;
+    gr_error_clear(&err);
+    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 1, &err), GRAFT_MISMATCH);
 }
 
 static void a_change_is_found(void **state) {
@@ -301,7 +328,8 @@ int main(void) {
         cmocka_unit_test(proved),
         cmocka_unit_test(same_bytes),
         cmocka_unit_test(evaluated),
-        cmocka_unit_test(one_update_is_no_proof),
+        cmocka_unit_test(one_update_moves_no_a),
+        cmocka_unit_test(waiting_has_an_end),
         cmocka_unit_test(a_change_is_found),
         cmocka_unit_test(steps_are_the_run),
         cmocka_unit_test(frozen_and_unfrozen),

@@ -45,6 +45,11 @@ static graft_status check_siblings(const char *path, const char *dir, const char
 static graft_status locate(char **file, char **dir, const char *path, graft_error *err) {
     const char *slash = strrchr(path, '/');
     *file = *dir = NULL;
+    if (!gr_path_exists(path)) {
+        gr_fail(err, GRAFT_NOT_FOUND, "no such adapter");
+        gr_where(err, "%s", path);
+        return gr_expected(err, "a directory that train wrote, or one adapter file in such a directory");
+    }
     if (!gr_path_is_dir(path)) {
         *file = gr_strdup(path);
         *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");

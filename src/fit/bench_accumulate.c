@@ -86,11 +86,13 @@ static graft_status prepare(gathering *g, const char *dir, const graft_options *
     return g->whole && g->means ? GRAFT_OK : gr_no_memory(err, (size_t)n * 12);
 }
 
-/* Rows [from, to) through the network as one batch whose first row is leaf `first`; their targets. */
+/* Rows [from, to) through the network as one batch whose first row is leaf `first`; their targets. Whatever
+ * tree they join, dropout masks each as the row of the whole that it is. */
 static int64_t run_rows(gathering *g, int64_t from, int64_t to, uint64_t first) {
     gr_trainer *t = &g->run.t;
     double loss = 0;
     gr_batch_clear(&t->buffer, first);
+    g->run.skip = (uint64_t)from - first;
     for (int64_t i = from; i < to; i++) gr_batch_add(&t->buffer, &g->rows[i]);
     return gr_bench_run_batch(&g->run, &loss);
 }

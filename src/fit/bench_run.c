@@ -40,6 +40,7 @@ int64_t gr_bench_run_batch(gr_bench_run *run, double *loss) {
     gr_trainer *t = &run->t;
     gr_batch *whole = &t->buffer.batch;
     whole->dropout = gr_trainer_dropout(t);
+    t->dropout.skip = run->skip;
     if (t->slice_rows > 1) return run_piece(t, whole, loss);
     int64_t targets = 0;
     for (int64_t j = 0; j < whole->nrows; j++) { /* some things train row by row only */

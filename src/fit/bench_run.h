@@ -10,6 +10,7 @@
 typedef struct gr_bench_run {
     gr_trainer t; /* t.train: the data, or NULL; t.buffer holds the batch */
     int64_t row, at, counter;
+    uint64_t skip; /* as in gr_dropout, of the next gr_bench_run_batch */
 } gr_bench_run;
 
 /* Opens the data if options.data is set (dir must be), the model (dir NULL: options.shape with random

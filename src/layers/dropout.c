@@ -11,7 +11,7 @@ uint32_t gr_dropout_site(const gr_dropout *d, uint64_t row, int64_t layer, int g
     uint32_t h = fold(0, (uint32_t)d->seed);
     h = fold(h, (uint32_t)(d->seed >> 32));
     h = fold(h, (uint32_t)d->update);
-    h = fold(h, (uint32_t)row);
+    h = fold(h, (uint32_t)(d->skip + row));
     return fold(h, (uint32_t)(layer * 4 + group));
 }
 

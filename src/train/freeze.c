@@ -32,13 +32,14 @@ graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_e
     GR_TRY(st);
     result->verified = true;
     result->frozen_tensors = proof.frozen;
-    result->trained_tensors = proof.trainable;
+    result->trained_tensors = proof.trainable - proof.waiting;
     result->frozen_digest = proof.digest;
     gr_trainer_note(
         t,
         "verified: %lld frozen tensors have the bytes that they had before (digest %016llx), and all %lld "
-        "trainable tensors moved",
-        (long long)proof.frozen, (unsigned long long)proof.digest, (long long)proof.trainable);
+        "trainable tensors moved%s",
+        (long long)proof.frozen, (unsigned long long)proof.digest, (long long)result->trained_tensors,
+        proof.waiting ? " that one update can move (an A moves once its B is not zero)" : "");
     return GRAFT_OK;
 }
 

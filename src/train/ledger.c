@@ -79,15 +79,22 @@ static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind
         hold_floats(row, vector_of(l->model, role, layer), out);
 }
 
-static void list_adapter(listing *l, gr_role role, int64_t layer, gr_param_kind kind, int64_t at,
-                         int64_t rows, int64_t cols) {
+static bool all_zero(const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] != 0) return false;
+    return true;
+}
+
+static gr_ledger_row *list_adapter(listing *l, gr_role role, int64_t layer, gr_param_kind kind, int64_t at,
+                                   int64_t rows, int64_t cols) {
     gr_ledger_row *row = at == GR_NOWHERE ? NULL : next_row(l);
-    if (!row) return;
+    if (!row) return NULL;
     name_row(row, role, layer, kind);
     row->shape[0] = rows;
     row->shape[1] = cols;
     row->trainable = row->adapter = true;
     hold_floats(row, l->params + at, cols ? rows * cols : rows);
+    return row;
 }
 
 static void list_role(listing *l, gr_role role, int64_t layer) {
@@ -96,7 +103,8 @@ static void list_role(listing *l, gr_role role, int64_t layer) {
     gr_role_shape(role, &l->model->config, &out, &in);
     list_own(l, role, layer, GR_PARAM_WEIGHT, x->weight);
     if (gr_role_has_bias(role, &l->model->config)) list_own(l, role, layer, GR_PARAM_BIAS, x->bias);
-    list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, x->rank, in);
+    gr_ledger_row *a = list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, x->rank, in);
+    if (a) a->waits = all_zero(l->params + x->b, x->rank * out);
     list_adapter(l, role, layer, GR_PARAM_B, x->rank ? x->b : GR_NOWHERE, x->rank, out);
     list_adapter(l, role, layer, GR_PARAM_MAGNITUDE, x->magnitude, out, 0);
 }
@@ -160,43 +168,34 @@ void gr_ledger_digests(const gr_ledger *ledger, gr_pool *pool, uint64_t *digests
     gr_pool_run(pool, digest_task, &(digest_job){ledger, digests}, (int)ledger->count);
 }
 
-static graft_status not_moved(const gr_ledger *ledger, const uint64_t *before, const uint64_t *after,
-                              int64_t updates, graft_error *err) {
-    int64_t still = 0, trainable = 0;
-    const gr_ledger_row *first = NULL;
-    for (size_t i = 0; i < ledger->count; i++) {
-        const gr_ledger_row *row = &ledger->rows[i];
-        if (!row->trainable) continue;
-        trainable++;
-        if (before[i] != after[i]) continue;
-        if (!still++) first = row;
-    }
-    if (!first) return GRAFT_OK;
-    gr_fail(err, GRAFT_MISMATCH, "%lld of %lld trainable tensors did not move", (long long)still,
-            (long long)trainable);
-    gr_where(err, "%s", first->name);
-    if (updates == 1 && first->kind == GR_PARAM_A)
-        return gr_hint(err,
-                       "B starts at zero, so A's first gradient is zero: A moves from the second update on");
-    return gr_hint(err, "is the learning rate too small for f32, or does no row of the data reach it?");
-}
-
 graft_status gr_ledger_check(gr_proof *proof, const gr_ledger *ledger, const uint64_t *before,
                              const uint64_t *after, int64_t updates, graft_error *err) {
+    const gr_ledger_row *still = NULL; /* the first that should have moved */
+    int64_t count = 0;
     *proof = (gr_proof){.digest = GR_DIGEST_START};
     for (size_t i = 0; i < ledger->count; i++) {
         const gr_ledger_row *row = &ledger->rows[i];
-        if (row->trainable) {
-            proof->trainable++;
-            continue;
-        }
-        if (before[i] != after[i]) {
+        bool moved = before[i] != after[i];
+        if (!row->trainable && moved) {
             gr_fail(err, GRAFT_INTERNAL, "a frozen tensor changed");
             gr_where(err, "%s", row->name);
             return gr_hint(err, "is another program writing into the model's files?");
         }
-        proof->frozen++;
-        proof->digest = gr_digest_step(proof->digest, after[i]);
+        if (!row->trainable) {
+            proof->frozen++;
+            proof->digest = gr_digest_step(proof->digest, after[i]);
+            continue;
+        }
+        proof->trainable++;
+        if (moved) continue;
+        if (updates == 1 && row->waits)
+            proof->waiting++;
+        else if (!count++)
+            still = row;
     }
-    return not_moved(ledger, before, after, updates, err);
+    if (!still) return GRAFT_OK;
+    gr_fail(err, GRAFT_MISMATCH, "%lld of %lld trainable tensors did not move", (long long)count,
+            (long long)proof->trainable);
+    gr_where(err, "%s", still->name);
+    return gr_hint(err, "is the learning rate too small for f32, or does no row of the data reach it?");
 }

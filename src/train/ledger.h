@@ -18,6 +18,7 @@ typedef struct gr_ledger_row {
     bool adapter; /* beside the base's tensor, not in its place */
     int bits;     /* of an element as it is held */
     gr_param_kind kind;
+    bool waits;                        /* an A whose B is all zero: its gradient is zero until B has moved */
     const void *data[GR_LEDGER_PARTS]; /* borrowed; NULL: no such part */
     size_t bytes[GR_LEDGER_PARTS];
 } gr_ledger_row;
@@ -41,10 +42,12 @@ void gr_ledger_digests(const gr_ledger *ledger, gr_pool *pool, uint64_t *digests
 /* What a run shows about itself. */
 typedef struct gr_proof {
     int64_t frozen, trainable;
+    int64_t waiting; /* of the trainable: those that could not move yet */
     uint64_t digest; /* of all frozen tensors */
 } gr_proof;
 /* Compares the tensors with their digests before `updates` updates (at least one): GRAFT_INTERNAL names a
- * frozen tensor that changed, GRAFT_MISMATCH a trainable one that did not. */
+ * frozen tensor that changed, GRAFT_MISMATCH a trainable one that did not. An A that
+ * waits for its B may stand still in one update. */
 graft_status gr_ledger_check(gr_proof *proof, const gr_ledger *ledger, const uint64_t *before,
                              const uint64_t *after, int64_t updates, graft_error *err) GR_MUST_CHECK;
 

@@ -246,6 +246,54 @@ static void from_an_adapter(void **state) {
     tiny_remove(model);
 }
 
+/* A file brings its kind along: another one asked for is refused, and what is told is the file's. */
+static void kind_of_the_file(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.dtype = GR_BF16}),
+         *dora = tiny_join(root, "dora"), *full = tiny_join(root, "full");
+    must_train(model, "dora", (const char *const[]){"fine-tune-type", "dora", NULL}, NULL, NULL);
+    own_rank = true;
+    must_train(model, "full", (const char *const[]){"fine-tune-type", "full", NULL}, NULL, NULL);
+    tiny_write(root, "lora.yaml", "fine_tune_type: lora\n");
+    tiny_write(root, "silent.yaml", "iters: 8\nbatch_size: 2\n");
+    char *yaml = tiny_join(root, "lora.yaml"), *silent = tiny_join(root, "silent.yaml");
+    const struct {
+        const char *pairs[5], *said[2];
+    } cases[] = {{{"resume-adapter-file", dora, "fine-tune-type", "lora"}, {"dora", "lora"}},
+                 {{"resume-adapter-file", dora, "config", yaml}, {"dora", "lora"}},
+                 {{"resume-adapter-file", dora, "fine-tune-type", "full"}, {"dora", "full"}},
+                 {{"resume-adapter-file", full, "fine-tune-type", "lora"}, {"full", "lora"}},
+                 {{"resume-adapter-file", full, "lora-dropout", "0.1"}, {"--lora-dropout", "whole tensors"}},
+                 {{"resume-adapter-file", full, "loraplus-lr-ratio", "4"}, {"--loraplus", "whole tensors"}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        char all[3000];
+        assert_int_equal(train(model, "out", cases[i].pairs, NULL, NULL, &err), GRAFT_USAGE);
+        snprintf(all, sizeof all, "%s|%s|%s", err.what, err.expected, err.found);
+        for (int k = 0; k < 2; k++)
+            if (!strstr(all, cases[i].said[k])) fail_msg("case %zu: %s", i, all);
+    }
+    watch w = {0};
+    must_train(model, "out", (const char *const[]){"resume-adapter-file", dora, "config", silent, NULL}, &w,
+               NULL);
+    own_rank = false;
+    assert_non_null(strstr(w.notes, ": dora, rank 4, scale 2"));
+    char *out = tiny_join(root, "out"), *card = tiny_read(out, "README.md", NULL);
+    assert_non_null(strstr(card, "dora, rank 4, scale 2"));
+    assert_null(strstr(card, "fine-tune-type: lora"));
+    assert_null(strstr(card, "lora-rank"));
+    free(card);
+    free(out);
+    free(dora);
+    free(full);
+    free(yaml);
+    free(silent);
+    forget("dora");
+    forget("full");
+    forget("out");
+    tiny_remove(model);
+}
+
 /* What an update or a run can never be, or the first save could not write, is known before anything is
  * opened. */
 static void refused_options(void **state) {
@@ -333,8 +381,9 @@ int main(void) {
         cmocka_unit_test(losses_fall),     cmocka_unit_test(starts_as_the_base),
         cmocka_unit_test(same_bits),       cmocka_unit_test(slices),
         cmocka_unit_test(metrics_lines),   cmocka_unit_test(best_is_kept),
-        cmocka_unit_test(from_an_adapter), cmocka_unit_test(refusals),
-        cmocka_unit_test(refused_options), cmocka_unit_test(endless_run),
+        cmocka_unit_test(from_an_adapter), cmocka_unit_test(kind_of_the_file),
+        cmocka_unit_test(refusals),        cmocka_unit_test(refused_options),
+        cmocka_unit_test(endless_run),
     };
     return cmocka_run_group_tests_name("train", tests, setup, teardown);
 }

@@ -49,6 +49,11 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     gr_buf_printf(&b, "| trainable | %lld of %lld parameters (%.3f %%) |\n",
                   (long long)t->rt.tuning->parameters, (long long)gr_model_parameters(t->rt.model),
                   100.0 * (double)t->rt.tuning->parameters / (double)gr_model_parameters(t->rt.model));
+    if (t->o->resume_adapter_file) {
+        gr_buf_printf(&b, "| started from | %s: ", t->o->resume_adapter_file);
+        gr_trainer_kind(t, &b);
+        gr_buf_puts(&b, " |\n");
+    }
     gr_buf_printf(&b, "| iterations | %lld (%lld updates, %lld trained tokens) |\n", (long long)p->iteration,
                   (long long)p->update, (long long)p->trained_tokens);
     if (!isnan(r->train_loss)) gr_buf_printf(&b, "| last training loss | %.4f |\n", r->train_loss);

@@ -115,7 +115,7 @@ static uint64_t adapter_shape(const gr_tuning *tuning) {
 
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
-    char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN);
+    char *settings = gr_options_settings(t->o, GRAFT_VERB_TRAIN);
     json_t *j = json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
                           "s:I,s:o,s:o,s:o,s:s}",
                           "now", t->now, "report_iterations", p->report_iterations, "train_loss",
@@ -259,7 +259,7 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
     const char *what = base != t->rt.model->digest        ? "the base model"
                        : data != gr_rows_digest(t->train) ? "the training data"
                                                           : NULL;
-    char *now = graft_options_text(t->o, GRAFT_VERB_TRAIN),
+    char *now = gr_options_settings(t->o, GRAFT_VERB_TRAIN),
          *changed = now && !what ? gr_settings_changed(then, now) : NULL;
     free(now);
     if (!what && !changed && adapter != adapter_shape(t->rt.tuning))

@@ -96,6 +96,54 @@ static void warn_of_ranks(const gr_trainer *t) {
     gr_buf_free(&text);
 }
 
+/* In the words of --fine-tune-type. */
+static const char *kind_name(const gr_tuning *tuning) {
+    return !tuning->adapted ? "full" : tuning->kind == GR_TUNE_DORA ? "dora" : "lora";
+}
+
+/* What is asked for must be what the file holds. */
+static graft_status check_loaded(const gr_trainer *t, graft_error *err) {
+    static const char *const of_adapters[] = {"lora-dropout", "loraplus-lr-ratio"};
+    const graft_options *o = t->o;
+    const char *kind = kind_name(t->rt.tuning), *asked = o->fine_tune_type ? o->fine_tune_type : "lora";
+    bool named = gr_options_asked(o, "fine-tune-type") || strcmp(asked, "lora") != 0;
+    if (named && strcmp(asked, kind) != 0) {
+        gr_fail(err, GRAFT_USAGE, "--fine-tune-type %s cannot change the kind of --resume-adapter-file",
+                asked);
+        gr_where(err, "%s", o->resume_adapter_file);
+        gr_expected(err, "%s", kind);
+        gr_found(err, "%s", asked);
+        return gr_hint(err, "leave it away: the kind comes with the file");
+    }
+    for (size_t i = 0; !t->rt.tuning->adapted && i < 2; i++) {
+        if (!gr_options_given(o, of_adapters[i])) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s is for adapters, and the file holds whole tensors alone",
+                of_adapters[i]);
+        return gr_where(err, "%s", o->resume_adapter_file);
+    }
+    return GRAFT_OK;
+}
+
+void gr_trainer_kind(const gr_trainer *t, gr_buf *text) {
+    const gr_tuning *tuning = t->rt.tuning;
+    if (tuning->adapted)
+        gr_buf_printf(text, "%s, rank %lld, scale %g", kind_name(tuning), (long long)tuning->rank,
+                      tuning->scale);
+    else
+        gr_buf_printf(text, "%s, %zu whole tensors", kind_name(tuning), tuning->param_count);
+}
+
+static void say_loaded(const gr_trainer *t) {
+    const graft_options *o = t->o;
+    gr_buf kind = {0};
+    gr_trainer_kind(t, &kind);
+    if (kind.data) gr_trainer_note(t, "starting from %s: %s", o->resume_adapter_file, kind.data);
+    gr_buf_free(&kind);
+    if (o->config_file || o->preset)
+        gr_trainer_note(t, "its tensors, rank and scale hold, not those of %s",
+                        o->preset ? "the preset" : o->config_file);
+}
+
 /* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters
  * then. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
@@ -106,15 +154,8 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
         GR_TRY(
             gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
-        if (t->rt.tuning->adapted)
-            gr_trainer_note(t, "starting from %s: rank %lld, scale %g", o->resume_adapter_file,
-                            (long long)t->rt.tuning->rank, t->rt.tuning->scale);
-        else
-            gr_trainer_note(t, "starting from %s: %zu whole tensors", o->resume_adapter_file,
-                            t->rt.tuning->param_count);
-        if (o->config_file || o->preset)
-            gr_trainer_note(t, "its tensors, rank and scale hold, not those of %s",
-                            o->preset ? "the preset" : o->config_file);
+        GR_TRY(check_loaded(t, err));
+        say_loaded(t);
         return GRAFT_OK;
     }
     gr_tuning_request request = gr_options_tuning(o);

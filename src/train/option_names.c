@@ -16,6 +16,16 @@ const graft_option *graft_option_find(graft_verb verb, const char *name) {
     return NULL;
 }
 
+bool gr_option_shapes_adapter(const char *name) {
+    static const char *const names[] = {
+        "fine-tune-type", "lora-rank",           "lora-alpha",   "lora-scale",    "lora-targets",
+        "num-layers",     "exclude-modules",     "rank-pattern", "alpha-pattern", "modules-to-save",
+        "lora-bias",      "layers-to-transform", "use-rslora"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
 static const char *const verb_names[] = {"plan",     "convert",  "train", "eval",
                                          "generate", "tokenize", "info",  "bench"};
 

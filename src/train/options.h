@@ -47,6 +47,8 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row);
 /* The option that says the same thing in other words (alpha and scale, iters and epochs, train-on and
  * mask-prompt): setting one takes back the other's value from a file. -1 if there is none. */
 int gr_option_partner(int index);
+/* True for what says how an adapter looks: --resume-adapter-file brings all of that along. */
+bool gr_option_shapes_adapter(const char *name);
 /* The field as text, as it would be typed; appends nothing for an unset one. */
 void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *out);
 
@@ -55,6 +57,9 @@ graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) 
 
 /* True when `name` was set by graft_options_set (not by a file, not by default). */
 bool gr_options_given(const graft_options *o, const char *name);
+
+/* graft_options_text, and what --resume-adapter-file takes the place of too: what a checkpoint compares. */
+char *gr_options_settings(const graft_options *o, graft_verb verb);
 
 /* True when a flag set `name` or the configuration file has a key for it, and neither defaults nor a preset.
  */

@@ -60,20 +60,17 @@ static graft_status check_fields(const graft_options *o, graft_verb verb, graft_
     return st;
 }
 
-/* --resume-adapter-file brings the adapter's shape along. */
+/* --resume-adapter-file brings the adapter's shape along. Its kind may be named: gr_trainer_select compares.
+ */
 static graft_status check_start(const graft_options *o, graft_error *err) {
-    static const char *const names[] = {"lora-rank",           "lora-alpha",   "lora-scale",
-                                        "lora-targets",        "num-layers",   "exclude-modules",
-                                        "layers-to-transform", "rank-pattern", "alpha-pattern",
-                                        "modules-to-save",     "lora-bias"};
-    for (size_t i = 0; o->resume_adapter_file && i < sizeof names / sizeof *names; i++) {
-        if (!gr_options_given(o, names[i])) continue;
-        gr_fail(err, GRAFT_USAGE, "--%s cannot change the adapter of --resume-adapter-file", names[i]);
+    for (size_t i = 0; o->resume_adapter_file && i < graft_option_count(); i++) {
+        const char *name = graft_option_at(i)->name;
+        if (!gr_option_shapes_adapter(name) || !gr_options_given(o, name)) continue;
+        if (strcmp(name, "fine-tune-type") == 0 || (strcmp(name, "use-rslora") == 0 && !o->use_rslora))
+            continue;
+        gr_fail(err, GRAFT_USAGE, "--%s cannot change the adapter of --resume-adapter-file", name);
         return gr_hint(err, "leave it away: rank, scale and modules come with the adapter");
     }
-    if (o->resume_adapter_file && o->use_rslora && gr_options_given(o, "use-rslora"))
-        return contradiction(err, "--use-rslora cannot change the adapter of --resume-adapter-file",
-                             "leave it away: the scale comes with the adapter");
     return GRAFT_OK;
 }
 

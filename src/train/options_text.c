@@ -40,13 +40,13 @@ static bool spoken_for(const graft_options *o, const char *name) {
     return false;
 }
 
-char *graft_options_text(const graft_options *o, graft_verb verb) {
+static char *text_of(const graft_options *o, graft_verb verb, bool loaded) {
     static const char *const train_on[] = {"all", "completion", "assistant", "last"}; /* ORDER: gr_train_on */
     gr_buf out = {0}, value = {0};
     for (size_t i = 0; i < graft_option_count(); i++) {
         const gr_option_row *row = gr_option_row_at(i);
         const char *name = row->shown.name;
-        if (!(row->shown.verbs & (unsigned)verb)) continue;
+        if (!(row->shown.verbs & (unsigned)verb) || (loaded && gr_option_shapes_adapter(name))) continue;
         gr_buf_clear(&value);
         if (strcmp(name, "train-on") == 0)
             gr_buf_puts(&value, train_on[gr_options_train_on(o)]);
@@ -61,4 +61,12 @@ char *graft_options_text(const graft_options *o, graft_verb verb) {
     gr_buf_free(&value);
     if (failed) gr_buf_free(&out);
     return failed ? NULL : gr_buf_take(&out);
+}
+
+char *gr_options_settings(const graft_options *o, graft_verb verb) {
+    return text_of(o, verb, false);
+}
+
+char *graft_options_text(const graft_options *o, graft_verb verb) {
+    return text_of(o, verb, o->resume_adapter_file != NULL);
 }

@@ -114,6 +114,8 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena);
 /* The adapter of the options into t->rt.tuning: chosen, or read from --resume-adapter-file, then *start
  * (malloc'ed) has its parameters. t->rt has its model. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) GR_MUST_CHECK;
+/* "dora, rank 8, scale 2": what trains, appended to *text. */
+void gr_trainer_kind(const gr_trainer *t, gr_buf *text);
 /* Settles, forecasts and, for RUN, reserves and binds. config->longest is set, and config->tokens where
  * t->work is unknown. What the process holds now counts as held to the end. */
 graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer_purpose purpose,

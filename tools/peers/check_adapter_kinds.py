@@ -40,7 +40,8 @@ KINDS = {
                                None),
     "loraplus": ("llama_tied", dict(target_modules=ALL), True, 4.0),
     "SmolLM2, dora with patterns": ("smollm", dict(target_modules=ATTENTION, use_dora=True, rank_pattern={"k_proj": 4},
-                                                   alpha_pattern={"o_proj": 4}), True, None),
+                                                   alpha_pattern={"o_proj": 4}, layers_to_transform=[5, 28, 29]), True,
+                                    None),
 }
 # name: model, options, mlx-lm, PEFT
 FRESH = {
@@ -92,7 +93,7 @@ def text_rows(ctx, model_dir, name):
     return common.read_rows(common.tokenizer(model_dir), ctx.tiny_data("text") / f"{name}.jsonl")
 
 
-def peft_start(model_dir, folder, settings):
+def peft_start(model_dir, folder, settings, noise):
     """An adapter as PEFT saves it: nothing in it is zero, saved modules and biases are not the base's."""
     import peft
     import torch
@@ -102,7 +103,7 @@ def peft_start(model_dir, folder, settings):
                                 peft.LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", **settings))
     for name, p in model.named_parameters():
         if p.requires_grad and "lora_A" not in name and "lm_head.lora" not in name:
-            p.data += 0.05 * torch.randn(p.shape) * (p.abs().mean() if "magnitude" in name else 1)
+            p.data += noise * torch.randn(p.shape) * (p.abs().mean() if "magnitude" in name else 1)
     model.save_pretrained(folder)
 
 
@@ -187,7 +188,7 @@ def from_peft(ctx, kind):
     assert model_dir is not None, "no SmolLM2 GGUF in the cache"
     place = ctx.work / "kinds" / kind.replace(" ", "_").replace(",", "")
     start, out = place / "start", place / "graft"
-    peft_start(model_dir, start, settings)
+    peft_start(model_dir, start, settings, 0.15 if model_name == "smollm" else 0.05)
     model = peft.PeftModel.from_pretrained(common.torch_model(model_dir), str(start), is_trainable=True)
     want, got = plain_loss(model, text_rows(ctx, model_dir, "test")), graft_eval(ctx, model_dir, start)
     base = plain_loss(common.torch_model(model_dir), text_rows(ctx, model_dir, "test"))

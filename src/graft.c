@@ -75,27 +75,28 @@ static graft_status begin(const graft_options *o, graft_verb verb, graft_error *
     if (!(err)) (err) = &own_error
 
 /* The directory to train on: 4 or 16 bits where the options ask for them. */
-static graft_status base_dir(char **dir, const graft_options *o, const graft_hooks *hooks, graft_error *err) {
+static graft_status base_dir(char **dir, const graft_options *o, graft_verb verb, const graft_hooks *hooks,
+                             graft_error *err) {
     char *path = NULL;
     bool gguf = false;
     *dir = NULL;
     GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
-    graft_status st =
-        gr_base_prepare(dir, path, gguf, o, convert_progress, convert_says, (void *)(uintptr_t)hooks, err);
+    graft_status st = gr_base_prepare(dir, path, gguf, o, verb, convert_progress, convert_says,
+                                      (void *)(uintptr_t)hooks, err);
     free(path);
     return st;
 }
 
 /* The model's directory, or none where a published shape is asked for. */
-static graft_status dir_or_shape(char **dir, const graft_options *o, const graft_hooks *hooks,
-                                 graft_error *err) {
+static graft_status dir_or_shape(char **dir, const graft_options *o, graft_verb verb,
+                                 const graft_hooks *hooks, graft_error *err) {
     *dir = NULL;
     if (!o->model && o->shape) {
         if (!o->data) return GRAFT_OK;
         gr_fail(err, GRAFT_USAGE, "a shape has no tokenizer to read data with");
         return gr_hint(err, "give --model with --data, or --shape without");
     }
-    return base_dir(dir, o, hooks, err);
+    return base_dir(dir, o, verb, hooks, err);
 }
 
 graft_status graft_plan_make(const graft_options *o, const graft_hooks *hooks, graft_plan *plan,
@@ -104,7 +105,7 @@ graft_status graft_plan_make(const graft_options *o, const graft_hooks *hooks, g
     char *dir;
     memset(plan, 0, sizeof *plan);
     GR_TRY(begin(o, GRAFT_VERB_PLAN, err));
-    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_PLAN, hooks, err));
     graft_status st = gr_forecast(plan, dir, o, hooks, err);
     free(dir);
     return st;
@@ -119,7 +120,7 @@ graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft
     if (!result) result = &unused;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_TRAIN, err));
-    GR_TRY(base_dir(&dir, o, hooks, err));
+    GR_TRY(base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_status st = gr_trainer_open(&trainer, dir, o, hooks, GR_TRAINER_RUN, err);
     if (st == GRAFT_OK) {
         st = gr_trainer_run(&trainer, result, err);
@@ -146,7 +147,7 @@ graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, con
     char *dir;
     *out = NULL;
     GR_TRY(begin(o, GRAFT_VERB_TRAIN, err));
-    GR_TRY(base_dir(&dir, o, hooks, err));
+    GR_TRY(base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_trainer *t = gr_calloc(1, sizeof *t);
     graft_status st =
         t ? gr_trainer_open(&t->trainer, dir, o, hooks, GR_TRAINER_RUN, err) : gr_no_memory(err, sizeof *t);
@@ -323,7 +324,7 @@ graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks,
     char *dir;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
-    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_train(dir, o, hooks, result, err);
     free(dir);
     return st;
@@ -334,7 +335,7 @@ graft_status graft_bench_export(const graft_options *o, const graft_hooks *hooks
     OWN_ERROR(err);
     char *dir;
     GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
-    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_export(dir, o, hooks, out, err);
     free(dir);
     return st;
@@ -377,7 +378,7 @@ graft_status graft_bench_checkpoint(const graft_options *o, const graft_hooks *h
     char *dir;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
-    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_checkpoint(dir, o, hooks, result, err);
     free(dir);
     return st;
@@ -389,7 +390,7 @@ graft_status graft_bench_accumulate(const graft_options *o, const graft_hooks *h
     char *dir;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
-    GR_TRY(dir_or_shape(&dir, o, hooks, err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_accumulate(dir, o, hooks, result, err);
     free(dir);
     return st;

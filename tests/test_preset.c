@@ -2,6 +2,7 @@
  */
 #include "tests/tiny_run.h"
 #include "train/base_model.h"
+#include <dirent.h>
 
 static const struct {
     const char *name, *targets;
@@ -156,6 +157,63 @@ static void kept_on_four_bits(void **state) {
     unsetenv("XDG_CACHE_HOME");
 }
 
+static size_t entries(const char *dir) {
+    size_t n = 0;
+    DIR *list = opendir(dir);
+    for (struct dirent *e; list && (e = readdir(list));) n += e->d_name[0] != '.';
+    if (list) closedir(list);
+    return n;
+}
+
+/* What costs nothing to refuse is refused before a conversion, and a plan makes none. */
+static void nothing_is_converted_in_vain(void **state) {
+    (void)state;
+    char *cache = tiny_subdir(root, "cache"), *bare = tiny_subdir(root, "bare"),
+         *model = tiny_model_dir(root, "base", &(tiny_spec){.dtype = GR_BF16});
+    setenv("XDG_CACHE_HOME", cache, 1);
+    own_rank = true;
+    tiny_write(bare, "train.jsonl", "{\"text\": \"a b c\"}\n");
+    const struct {
+        const char *pairs[7];
+        graft_status status;
+    } cases[] = {{{"preset", "quick", "data", root}, GRAFT_NOT_FOUND},
+                 {{"preset", "quick", "data", "/nowhere/at-all"}, GRAFT_NOT_FOUND},
+                 {{"preset", "quick", "data", bare, "keep-best", "true"}, GRAFT_USAGE},
+                 {{"preset", "quick", "resume-adapter-file", "/nowhere/at-all"}, GRAFT_NOT_FOUND}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        assert_int_equal(train(model, "out", cases[i].pairs, NULL, NULL, &err), cases[i].status);
+        if (entries(cache)) fail_msg("case %zu converts first: %s", i, err.what);
+    }
+    uint64_t total[2];
+    for (int kept = 0; kept < 2; kept++) {
+        graft_options o;
+        graft_plan plan;
+        graft_error err = {0};
+        watch w = {0};
+        graft_hooks hooks = {.user = &w, .event = on_event};
+        graft_options_init(&o);
+        tiny_set(&o, GRAFT_VERB_PLAN,
+                 (const char *const[]){"model", model, "preset", "quick", "data", data, NULL});
+        if (graft_plan_make(&o, &hooks, &plan, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+        assert_true(plan.types[0].quantize && !plan.types[GR_EMBED_TOKENS].quantize);
+        assert_int_equal(strstr(w.notes, "will quantize") != NULL, !kept);
+        assert_true(plan.tokens_per_second > 0);
+        assert_int_equal(entries(cache) != 0, kept);
+        total[kept] = plan.types[0].bytes;
+        graft_plan_free(&plan);
+        graft_options_free(&o);
+        if (!kept) must_train(model, "out", (const char *const[]){"preset", "quick", NULL}, NULL, NULL);
+    }
+    assert_int_equal(total[0], total[1]);
+    forget("out");
+    own_rank = false;
+    tiny_remove(bare);
+    tiny_remove(model);
+    tiny_remove(cache);
+    unsetenv("XDG_CACHE_HOME");
+}
+
 /* Refused before data is read: there is none here. */
 static void full_needs_sixteen(void **state) {
     (void)state;
@@ -227,9 +285,10 @@ static void large_ranks_are_told(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_guides_four),    cmocka_unit_test(flags_beat_presets),
-        cmocka_unit_test(presets_and_files),  cmocka_unit_test(kept_on_four_bits),
-        cmocka_unit_test(full_needs_sixteen), cmocka_unit_test(large_ranks_are_told),
+        cmocka_unit_test(the_guides_four),      cmocka_unit_test(flags_beat_presets),
+        cmocka_unit_test(presets_and_files),    cmocka_unit_test(kept_on_four_bits),
+        cmocka_unit_test(full_needs_sixteen),   cmocka_unit_test(nothing_is_converted_in_vain),
+        cmocka_unit_test(large_ranks_are_told),
     };
     return cmocka_run_group_tests_name("preset", tests, setup, teardown);
 }

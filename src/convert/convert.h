@@ -63,6 +63,10 @@ typedef void gr_convert_say(void *context, const char *sentence);
  * errors  those of gr_convert; GRAFT_IO when there is no home for a cache */
 graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_convert_say *say,
                              graft_error *err) GR_MUST_CHECK;
+/* The directory that gr_convert_kept made of the same wishes before, malloc'ed; *dir NULL: none. Makes
+ * nothing.
+ * errors  those of gr_convert_key; GRAFT_IO when there is no home for a cache */
+graft_status gr_convert_find_kept(char **dir, const gr_convert_options *wish, graft_error *err) GR_MUST_CHECK;
 void gr_convert_result_free(gr_convert_result *result);
 
 #endif

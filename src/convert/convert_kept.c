@@ -125,15 +125,27 @@ static graft_status make_kept(const gr_convert_options *wish, char *out, gr_conv
     return GRAFT_OK;
 }
 
-graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_convert_say *say,
-                             graft_error *err) {
+graft_status gr_convert_find_kept(char **dir, const gr_convert_options *wish, graft_error *err) {
     char *out = NULL;
     *dir = NULL;
     GR_TRY(kept_dir(&out, wish, err));
     char *config = gr_path_join(out, "config.json");
     graft_status st = config ? GRAFT_OK : gr_no_memory(err, strlen(out));
-    if (st == GRAFT_OK && !gr_path_exists(config)) st = make_kept(wish, out, say, err);
+    if (config && gr_path_exists(config))
+        *dir = out;
+    else
+        free(out);
     free(config);
+    return st;
+}
+
+graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_convert_say *say,
+                             graft_error *err) {
+    GR_TRY(gr_convert_find_kept(dir, wish, err));
+    if (*dir) return GRAFT_OK;
+    char *out = NULL;
+    GR_TRY(kept_dir(&out, wish, err));
+    graft_status st = make_kept(wish, out, say, err);
     if (st == GRAFT_OK)
         *dir = out;
     else

@@ -246,6 +246,13 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
     return GRAFT_OK;
 }
 
+bool gr_model_quantized(const gr_model *m) {
+    const gr_mat *mat;
+    for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++)
+        if (mat->layout != GR_DENSE) return true;
+    return false;
+}
+
 void gr_model_assume_16_bit(gr_model *m) {
     gr_mat *mat;
     if (m->file || m->random) return;

@@ -38,8 +38,11 @@ graft_status gr_model_from_shape(gr_model **model, const char *name, bool weight
                                  graft_error *err) GR_MUST_CHECK;
 /* Only config.json, without weights: each matrix has shape and type but no bytes. Linears have the config's
  * bits and group; embedding and head only where an entry of their own says so, since only the weights could
- * tell: an upper bound. Without a quantization all are 16-bit. */
+ * tell: an upper bound. Without a quantization linears are 4-bit, group 64, wherever
+ * their rows divide, as gr_convert quantizes. */
 graft_status gr_model_from_config(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* True when any matrix has fewer bits than 16. */
+bool gr_model_quantized(const gr_model *model);
 /* Of a model without weights: as if it were stored in 16 bits, whatever would be its policy. */
 void gr_model_assume_16_bit(gr_model *model);
 void gr_model_free(gr_model *model);

@@ -3,6 +3,7 @@
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/config.h"
+#include <errno.h>
 #include <stdio.h>
 
 /* How the weights lie in their files. */
@@ -70,7 +71,55 @@ static graft_status check_selection(const char *dir, const graft_options *o, gra
     return st;
 }
 
-graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graft_options *o,
+/* A plan waits for no conversion: what is kept already, or the model as it is. */
+static graft_status kept_or_own(char **dir, const char *path, const gr_convert_options *wish,
+                                graft_error *err) {
+    GR_TRY(gr_convert_find_kept(dir, wish, err));
+    if (!*dir) *dir = gr_strdup(path);
+    return *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
+}
+
+static graft_status must_exist(const char *path, const char *hint, graft_error *err) {
+    if (gr_path_exists(path)) return GRAFT_OK;
+    gr_fail_errno(err, ENOENT, "cannot open", path);
+    return gr_hint(err, "%s", hint);
+}
+
+static graft_status check_data(const graft_options *o, graft_error *err) {
+    if (gr_path_exists(o->data) && !gr_path_is_dir(o->data)) {
+        gr_fail(err, GRAFT_USAGE, "--data is a file");
+        gr_where(err, "%s", o->data);
+        return gr_hint(err,
+                       "train takes a directory that holds it as train.jsonl (and valid.jsonl, test.jsonl)");
+    }
+    char *rows = gr_path_join(o->data, "train.jsonl"), *valid = gr_path_join(o->data, "valid.jsonl");
+    graft_status st = rows && valid ? GRAFT_OK : gr_no_memory(err, strlen(o->data));
+    if (st == GRAFT_OK)
+        st = must_exist(
+            rows, "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl",
+            err);
+    if (st == GRAFT_OK && o->keep_best && !gr_path_exists(valid)) {
+        gr_fail(err, GRAFT_USAGE, "--keep-best needs validation");
+        st = gr_hint(err, "put held-out rows into %s", valid);
+    }
+    free(rows);
+    free(valid);
+    return st;
+}
+
+graft_status gr_base_check_inputs(const graft_options *o, bool run, graft_error *err) {
+    if (!o->data && run) {
+        gr_fail(err, GRAFT_USAGE, "--data is missing");
+        return gr_hint(err, "--data takes a directory with train.jsonl");
+    }
+    if (o->data) GR_TRY(check_data(o, err));
+    return o->resume_adapter_file
+               ? must_exist(o->resume_adapter_file,
+                            "--resume-adapter-file takes an adapter's file or directory", err)
+               : GRAFT_OK;
+}
+
+graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graft_options *o, graft_verb verb,
                              gr_convert_progress *progress, gr_convert_say *say, void *context,
                              graft_error *err) {
     gr_base_wish wish = gr_options_base(o);
@@ -83,6 +132,8 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
     if (!gguf && !quantize) return (*dir = gr_strdup(path)) ? GRAFT_OK : gr_no_memory(err, strlen(path));
     gr_convert_options asked = {.model = path, .progress = progress, .context = context};
     if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
+    if (verb != GRAFT_VERB_BENCH) GR_TRY(gr_base_check_inputs(o, verb == GRAFT_VERB_TRAIN, err));
+    if (!gguf && verb == GRAFT_VERB_PLAN) return kept_or_own(dir, path, &asked, err);
     GR_TRY(gr_convert_kept(dir, &asked, say, err));
     graft_status st = gguf ? check_selection(*dir, o, err) : GRAFT_OK;
     if (st != GRAFT_OK) {

@@ -1,3 +1,4 @@
+#include "train/base_model.h"
 #include "train/schedule_table.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -51,17 +52,8 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, b
 static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config,
                               gr_trainer_purpose purpose, graft_error *err) {
     bool run = purpose == GR_TRAINER_RUN;
-    if (!t->o->data && run) {
-        gr_fail(err, GRAFT_USAGE, "--data is missing");
-        return gr_hint(err, "--data takes a directory with train.jsonl");
-    }
-    if (!dir || (!t->o->data && !run)) return GRAFT_OK;
-    if (gr_path_exists(t->o->data) && !gr_path_is_dir(t->o->data)) {
-        gr_fail(err, GRAFT_USAGE, "--data is a file");
-        gr_where(err, "%s", t->o->data);
-        return gr_hint(err,
-                       "train takes a directory that holds it as train.jsonl (and valid.jsonl, test.jsonl)");
-    }
+    GR_TRY(gr_base_check_inputs(t->o, run, err));
+    if (!dir || !t->o->data) return GRAFT_OK;
     GR_TRY(gr_tokenizer_open(&t->tok, dir, err));
     graft_error none = {0};
     if (gr_chat_new(&t->chat, t->tok, t->now, &none) != GRAFT_OK) {
@@ -72,10 +64,7 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
         t->chat = NULL;
     }
     GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
-    GR_TRY(open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err));
-    if (t->valid || !t->o->keep_best) return GRAFT_OK;
-    gr_fail(err, GRAFT_USAGE, "--keep-best needs validation");
-    return gr_hint(err, "put held-out rows into %s/valid.jsonl", t->o->data);
+    return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
 }
 
 /* A rank above the smaller side of its matrix buys nothing but memory. */
@@ -164,6 +153,21 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* A plan on 4 bits of a model in 16: from its config, since a plan need not wait for the conversion. */
+static graft_status plan_in_4_bits(gr_trainer *t, gr_model **model, graft_error *err) {
+    gr_model *in_16 = *model;
+    if (gr_options_base(t->o) != GR_BASE_4_BIT || !in_16->file || gr_model_quantized(in_16)) return GRAFT_OK;
+    *model = NULL;
+    graft_status st = gr_model_from_config(model, in_16->dir, err);
+    if (st == GRAFT_OK)
+        gr_trainer_note(t,
+                        "preset %s: training will quantize %s to 4 bits once, groups of 64; sizes are those "
+                        "of that, and the speed is a guess",
+                        t->o->preset, in_16->dir);
+    gr_model_free(in_16);
+    return st;
+}
+
 static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
     gr_model *model = NULL;
     if (!dir)
@@ -178,6 +182,7 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
                 gr_trainer_note(t, "%s holds no weights: sizes are those that config.json asks for", dir);
         }
         GR_TRY(st);
+        if (purpose == GR_TRAINER_PLAN) GR_TRY(plan_in_4_bits(t, &model, err));
     }
     if (gr_options_base(t->o) == GR_BASE_16_BIT) gr_model_assume_16_bit(model);
     return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,

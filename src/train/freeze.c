@@ -108,8 +108,7 @@ static graft_status retune(gr_tuning **out, const gr_tuning *from, const gr_mode
     return GRAFT_OK;
 }
 
-/* Values that both have. */
-static void carry_over(float *to, const gr_tuning *now, const float *from, const gr_tuning *then) {
+void gr_trainer_carry(float *to, const gr_tuning *now, const float *from, const gr_tuning *then) {
     for (size_t i = 0; i < now->param_count; i++)
         for (size_t k = 0; k < then->param_count; k++) {
             const gr_param *a = &now->params[i], *b = &then->params[k];
@@ -133,7 +132,7 @@ graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) 
     graft_status st = gr_trainer_reserve(t, &net, GR_TRAINER_RUN, err);
     if (st == GRAFT_OK) {
         gr_trainer_init_params(t);
-        carry_over(t->params, now, params, then);
+        gr_trainer_carry(t->params, now, params, then);
     } else {
         t->params = NULL;
     }

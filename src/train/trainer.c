@@ -26,7 +26,14 @@ static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
 
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {
     gr_adapter_info info = info_of(t, t->p.iteration);
-    return gr_adapter_save(dir, &t->rt.model->config, t->rt.tuning, t->params, &info, err);
+    gr_tuning *plain;
+    float *params;
+    GR_TRY(gr_trainer_fold(t, &plain, &params, err));
+    graft_status st = gr_adapter_save(dir, &t->rt.model->config, plain ? plain : t->rt.tuning,
+                                      plain ? params : t->params, &info, err);
+    gr_tuning_free(plain);
+    free(params);
+    return st;
 }
 
 /* The adapter with the lowest validation loss so far, as an adapter directory of its own. */

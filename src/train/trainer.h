@@ -3,8 +3,8 @@
  *
  * Files: open.c (what a run consists of), work.c (what it will go through), settle.c (settings that change no
  * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), freeze.c
- * and ledger.c (what is frozen), step.c (rows to gradients to an update), checkpoint.c, metrics.c, card.c,
- * trainer.c (the loop).
+ * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
+ * update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -152,12 +152,19 @@ void gr_trainer_iteration(gr_trainer *t);
 graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) GR_MUST_CHECK;
 /* GRAFT_RANGE when loss or gradient is no longer a number. */
 graft_status gr_trainer_check_finite(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
-/* The adapter as it is now into dir, made if missing. */
+/* What trains as it is now into dir, made if missing; adapters whose tensor trains too are folded into it. */
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) GR_MUST_CHECK;
 
 /* freeze.c. lora_only: adapters alone train; else every tensor of the base trains too. Before the first step;
  * what trained already keeps its values. Where t->params is NULL after an error, t can only be closed. */
 graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) GR_MUST_CHECK;
+/* Values of the tensors that both tunings train, from[then] into to[now]. */
+void gr_trainer_carry(float *to, const gr_tuning *now, const float *from, const gr_tuning *then);
+/* fold.c. Adapters beside a tensor that trains, which only a freeze gives, fold into it: W + scale B A, with
+ * DoRA at the magnitude's length. *tuning and *params (malloc'ed; owned by caller) are what is left, laid out
+ * as full training where nothing else is; both NULL where nothing folds. t is unchanged. */
+graft_status gr_trainer_fold(const gr_trainer *t, gr_tuning **tuning, float **params,
+                             graft_error *err) GR_MUST_CHECK;
 /* Remembers digests of all tensors; a later gr_trainer_prove compares and fills result's part of it. */
 graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;

@@ -32,11 +32,6 @@ static gr_role type_of(gr_role role) {
     return role < GR_GUIDE_TYPES ? role : GR_NORM;
 }
 
-static const gr_mat *matrix(const gr_model *m, gr_role role, int64_t layer) {
-    if (role < GR_LINEARS) return &m->layer[layer].linear[role];
-    return role == GR_EMBED_TOKENS ? &m->embed : role == GR_LM_HEAD ? &m->head : NULL;
-}
-
 static void add(table *t, gr_role role, const char *name, const gr_mat *mat, int64_t n, bool trained,
                 int64_t rank) {
     graft_plan_tensor *x = &t->plan->tensors_list[t->plan->tensors_count++];
@@ -80,7 +75,7 @@ static void add_role(table *t, gr_role role, int64_t layer) {
     if (!gr_role_exists(role, c)) return;
     gr_role_name(name, sizeof name, role, layer);
     gr_role_shape(role, c, &out, &in);
-    add(t, role, name, matrix(t->m, role, layer), out, x->train_weight, x->rank);
+    add(t, role, name, gr_model_matrix(t->m, role, layer), out, x->train_weight, x->rank);
     sum->dora |= x->dora && x->rank;
     sum->saved |= x->saved;
     if (!gr_role_has_bias(role, c)) return;

@@ -39,6 +39,17 @@ typedef struct gr_mat {
     float alpha;                 /* every value is multiplied by it (1 for weights; LoRA's scale) */
 } gr_mat;
 
+/* f32 numbers [rows, cols] as an operand: what trains. */
+static inline gr_mat gr_mat_f32(const float *data, int64_t rows, int64_t cols, float alpha) {
+    return (gr_mat){.layout = GR_DENSE,
+                    .dtype = GR_F32,
+                    .rows = rows,
+                    .cols = cols,
+                    .ld = cols,
+                    .data = data,
+                    .alpha = alpha};
+}
+
 /* Elements [row, col0 .. col0+n) of a matrix as f32, exactly (alpha applied). Scalar reference, any layout.
  */
 void gr_mat_row(float *out, const gr_mat *mat, int64_t row, int64_t col0, int64_t n);

@@ -57,20 +57,10 @@ static void norm_columns(void *context, int task, int worker) {
     }
 }
 
-static gr_mat dense(const float *data, int64_t rows, int64_t cols, float alpha) {
-    return (gr_mat){.layout = GR_DENSE,
-                    .dtype = GR_F32,
-                    .rows = rows,
-                    .cols = cols,
-                    .ld = cols,
-                    .data = data,
-                    .alpha = alpha};
-}
-
 void gr_dora_refresh(const gr_compute *c, const gr_dora *d, const gr_mat *w, const float *a, const float *b,
                      const float *magnitude, int64_t rank, float scale, const gr_dora_scratch *scratch) {
     int64_t in = w->cols, out = w->rows;
-    gr_mat a_mat = dense(a, rank, in, 1), b_mat = dense(b, rank, out, scale / 2);
+    gr_mat a_mat = gr_mat_f32(a, rank, in, 1), b_mat = gr_mat_f32(b, rank, out, scale / 2);
     c->k->to_act(scratch->a, a, rank * in);
     gr_product square = {.x = scratch->a, .ldx = in, .w = &a_mat, .trans = true, .k = in};
     gr_matmul(c, rank, rank, &square, 1, &(gr_epilogue){.y = scratch->aa, .ldy = rank});

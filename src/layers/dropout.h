@@ -46,4 +46,9 @@ uint32_t gr_dropout_threshold(const gr_dropout *d);
 void gr_dropout_rows(const gr_compute *c, const gr_dropout *d, int64_t layer, int group, void *y,
                      const void *x, int64_t n, const int64_t *start, int64_t nrows, uint64_t first);
 
+/* An adapter's scale with the factor that gr_dropout_rows leaves to it; d NULL: nothing is dropped. */
+static inline float gr_dropout_scale(const gr_dropout *d, float scale) {
+    return d ? (float)((double)scale / (1 - d->p)) : scale;
+}
+
 #endif

@@ -43,7 +43,7 @@ static const void *low_rank_input(const tile_job *j) {
     return drops(j) ? j->h->dropped : j->h->x;
 }
 static float low_rank_scale(const tile_job *j) {
-    return drops(j) ? (float)((double)j->h->scale / (1 - j->batch->dropout->p)) : j->h->scale;
+    return gr_dropout_scale(drops(j) ? j->batch->dropout : NULL, j->h->scale);
 }
 
 /* Gathers and normalizes row number `task` of the tile. */
@@ -94,22 +94,11 @@ static void scatter_row(void *context, int task, int worker) {
                           j->h->hidden);
 }
 
-/* An adapter's matrix as an operand. */
-static gr_mat lora_mat(const float *data, int64_t rows, int64_t cols, float alpha) {
-    return (gr_mat){.layout = GR_DENSE,
-                    .dtype = GR_F32,
-                    .rows = rows,
-                    .cols = cols,
-                    .ld = cols,
-                    .data = data,
-                    .alpha = alpha};
-}
-
 static void logits_of_tile(const tile_job *j, int64_t rows) {
     const gr_head *h = j->h;
     gr_pool_run(j->c->pool, gather_row, (void *)(uintptr_t)j, (int)rows);
-    gr_mat a = lora_mat(h->a, h->rank, h->hidden, low_rank_scale(j)),
-           b = lora_mat(h->b, h->rank, h->vocab, 1);
+    gr_mat a = gr_mat_f32(h->a, h->rank, h->hidden, low_rank_scale(j)),
+           b = gr_mat_f32(h->b, h->rank, h->vocab, 1);
     if (h->rank) {
         gr_product p = {.x = low_rank_input(j), .ldx = h->hidden, .w = &a, .trans = true, .k = h->hidden};
         gr_matmul(j->c, rows, h->rank, &p, 1, &(gr_epilogue){.y = h->xa, .ldy = h->rank});
@@ -239,8 +228,8 @@ static bool trains(const gr_head *h) {
 /* From dlogits to dx and to the gradients of what trains. */
 static void backward_of_tile(tile_job *j, int64_t rows) {
     const gr_head *h = j->h;
-    gr_mat a = lora_mat(h->a, h->rank, h->hidden, 1),
-           b = lora_mat(h->b, h->rank, h->vocab, low_rank_scale(j));
+    gr_mat a = gr_mat_f32(h->a, h->rank, h->hidden, 1),
+           b = gr_mat_f32(h->b, h->rank, h->vocab, low_rank_scale(j));
     if (h->rank) {
         gr_product q = {.x = h->logits, .ldx = ld_dlogits(j), .w = &b, .trans = true, .k = h->vocab};
         gr_matmul(j->c, rows, h->rank, &q, 1, &(gr_epilogue){.y = h->dxa, .ldy = h->rank});

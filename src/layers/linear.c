@@ -1,16 +1,5 @@
 #include "layers/linear.h"
 
-/* A trained matrix as an operand. */
-static gr_mat trained_mat(const float *data, int64_t rows, int64_t cols, float alpha) {
-    return (gr_mat){.layout = GR_DENSE,
-                    .dtype = GR_F32,
-                    .rows = rows,
-                    .cols = cols,
-                    .ld = cols,
-                    .data = data,
-                    .alpha = alpha};
-}
-
 static char *act_at(const gr_compute *c, const void *base, int64_t element) {
     return base ? (char *)(uintptr_t)base + element * c->k->act_bytes : NULL; /* no adapter: no buffer */
 }
@@ -36,11 +25,6 @@ static const void *low_rank_input(const gr_compute *c, const gr_linear_group *g,
     return scratch->dropped;
 }
 
-/* A linear's scale, and dropout's 1 / (1 - p) with it: both only multiply the low-rank part. */
-static float low_rank_scale(const gr_linear *l, const gr_batch *batch) {
-    return batch->dropout ? (float)((double)l->scale / (1 - batch->dropout->p)) : l->scale;
-}
-
 /* Have all adapters of the group one scale? */
 static bool one_scale(const gr_linear_group *g) {
     const gr_linear *first = NULL;
@@ -61,7 +45,8 @@ void gr_linear_low_rank(const gr_compute *c, const gr_linear_group *g, void *xa,
         const gr_linear *l = &g->linear[i];
         int64_t ranks = together ? g->ranks : l->rank;
         if (!l->rank) continue;
-        gr_mat a = trained_mat(g->a + column * g->in, ranks, g->in, low_rank_scale(l, batch));
+        gr_mat a =
+            gr_mat_f32(g->a + column * g->in, ranks, g->in, gr_dropout_scale(batch->dropout, l->scale));
         gr_product p = {.x = x, .ldx = g->in, .w = &a, .trans = true, .k = g->in};
         gr_matmul(c, batch->tokens, ranks, &p, 1,
                   &(gr_epilogue){.y = act_at(c, xa, column), .ldy = g->ranks});
@@ -76,7 +61,7 @@ void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *cons
     for (int i = 0; i < g->count; i++) {
         const gr_linear *l = &g->linear[i];
         int64_t out = l->w.rows;
-        gr_mat b = trained_mat(l->b, l->rank, out, 1);
+        gr_mat b = gr_mat_f32(l->b, l->rank, out, 1);
         gr_product p[2] = {
             {.x = x, .ldx = g->in, .w = &l->w, .trans = true, .k = g->in},
             {.x = act_at(c, xa, column), .ldx = g->ranks, .w = &b, .k = l->rank},
@@ -124,7 +109,7 @@ static void bias_gradient(const side *s) {
 static void magnitude_gradient(const side *s) {
     const gr_linear *l = s->l;
     int64_t out = l->w.rows, t0, len;
-    gr_mat b = trained_mat(l->b, l->rank, out, 1);
+    gr_mat b = gr_mat_f32(l->b, l->rank, out, 1);
     gr_product p[2] = {
         {.x = s->x, .ldx = s->g->in, .w = &l->w, .trans = true, .k = s->g->in},
         {.x = act_at(s->c, s->xa, s->column), .ldx = s->g->ranks, .w = &b, .k = l->rank},
@@ -203,7 +188,7 @@ static void backward_low_rank(const gr_compute *c, const gr_linear_group *g, voi
         const gr_linear *l = &g->linear[i];
         int64_t out = l->w.rows;
         if (!l->rank) continue;
-        gr_mat b = trained_mat(l->b, l->rank, out, low_rank_scale(l, batch));
+        gr_mat b = gr_mat_f32(l->b, l->rank, out, gr_dropout_scale(batch->dropout, l->scale));
         gr_product p = {.x = dy[i], .ldx = out, .w = &b, .trans = true, .k = out};
         gr_matmul(c, batch->tokens, l->rank, &p, 1,
                   &(gr_epilogue){.y = act_at(c, dxa, column), .ldy = g->ranks});
@@ -248,7 +233,7 @@ static void backward_input(const gr_compute *c, const gr_linear_group *g, void *
         int64_t out = g->linear[i].w.rows;
         p[n++] = (gr_product){.x = dy[i], .ldx = out, .w = &g->linear[i].w, .k = out};
     }
-    gr_mat a = trained_mat(g->a, g->ranks, g->in, 1);
+    gr_mat a = gr_mat_f32(g->a, g->ranks, g->in, 1);
     gr_product low = {.x = scratch->dxa, .ldx = g->ranks, .w = &a, .k = g->ranks};
     if (g->ranks && batch->dropout) {
         gr_matmul(c, batch->tokens, g->in, &low, 1, &(gr_epilogue){.y = scratch->dropped, .ldy = g->in});

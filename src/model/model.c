@@ -285,6 +285,22 @@ void gr_model_free(gr_model *m) {
     free(m);
 }
 
+const gr_mat *gr_model_matrix(const gr_model *m, gr_role role, int64_t layer) {
+    if (role < GR_LINEARS) return &m->layer[layer].linear[role];
+    return role == GR_EMBED_TOKENS ? &m->embed : role == GR_LM_HEAD ? &m->head : NULL;
+}
+
+const float *gr_model_norm(const gr_model *m, gr_role role, int64_t layer) {
+    switch (role) {
+    case GR_INPUT_LAYERNORM: return m->layer[layer].input_norm;
+    case GR_POST_ATTENTION_LAYERNORM: return m->layer[layer].post_norm;
+    case GR_Q_NORM: return m->layer[layer].q_norm;
+    case GR_K_NORM: return m->layer[layer].k_norm;
+    case GR_NORM: return m->final_norm;
+    default: return NULL;
+    }
+}
+
 uint64_t gr_mat_bytes(const gr_mat *mat) {
     if (mat->layout == GR_DENSE) return (uint64_t)(mat->rows * mat->cols) * gr_dtype_bytes(mat->dtype);
     int per_group = mat->layout == GR_AFFINE ? 2 : 1; /* scales, and biases */

@@ -47,6 +47,11 @@ bool gr_model_quantized(const gr_model *model);
 void gr_model_assume_16_bit(gr_model *model);
 void gr_model_free(gr_model *model);
 
+/* The base's matrix of a role; NULL for norms. Its norm [n]; NULL for matrices. layer is ignored outside
+ * blocks. Borrowed from the model. */
+const gr_mat *gr_model_matrix(const gr_model *model, gr_role role, int64_t layer);
+const float *gr_model_norm(const gr_model *model, gr_role role, int64_t layer);
+
 /* Bytes a matrix takes in its file. */
 uint64_t gr_mat_bytes(const gr_mat *mat);
 /* Base parameters, tied ones once. */

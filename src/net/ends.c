@@ -18,13 +18,7 @@ static const float *param_at(const gr_net *n, int64_t at) {
 static const gr_mat *table_of(const gr_net *n, const gr_mat *base, const gr_tuned *x, gr_mat *trained) {
     const float *data = param_at(n, x->weight);
     if (!data) return base;
-    *trained = (gr_mat){.layout = GR_DENSE,
-                        .dtype = GR_F32,
-                        .rows = base->rows,
-                        .cols = base->cols,
-                        .ld = base->cols,
-                        .data = data,
-                        .alpha = 1};
+    *trained = gr_mat_f32(data, base->rows, base->cols, 1);
     return trained;
 }
 
@@ -70,12 +64,5 @@ void gr_net_use(gr_net *n, const gr_tuning *tuning) {
 const float *gr_net_norm(const gr_net *n, gr_role role, int64_t layer) {
     const gr_tuned x = tuned_of(n, role, layer);
     const float *trained = param_at(n, x.weight);
-    if (trained) return trained;
-    switch (role) {
-    case GR_INPUT_LAYERNORM: return n->model->layer[layer].input_norm;
-    case GR_POST_ATTENTION_LAYERNORM: return n->model->layer[layer].post_norm;
-    case GR_Q_NORM: return n->model->layer[layer].q_norm;
-    case GR_K_NORM: return n->model->layer[layer].k_norm;
-    default: return n->model->final_norm;
-    }
+    return trained ? trained : gr_model_norm(n->model, role, layer);
 }

@@ -58,14 +58,7 @@ static gr_linear linear_of(const gr_net *n, int64_t l, gr_role role) {
     x.bias_at = t->bias;
     x.weight_at = t->weight;
     if (t->bias != GR_NOWHERE) x.bias = trained(n, t->bias);
-    if (t->weight != GR_NOWHERE)
-        x.w = (gr_mat){.layout = GR_DENSE,
-                       .dtype = GR_F32,
-                       .rows = x.w.rows,
-                       .cols = x.w.cols,
-                       .ld = x.w.cols,
-                       .data = trained(n, t->weight),
-                       .alpha = 1};
+    if (t->weight != GR_NOWHERE) x.w = gr_mat_f32(trained(n, t->weight), x.w.rows, x.w.cols, 1);
     if (n->dora) x.dora = n->dora[l][role];
     return x;
 }

@@ -22,21 +22,6 @@ static void name_row(gr_ledger_row *row, gr_role role, int64_t layer, gr_param_k
     row->kind = kind;
 }
 
-static const gr_mat *matrix_of(const gr_model *m, gr_role role, int64_t layer) {
-    if (role < GR_LINEARS) return &m->layer[layer].linear[role];
-    return role == GR_EMBED_TOKENS ? &m->embed : role == GR_LM_HEAD ? &m->head : NULL;
-}
-
-static const float *vector_of(const gr_model *m, gr_role role, int64_t layer) {
-    switch (role) {
-    case GR_INPUT_LAYERNORM: return m->layer[layer].input_norm;
-    case GR_POST_ATTENTION_LAYERNORM: return m->layer[layer].post_norm;
-    case GR_Q_NORM: return m->layer[layer].q_norm;
-    case GR_K_NORM: return m->layer[layer].k_norm;
-    default: return m->final_norm;
-    }
-}
-
 /* The bytes of a matrix of the base. */
 static void hold_matrix(gr_ledger_row *row, const gr_mat *w) {
     bool dense = w->layout == GR_DENSE;
@@ -59,7 +44,7 @@ static void hold_floats(gr_ledger_row *row, const float *data, int64_t count) {
 
 /* A weight or bias: the base's, or the one that trains in its place. */
 static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind, int64_t at) {
-    const gr_mat *w = matrix_of(l->model, role, layer);
+    const gr_mat *w = gr_model_matrix(l->model, role, layer);
     gr_ledger_row *row = next_row(l);
     int64_t out, in;
     if (!row) return;
@@ -76,7 +61,7 @@ static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind
     else if (w)
         hold_matrix(row, w);
     else
-        hold_floats(row, vector_of(l->model, role, layer), out);
+        hold_floats(row, gr_model_norm(l->model, role, layer), out);
 }
 
 static bool all_zero(const float *x, int64_t n) {

@@ -15,34 +15,19 @@ static void start_a(gr_trainer *t, const gr_param *p) {
         t->params[p->at + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);
 }
 
-static const gr_mat *base_matrix(const gr_model *m, const gr_param *p) {
-    if (p->role < GR_LINEARS) return &m->layer[p->layer].linear[p->role];
-    return p->role == GR_EMBED_TOKENS ? &m->embed : &m->head;
-}
-
-static const float *base_norm(const gr_model *m, const gr_param *p) {
-    const gr_layer *layer = &m->layer[p->layer];
-    switch (p->role) {
-    case GR_INPUT_LAYERNORM: return layer->input_norm;
-    case GR_POST_ATTENTION_LAYERNORM: return layer->post_norm;
-    case GR_Q_NORM: return layer->q_norm;
-    case GR_K_NORM: return layer->k_norm;
-    default: return m->final_norm;
-    }
-}
-
 static void copy_weight(gr_trainer *t, const gr_param *p, float *to) {
     const gr_model *m = t->rt.model;
     if (!p->cols)
-        memcpy(to, base_norm(m, p), (size_t)p->rows * sizeof *to);
+        memcpy(to, gr_model_norm(m, p->role, p->layer), (size_t)p->rows * sizeof *to);
     else
-        for (int64_t r = 0; r < p->rows; r++) gr_mat_row(to + r * p->cols, base_matrix(m, p), r, 0, p->cols);
+        for (int64_t r = 0; r < p->rows; r++)
+            gr_mat_row(to + r * p->cols, gr_model_matrix(m, p->role, p->layer), r, 0, p->cols);
 }
 
 /* The magnitude starts as the length of the base's rows: with B = 0 DoRA's gain is 1. */
 static void start_magnitude(gr_trainer *t, const gr_param *p, float *to) {
     gr_compute c = {.k = &t->rt.kernels, .pool = t->rt.pool};
-    gr_row_squares(&c, to, base_matrix(t->rt.model, p));
+    gr_row_squares(&c, to, gr_model_matrix(t->rt.model, p->role, p->layer));
     for (int64_t i = 0; i < p->rows; i++) to[i] = sqrtf(to[i]);
 }
 

@@ -72,7 +72,8 @@ typedef struct cli_flag {
 } cli_flag;
 const cli_flag *cli_flag_at(size_t index); /* NULL past the end */
 void help_program(FILE *out);
-void help_verb(FILE *out, const verb *v);
+/* The page of a verb; of one benchmark if `word` (may be NULL) names one. */
+void help_verb(FILE *out, const verb *v, const char *word);
 
 /* errors.c */
 /* Fills c->err unless it already holds an error; `what` is a printf format. Returns status. */

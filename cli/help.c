@@ -111,9 +111,27 @@ static void add_choices(char *text, size_t size, const graft_option *o) {
     if (n < size) snprintf(text + n, size - n, "]");
 }
 
-static void print_row(FILE *out, const graft_option *o) {
-    char text[1024];
-    snprintf(text, sizeof text, "%s%s", graft_option_built(o, NULL) ? "" : "(not yet) ",
+/* "checkpoint: " or "not load: " before what only some of the benchmarks take. */
+static void name_benchmarks(char *text, size_t size, const graft_option *o) {
+    const char *const *names = graft_benchmarks(), *mark = "";
+    size_t n = 0, count = 0, takers = 0;
+    for (; names[count]; count++) takers += graft_bench_takes(names[count], o->name);
+    bool few = takers + 1 < count; /* else those that do not take it are named */
+    text[0] = '\0';
+    if (takers == count) return;
+    if (!few) n = (size_t)snprintf(text, size, "not ");
+    for (size_t i = 0; i < count; i++) {
+        if (graft_bench_takes(names[i], o->name) != few) continue;
+        n += (size_t)snprintf(text + n, size - n, "%s%s", mark, names[i]);
+        mark = ", ";
+    }
+    snprintf(text + n, size - n, ": ");
+}
+
+static void print_row(FILE *out, const graft_option *o, bool benchmarks) {
+    char text[1024], by[64] = "";
+    if (benchmarks) name_benchmarks(by, sizeof by, o);
+    snprintf(text, sizeof text, "%s%s%s", by, graft_option_built(o, NULL) ? "" : "(not yet) ",
              o->help ? o->help : "");
     if (o->choices) add_choices(text, sizeof text, o);
     size_t n = strlen(text);
@@ -122,14 +140,15 @@ static void print_row(FILE *out, const graft_option *o) {
     print_option(out, o->letter, o->name, o->value, text);
 }
 
-static void print_group(FILE *out, const verb *v, int group) {
+static void print_group(FILE *out, const verb *v, const char *benchmark, int group) {
     bool titled = false;
     const graft_option *o;
     for (size_t i = 0; (o = graft_option_at(i)); i++) {
         if (!(o->verbs & v->bit) || group_of(o->name) != group) continue;
+        if (benchmark && !graft_bench_takes(benchmark, o->name)) continue;
         if (!titled) fprintf(out, "\n%s\n", groups[group].title);
         titled = true;
-        print_row(out, o);
+        print_row(out, o, v->bit == GRAFT_VERB_BENCH && !benchmark);
     }
     if (group != GROUPS - 1) return;
     if (!titled) fprintf(out, "\n%s\n", groups[group].title);
@@ -144,16 +163,27 @@ static void print_shapes(FILE *out) {
     fputc('\n', out);
 }
 
-void help_verb(FILE *out, const verb *v) {
+/* The benchmark of that name, NULL for any other word. */
+static const char *benchmark_of(const verb *v, const char *word) {
+    const char *const *names = graft_benchmarks();
+    for (size_t i = 0; word && v->bit == GRAFT_VERB_BENCH && names[i]; i++)
+        if (strcmp(names[i], word) == 0) return names[i];
+    return NULL;
+}
+
+void help_verb(FILE *out, const verb *v, const char *word) {
+    const char *benchmark = benchmark_of(v, word);
     fprintf(out, "graft %s - %s\n\nUsage: graft %s%s%s%s\n", v->name, v->summary, v->name,
-            v->words[0] ? " " : "", v->words, v->bit ? " [options]" : "");
+            v->words[0] ? " " : "", benchmark ? benchmark : v->words, v->bit ? " [options]" : "");
     if (v->about[0]) fputc('\n', out);
     if (v->about[0]) print_wrapped(out, v->about, 0);
     if (v->bit)
-        for (int g = 0; g < GROUPS; g++) print_group(out, v, g);
-    if (v->bit && graft_option_find(v->bit, "shape")) print_shapes(out);
+        for (int g = 0; g < GROUPS; g++) print_group(out, v, benchmark, g);
+    if (v->bit && graft_option_find(v->bit, "shape") && (!benchmark || graft_bench_takes(benchmark, "shape")))
+        print_shapes(out);
     fputs("\nExamples\n", out);
-    for (size_t i = 0; v->examples[i]; i++) fprintf(out, "  %s\n", v->examples[i]);
+    for (size_t i = 0; v->examples[i]; i++)
+        if (!benchmark || strstr(v->examples[i], benchmark)) fprintf(out, "  %s\n", v->examples[i]);
 }
 
 void help_program(FILE *out) {
@@ -179,7 +209,7 @@ int cmd_help(cli *c) {
     }
     const verb *v = verb_find(c->words[0]);
     if (v) {
-        help_verb(stdout, v);
+        help_verb(stdout, v, NULL);
         return EXIT_DONE;
     }
     return cli_report(c, verb_unknown(c, c->words[0]));

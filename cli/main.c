@@ -32,7 +32,7 @@ static int run(cli *c, int argc, char **argv) {
     }
     if (c->help) {
         if (c->verb)
-            help_verb(stdout, c->verb);
+            help_verb(stdout, c->verb, c->words_count ? c->words[0] : NULL);
         else
             help_program(stdout);
         return EXIT_DONE;

@@ -92,7 +92,7 @@ static const verb table[] = {
      "--peer "
      "runs another program on the same batches. checkpoint: what recompute saves and costs by length. "
      "accumulate: the gradient of micro-batches against one batch's. Each prints a table and draws a "
-     "picture.",
+     "picture; graft bench NAME --help lists the options of one.",
      cmd_bench,
      {"graft bench load --model model-4bit --data data", "graft bench train --shape llama-3.2-1b --steps 3",
       "graft bench train --model model-4bit --batch-size 1 --steps 50 --peer torch",

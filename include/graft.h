@@ -380,6 +380,11 @@ void graft_convert_result_free(graft_convert_result *result);
 /* What is in a file or directory, as one JSON document (malloc'ed). */
 graft_status graft_info(const char *path, char **json, graft_error *err);
 
+/* Names of the benchmarks, ended by NULL, and whether one of them takes an option of GRAFT_VERB_BENCH. What
+ * was set with graft_options_set and the benchmark does not take is refused with GRAFT_USAGE. */
+const char *const *graft_benchmarks(void);
+bool graft_bench_takes(const char *benchmark, const char *option);
+
 typedef struct graft_bench_result {
     double tokens_per_second, step_seconds;
     double gflops, peak_gflops, percent_of_peak, percent_of_peak_without_recompute;

@@ -70,6 +70,11 @@ static graft_status begin(const graft_options *o, graft_verb verb, graft_error *
     return gr_options_refuse_unbuilt(o, err);
 }
 
+static graft_status begin_bench(const graft_options *o, const char *benchmark, graft_error *err) {
+    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    return gr_options_check_bench(o, benchmark, err);
+}
+
 #define OWN_ERROR(err)                                                                                       \
     graft_error own_error;                                                                                   \
     if (!(err)) (err) = &own_error
@@ -323,7 +328,11 @@ graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks,
     OWN_ERROR(err);
     char *dir;
     memset(result, 0, sizeof *result);
-    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(begin_bench(o, "train", err));
+    if (gr_options_given(o, "peer-steps") && !o->peer) {
+        gr_fail(err, GRAFT_USAGE, "--peer-steps without --peer");
+        return gr_hint(err, "add --peer torch, mlx or bnb");
+    }
     GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_train(dir, o, hooks, result, err);
     free(dir);
@@ -334,7 +343,7 @@ graft_status graft_bench_export(const graft_options *o, const graft_hooks *hooks
                                 graft_error *err) {
     OWN_ERROR(err);
     char *dir;
-    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(begin_bench(o, "train", err));
     GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_export(dir, o, hooks, out, err);
     free(dir);
@@ -357,7 +366,7 @@ graft_status graft_bench_load(const graft_options *o, const graft_hooks *hooks,
     OWN_ERROR(err);
     char *dir;
     memset(result, 0, sizeof *result);
-    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(begin_bench(o, "load", err));
     GR_TRY(model_dir(&dir, o, hooks, err));
     graft_status st = gr_bench_load(dir, o, hooks, result, err);
     free(dir);
@@ -377,7 +386,7 @@ graft_status graft_bench_checkpoint(const graft_options *o, const graft_hooks *h
     OWN_ERROR(err);
     char *dir;
     memset(result, 0, sizeof *result);
-    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(begin_bench(o, "checkpoint", err));
     GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_checkpoint(dir, o, hooks, result, err);
     free(dir);
@@ -389,7 +398,7 @@ graft_status graft_bench_accumulate(const graft_options *o, const graft_hooks *h
     OWN_ERROR(err);
     char *dir;
     memset(result, 0, sizeof *result);
-    GR_TRY(begin(o, GRAFT_VERB_BENCH, err));
+    GR_TRY(begin_bench(o, "accumulate", err));
     GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
     graft_status st = gr_bench_accumulate(dir, o, hooks, result, err);
     free(dir);

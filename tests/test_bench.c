@@ -64,9 +64,9 @@ static void stops(void **state) {
 static graft_options options_of(const char *const *more) {
     graft_options o;
     graft_options_init(&o);
-    tiny_set(
-        &o, GRAFT_VERB_BENCH,
-        (const char *const[]){"model", model, "seq-length", "12", "lora-rank", "4", "threads", "2", NULL});
+    tiny_set(&o, GRAFT_VERB_BENCH,
+             (const char *const[]){"model", model, "lora-rank", "4", "threads", "2", NULL});
+    o.seq_length = 12; /* not given: one benchmark has lengths of its own */
     tiny_set(&o, GRAFT_VERB_BENCH, more);
     return o;
 }
@@ -277,12 +277,24 @@ static void plans_without_weights(void **state) {
     tiny_remove(dir);
 }
 
+/* Every option of the verb belongs to a benchmark, and none of another verb does. */
+static void options_of_benchmarks(void **state) {
+    (void)state;
+    const char *const *names = graft_benchmarks();
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const graft_option *option = graft_option_at(i);
+        bool taken = false;
+        for (size_t k = 0; names[k]; k++) taken |= graft_bench_takes(names[k], option->name);
+        if (taken != ((option->verbs & GRAFT_VERB_BENCH) != 0)) fail_msg("--%s", option->name);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_the_optimizer),        cmocka_unit_test(stops),
         cmocka_unit_test(accumulates_exactly),        cmocka_unit_test(equal_rows_have_equal_means),
         cmocka_unit_test(checkpoint_saves_by_length), cmocka_unit_test(loads_both_ways),
         cmocka_unit_test(exports_the_work),           cmocka_unit_test(draws_both_curves),
-        cmocka_unit_test(plans_without_weights)};
+        cmocka_unit_test(options_of_benchmarks),      cmocka_unit_test(plans_without_weights)};
     return cmocka_run_group_tests_name("bench", tests, setup, teardown);
 }

@@ -165,6 +165,25 @@ static void help_verb_is_verb_help(void **state) {
     }
 }
 
+/* The page of one benchmark has what it takes and nothing else. */
+static void help_of_a_benchmark(void **state) {
+    (void)state;
+    const char *const *names = graft_benchmarks();
+    for (size_t k = 0; names[k]; k++) {
+        char arguments[64], flag[64];
+        snprintf(arguments, sizeof arguments, "bench %s --help", names[k]);
+        outcome o = run(arguments);
+        assert_int_equal(o.code, 0);
+        for (size_t i = 0; graft_option_at(i); i++) {
+            if (!(graft_option_at(i)->verbs & GRAFT_VERB_BENCH)) continue;
+            snprintf(flag, sizeof flag, "    --%s ", graft_option_at(i)->name);
+            if ((strstr(o.out, flag) != NULL) != graft_bench_takes(names[k], graft_option_at(i)->name))
+                fail_msg("%s:%s", arguments, flag);
+        }
+        drop(&o);
+    }
+}
+
 static void program_help_names_every_verb(void **state) {
     (void)state;
     outcome o = run("--help"), h = run("help"), none = run("");
@@ -355,6 +374,7 @@ int main(void) {
         cmocka_unit_test(refuses_what_the_table_lists),
         cmocka_unit_test(help_shows_every_option_of_every_verb),
         cmocka_unit_test(help_verb_is_verb_help),
+        cmocka_unit_test(help_of_a_benchmark),
         cmocka_unit_test(program_help_names_every_verb),
         cmocka_unit_test(mistyped_options_are_answered),
         cmocka_unit_test(version_is_the_librarys),

@@ -73,6 +73,9 @@ bool gr_options_default_scale(const graft_options *o);
 /* What must hold between options of `verb`: GRAFT_USAGE for contradictions and for fields out of range that a
  * host set directly. Looks at no file. */
 graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) GR_MUST_CHECK;
+/* What was given and `benchmark` does not take is GRAFT_USAGE. */
+graft_status gr_options_check_bench(const graft_options *o, const char *benchmark,
+                                    graft_error *err) GR_MUST_CHECK;
 /* GRAFT_UNSUPPORTED when the options ask for what this version does not build. */
 graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) GR_MUST_CHECK;
 

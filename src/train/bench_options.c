@@ -1,0 +1,77 @@
+/* Which benchmark takes which options: what would be without effect is refused. */
+#include "train/options.h"
+
+enum {
+    LOAD = 1,
+    TRAIN = 2,
+    CHECKPOINT = 4,
+    ACCUMULATE = 8,
+    STEPS = TRAIN | CHECKPOINT,
+    ALL = LOAD | STEPS | ACCUMULATE
+};
+
+/* ORDER: the bits. */
+static const char *const benchmarks[] = {"load", "train", "checkpoint", "accumulate", NULL};
+enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks - 1 };
+
+static const struct {
+    unsigned by;
+    const char *options;
+} table[] = {
+    {ALL, "model,threads,seed,compute,data,svg"},
+    {STEPS | ACCUMULATE,
+     "shape,pack,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
+     "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
+     "alpha-pattern,modules-to-save,batch-size,grad-accumulation-steps"},
+    {STEPS,
+     "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget,steps"},
+    {TRAIN | ACCUMULATE, "grad-checkpoint,seq-length"},
+    {TRAIN, "peer,peer-steps"},
+    {CHECKPOINT, "seq-lengths"},
+    {LOAD, "bits,q-group-size"},
+};
+
+static bool holds(const char *list, const char *name) {
+    size_t len = strlen(name);
+    for (const char *at = list; *at;) {
+        size_t n = strcspn(at, ",");
+        if (n == len && memcmp(at, name, n) == 0) return true;
+        at += n + (at[n] == ',');
+    }
+    return false;
+}
+
+static unsigned takers(const char *option) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (holds(table[i].options, option)) return table[i].by;
+    return 0;
+}
+
+static unsigned bit_of(const char *benchmark) {
+    for (int i = 0; benchmark && i < BENCHMARKS; i++)
+        if (strcmp(benchmarks[i], benchmark) == 0) return 1u << i;
+    return 0;
+}
+
+const char *const *graft_benchmarks(void) {
+    return benchmarks;
+}
+
+bool graft_bench_takes(const char *benchmark, const char *option) {
+    return takers(option) & bit_of(benchmark);
+}
+
+graft_status gr_options_check_bench(const graft_options *o, const char *benchmark, graft_error *err) {
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const char *name = graft_option_at(i)->name;
+        if (!gr_options_given(o, name) || graft_bench_takes(benchmark, name)) continue;
+        gr_buf who = {0};
+        for (int k = 0; k < BENCHMARKS; k++)
+            if (takers(name) >> k & 1) gr_buf_printf(&who, "%s%s", who.len ? ", " : "", benchmarks[k]);
+        gr_fail(err, GRAFT_USAGE, "bench %s takes no --%s", benchmark, name);
+        gr_hint(err, "it belongs to %s", who.data ? who.data : "other verbs");
+        gr_buf_free(&who);
+        return GRAFT_USAGE;
+    }
+    return GRAFT_OK;
+}

@@ -1,15 +1,14 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "convert/quant_rules.h"
+#include "base/name_match.h"
 #include "base/nearest.h"
 #include "model/roles.h"
 #include "weights/affine.h"
-#include <pcre2.h>
 #include <stdio.h>
 
 typedef struct rule {
-    char *text;        /* as the user wrote it */
-    char *name;        /* NULL: regex */
-    pcre2_code *regex; /* of the whole path */
+    char *text; /* as the user wrote it */
+    char *name; /* NULL: regex */
+    gr_regex *regex;
     bool quantize, used;
     int bits, group;
 } rule;
@@ -17,8 +16,6 @@ typedef struct rule {
 struct gr_quant_rules {
     rule *rules;
     size_t count, cap;
-    pcre2_match_data *match;
-    pcre2_match_context *limits;
     int bits, group;
     int low, high; /* the recipe's bits, 0: none */
 };
@@ -29,9 +26,6 @@ static const struct {
     int low, high;
 } recipes[] = {{"mixed_2_6", 2, 6}, {"mixed_3_4", 3, 4}, {"mixed_3_6", 3, 6}, {"mixed_4_6", 4, 6}};
 #define RECIPES (sizeof recipes / sizeof *recipes)
-
-/* What a pattern of the user may cost; a path has some 60 letters. */
-#define REGEX_STEPS 1000000
 
 /* ---- reading */
 
@@ -64,21 +58,6 @@ static const char *read_value(const char *at, bool *quantize, int *bits, int *gr
     return !*at || *at == ',' || *at == ';' ? at : NULL;
 }
 
-static graft_status compile(gr_quant_rules *r, rule *x, const char *pattern, size_t len, graft_error *err) {
-    int code;
-    PCRE2_SIZE at;
-    char text[120] = "out of memory";
-    x->regex = pcre2_compile((PCRE2_SPTR)pattern, len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code,
-                             &at, NULL);
-    if (!r->match) r->match = pcre2_match_data_create(1, NULL);
-    if (!r->limits && (r->limits = pcre2_match_context_create(NULL)))
-        pcre2_set_match_limit(r->limits, REGEX_STEPS);
-    if (x->regex && r->match && r->limits) return GRAFT_OK;
-    if (!x->regex) pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-    gr_fail(err, GRAFT_USAGE, "regular expression of quant-predicate: %s", text);
-    return gr_found(err, "%s", x->text);
-}
-
 /* The item from `item` whose value starts at `value` and ends at `end`. */
 static graft_status add_rule(gr_quant_rules *r, const char *item, const char *value, const char *end,
                              rule found, graft_error *err) {
@@ -92,7 +71,11 @@ static graft_status add_rule(gr_quant_rules *r, const char *item, const char *va
         gr_expected(err, "bits 2, 3, 4, 5, 6 or 8; group size 32, 64 or 128");
         return gr_found(err, "%s", x->text);
     }
-    if (strncmp(item, "re:", 3) == 0) return compile(r, x, item + 3, (size_t)(value - item) - 3, err);
+    if (strncmp(item, "re:", 3) == 0) {
+        graft_status st =
+            gr_regex_new(&x->regex, item + 3, (size_t)(value - item) - 3, "quant-predicate", err);
+        return st == GRAFT_USAGE ? gr_found(err, "%s", x->text) : st;
+    }
     if (strcspn(item, " =,;") < (size_t)(value - item)) return not_understood(item, strlen(item), err);
     x->name = gr_strndup(item, (size_t)(value - item));
     return x->name ? GRAFT_OK : gr_no_memory(err, 64);
@@ -152,21 +135,16 @@ void gr_quant_rules_free(gr_quant_rules *r) {
     for (size_t i = 0; i < r->count; i++) {
         free(r->rules[i].text);
         free(r->rules[i].name);
-        pcre2_code_free(r->rules[i].regex);
+        gr_regex_free(r->rules[i].regex);
     }
     free(r->rules);
-    pcre2_match_data_free(r->match);
-    pcre2_match_context_free(r->limits);
     free(r);
 }
 
 /* ---- choosing */
 
-static bool matches(const gr_quant_rules *r, const rule *x, const char *path) {
-    if (x->regex)
-        return pcre2_match(x->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits) >= 0;
-    size_t n = strlen(path), m = strlen(x->name);
-    return n >= m && strcmp(path + n - m, x->name) == 0 && (n == m || path[n - m - 1] == '.');
+static bool matches(const rule *x, const char *path) {
+    return x->regex ? gr_regex_matches(x->regex, path) : gr_name_ends(path, x->name, strlen(x->name));
 }
 
 /* The number behind "model.layers."; 0 for modules outside blocks, as mlx-lm takes them. */
@@ -191,7 +169,7 @@ static int recipe_bits(const gr_quant_rules *r, const char *path, int64_t layers
 gr_quant_choice gr_quant_rules_choose(gr_quant_rules *r, const char *path, bool policy, int64_t layers) {
     for (size_t i = 0; i < r->count; i++) {
         rule *x = &r->rules[i];
-        if (!matches(r, x, path)) continue;
+        if (!matches(x, path)) continue;
         x->used = true;
         return (gr_quant_choice){x->quantize, true, x->bits, x->group};
     }

@@ -1,8 +1,7 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "plan/module_match.h"
+#include "base/name_match.h"
 #include "base/nearest.h"
 #include <ctype.h>
-#include <pcre2.h>
 #include <stdio.h>
 
 static const struct {
@@ -19,35 +18,8 @@ struct gr_matcher {
     bool sets;
     unsigned set;     /* bits, 0: none */
     const char *list; /* comma-separated, NULL: none */
-    pcre2_code *regex;
-    pcre2_match_data *match;
+    gr_regex *regex;
 };
-
-/* What a pattern of the user may cost; a path has some 60 letters. */
-#define REGEX_STEPS 1000000
-
-static bool regex_matches(const pcre2_code *regex, pcre2_match_data *match, const char *path) {
-    pcre2_match_context *limits = pcre2_match_context_create(NULL);
-    if (limits) pcre2_set_match_limit(limits, REGEX_STEPS);
-    int n = pcre2_match(regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, match, limits);
-    pcre2_match_context_free(limits);
-    return n >= 0;
-}
-
-static graft_status compile(pcre2_code **regex, pcre2_match_data **match, const char *pattern,
-                            const char *option, graft_error *err) {
-    int code;
-    PCRE2_SIZE at;
-    *regex = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-                           PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code, &at, NULL);
-    if (*regex) *match = pcre2_match_data_create_from_pattern(*regex, NULL);
-    if (*regex && *match) return GRAFT_OK;
-    char text[120] = "out of memory";
-    if (!*regex) pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
-    gr_fail(err, GRAFT_USAGE, "regular expression of modules: %s", text);
-    gr_where(err, "%s", option);
-    return gr_found(err, "%s", pattern);
-}
 
 graft_status gr_matcher_new(gr_matcher **out, const char *wish, const char *option, bool sets,
                             graft_error *err) {
@@ -59,10 +31,14 @@ graft_status gr_matcher_new(gr_matcher **out, const char *wish, const char *opti
         if (strcmp(wish, set_table[i].name) == 0) m->set = set_table[i].bit;
     graft_status st = GRAFT_OK;
     if (strncmp(wish, "re:", 3) == 0)
-        st = compile(&m->regex, &m->match, wish + 3, option, err);
+        st = gr_regex_new(&m->regex, wish + 3, strlen(wish + 3), "modules", err);
     else if (!m->set)
         m->list = wish;
     if (st == GRAFT_OK) return GRAFT_OK;
+    if (st == GRAFT_USAGE) {
+        gr_where(err, "%s", option);
+        gr_found(err, "%s", wish + 3);
+    }
     gr_matcher_free(m);
     *out = NULL;
     return st;
@@ -70,15 +46,8 @@ graft_status gr_matcher_new(gr_matcher **out, const char *wish, const char *opti
 
 void gr_matcher_free(gr_matcher *m) {
     if (!m) return;
-    pcre2_match_data_free(m->match);
-    pcre2_code_free(m->regex);
+    gr_regex_free(m->regex);
     free(m);
-}
-
-static bool name_matches(const char *path, const char *name, size_t len) {
-    size_t n = strlen(path);
-    return len && n >= len && strncmp(path + n - len, name, len) == 0 &&
-           (n == len || path[n - len - 1] == '.');
 }
 
 /* Next item of a comma-separated list without surrounding blanks; false at the end. */
@@ -94,11 +63,11 @@ static bool next_item(const char **list, const char **item, size_t *len) {
 
 bool gr_matches(const gr_matcher *m, gr_role role, const char *path) {
     if (m->set) return gr_role_table[role].lora_sets & m->set;
-    if (m->regex) return regex_matches(m->regex, m->match, path);
+    if (m->regex) return gr_regex_matches(m->regex, path);
     const char *list = m->list, *item;
     size_t len;
     while (list && next_item(&list, &item, &len))
-        if (name_matches(path, item, len)) return true;
+        if (gr_name_ends(path, item, len)) return true;
     return false;
 }
 
@@ -135,7 +104,7 @@ static bool some_module(const gr_model_config *c, unsigned roles, const char *it
         for (int64_t l = 0; l < (gr_role_table[role].in_block ? c->layers : 1); l++) {
             char path[200];
             gr_role_name(path, sizeof path, role, l);
-            if (name_matches(path, item, len)) return true;
+            if (gr_name_ends(path, item, len)) return true;
         }
     }
     return false;

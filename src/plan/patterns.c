@@ -1,15 +1,13 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
+#include "base/name_match.h"
 #include "base/nearest.h"
 #include "base/number.h"
 #include "plan/module_match.h"
 #include <jansson.h>
 #include <math.h>
-#include <pcre2.h>
 
 typedef struct pattern {
     char *key;
-    pcre2_code *regex;
-    pcre2_match_data *match;
+    gr_regex *regex;
     double value;
     bool used;
     const char *shadow; /* the key before it that took a module which it names too; NULL: none did */
@@ -25,8 +23,7 @@ void gr_patterns_free(gr_patterns *p) {
     if (!p) return;
     for (size_t i = 0; i < p->count; i++) {
         free(p->items[i].key);
-        pcre2_match_data_free(p->items[i].match);
-        pcre2_code_free(p->items[i].regex);
+        gr_regex_free(p->items[i].regex);
     }
     free(p->items);
     free(p);
@@ -42,8 +39,7 @@ static graft_status malformed(const gr_patterns *p, const char *text, graft_erro
 /* source: PEFT 0.21 get_pattern_key: (.*\.)?(KEY)$ */
 static graft_status add(gr_patterns *p, const char *key, size_t len, double value, graft_error *err) {
     gr_buf text = {0};
-    int code;
-    PCRE2_SIZE at;
+    graft_error unused = {0}; /* of a text that the user has not written so */
     if (!gr_grow((void **)&p->items, &p->cap, p->count, sizeof *p->items)) return gr_no_memory(err, 64);
     pattern *x = &p->items[p->count++];
     *x = (pattern){.key = gr_strndup(key, len), .value = value};
@@ -52,11 +48,10 @@ static graft_status add(gr_patterns *p, const char *key, size_t len, double valu
         gr_buf_free(&text);
         return gr_no_memory(err, len);
     }
-    x->regex = pcre2_compile((PCRE2_SPTR)text.data, text.len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED,
-                             &code, &at, NULL);
+    graft_status st = gr_regex_new(&x->regex, text.data, text.len, "modules", &unused);
     gr_buf_free(&text);
-    if (x->regex) x->match = pcre2_match_data_create_from_pattern(x->regex, NULL);
-    return x->match ? GRAFT_OK : malformed(p, x->key, err);
+    if (st == GRAFT_NO_MEMORY) return gr_no_memory(err, len);
+    return st == GRAFT_OK ? st : malformed(p, x->key, err);
 }
 
 static graft_status parse_list(gr_patterns *p, const char *text, graft_error *err) {
@@ -106,20 +101,12 @@ graft_status gr_patterns_new(gr_patterns **out, const char *text, const char *op
     return st;
 }
 
-static bool names(const pattern *x, const char *path) {
-    pcre2_match_context *limits = pcre2_match_context_create(NULL);
-    if (limits) pcre2_set_match_limit(limits, 1000000);
-    int n = pcre2_match(x->regex, (PCRE2_SPTR)path, PCRE2_ZERO_TERMINATED, 0, 0, x->match, limits);
-    pcre2_match_context_free(limits);
-    return n >= 0;
-}
-
 double gr_patterns_value(gr_patterns *p, const char *path, double otherwise) {
     const pattern *first = NULL;
     for (size_t i = 0; p && i < p->count; i++) {
         pattern *x = &p->items[i];
         /* the first that matches counts; the others are asked only for the sake of gr_patterns_check */
-        if ((first && (x->used || x->shadow)) || !names(x, path)) continue;
+        if ((first && (x->used || x->shadow)) || !gr_regex_matches(x->regex, path)) continue;
         if (first)
             x->shadow = first->key;
         else

@@ -1,0 +1,55 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "base/name_match.h"
+#include "base/memory.h"
+#include <pcre2.h>
+
+/* What a pattern of the user may cost; a name has some 60 letters. */
+#define REGEX_STEPS 1000000
+
+struct gr_regex {
+    pcre2_code *code;
+    pcre2_match_data *match;
+    pcre2_match_context *limits;
+};
+
+bool gr_name_ends(const char *name, const char *suffix, size_t len) {
+    size_t n = strlen(name);
+    return len && n >= len && strncmp(name + n - len, suffix, len) == 0 &&
+           (n == len || name[n - len - 1] == '.');
+}
+
+graft_status gr_regex_new(gr_regex **out, const char *pattern, size_t len, const char *of, graft_error *err) {
+    gr_regex *r = *out = gr_calloc(1, sizeof *r);
+    char text[120] = "";
+    int code;
+    PCRE2_SIZE at;
+    if (!r) return gr_no_memory(err, sizeof *r);
+    r->code = pcre2_compile((PCRE2_SPTR)pattern, len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code,
+                            &at, NULL);
+    if (r->code) {
+        r->match = pcre2_match_data_create_from_pattern(r->code, NULL);
+        r->limits = pcre2_match_context_create(NULL);
+    } else {
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
+    }
+    if (r->match && r->limits) {
+        pcre2_set_match_limit(r->limits, REGEX_STEPS);
+        return GRAFT_OK;
+    }
+    gr_regex_free(r);
+    *out = NULL;
+    if (!text[0]) return gr_no_memory(err, len);
+    return gr_fail(err, GRAFT_USAGE, "regular expression of %s: %s", of, text);
+}
+
+bool gr_regex_matches(const gr_regex *r, const char *name) {
+    return pcre2_match(r->code, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits) >= 0;
+}
+
+void gr_regex_free(gr_regex *r) {
+    if (!r) return;
+    pcre2_match_data_free(r->match);
+    pcre2_match_context_free(r->limits);
+    pcre2_code_free(r->code);
+    free(r);
+}

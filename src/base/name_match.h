@@ -1,0 +1,23 @@
+/* base/name_match.h - which dotted names a user's pattern means: a suffix, or a regular expression of the
+ * whole name. May include: base. Never: knows what the names are of.
+ */
+#ifndef GR_BASE_NAME_MATCH_H
+#define GR_BASE_NAME_MATCH_H
+#include "base/status.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Does name end in the len letters at suffix, as a whole number of its parts between dots? Never for len 0.
+ */
+bool gr_name_ends(const char *name, const char *suffix, size_t len);
+
+typedef struct gr_regex gr_regex;
+/* A regular expression (PCRE2, UTF-8) that must match whole names. GRAFT_USAGE: "regular expression of <of>",
+ * with what is wrong with it. Owned by caller until gr_regex_free (NULL is fine). */
+graft_status gr_regex_new(gr_regex **regex, const char *pattern, size_t len, const char *of,
+                          graft_error *err) GR_MUST_CHECK;
+/* A pattern that takes more steps than any name is worth does not match. One thread at a time. */
+bool gr_regex_matches(const gr_regex *regex, const char *name);
+void gr_regex_free(gr_regex *regex);
+
+#endif

@@ -1,8 +1,6 @@
-/* model/: config.json in both styles, everything it refuses, published shapes, weights bound or refused with
- * all their problems, and where a model is found. */
+/* model/: published shapes, weights bound or refused with all their problems, and where a model is found. */
 #include "model/locate.h"
 #include "model/model.h"
-#include "ref/ref.h"
 #include "tests/tiny_dir.h"
 
 static char *root;
@@ -17,181 +15,6 @@ static int teardown(void **state) {
     (void)state;
     tiny_remove(root);
     return 0;
-}
-
-static const char base_config[] =
-    "{\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":96,"
-    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":264,"
-    "\"rms_norm_eps\":1e-5,\"max_position_embeddings\":512}";
-
-/* base_config with the members of `patch` set (null deletes). */
-static graft_status parse(gr_model_config *c, const char *patch, graft_error *err) {
-    json_t *config = json_loads(base_config, 0, NULL), *more = json_loads(patch, 0, NULL), *value;
-    const char *key;
-    assert_non_null(config);
-    if (!more) fail_msg("patch %s", patch);
-    json_object_foreach(more, key, value) {
-        if (json_is_null(value))
-            json_object_del(config, key);
-        else
-            json_object_set(config, key, value);
-    }
-    char *text = json_dumps(config, JSON_COMPACT);
-    graft_status st = gr_config_parse(c, text, strlen(text), "config.json", err);
-    free(text);
-    json_decref(config);
-    json_decref(more);
-    return st;
-}
-
-static void must_parse(gr_model_config *c, const char *patch) {
-    graft_error err = {0};
-    if (parse(c, patch, &err) != GRAFT_OK) fail_msg("%s: %s %s", patch, err.what, err.where);
-}
-
-static void refused_configs(void **state) {
-    (void)state;
-    static const struct {
-        const char *patch;
-        graft_status status;
-        const char *said; /* somewhere in the error */
-    } cases[] = {
-        {"{\"model_type\":\"gpt9\"}", GRAFT_UNSUPPORTED, "llama, mistral, qwen2, qwen3"},
-        {"{\"model_type\":null}", GRAFT_NOT_FOUND, "model_type"},
-        {"{\"model_type\":7}", GRAFT_CORRUPT, "model_type"},
-        {"{\"hidden_size\":null}", GRAFT_NOT_FOUND, "hidden_size"},
-        {"{\"num_hidden_layers\":null}", GRAFT_NOT_FOUND, "num_hidden_layers"},
-        {"{\"intermediate_size\":null}", GRAFT_NOT_FOUND, "intermediate_size"},
-        {"{\"num_attention_heads\":null}", GRAFT_NOT_FOUND, "num_attention_heads"},
-        {"{\"vocab_size\":null}", GRAFT_NOT_FOUND, "vocab_size"},
-        {"{\"hidden_size\":0}", GRAFT_RANGE, "hidden_size"},
-        {"{\"hidden_size\":-64}", GRAFT_RANGE, "hidden_size"},
-        {"{\"hidden_size\":\"64\"}", GRAFT_CORRUPT, "hidden_size"},
-        {"{\"hidden_size\":64.5}", GRAFT_CORRUPT, "hidden_size"},
-        {"{\"hidden_size\":4294967360}", GRAFT_RANGE, "hidden_size"},
-        {"{\"vocab_size\":9223372036854775807}", GRAFT_RANGE, "vocab_size"},
-        {"{\"intermediate_size\":1e300}", GRAFT_CORRUPT, "intermediate_size"},
-        {"{\"num_hidden_layers\":5000}", GRAFT_CORRUPT, "layers"},
-        {"{\"num_key_value_heads\":3}", GRAFT_CORRUPT, "num_key_value_heads"},
-        {"{\"num_key_value_heads\":0}", GRAFT_RANGE, "num_key_value_heads"},
-        {"{\"num_attention_heads\":5,\"num_key_value_heads\":null,\"head_dim\":null}", GRAFT_CORRUPT,
-         "multiple"},
-        {"{\"head_dim\":15}", GRAFT_CORRUPT, "even"},
-        {"{\"num_attention_heads\":16777216,\"num_key_value_heads\":1,\"head_dim\":4096}", GRAFT_CORRUPT,
-         "large"},
-        {"{\"rms_norm_eps\":-1}", GRAFT_RANGE, "rms_norm_eps"},
-        {"{\"tie_word_embeddings\":\"yes\"}", GRAFT_CORRUPT, "tie_word_embeddings"},
-        {"{\"hidden_act\":\"gelu\"}", GRAFT_UNSUPPORTED, "silu"},
-        {"{\"rope_theta\":0}", GRAFT_RANGE, "rope_theta"},
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", GRAFT_UNSUPPORTED, "yarn"},
-        {"{\"rope_scaling\":{\"type\":\"linear\"}}", GRAFT_NOT_FOUND, "factor"},
-        {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", GRAFT_RANGE, "rope_scaling"},
-        {"{\"rope_scaling\":[1]}", GRAFT_CORRUPT, "rope_scaling"},
-        {"{\"rope_parameters\":{\"rope_type\":\"dynamic\",\"factor\":2}}", GRAFT_UNSUPPORTED,
-         "rope_parameters"},
-        {"{\"partial_rotary_factor\":0.5}", GRAFT_UNSUPPORTED, "partial"},
-        {"{\"rope_parameters\":{\"partial_rotary_factor\":0.5}}", GRAFT_UNSUPPORTED,
-         "rope_parameters.partial_rotary_factor"},
-        {"{\"rope_scaling\":{\"type\":\"default\",\"partial_rotary_factor\":0.25}}", GRAFT_UNSUPPORTED,
-         "rope_scaling.partial_rotary_factor"},
-        {"{\"quantization\":4}", GRAFT_CORRUPT, "quantization"},
-        {"{\"quantization\":{\"bits\":9,\"group_size\":64}}", GRAFT_RANGE, "bits"},
-        {"{\"quantization\":{\"bits\":4,\"group_size\":1024}}", GRAFT_RANGE, "group_size"},
-        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp5\"}}", GRAFT_UNSUPPORTED, "mxfp5"},
-        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"nvfp4\"}}", GRAFT_CORRUPT,
-         "group_size 16"},
-        {"{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}", GRAFT_UNSUPPORTED, "bitsandbytes"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        gr_model_config c;
-        graft_error e = {0};
-        char all[2048];
-        graft_status st = parse(&c, cases[i].patch, &e);
-        snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
-        if (st != cases[i].status || e.status != st || !strstr(all, cases[i].said))
-            fail_msg("%s: status %d, %s", cases[i].patch, st, all);
-        assert_null(c.quantization);
-    }
-    gr_model_config c;
-    graft_error err = {0};
-    assert_int_equal(gr_config_parse(&c, "[]", 2, "config.json", &err), GRAFT_CORRUPT);
-    err = (graft_error){0};
-    assert_int_equal(gr_config_parse(&c, "{", 1, "config.json", &err), GRAFT_CORRUPT);
-    err = (graft_error){0};
-    assert_int_equal(gr_config_open(&c, root, &err), GRAFT_NOT_FOUND);
-    assert_non_null(strstr(err.hint, "--model"));
-}
-
-/* Both styles of config.json give the frequencies that ref/ computes. */
-static void rope_styles(void **state) {
-    (void)state;
-    static const char *const llama3[] = {
-        "{\"rope_theta\":500000,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":"
-        "1,"
-        "\"high_freq_factor\":4,\"original_max_position_embeddings\":64}}",
-        "{\"rope_parameters\":{\"rope_theta\":500000,\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_"
-        "factor\":1.0,"
-        "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":64}}"};
-    static const char *const linear[] = {
-        "{\"rope_theta\":500000,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}",
-        "{\"rope_parameters\":{\"rope_type\":\"linear\",\"rope_theta\":500000,\"factor\":4}}"};
-    static const char *const plain[] = {
-        "{\"rope_theta\":500000,\"rope_scaling\":null}",
-        "{\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500000}}"};
-    double want[8], found[8];
-    for (int style = 0; style < 2; style++)
-        for (int kind = 0; kind < 3; kind++) {
-            gr_model_config c;
-            must_parse(&c, kind == 0 ? plain[style] : kind == 1 ? linear[style] : llama3[style]);
-            gr_rope_frequencies(found, &c);
-            if (kind == 0) ref_rope_default(want, 16, 500000);
-            if (kind == 1) ref_rope_linear(want, 16, 500000, 4);
-            if (kind == 2) ref_rope_llama3(want, 16, 500000, &(ref_rope_llama3_scaling){8, 1, 4, 64});
-            for (int i = 0; i < 8; i++)
-                assert_near(found[i], want[i], 1e-13 * want[i]); /* pow and rounding */
-            gr_config_free(&c);
-        }
-    gr_model_config c;
-    must_parse(&c, "{}");
-    gr_rope_frequencies(found, &c);
-    ref_rope_default(want, 16, 10000); /* transformers' default */
-    for (int i = 0; i < 8; i++) assert_near(found[i], want[i], 1e-13 * want[i]);
-}
-
-static void windows_and_flags(void **state) {
-    (void)state;
-    static const struct {
-        const char *patch;
-        int window[4];
-    } cases[] = {
-        {"{\"sliding_window\":9}", {0, 0, 0, 0}}, /* llama has none */
-        {"{\"model_type\":\"mistral\",\"sliding_window\":9}", {9, 9, 9, 9}},
-        {"{\"model_type\":\"mistral\",\"sliding_window\":null}", {0, 0, 0, 0}},
-        {"{\"model_type\":\"qwen2\",\"sliding_window\":9,\"use_sliding_window\":false,\"max_window_layers\":"
-         "0}",
-         {0, 0, 0, 0}},
-        {"{\"model_type\":\"qwen2\",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":"
-         "3}",
-         {0, 0, 0, 9}},
-        {"{\"model_type\":\"qwen3\",\"sliding_window\":9,\"use_sliding_window\":true,\"max_window_layers\":4,"
-         "\"layer_types\":[\"sliding_attention\",\"full_attention\",\"sliding_attention\",\"full_attention\"]"
-         "}",
-         {9, 0, 9, 0}},
-    };
-    gr_model_config c;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        must_parse(&c, cases[i].patch);
-        for (int l = 0; l < 4; l++) assert_int_equal(c.window[l], cases[i].window[l]);
-    }
-    must_parse(&c, "{\"model_type\":\"qwen2\"}");
-    assert_true(c.qkv_bias && !c.o_bias && !c.qk_norm && !c.tied);
-    must_parse(&c, "{\"attention_bias\":true,\"mlp_bias\":true,\"tie_word_embeddings\":true}");
-    assert_true(c.qkv_bias && c.o_bias && c.mlp_bias && c.tied);
-    must_parse(&c, "{\"model_type\":\"qwen3\"}");
-    assert_true(c.qk_norm && !c.qkv_bias);
-    must_parse(&c, "{\"head_dim\":null,\"num_key_value_heads\":null}");
-    assert_int_equal(c.head_dim, 16);
-    assert_int_equal(c.kv_heads, 4);
 }
 
 /* Parameters as the published files have them, tied ones once. */
@@ -458,11 +281,9 @@ static void located(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refused_configs),   cmocka_unit_test(rope_styles),
-        cmocka_unit_test(windows_and_flags), cmocka_unit_test(published_shapes),
-        cmocka_unit_test(bound_weights),     cmocka_unit_test(refused_weights),
-        cmocka_unit_test(config_alone),      cmocka_unit_test(digests),
-        cmocka_unit_test(located),
+        cmocka_unit_test(published_shapes), cmocka_unit_test(bound_weights),
+        cmocka_unit_test(refused_weights),  cmocka_unit_test(config_alone),
+        cmocka_unit_test(digests),          cmocka_unit_test(located),
     };
     return cmocka_run_group_tests_name("model", tests, setup, teardown);
 }

@@ -78,15 +78,7 @@ graft_status gr_bench_run_stopped(const gr_bench_run *run, graft_error *err) {
 static graft_status open_data(gr_trainer *t, const char *dir, graft_error *err) {
     const graft_options *o = t->o;
     if (!o->data || !dir) return GRAFT_OK;
-    graft_error none = {0};
-    GR_TRY(gr_tokenizer_open(&t->tok, dir, err));
-    if (gr_chat_new(&t->chat, t->tok, t->now, &none) != GRAFT_OK) {
-        t->chat = NULL;
-        if (none.status != GRAFT_NOT_FOUND) { /* a template that is there must work */
-            *err = none;
-            return none.status;
-        }
-    }
+    GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
     char *path = gr_path_is_dir(o->data) ? gr_path_join(o->data, "train.jsonl") : gr_strdup(o->data);
     if (!path) return gr_no_memory(err, 0);
     gr_rows_config config = gr_options_rows(o, 0);

@@ -5,16 +5,8 @@
 
 graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
                                   const graft_hooks *hooks, graft_error *err) {
-    graft_error none = {0};
     *s = (gr_session){.o = o, .hooks = hooks};
-    GR_TRY(gr_tokenizer_open(&s->tok, dir, err));
-    graft_status st = gr_chat_new(&s->chat, s->tok, (int64_t)time(NULL), &none);
-    if (st == GRAFT_OK) return st;
-    s->chat = NULL;
-    if (st == GRAFT_NOT_FOUND) return GRAFT_OK; /* a base model: texts only */
-    *err = none;
-    gr_session_close(s);
-    return st;
+    return gr_chat_open(&s->tok, &s->chat, dir, (int64_t)time(NULL), err);
 }
 
 graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,

@@ -54,15 +54,7 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     bool run = purpose == GR_TRAINER_RUN;
     GR_TRY(gr_base_check_inputs(t->o, run, err));
     if (!dir || !t->o->data) return GRAFT_OK;
-    GR_TRY(gr_tokenizer_open(&t->tok, dir, err));
-    graft_error none = {0};
-    if (gr_chat_new(&t->chat, t->tok, t->now, &none) != GRAFT_OK) {
-        if (none.status != GRAFT_NOT_FOUND) { /* a template that is there must work */
-            *err = none;
-            return none.status;
-        }
-        t->chat = NULL;
-    }
+    GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
     GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
     return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
 }

@@ -273,6 +273,23 @@ static void kind_of_the_file(void **state) {
         for (int k = 0; k < 2; k++)
             if (!strstr(all, cases[i].said[k])) fail_msg("case %zu: %s", i, all);
     }
+    char *first = tiny_join(root, "first");
+    must_train(model, "first", NULL, NULL, NULL);
+    char *config = tiny_read(first, "adapter_config.json", NULL);
+    json_t *j = json_loads(config, 0, NULL);
+    free(config);
+    json_object_set_new(json_object_get(j, "lora_parameters"), "scale", json_real(0));
+    config = json_dumps(j, 0);
+    json_decref(j);
+    tiny_write(first, "adapter_config.json", config);
+    free(config);
+    graft_error none = {0};
+    assert_int_equal(
+        train(model, "out", (const char *const[]){"resume-adapter-file", first, NULL}, NULL, NULL, &none),
+        GRAFT_USAGE);
+    assert_non_null(strstr(none.what, "scale 0"));
+    free(first);
+    forget("first");
     watch w = {0};
     must_train(model, "out", (const char *const[]){"resume-adapter-file", dora, "config", silent, NULL}, &w,
                NULL);

@@ -105,6 +105,20 @@ static graft_status check_loaded(const gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* Of a scale of 0 no gradient ever comes back. */
+static graft_status check_scales(const gr_trainer *t, graft_error *err) {
+    char name[200];
+    for (size_t i = 0; i < t->rt.tuning->param_count; i++) {
+        const gr_param *p = &t->rt.tuning->params[i];
+        if (p->kind != GR_PARAM_A || gr_tuning_of(t->rt.tuning, p->role, p->layer)->scale != 0) continue;
+        gr_param_name(name, sizeof name, p);
+        gr_fail(err, GRAFT_USAGE, "an adapter of scale 0 does nothing, for ever");
+        gr_where(err, "%s", t->o->resume_adapter_file);
+        return gr_found(err, "%s", name);
+    }
+    return GRAFT_OK;
+}
+
 void gr_trainer_kind(const gr_trainer *t, gr_buf *text) {
     const gr_tuning *tuning = t->rt.tuning;
     if (tuning->adapted)
@@ -136,6 +150,7 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
             gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
         GR_TRY(check_loaded(t, err));
+        GR_TRY(check_scales(t, err));
         say_loaded(t);
         return GRAFT_OK;
     }

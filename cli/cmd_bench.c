@@ -269,15 +269,22 @@ static const struct benchmark {
 
 int cmd_bench(cli *c) {
     const char *name = c->words_count ? c->words[0] : NULL;
+    enum { COUNT = sizeof benchmarks / sizeof *benchmarks };
+    const char *names[COUNT];
     char known[128] = "";
     size_t at = 0;
-    for (size_t i = 0; i < sizeof benchmarks / sizeof *benchmarks; i++) {
+    for (size_t i = 0; i < COUNT; i++) {
+        names[i] = benchmarks[i].name;
         if (name && strcmp(benchmarks[i].name, name) == 0) return cli_report(c, benchmarks[i].run(c));
         at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", benchmarks[i].name);
     }
     cli_fail(c, GRAFT_USAGE, "no such benchmark in this version");
     cli_expected(c, known);
     cli_found(c, name ? name : "none");
-    cli_hint(c, "graft bench %s", benchmarks[1].name);
+    const char *near = name ? nearest_name(name, names, COUNT) : NULL;
+    if (near)
+        cli_hint(c, "did you mean %s?", near);
+    else
+        cli_hint(c, "graft bench %s", benchmarks[1].name);
     return cli_report(c, GRAFT_USAGE);
 }

@@ -152,7 +152,16 @@ static void checkpoint_saves_by_length(void **state) {
     }
     assert_true(r.lengths[0].stated_saved_percent != r.lengths[0].stated_saved_percent); /* NaN */
     assert_true(r.lengths[1].stated_saved_percent == 20 && r.lengths[1].stated_slower_percent == 10);
-    assert_int_equal(graft_bench_checkpoint_svg(&r, picture, &err), GRAFT_OK);
+    for (int stated = 1; stated >= 0; stated--) { /* the legend names what has a bar */
+        char *text;
+        size_t len;
+        r.nlengths = stated ? 2 : 1;
+        assert_int_equal(graft_bench_checkpoint_svg(&r, picture, &err), GRAFT_OK);
+        assert_int_equal(gr_file_read(&text, &len, picture, 1 << 20, &err), GRAFT_OK);
+        assert_int_equal(strstr(text, "stated by the guide") != NULL, stated);
+        assert_non_null(strstr(text, "forecast"));
+        free(text);
+    }
     graft_bench_checkpoint_result_free(&r);
     graft_options_free(&o);
     free(picture);

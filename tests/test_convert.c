@@ -196,6 +196,11 @@ static void refuses(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(run(src.path, out, cases[i].options, &result), cases[i].status);
+    graft_error err = {0};
+    gr_convert_options rule = {
+        .model = src.path, .out = out, .quantize = true, .quant_predicate = "re:.*=false"};
+    assert_int_equal(gr_convert(&rule, &result, &err), GRAFT_USAGE); /* and the rule is what is named */
+    assert_string_equal(err.found, "re:.*=false");
     static const struct {
         const char *config;
         graft_status status;

@@ -283,12 +283,46 @@ static void large_ranks_are_told(void **state) {
     tiny_remove(model);
 }
 
+/* What is asked for and comes to nothing is told, and no file claims it. */
+static void without_effect_is_told(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.dtype = GR_BF16}), *text;
+    size_t len;
+    graft_error err = {0};
+    watch w = {0};
+    must_train(model, "out", (const char *const[]){"lora-bias", "all", NULL}, &w, NULL);
+    assert_non_null(strstr(w.notes, "--lora-bias all has no effect: no module of this model has a bias"));
+    char *out = tiny_join(root, "out"), *config = tiny_join(out, "adapter_config.json");
+    assert_int_equal(gr_file_read(&text, &len, config, 1 << 20, &err), GRAFT_OK);
+    assert_non_null(strstr(text, "\"bias\": \"none\""));
+    free(text);
+    free(config);
+    free(out);
+    forget("out");
+    w = (watch){0};
+    must_train(model, "out",
+               (const char *const[]){"lora-targets", "q_proj", "modules-to-save", "q_proj", NULL}, &w, NULL);
+    assert_non_null(strstr(w.notes, "no adapter remains"));
+    forget("out");
+    w = (watch){0};
+    must_train(model, "out", (const char *const[]){"learning-rate", "0", NULL}, &w, NULL);
+    assert_non_null(strstr(w.notes, "--learning-rate 0: no tensor can move"));
+    forget("out");
+    w = (watch){0};
+    must_train(model, "out", (const char *const[]){"modules-to-save", "q_proj", NULL}, &w, NULL);
+    assert_null(strstr(w.notes, "no adapter remains"));
+    assert_null(strstr(w.notes, "no tensor can move"));
+    assert_null(strstr(w.notes, "no effect"));
+    forget("out");
+    tiny_remove(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_guides_four),      cmocka_unit_test(flags_beat_presets),
         cmocka_unit_test(presets_and_files),    cmocka_unit_test(kept_on_four_bits),
         cmocka_unit_test(full_needs_sixteen),   cmocka_unit_test(nothing_is_converted_in_vain),
-        cmocka_unit_test(large_ranks_are_told),
+        cmocka_unit_test(large_ranks_are_told), cmocka_unit_test(without_effect_is_told),
     };
     return cmocka_run_group_tests_name("preset", tests, setup, teardown);
 }

@@ -197,6 +197,33 @@ static void whole_example(void **state) {
     graft_options_free(&o);
 }
 
+/* Where no adapter trains, what a file says of adapters is told and stands among no values. */
+static void full_has_no_adapters(void **state) {
+    (void)state;
+    graft_options o;
+    char *note, *text;
+    for (int full = 0; full < 2; full++) {
+        graft_options_init(&o);
+        assert_int_equal(load(&o,
+                              full ? "fine_tune_type: full\nlora_parameters:\n  rank: 4\nlora_bias: all\n"
+                                   : "fine_tune_type: lora\nlora_parameters:\n  rank: 4\nlora_bias: all\n",
+                              &note),
+                         GRAFT_OK);
+        assert_int_equal(note && strstr(note, "lora_parameters (fine_tune_type full"), full);
+        assert_int_equal(note && strstr(note, "lora_bias (fine_tune_type full"), full);
+        text = graft_options_text(&o, GRAFT_VERB_TRAIN);
+        assert_non_null(text);
+        assert_int_equal(strstr(text, "lora") == NULL || strstr(text, "fine-tune-type: lora"), 1);
+        assert_int_equal(strstr(text, "lora-rank") == NULL, full);
+        assert_int_equal(strstr(text, "lora-scale") == NULL, full);
+        assert_int_equal(strstr(text, "lora-bias") == NULL, full);
+        assert_non_null(strstr(text, "num-layers"));
+        free(text);
+        free(note);
+        graft_options_free(&o);
+    }
+}
+
 /* The same values whichever comes first. */
 static void flags_win(void **state) {
     (void)state;
@@ -420,6 +447,7 @@ int main(void) {
         cmocka_unit_test(values),
         cmocka_unit_test(refused),
         cmocka_unit_test(defaults_are_mlx),
+        cmocka_unit_test(full_has_no_adapters),
         cmocka_unit_test(whole_example),
         cmocka_unit_test(flags_win),
         cmocka_unit_test(own_keys),

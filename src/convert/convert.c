@@ -156,6 +156,12 @@ static graft_status check_quantized(const gr_conversion *c, graft_error *err) {
     GR_TRY(gr_quant_rules_used(c->rules, err));
     while (i < c->jobs.count && !gr_job_quantized(&c->jobs.items[i])) i++;
     if (!c->options->quantize || i < c->jobs.count) return GRAFT_OK;
+    const char *rule = c->undivided ? NULL : gr_quant_rules_refusal(c->rules);
+    if (rule) {
+        gr_fail(err, GRAFT_USAGE, "quant-predicate leaves nothing to quantize");
+        gr_found(err, "%s", rule);
+        return gr_hint(err, "narrow that rule, or leave out -q");
+    }
     gr_fail(err, GRAFT_USAGE, "nothing can be quantized: no matrix has rows of whole groups of %d",
             c->q_group);
     gr_where(err, "%s", c->options->model);

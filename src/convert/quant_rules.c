@@ -177,6 +177,12 @@ gr_quant_choice gr_quant_rules_choose(gr_quant_rules *r, const char *path, bool 
     return (gr_quant_choice){policy, policy && r->low, bits, r->group};
 }
 
+const char *gr_quant_rules_refusal(const gr_quant_rules *r) {
+    for (size_t i = 0; i < r->count; i++)
+        if (r->rules[i].used && !r->rules[i].quantize) return r->rules[i].text;
+    return NULL;
+}
+
 bool gr_quant_rules_mixed(const gr_quant_rules *r) {
     return r->low != 0;
 }

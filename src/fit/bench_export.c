@@ -82,7 +82,7 @@ static graft_status write_adapter(const gr_bench_run *run, const char *out, graf
 /* The published config.json of a shape. */
 static json_t *shape_config(const char *name) {
     for (const gr_shape *s = gr_shape_table; s->name; s++)
-        if (strcmp(s->name, name) == 0) return json_loads(s->config, JSON_REJECT_DUPLICATES, NULL);
+        if (gr_same_name(s->name, name)) return json_loads(s->config, JSON_REJECT_DUPLICATES, NULL);
     return json_null();
 }
 

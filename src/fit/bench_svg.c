@@ -100,9 +100,13 @@ graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *r, 
     if (st == GRAFT_OK) {
         static const char *const series_names[] = {"measured", "forecast", "stated by the guide"};
         gr_bar_series series[6];
+        size_t shown = 2; /* the guide states nothing for most lengths */
+        for (size_t i = 0; i < n; i++)
+            if (isfinite(r->lengths[i].stated_saved_percent) || isfinite(r->lengths[i].stated_slower_percent))
+                shown = 3;
         for (size_t k = 0; k < 6; k++) series[k] = (gr_bar_series){series_names[k % 3], values + k * n};
-        const gr_bar_panel panels[] = {{"memory saved, %", names, n, series, 3, 0},
-                                       {"slower, %", names, n, series + 3, 3, 0}};
+        const gr_bar_panel panels[] = {{"memory saved, %", names, n, series, shown, 0},
+                                       {"slower, %", names, n, series + 3, shown, 0}};
         st = gr_bars_svg(&out, "recompute by sequence length", panels, 2, err);
     }
     free(values);

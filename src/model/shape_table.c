@@ -1,3 +1,4 @@
+#include "base/nearest.h"
 #include "model/config.h"
 #include <stdio.h>
 
@@ -61,7 +62,7 @@ graft_status gr_shape_config(gr_model_config *config, const char *name, graft_er
     char known[512] = "";
     size_t used = 0;
     for (const gr_shape *shape = gr_shape_table; shape->name; shape++) {
-        if (strcmp(shape->name, name) == 0)
+        if (gr_same_name(shape->name, name)) /* in any case */
             return gr_config_parse(config, shape->config, strlen(shape->config), name, err);
         int n = used < sizeof known
                     ? snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", shape->name)
@@ -70,5 +71,8 @@ graft_status gr_shape_config(gr_model_config *config, const char *name, graft_er
     }
     gr_fail(err, GRAFT_USAGE, "no published shape has this name");
     gr_expected(err, "%s", known);
-    return gr_found(err, "%s", name);
+    gr_found(err, "%s", name);
+    const char *near =
+        gr_nearest_name(name, gr_shape_names(), sizeof gr_shape_table / sizeof *gr_shape_table - 1);
+    return near ? gr_hint(err, "did you mean %s?", near) : err->status;
 }

@@ -71,28 +71,46 @@ bool gr_matches(const gr_matcher *m, gr_role role, const char *path) {
     return false;
 }
 
-static graft_status no_module(const gr_matcher *m, const char *item, size_t len, unsigned roles,
-                              graft_error *err) {
+/* A set among names says no more than the names do, or everything. */
+static graft_status set_in_list(const gr_matcher *m, const char *set, graft_error *err) {
+    gr_fail(err, GRAFT_USAGE, "a set of modules stands alone");
+    gr_where(err, "%s", m->option);
+    gr_found(err, "%s in %s", set, m->list);
+    return gr_hint(err, "give %s, or the names of modules", set);
+}
+
+/* What was meant: a set's name, or a module's with the path that was written before it. */
+static void hint_nearest(const char *wrong, const char *const *names, size_t count, graft_error *err) {
+    const char *dot = strrchr(wrong, '.'), *last = dot ? dot + 1 : wrong;
+    const char *near = gr_nearest_name(last, names, count);
+    bool known = near && strcmp(near, last) == 0;
+    if (!known && strcmp(last, gr_role_table[GR_LM_HEAD].type) == 0)
+        gr_hint(err, "this model's head is its embedding: name %s", gr_role_table[GR_EMBED_TOKENS].type);
+    else if (near && !known)
+        gr_hint(err, "did you mean %.*s%s?", (int)(last - wrong), wrong, near);
+    else
+        gr_hint(err, "`graft plan --tensors` lists the modules");
+}
+
+static graft_status no_module(const gr_matcher *m, const gr_model_config *c, const char *wrong,
+                              unsigned roles, graft_error *err) {
     gr_buf known = {0};
     const char *names[GR_ROLES + 4];
-    char wrong[100];
     size_t count = 0;
-    snprintf(wrong, sizeof wrong, "%.*s", (int)gr_min_i64((int64_t)len, 99), item);
-    for (int i = 0; m->sets && set_table[i].name; i++) names[count++] = set_table[i].name;
+    for (int i = 0; m->sets && set_table[i].name; i++) {
+        if (strcmp(set_table[i].name, wrong) == 0) return set_in_list(m, wrong, err);
+        names[count++] = set_table[i].name;
+    }
     if (m->sets) gr_buf_printf(&known, "standard, extended, full, all-linear, re:REGEX, or of ");
     for (gr_role role = 0, n = 0; role < GR_ROLES; role++) {
-        if (!(roles >> role & 1)) continue;
+        if (!(roles >> role & 1) || !gr_role_exists(role, c)) continue;
         names[count++] = gr_role_table[role].type;
         gr_buf_printf(&known, "%s%s", n++ ? ", " : "", gr_role_table[role].type);
     }
     gr_fail(err, GRAFT_USAGE, "no module of this model that could be meant has that name");
     gr_where(err, "%s", m->option);
     gr_found(err, "%s", wrong);
-    const char *near = gr_nearest_name(wrong, names, count);
-    if (near && strcmp(near, wrong) == 0 && strcmp(wrong, gr_role_table[GR_LM_HEAD].type) == 0)
-        gr_hint(err, "this model's head is its embedding: name %s", gr_role_table[GR_EMBED_TOKENS].type);
-    else if (near && strcmp(near, wrong) != 0)
-        gr_hint(err, "did you mean %s?", near);
+    hint_nearest(wrong, names, count, err);
     graft_status st = gr_expected(err, "%s", known.data ? known.data : "");
     gr_buf_free(&known);
     return st;
@@ -114,8 +132,12 @@ graft_status gr_matcher_check(const gr_matcher *m, const gr_model_config *c, uns
                               graft_error *err) {
     const char *list = m->list, *item;
     size_t len;
-    while (list && next_item(&list, &item, &len))
-        if (!some_module(c, roles, item, len)) return no_module(m, item, len, roles, err);
+    while (list && next_item(&list, &item, &len)) {
+        char wrong[100];
+        if (some_module(c, roles, item, len)) continue;
+        snprintf(wrong, sizeof wrong, "%.*s", (int)gr_min_i64((int64_t)len, 99), item);
+        return no_module(m, c, wrong, roles, err);
+    }
     return GRAFT_OK;
 }
 

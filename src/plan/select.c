@@ -163,6 +163,12 @@ static graft_status check_counts(const selection *s, graft_error *err) {
     return gr_found(err, "%lld", (long long)s->r->num_layers);
 }
 
+static bool trains_bias(const gr_tuning *t) {
+    size_t i = 0;
+    while (i < t->param_count && t->params[i].kind != GR_PARAM_BIAS) i++;
+    return i < t->param_count;
+}
+
 graft_status gr_tuning_select(gr_tuning **out, const gr_model_config *c, const gr_tuning_request *r,
                               graft_error *err) {
     selection s = {.config = c, .r = r};
@@ -183,6 +189,7 @@ graft_status gr_tuning_select(gr_tuning **out, const gr_model_config *c, const g
     if (st == GRAFT_OK) st = decide_all(&s, &anything, err);
     if (st == GRAFT_OK) st = check(&s, anything, err);
     if (st == GRAFT_OK) st = gr_tuning_place(t, c, err);
+    if (st == GRAFT_OK && !trains_bias(t)) t->bias = GR_BIAS_NONE;
     release(&s);
     if (st != GRAFT_OK) {
         gr_tuning_free(t);

@@ -46,7 +46,7 @@ static graft_status look_at_dir(stored *s, const char *dir, graft_error *err) {
 }
 
 static graft_status needs_16_bits(const char *path, const graft_options *o, graft_error *err) {
-    bool full = o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0;
+    bool full = gr_options_full(o);
     const char *model = o->model ? o->model : path, *slash = strrchr(model, '/');
     const char *name = slash && slash[1] ? slash + 1 : model;
     int length = (int)strlen(name);

@@ -158,6 +158,21 @@ static graft_status load_all(gr_config *l, const json_t *root, graft_error *err)
     return gr_options_given(l->o, "preset") ? gr_preset_apply(l->o, err) : GRAFT_OK;
 }
 
+/* What a file says of adapters, where it asks for none. */
+static void note_adapter_keys(gr_config *l, const json_t *root) {
+    const char *key;
+    json_t *value;
+    if (!gr_options_full(l->o)) return;
+    json_object_foreach((json_t *)root, key, value) {
+        int index = gr_option_index(key);
+        bool of_adapters = strcmp(key, "lora_parameters") == 0 ||
+                           (index >= 0 && gr_option_of_adapters(graft_option_at((size_t)index)->name));
+        if (of_adapters && !json_is_null(value))
+            gr_buf_printf(&l->note, "%s%s (fine_tune_type full trains no adapter)", l->note.len ? ", " : "",
+                          key);
+    }
+}
+
 static graft_status take_note(gr_config *l, char **note, graft_error *err) {
     if (!l->note.len) return GRAFT_OK;
     gr_buf text = {0};
@@ -183,6 +198,7 @@ static graft_status load_text(graft_options *o, const char *path, const char *te
         gr_fail(err, GRAFT_USAGE, "a configuration is a list of keys and values");
         st = gr_where(err, "%s", path);
     }
+    if (st == GRAFT_OK) note_adapter_keys(&l, root);
     if (st == GRAFT_OK) st = take_note(&l, note, err);
     gr_buf_free(&l.note);
     json_decref(root);

@@ -139,6 +139,18 @@ static void say_loaded(const gr_trainer *t) {
                         o->preset ? "the preset" : o->config_file);
 }
 
+/* Wishes that came to nothing. */
+static void say_without_effect(const gr_trainer *t, const gr_tuning_request *r) {
+    const gr_tuning *tuning = t->rt.tuning;
+    if (r->bias != GR_BIAS_NONE && tuning->bias == GR_BIAS_NONE)
+        gr_trainer_note(t, "--lora-bias %s has no effect: %s has a bias", t->o->lora_bias,
+                        r->bias == GR_BIAS_ALL ? "no module of this model" : "no adapted module");
+    if (r->kind != GR_TUNE_FULL && !tuning->adapted)
+        gr_trainer_note(t,
+                        "no adapter remains: --modules-to-save or --lora-bias trains the base's own tensors, "
+                        "and nothing else of --lora-targets is left");
+}
+
 /* The adapter: chosen by the options, or read from --resume-adapter-file. *start receives its parameters
  * then. */
 graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
@@ -157,6 +169,7 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     gr_tuning_request request = gr_options_tuning(o);
     GR_TRY(gr_tuning_select(&t->rt.tuning, config, &request, err));
     warn_of_ranks(t);
+    say_without_effect(t, &request);
     return GRAFT_OK;
 }
 
@@ -196,6 +209,15 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
                            err);
 }
 
+/* A rate of 0 all through: nothing moves. */
+static void say_rate(const gr_trainer *t) {
+    const graft_options *o = t->o;
+    if (o->learning_rate != 0 || gr_optim_config_of(o).relative_step) return;
+    for (int64_t k = 0; k <= 4; k++)
+        if (gr_schedule_rate(o, gr_max_i64(1, t->updates / 4 * k), t->updates) != 0) return;
+    gr_trainer_note(t, "--learning-rate 0: no tensor can move, and the run changes nothing");
+}
+
 static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
     const graft_options *o = t->o;
     gr_model_config config;
@@ -222,6 +244,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
                         "adafactor sets its own rate, as in mlx-lm: --learning-rate and the schedule are not "
                         "used unless optimizer_config of a --config says relative_step: false");
     GR_TRY(gr_trainer_count_work(t, err));
+    say_rate(t);
     gr_net_config net = {.longest = t->work.longest};
     GR_TRY(gr_trainer_reserve(t, &net, GR_TRAINER_PLAN, err));
     return purpose == GR_TRAINER_RUN ? gr_trainer_ready(t, err) : GRAFT_OK;

@@ -47,12 +47,28 @@ graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) 
     return gr_found(err, "%s", text);
 }
 
+/* A value that is nearly one of the list. */
+static void hint_choice(const char *choices, const char *text, graft_error *err) {
+    char *copy = gr_strdup(choices), *rest = NULL;
+    const char *names[32];
+    size_t count = 0;
+    for (char *at = copy ? strtok_r(copy, ", ", &rest) : NULL; at && count < 32;
+         at = strtok_r(NULL, ", ", &rest))
+        names[count++] = at;
+    const char *near = gr_nearest_name(text, names, count);
+    if (near) gr_hint(err, "did you mean %s?", near);
+    free(copy);
+}
+
 static graft_status wrong(const gr_option_row *row, const char *called, const char *text, graft_error *err) {
     const graft_option *shown = &row->shown;
     gr_fail(err, GRAFT_USAGE, "%s does not take this value", called);
     switch (row->kind) {
     case GR_OPTION_SWITCH: gr_expected(err, "true or false"); break;
-    case GR_OPTION_CHOICE: gr_expected(err, "one of %s", shown->choices); break;
+    case GR_OPTION_CHOICE:
+        gr_expected(err, "one of %s", shown->choices);
+        hint_choice(shown->choices, text, err);
+        break;
     case GR_OPTION_REAL:
         if (shown->max >= 1e6)
             gr_expected(err, "a number, at least %g", shown->min);

@@ -18,6 +18,10 @@ bool gr_options_default_scale(const graft_options *o) {
     return o->config_file && !isnan(o->lora_scale) && !gr_options_asked(o, "lora-scale");
 }
 
+bool gr_options_full(const graft_options *o) {
+    return o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0;
+}
+
 void graft_options_init(graft_options *o) {
     memset(o, 0, sizeof *o);
     /* a string that did not fit into memory stays NULL; gr_options_check sees it */

@@ -49,6 +49,10 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row);
 int gr_option_partner(int index);
 /* True for what says how an adapter looks: --resume-adapter-file brings all of that along. */
 bool gr_option_shapes_adapter(const char *name);
+/* True for what says something only where adapters train: not with fine-tune-type full. */
+bool gr_option_of_adapters(const char *name);
+/* fine-tune-type full is in force. */
+bool gr_options_full(const graft_options *o);
 /* The field as text, as it would be typed; appends nothing for an unset one. */
 void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *out);
 

@@ -77,19 +77,17 @@ static graft_status check_start(const graft_options *o, graft_error *err) {
 /* Options that say how an adapter looks say nothing where none is trained. What a file says besides, mlx-lm
  * ignores too. */
 static graft_status check_full(const graft_options *o, graft_error *err) {
-    static const char *const names[] = {
-        "preset",       "lora-targets",  "exclude-modules",  "layers-to-transform", "lora-rank",
-        "lora-alpha",   "lora-scale",    "lora-dropout",     "lora-bias",           "use-rslora",
-        "rank-pattern", "alpha-pattern", "loraplus-lr-ratio"};
-    if (!o->fine_tune_type || strcmp(o->fine_tune_type, "full") != 0) return GRAFT_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!gr_options_given(o, names[i]) && !(i == 0 && o->preset)) continue;
-        gr_fail(err, GRAFT_USAGE, "--%s is for adapters, and --fine-tune-type full trains none", names[i]);
-        return gr_hint(err, "%s",
-                       i == 0 ? "the preset full is LoRA of rank 64; leave one of them out"
-                              : "leave it out; --num-layers and --modules-to-save choose what trains");
+    const char *name = o->preset ? "preset" : NULL;
+    if (!gr_options_full(o)) return GRAFT_OK;
+    for (size_t i = 0; !name && i < graft_option_count(); i++) {
+        const char *option = graft_option_at(i)->name;
+        if (gr_option_of_adapters(option) && gr_options_given(o, option)) name = option;
     }
-    return GRAFT_OK;
+    if (!name) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--%s is for adapters, and --fine-tune-type full trains none", name);
+    return gr_hint(err, "%s",
+                   o->preset ? "the preset full is LoRA of rank 64; leave one of them out"
+                             : "leave it out; --num-layers and --modules-to-save choose what trains");
 }
 
 /* What an adapter for llama.cpp cannot hold. */
@@ -106,8 +104,7 @@ static graft_status check_gguf(const graft_options *o, graft_error *err) {
 
 /* What B A x is multiplied by. */
 static graft_status check_scale(const graft_options *o, graft_error *err) {
-    bool full = o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0;
-    if (!full && (o->lora_scale == 0 || o->lora_alpha == 0))
+    if (!gr_options_full(o) && (o->lora_scale == 0 || o->lora_alpha == 0))
         return contradiction(err,
                              o->lora_scale == 0 ? "with lora-scale 0 the adapter does nothing, for ever"
                                                 : "with lora-alpha 0 the adapter does nothing, for ever",

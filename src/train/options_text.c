@@ -40,13 +40,16 @@ static bool spoken_for(const graft_options *o, const char *name) {
     return false;
 }
 
-static char *text_of(const graft_options *o, graft_verb verb, bool loaded) {
+/* loaded: without what an adapter's file says; adapters false: without what only adapters have. */
+static char *text_of(const graft_options *o, graft_verb verb, bool loaded, bool adapters) {
     static const char *const train_on[] = {"all", "completion", "assistant", "last"}; /* ORDER: gr_train_on */
     gr_buf out = {0}, value = {0};
     for (size_t i = 0; i < graft_option_count(); i++) {
         const gr_option_row *row = gr_option_row_at(i);
         const char *name = row->shown.name;
-        if (!(row->shown.verbs & (unsigned)verb) || (loaded && gr_option_shapes_adapter(name))) continue;
+        if (!(row->shown.verbs & (unsigned)verb) || (loaded && gr_option_shapes_adapter(name)) ||
+            (!adapters && gr_option_of_adapters(name)))
+            continue;
         gr_buf_clear(&value);
         if (strcmp(name, "train-on") == 0)
             gr_buf_puts(&value, train_on[gr_options_train_on(o)]);
@@ -64,9 +67,9 @@ static char *text_of(const graft_options *o, graft_verb verb, bool loaded) {
 }
 
 char *gr_options_settings(const graft_options *o, graft_verb verb) {
-    return text_of(o, verb, false);
+    return text_of(o, verb, false, true);
 }
 
 char *graft_options_text(const graft_options *o, graft_verb verb) {
-    return text_of(o, verb, o->resume_adapter_file != NULL);
+    return text_of(o, verb, o->resume_adapter_file != NULL, !gr_options_full(o));
 }

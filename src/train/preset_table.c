@@ -37,6 +37,6 @@ graft_status gr_preset_apply(graft_options *o, graft_error *err) {
 
 gr_base_wish gr_options_base(const graft_options *o) {
     const gr_preset *p = gr_preset_find(o->preset);
-    if (o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0) return GR_BASE_16_BIT;
+    if (gr_options_full(o)) return GR_BASE_16_BIT;
     return !p ? GR_BASE_ANY : p->bits == 4 ? GR_BASE_4_BIT : GR_BASE_16_BIT;
 }

@@ -135,6 +135,7 @@ static void mixed_bits(void **state) {
     check_entry(quant, "model.layers.1.self_attn.v_proj", 6, 32);
     assert_int_equal(json_object_size(quant), 3 + LAYERS * 7 + 1);
     json_decref(config);
+    unfinish(&out);
     q = (gr_convert_options){.quantize = true,
                              .quant_predicate = "lm_head=8,re:.*[.]1[.]mlp[.]down_proj=5:32,k_proj=false",
                              .shard_bytes = 12000};
@@ -164,6 +165,7 @@ static void mixed_bits(void **state) {
     q.quant_predicate = "lm_head=6";
     assert_int_equal(run(out.path, again.path, q, &result), GRAFT_USAGE);
     q.quant_predicate = "lm_head=8";
+    unfinish(&again);
     assert_int_equal(run(out.path, again.path, q, &result), GRAFT_OK);
     gr_convert_result_free(&result);
     temp_dir_free(&src);

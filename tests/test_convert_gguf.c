@@ -205,6 +205,7 @@ static void codes_are_not_made_twice(void **state) {
     assert_non_null(strstr(result.notes[0], "quantized anew"));
     gr_safetensors_close(file);
     gr_convert_result_free(&result);
+    unfinish(&out);
     assert_int_equal(run(gguf, out.path, (gr_convert_options){.dequantize = true}, &result), GRAFT_OK);
     assert_int_equal(result.note_count, 1); /* all but o_proj, which is f16 in the file */
     assert_string_equal(result.notes[0], "7 matrices decoded from the file's blocks, rounded to float16");
@@ -213,6 +214,7 @@ static void codes_are_not_made_twice(void **state) {
     assert_int_equal(run(out.path, again.path, three, &result), GRAFT_OK);
     gr_convert_result_free(&result);
     assert_int_equal(run(again.path, out.path, other_group, &result), GRAFT_USAGE);
+    unfinish(&out);
     assert_int_equal(run(again.path, out.path, other_bits, &result), GRAFT_OK); /* its own */
     gr_convert_result_free(&result);
     temp_dir_free(&src);

@@ -23,6 +23,7 @@ static void half_done_leaves_no_trace(void **state) {
     assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_OK);
     gr_convert_result_free(&result);
     assert_true(gr_path_exists(temp_path(&out, "config.json")));
+    unfinish(&out);
     int before = entries(out.path);
     /* one value that float16 cannot hold, in an extra tensor */
     add_tensor(&t, "zzz.weight", 0, 4);
@@ -78,6 +79,7 @@ static void infinite_weights(void **state) {
     q.quant_predicate = "model.layers.1.mlp.up_proj=false";
     assert_int_equal(run(src.path, out.path, q, &result), GRAFT_OK);
     gr_convert_result_free(&result);
+    unfinish(&out);
     assert_int_equal(run(src.path, out.path, (gr_convert_options){.dtype = "float32"}, &result), GRAFT_OK);
     gr_convert_result_free(&result);
     temp_dir_free(&src);
@@ -121,19 +123,47 @@ static void stops_and_races(void **state) {
     assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_F32);
     gr_safetensors_close(file);
     m.stops = true; /* an earlier one survives a stop .. */
+    options.dtype = "float32";
     int before = entries(out);
     assert_int_equal(run(src.path, out, options, &result), GRAFT_INTERRUPTED);
     assert_int_equal(entries(out), before);
     /* .. and is replaced by one that ends; what is not ours stays */
     temp_file(&place, "deep/out/notes.txt", "x", 1);
-    assert_int_equal(run(src.path, out, (gr_convert_options){0}, &result), GRAFT_OK);
+    assert_int_equal(run(src.path, out, (gr_convert_options){.dtype = "float32"}, &result), GRAFT_OK);
+    assert_non_null(strstr(result.notes[0], "held this conversion already"));
     gr_convert_result_free(&result);
     assert_int_equal(entries(out), before + 1);
-    file = load(out);
-    assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_BF16);
-    gr_safetensors_close(file);
     temp_dir_free(&src);
     temp_dir_free(&place);
+}
+
+/* Nobody's model is replaced by another one: not of other options, not of another source. */
+static void another_is_not_replaced(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    graft_error err = {0};
+    make_llama(&src, LLAMA);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_OK);
+    assert_int_equal(result.note_count, 0);
+    gr_convert_result_free(&result);
+    int before = entries(out.path);
+    gr_convert_options other = {.model = src.path, .out = out.path, .dtype = "float32"};
+    assert_int_equal(gr_convert(&other, &result, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.what, "another model or with other options"));
+    assert_non_null(strstr(err.hint, "--mlx-path"));
+    temp_file(&src, "tokenizer.json", "{ }", 3);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_USAGE);
+    assert_int_equal(entries(out.path), before);
+    gr_safetensors *file = load(out.path);
+    assert_int_equal(gr_safetensors_find(file, "model.norm.weight")->dtype, GR_BF16);
+    gr_safetensors_close(file);
+    unfinish(&out); /* without its config it is no model */
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(entries(out.path), before);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
 }
 
 /* A directory as a conversion that was killed leaves it, `age` seconds ago. */
@@ -275,9 +305,12 @@ static void kept_once(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(half_done_leaves_no_trace), cmocka_unit_test(infinite_weights),
-        cmocka_unit_test(stops_and_races),           cmocka_unit_test(sweeps_what_was_left),
-        cmocka_unit_test(keys_tell_files_apart),     cmocka_unit_test(kept_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(half_done_leaves_no_trace),
+                                       cmocka_unit_test(infinite_weights),
+                                       cmocka_unit_test(stops_and_races),
+                                       cmocka_unit_test(another_is_not_replaced),
+                                       cmocka_unit_test(sweeps_what_was_left),
+                                       cmocka_unit_test(keys_tell_files_apart),
+                                       cmocka_unit_test(kept_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,6 +80,11 @@ static inline void make_llama(temp_dir *dir, const char *config) {
     "factor\":1.0,"                                                                                          \
     "\"high_freq_factor\":4.0,\"original_max_position_embeddings\":64}}"
 
+/* Makes an output an unfinished one, which any conversion may fill. */
+static inline void unfinish(temp_dir *out) {
+    assert_int_equal(remove(temp_path(out, "config.json")), 0);
+}
+
 static inline graft_status run(const char *model, const char *out, gr_convert_options options,
                                gr_convert_result *result) {
     graft_error err = {0};

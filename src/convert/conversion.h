@@ -19,6 +19,7 @@ typedef struct gr_conversion {
     json_t *config;                /* config.json as it will be, without quantization */
     char *out;                     /* the directory that is written, until it is published; owned */
     bool replaces;                 /* options->out was there before */
+    char marker[80];               /* what the marker of a directory made by this conversion says */
     int lock;                      /* held on the directory that is written; -1: none */
     int top_bits, top_group;       /* the config's default for quantized modules; 0: to be found */
     const gr_micro_row *top_micro; /* its mode, NULL: affine */
@@ -43,8 +44,11 @@ graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) GR_MU
 graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 graft_status gr_conversion_gguf_files(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 
+/* A digest of the source and of the wishes that change what is written. Errors: those of gr_convert_key. */
+graft_status gr_conversion_key(uint64_t *key, const gr_convert_options *options,
+                               graft_error *err) GR_MUST_CHECK;
 /* Checks the output directory and makes the one to write into, c->out; GRAFT_USAGE when the output holds what
- * we did not write, or is the source. */
+ * we did not write, or a conversion with another key, or is the source. */
 graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* c->out becomes options->out, whole; if another process put the same there meanwhile, theirs stays. */
 graft_status gr_conversion_publish(gr_conversion *c, graft_error *err) GR_MUST_CHECK;

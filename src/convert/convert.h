@@ -14,7 +14,7 @@ typedef bool gr_convert_progress(void *context, const char *tensor, size_t done,
 
 typedef struct gr_convert_options {
     const char *model; /* directory or FILE.gguf */
-    const char *out;   /* directory; must be new, empty, or of an earlier conversion */
+    const char *out;   /* directory; must be new, empty, or of the same conversion made earlier */
     bool quantize;     /* linear layers to q_bits; layers that are quantized already stay as they are */
     int q_bits,
         q_group_size;   /* 0: 4 and 64; else a GGUF with other codes is quantized anew, MLX is refused */

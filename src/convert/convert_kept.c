@@ -1,7 +1,7 @@
 /* Conversions that are kept in the cache, one per source and wish, so that each is made once. */
 #include "base/digest.h"
 #include "base/os.h"
-#include "convert/convert.h"
+#include "convert/conversion.h"
 #include "model/locate.h"
 #include <dirent.h>
 #include <errno.h>
@@ -87,6 +87,12 @@ static uint64_t wish_key(const gr_convert_options *o) {
     return add_text(add_text(add_text(h, o->q_mode), o->quant_predicate), o->dtype);
 }
 
+graft_status gr_conversion_key(uint64_t *key, const gr_convert_options *o, graft_error *err) {
+    GR_TRY(gr_convert_key(key, o->model, err));
+    *key = gr_digest_number(*key, wish_key(o));
+    return GRAFT_OK;
+}
+
 /* The last part of a path without slashes at its end: *len characters from the result on. */
 static const char *last_part(const char *path, int *len) {
     size_t n = strlen(path), start;
@@ -101,8 +107,7 @@ static graft_status kept_dir(char **dir, const gr_convert_options *o, graft_erro
     uint64_t key;
     int len;
     const char *model = last_part(o->model, &len);
-    GR_TRY(gr_convert_key(&key, o->model, err));
-    key = gr_digest_number(key, wish_key(o));
+    GR_TRY(gr_conversion_key(&key, o, err));
     snprintf(name, sizeof name, "converted/%.*s-%016llx", len, model, (unsigned long long)key);
     *dir = gr_cache_path(name);
     if (*dir) return GRAFT_OK;

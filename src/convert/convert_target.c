@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Tells a later run that the directory is ours and may be written again. */
+/* Tells a later run that the directory is ours, and of which source and wishes its model was made. */
 #define MARKER      ".graft-convert"
-#define MARKER_TEXT "written by graft convert\n"
+#define MARKER_TEXT "written by graft convert"
 
 /* What a conversion writes, config.json first: without it a directory is no model. */
 static bool is_ours(const char *name) {
@@ -97,24 +97,56 @@ static bool same_file(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static graft_status write_marker(const char *dir, graft_error *err) {
+static graft_status write_marker(const char *dir, const char *text, graft_error *err) {
     char *marker = gr_path_join(dir, MARKER);
-    graft_status st = marker ? gr_file_replace(marker, MARKER_TEXT, sizeof MARKER_TEXT - 1, err)
-                             : gr_no_memory(err, strlen(dir));
+    graft_status st =
+        marker ? gr_file_replace(marker, text, strlen(text), err) : gr_no_memory(err, strlen(dir));
     free(marker);
     return st;
 }
 
-/* An output that exists must be a directory that is empty or ours. */
-static graft_status check_existing(const char *out, graft_error *err) {
+typedef enum content { FOREIGN, UNFINISHED, THE_SAME, ANOTHER } content;
+
+static graft_status marker_says(content *says, const char *path, const char *marker, graft_error *err) {
+    char *text;
+    size_t len;
+    GR_TRY(gr_file_read(&text, &len, path, 4096, err));
+    *says = len == strlen(marker) && memcmp(text, marker, len) == 0 ? THE_SAME : ANOTHER;
+    free(text);
+    return GRAFT_OK;
+}
+
+/* Whose the directory is, and whether its model is what this conversion will write. */
+static graft_status look_at(content *found, const char *out, const char *marker, graft_error *err) {
+    char *path = gr_path_join(out, MARKER), *config = gr_path_join(out, "config.json");
+    graft_status st = path && config ? GRAFT_OK : gr_no_memory(err, strlen(out));
     int count = 0;
-    char *marker = gr_path_join(out, MARKER);
-    if (!marker) return gr_no_memory(err, strlen(out));
-    bool ours = gr_path_exists(marker);
-    free(marker);
-    if (gr_path_is_dir(out)) GR_TRY(each_entry(out, &count, NULL, NULL, err));
-    if (gr_path_is_dir(out) && (ours || !count)) return GRAFT_OK;
-    gr_fail(err, GRAFT_USAGE, "the output directory exists and is not from an earlier conversion");
+    *found = FOREIGN;
+    if (st == GRAFT_OK && gr_path_is_dir(out)) {
+        st = each_entry(out, &count, NULL, NULL, err);
+        bool ours = gr_path_exists(path);
+        if (st == GRAFT_OK && ours && gr_path_exists(config))
+            st = marker_says(found, path, marker, err);
+        else if (ours || !count)
+            *found = UNFINISHED;
+    }
+    free(path);
+    free(config);
+    return st;
+}
+
+/* An output that exists must be a directory that is empty or ours, and of the same source and wishes. */
+static graft_status check_existing(gr_conversion *c, graft_error *err) {
+    const char *out = c->options->out;
+    content found;
+    GR_TRY(look_at(&found, out, c->marker, err));
+    if (found == UNFINISHED) return write_marker(out, MARKER_TEXT "\n", err);
+    if (found == THE_SAME)
+        return gr_note(c->result, err, "%s held this conversion already: it is made again", out);
+    gr_fail(err, GRAFT_USAGE, "%s",
+            found == FOREIGN
+                ? "the output directory exists and is not from an earlier conversion"
+                : "the output directory holds a conversion of another model or with other options");
     gr_where(err, "%s", out);
     return gr_hint(err, "choose a new directory with --mlx-path, or remove this one");
 }
@@ -213,10 +245,10 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
         return gr_where(err, "%s", out);
     }
     c->replaces = gr_path_exists(out);
-    if (c->replaces) {
-        GR_TRY(check_existing(out, err));
-        GR_TRY(write_marker(out, err));
-    }
+    uint64_t key;
+    GR_TRY(gr_conversion_key(&key, c->options, err));
+    snprintf(c->marker, sizeof c->marker, MARKER_TEXT " %016llx\n", (unsigned long long)key);
+    if (c->replaces) GR_TRY(check_existing(c, err));
     char *name = working_name(out, c->replaces);
     if (!name) return gr_no_memory(err, strlen(out));
     graft_status st = make_new(name, err);
@@ -225,7 +257,7 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
         return st;
     }
     c->out = name; /* from here on discard removes it */
-    GR_TRY(write_marker(name, err));
+    GR_TRY(write_marker(name, c->marker, err));
     c->lock = lock_marker(name);
     return sweep(out, c->replaces, err);
 }

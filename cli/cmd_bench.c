@@ -2,8 +2,10 @@
  */
 #include "json_out.h"
 #include "peer.h"
+#include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ------------------------------------------------------------------------------------------- the picture */
 
@@ -12,6 +14,19 @@ static const char *picture_path(cli *c, char *path, size_t size) {
     if (c->options.svg) return strcmp(c->options.svg, "none") == 0 ? NULL : c->options.svg;
     snprintf(path, size, "bench-%s.svg", c->words[0]);
     return path;
+}
+
+/* A place that cannot be written is known before minutes of measuring. */
+static graft_status picture_possible(cli *c) {
+    const char *path = c->options.svg, *slash = path ? strrchr(path, '/') : NULL;
+    char dir[4096] = ".";
+    if (!path || strcmp(path, "none") == 0) return GRAFT_OK;
+    if (slash) snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (access(dir, W_OK | X_OK) == 0) return GRAFT_OK;
+    cli_fail(c, GRAFT_IO, "cannot write the picture: %s", strerror(errno));
+    cli_where(c, path);
+    cli_hint(c, "--svg takes a file in a directory that is there, or none");
+    return GRAFT_IO;
 }
 
 /* After the figures: they count even where no picture can be written. One that nobody asked for is no
@@ -275,7 +290,10 @@ int cmd_bench(cli *c) {
     size_t at = 0;
     for (size_t i = 0; i < COUNT; i++) {
         names[i] = benchmarks[i].name;
-        if (name && strcmp(benchmarks[i].name, name) == 0) return cli_report(c, benchmarks[i].run(c));
+        if (name && strcmp(benchmarks[i].name, name) == 0) {
+            graft_status possible = picture_possible(c);
+            return cli_report(c, possible == GRAFT_OK ? benchmarks[i].run(c) : possible);
+        }
         at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", benchmarks[i].name);
     }
     cli_fail(c, GRAFT_USAGE, "no such benchmark in this version");

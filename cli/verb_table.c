@@ -87,7 +87,8 @@ static const verb table[] = {
      "load, train, checkpoint or accumulate",
      1,
      "how fast this machine trains, what 4 bits and recompute save",
-     "load: the model in 16 bits against --bits, time and memory. train: the speed of training steps against "
+     "load: the model in 16 bits against --bits, time and memory; the halves that it converts stay in "
+     "${XDG_CACHE_HOME:-~/.cache}/graft/converted. train: the speed of training steps against "
      "the machine's measured peak, on a model or on random weights of a published shape (no download); "
      "--peer "
      "runs another program on the same batches. checkpoint: what recompute saves and costs by length. "

@@ -179,6 +179,7 @@ static void nothing_is_converted_in_vain(void **state) {
     } cases[] = {{{"preset", "quick", "data", root}, GRAFT_NOT_FOUND},
                  {{"preset", "quick", "data", "/nowhere/at-all"}, GRAFT_NOT_FOUND},
                  {{"preset", "quick", "data", bare, "keep-best", "true"}, GRAFT_USAGE},
+                 {{"preset", "quick", "budget", "1MB"}, GRAFT_USAGE},
                  {{"preset", "quick", "resume-adapter-file", "/nowhere/at-all"}, GRAFT_NOT_FOUND}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         graft_error err = {0};

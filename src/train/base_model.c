@@ -3,6 +3,7 @@
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/config.h"
+#include "train/trainer.h"
 #include <errno.h>
 #include <stdio.h>
 
@@ -119,6 +120,22 @@ graft_status gr_base_check_inputs(const graft_options *o, bool run, graft_error 
                : GRAFT_OK;
 }
 
+/* Would the run fit its --budget on the 4 bits that the conversion is for? Planned from config.json. The file
+ * of an adapter belongs to weights that are not there yet, so such a run is asked later. */
+static graft_status check_budget(const char *path, const gr_convert_options *wish, const graft_options *o,
+                                 graft_error *err) {
+    char *kept;
+    gr_trainer planned;
+    if (!o->budget || o->resume_adapter_file) return GRAFT_OK;
+    GR_TRY(gr_convert_find_kept(&kept, wish, err));
+    bool converted = kept != NULL;
+    free(kept);
+    if (converted) return GRAFT_OK;
+    GR_TRY(gr_trainer_open(&planned, path, o, NULL, GR_TRAINER_PLAN, err));
+    gr_trainer_close(&planned);
+    return GRAFT_OK;
+}
+
 graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graft_options *o, graft_verb verb,
                              gr_convert_progress *progress, gr_convert_say *say, void *context,
                              graft_error *err) {
@@ -134,6 +151,7 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
     if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
     if (verb != GRAFT_VERB_BENCH) GR_TRY(gr_base_check_inputs(o, verb == GRAFT_VERB_TRAIN, err));
     if (!gguf && verb == GRAFT_VERB_PLAN) return kept_or_own(dir, path, &asked, err);
+    if (!gguf && verb == GRAFT_VERB_TRAIN) GR_TRY(check_budget(path, &asked, o, err));
     GR_TRY(gr_convert_kept(dir, &asked, say, err));
     graft_status st = gguf ? check_selection(*dir, o, err) : GRAFT_OK;
     if (st != GRAFT_OK) {

@@ -11,9 +11,9 @@
  * model under a 4-bit preset is quantized into one, except for a plan: that takes the kept one if there is
  * one, else the model itself. A directory without weights stays what it is, as plans take it. progress, say
  * and context as in gr_convert_kept. What the options select is checked against config.json first; before a
- * conversion the inputs are, for plan and train. errors  GRAFT_USAGE with the command that dequantizes, where
- * 16 bits are asked for and the model has fewer: before anything is converted or loaded; those of
- * gr_tuning_select, gr_convert_kept, and of the readers */
+ * conversion the inputs are, for plan and train, and a train's --budget. errors  GRAFT_USAGE with the command
+ * that dequantizes, where 16 bits are asked for and the model has fewer: before anything is converted or
+ * loaded; those of gr_tuning_select, gr_convert_kept, and of the readers */
 graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graft_options *o, graft_verb verb,
                              gr_convert_progress *progress, gr_convert_say *say, void *context,
                              graft_error *err) GR_MUST_CHECK;

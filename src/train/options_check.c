@@ -90,18 +90,6 @@ static graft_status check_full(const graft_options *o, graft_error *err) {
                              : "leave it out; --num-layers and --modules-to-save choose what trains");
 }
 
-/* What an adapter for llama.cpp cannot hold. */
-static graft_status check_gguf(const graft_options *o, graft_error *err) {
-    if (!o->gguf) return GRAFT_OK;
-    const char *what = o->fine_tune_type && strcmp(o->fine_tune_type, "lora") != 0 ? "fine-tune-type"
-                       : o->modules_to_save && o->modules_to_save[0]               ? "modules-to-save"
-                       : o->lora_bias && strcmp(o->lora_bias, "none") != 0         ? "lora-bias"
-                                                                                   : NULL;
-    if (!what) return GRAFT_OK;
-    gr_fail(err, GRAFT_USAGE, "adapter.gguf holds A and B alone, and --%s trains more", what);
-    return gr_hint(err, "leave out --gguf, or --%s", what);
-}
-
 /* What B A x is multiplied by. */
 static graft_status check_scale(const graft_options *o, graft_error *err) {
     if (!gr_options_full(o) && (o->lora_scale == 0 || o->lora_alpha == 0))
@@ -128,7 +116,6 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (o->lora_dropout >= 1)
         return contradiction(err, "lora-dropout 1 drops everything", "a share below 1, e.g. 0.05");
     GR_TRY(check_full(o, err));
-    GR_TRY(check_gguf(o, err));
     GR_TRY(check_start(o, err));
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",
@@ -166,12 +153,20 @@ static graft_status check_rows(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
+static graft_status check_codes(const char *name, int64_t bits, int64_t group, graft_error *err) {
+    if (bits == 7) {
+        gr_fail(err, GRAFT_USAGE, "%s is 7", name);
+        return gr_hint(err, "2, 3, 4, 5, 6 or 8");
+    }
+    if (group != 32 && group != 64 && group != 128)
+        return contradiction(err, "q-group-size does not fit", "32, 64 or 128");
+    return GRAFT_OK;
+}
+
 static graft_status check_convert(const graft_options *o, graft_error *err) {
     if (o->quantize && o->dequantize)
         return contradiction(err, "quantize and dequantize contradict each other", "give one of them");
-    if (o->q_bits == 7) return contradiction(err, "q-bits is 7", "2, 3, 4, 5, 6 or 8");
-    if (o->q_group_size != 32 && o->q_group_size != 64 && o->q_group_size != 128)
-        return contradiction(err, "q-group-size does not fit", "32, 64 or 128");
+    GR_TRY(check_codes("q-bits", o->q_bits, o->q_group_size, err));
     const char *hint = o->dequantize ? "leave it out: -d quantizes nothing" : "add -q";
     if (!o->quantize && gr_options_given(o, "q-bits"))
         return contradiction(err, "q-bits without quantize", hint);
@@ -195,6 +190,7 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
     if (verb == GRAFT_VERB_BENCH && o->shape && gr_options_base(o) == GR_BASE_16_BIT)
         return contradiction(err, "a shape's random weights are of 4 bits, and fine-tune-type full needs 16",
                              "give --model a 16-bit model");
+    if (verb == GRAFT_VERB_BENCH) GR_TRY(check_codes("bits", o->bits, o->q_group_size, err));
     if (verb == GRAFT_VERB_CONVERT) GR_TRY(check_convert(o, err));
     if (verb == GRAFT_VERB_TOKENIZE && !o->data + !o->text + !o->messages != 2)
         return contradiction(err, "tokenize reads one thing", "give one of --data, --text and --messages");

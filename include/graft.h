@@ -309,9 +309,9 @@ graft_status graft_trainer_freeze(graft_trainer *trainer, bool lora_only, graft_
 /* One update, with all iterations that make it up; *loss (may be NULL) is its mean loss. GRAFT_USAGE when
  * options.iters are done. */
 graft_status graft_trainer_step(graft_trainer *trainer, double *loss, graft_error *err);
-/* What trains as it is now, as graft_train writes it, into dir (made if missing). After freeze(false) adapters
- * are folded into the tensors that they adapt, and dir holds those whole, as --fine-tune-type full writes them;
- * for the time of the save that takes 4 bytes more for every element. */
+/* What trains as it is now, as graft_train writes it, into dir (made if missing). After freeze(false)
+ * adapters are folded into the tensors that they adapt, and dir holds those whole, as --fine-tune-type full
+ * writes them; for the time of the save that takes 4 bytes more for every element. */
 graft_status graft_trainer_save(graft_trainer *trainer, const char *dir, graft_error *err);
 void graft_trainer_free(graft_trainer *trainer); /* NULL is fine */
 

@@ -2,6 +2,7 @@
 #include "graft.h"
 #include "base/os.h"
 #include "convert/convert.h"
+#include "convert/convert_events.h"
 #include "fit/bench.h"
 #include "fit/forecast.h"
 #include "infer/session.h"
@@ -19,32 +20,11 @@ const char *const *graft_shapes(void) {
     return gr_shape_names();
 }
 
-static void note(const graft_hooks *hooks, const char *text) {
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
-}
-
-/* What convert reports, as the caller's events; false once the caller asks to stop. */
-static bool convert_progress(void *context, const char *tensor, size_t done, size_t total) {
-    const graft_hooks *hooks = context;
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                 .phase = "convert",
-                                                 .text = tensor,
-                                                 .done = (int64_t)done,
-                                                 .total = (int64_t)total});
-    return !(hooks && hooks->stop && *hooks->stop);
-}
-
-static void convert_says(void *context, const char *sentence) {
-    note(context, sentence);
-}
-
 /* A GGUF is taken code for code into a kept MLX directory, once. */
 static graft_status use_gguf(char **dir, const char *gguf, const graft_hooks *hooks, graft_error *err) {
     gr_convert_options wish = {
-        .model = gguf, .progress = convert_progress, .context = (void *)(uintptr_t)hooks};
-    return gr_convert_kept(dir, &wish, convert_says, err);
+        .model = gguf, .progress = gr_convert_event, .context = (void *)(uintptr_t)hooks};
+    return gr_convert_kept(dir, &wish, gr_convert_note, err);
 }
 
 /* The model's directory, whatever the user named. malloc'ed. */
@@ -86,7 +66,7 @@ static graft_status base_dir(char **dir, const graft_options *o, graft_verb verb
     bool gguf = false;
     *dir = NULL;
     GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
-    graft_status st = gr_base_prepare(dir, path, gguf, o, verb, convert_progress, convert_says,
+    graft_status st = gr_base_prepare(dir, path, gguf, o, verb, gr_convert_event, gr_convert_note,
                                       (void *)(uintptr_t)hooks, err);
     free(path);
     return st;
@@ -290,7 +270,7 @@ graft_status graft_convert(const graft_options *o, const graft_hooks *hooks, gra
                                   .dequantize = o->dequantize,
                                   .dtype = o->dtype,
                                   .threads = (int)o->threads,
-                                  .progress = convert_progress,
+                                  .progress = gr_convert_event,
                                   .context = (void *)(uintptr_t)hooks};
     /* not asked for: 4 and 64, and codes that are there keep theirs */
     if (o->q_bits == 4 && !gr_options_given(o, "q-bits")) options.q_bits = 0;

@@ -1,4 +1,5 @@
 #include "convert/convert.h"
+#include "convert/convert_events.h"
 #include "fit/bench.h"
 #include <math.h>
 
@@ -93,23 +94,6 @@ static graft_status measure(const char *dir, graft_bench_half *x, graft_error *e
     return GRAFT_OK;
 }
 
-static void say(void *context, const char *sentence) {
-    const graft_hooks *hooks = context;
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = sentence});
-}
-
-static bool convert_progress(void *context, const char *tensor, size_t done, size_t total) {
-    const graft_hooks *hooks = context;
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                 .phase = "convert",
-                                                 .text = tensor,
-                                                 .done = (int64_t)done,
-                                                 .total = (int64_t)total});
-    return !(hooks && hooks->stop && *hooks->stop);
-}
-
 /* The model as it is when it has what is asked for, else a kept conversion of it. */
 static graft_status variants(char **wide, char **narrow, const char *dir, const graft_options *o,
                              const graft_hooks *hooks, graft_error *err) {
@@ -122,14 +106,14 @@ static graft_status variants(char **wide, char **narrow, const char *dir, const 
     gr_model_free(model);
     bool plain = bits >= 16;
     gr_convert_options wish = {
-        .model = dir, .dequantize = true, .progress = convert_progress, .context = (void *)(uintptr_t)hooks};
+        .model = dir, .dequantize = true, .progress = gr_convert_event, .context = (void *)(uintptr_t)hooks};
     if (plain && !(*wide = gr_strdup(dir))) return gr_no_memory(err, strlen(dir));
     if (!plain) {
-        GR_TRY(gr_convert_kept(wide, &wish, say, err));
+        GR_TRY(gr_convert_kept(wide, &wish, gr_convert_note, err));
         if (o->data)
-            say(wish.context,
-                "the model is quantized already: its 16-bit half is what the codes mean, so the "
-                "two losses show rounding, not what quantizing has cost");
+            gr_convert_note(wish.context,
+                            "the model is quantized already: its 16-bit half is what the codes mean, so the "
+                            "two losses show rounding, not what quantizing has cost");
     }
     if (bits == (int)o->bits && same_group) {
         *narrow = gr_strdup(dir);
@@ -140,7 +124,7 @@ static graft_status variants(char **wide, char **narrow, const char *dir, const 
     wish.quantize = true;
     wish.q_bits = (int)o->bits;
     wish.q_group_size = (int)o->q_group_size;
-    return gr_convert_kept(narrow, &wish, say, err);
+    return gr_convert_kept(narrow, &wish, gr_convert_note, err);
 }
 
 graft_status gr_bench_load(const char *dir, const graft_options *o, const graft_hooks *hooks,

@@ -30,7 +30,7 @@ static const struct group {
     {"Data and loss", "train-on,mask-prompt,*-feature,no-shuffle,loss"},
     {"Reports and saving", "steps-*,val-batches,save-every,keep-best,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
-    {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p"},
+    {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p,repetition-*,stop"},
     {"General", "*"},
 };
 enum { GROUPS = sizeof groups / sizeof *groups };

@@ -109,6 +109,9 @@ typedef struct graft_options {
     bool ignore_chat_template, compare;
     int64_t max_tokens, top_k;
     double temp, top_p, min_p;
+    double repetition_penalty;       /* 0 and 1: none */
+    int64_t repetition_context_size; /* tokens; 0: all */
+    char *stop;                      /* NULL, or a JSON array of strings; graft_options_set adds one */
     /* tokenize */
     char *text, *messages;
     bool render;
@@ -147,8 +150,8 @@ const graft_option *graft_option_at(size_t index); /* NULL past the end */
 bool graft_option_built(const graft_option *option, const char *value);
 /* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */
 const graft_option *graft_option_find(graft_verb verb, const char *name);
-/* Sets one option from text; value NULL for a switch. GRAFT_USAGE names the nearest known option, the choices
- * or the range. */
+/* Sets one option from text (stop: adds one); value NULL for a switch. GRAFT_USAGE names the nearest known
+ * option, the choices or the range. */
 graft_status graft_options_set(graft_options *options, graft_verb verb, const char *name, const char *value,
                                graft_error *err);
 /* Reads an mlx-lm LoRA YAML with mlx-lm's meaning and defaults. Options already given (flags) win, whatever

@@ -91,6 +91,26 @@ static void setting(void **state) {
     graft_options_free(&o);
 }
 
+/* A list grows by one string each time. */
+static void lists(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    assert_null(o.stop);
+    static const char *const added[] = {"END", "a, \"b\"", "\n"};
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(graft_options_set(&o, GRAFT_VERB_GENERATE, "stop", added[i], &err), GRAFT_OK);
+    assert_string_equal(o.stop, "[\"END\",\"a, \\\"b\\\"\",\"\\n\"]");
+    assert_int_equal(gr_options_check(&o, GRAFT_VERB_GENERATE, &err), GRAFT_OK);
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_GENERATE, "stop", "", &err), GRAFT_USAGE);
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_GENERATE, "stop", "\xff", &err), GRAFT_USAGE);
+    assert_string_equal(o.stop, "[\"END\",\"a, \\\"b\\\"\",\"\\n\"]");
+    free(o.stop);
+    o.stop = strdup("END"); /* as a host may have set it */
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_GENERATE, "stop", "x", &err), GRAFT_USAGE);
+    graft_options_free(&o);
+}
+
 static void bad_values(void **state) {
     (void)state;
     static const char *const cases[][2] = {
@@ -292,6 +312,7 @@ int main(void) {
         cmocka_unit_test(table_is_sound),
         cmocka_unit_test(defaults),
         cmocka_unit_test(setting),
+        cmocka_unit_test(lists),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(suggestions),
         cmocka_unit_test(scales),

@@ -1,7 +1,7 @@
 #include "base/os.h"
 #include "infer/sample.h"
 #include "infer/session.h"
-#include <jansson.h>
+#include "infer/stops.h"
 #include <stdio.h>
 
 static bool stopped(const gr_session *s) {
@@ -23,6 +23,9 @@ static graft_status check_prompt(const graft_options *o, graft_error *err) {
     }
     if (o->system_prompt && o->ignore_chat_template)
         return gr_fail(err, GRAFT_USAGE, "--system-prompt needs the chat template that is to be ignored");
+    gr_stops stops;
+    GR_TRY(gr_stops_init(&stops, o->stop, err));
+    gr_stops_free(&stops);
     GR_TRY(check_utf8("--prompt", o->prompt, err));
     return check_utf8("--system-prompt", o->system_prompt, err);
 }
@@ -69,57 +72,112 @@ static int64_t most_tokens(const graft_options *o) {
     return gr_min_i64(o->max_tokens, ANSWER_MOST);
 }
 
-/* Sends what is new and complete: a character cut in two waits for its rest. */
-static void stream(const gr_session *s, const char *text, size_t len, size_t *sent) {
+/* An answer while it grows. */
+typedef struct growth {
+    gr_ids ids;     /* the prompt's and the answer's */
+    size_t prompt;  /* how many of them are the prompt's */
+    gr_buf text;    /* the answer's */
+    gr_stops stops; /* --stop */
+    gr_sampler sampler;
+    bool send;   /* to the hooks */
+    size_t sent; /* bytes */
+} growth;
+
+static void growth_free(growth *g) {
+    gr_ids_free(&g->ids);
+    gr_buf_free(&g->text);
+    gr_stops_free(&g->stops);
+    gr_sampler_free(&g->sampler);
+}
+
+static graft_status growth_init(growth *g, const gr_session *s, const gr_ids *prompt, bool send,
+                                graft_error *err) {
+    const graft_options *o = s->o;
+    const gr_sampler_config config = {.temp = o->temp,
+                                      .top_p = o->top_p,
+                                      .min_p = o->min_p,
+                                      .top_k = o->top_k,
+                                      .penalty = o->repetition_penalty,
+                                      .penalty_ids = o->repetition_context_size,
+                                      .seed = o->seed};
+    *g = (growth){.prompt = prompt->count, .send = send};
+    for (size_t i = 0; i < prompt->count; i++)
+        if (!gr_ids_push(&g->ids, prompt->ids[i])) return gr_no_memory(err, prompt->count * sizeof(int32_t));
+    GR_TRY(gr_stops_init(&g->stops, o->stop, err));
+    return gr_sampler_init(&g->sampler, &config, s->rt.model->config.vocab, err);
+}
+
+/* Sends what is new of the text's first `end` bytes. */
+static void stream(const gr_session *s, growth *g, size_t end) {
     const graft_hooks *hooks = s->hooks;
-    size_t end = len;
-    while (end > *sent && end + 4 > len && ((unsigned char)text[end - 1] & 0xc0) == 0x80) end--;
-    if (end > *sent && ((unsigned char)text[end - 1] & 0x80))
-        end--; /* a lead byte: decide when the rest is there */
-    if (len >= 3 && memcmp(text + len - 3, "\xef\xbf\xbd", 3) != 0)
-        end = len; /* nothing was cut */
-    else if (len < 3)
-        end = len;
-    if (end <= *sent || !hooks || !hooks->event) return;
-    hooks->event(
-        hooks->user,
-        &(graft_event){.kind = GRAFT_EVENT_TEXT, .text = text + *sent, .done = (int64_t)(end - *sent)});
-    *sent = end;
+    if (!g->send || end <= g->sent || !hooks || !hooks->event) return;
+    hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_TEXT,
+                                             .text = g->text.data + g->sent,
+                                             .done = (int64_t)(end - g->sent)});
+    g->sent = end;
+}
+
+/* The text without its last characters that are cut in two, which decode as U+FFFD until their rest is there.
+ */
+static size_t settled(const gr_buf *text) {
+    size_t len = text->len;
+    while (len >= 3 && memcmp(text->data + len - 3, "\xef\xbf\xbd", 3) == 0) len -= 3;
+    return len;
+}
+
+/* Looks for a stop text within the first `len` bytes; *over when the answer ends there. */
+static void look(const gr_session *s, growth *g, size_t len, bool *over) {
+    size_t end;
+    if (!g->text.data) return;
+    if (gr_stops_find(&g->stops, g->text.data, len, &end)) {
+        g->text.len = end;
+        g->text.data[end] = '\0';
+        *over = true;
+        len = end;
+    } else if (!*over) {
+        len -= gr_stops_held(&g->stops, g->text.data, len);
+    }
+    stream(s, g, len);
+}
+
+/* The next token, into the text; *over after the last one. */
+static graft_status grow(gr_session *s, gr_decode *d, growth *g, bool *over, graft_error *err) {
+    size_t first = g->prompt;
+    int64_t vocab = s->rt.model->config.vocab;
+    gr_sampler_penalize(&g->sampler, d->logits, g->ids.ids, (int64_t)g->ids.count);
+    int32_t id = gr_sample(&g->sampler, d->logits, vocab);
+    *over = gr_tokenizer_is_stop(s->tok, id);
+    if (*over) {
+        look(s, g, g->text.len, over);
+        return GRAFT_OK;
+    }
+    if (!gr_ids_push(&g->ids, id)) return gr_no_memory(err, g->ids.count * sizeof id);
+    gr_buf_clear(&g->text);
+    GR_TRY(gr_tokenizer_decode(s->tok, g->ids.ids + first, g->ids.count - first, true, &g->text, err));
+    *over = (int64_t)(g->ids.count - first) >= most_tokens(s->o);
+    look(s, g, *over ? g->text.len : settled(&g->text), over);
+    if (!*over) gr_decode_token(d, id);
+    return stopped(s) ? gr_fail(err, GRAFT_INTERRUPTED, "generation stopped") : GRAFT_OK;
 }
 
 static graft_status answer(gr_session *s, gr_decode *d, const gr_ids *prompt, bool send, graft_generation *r,
                            graft_error *err) {
-    const graft_options *o = s->o;
-    int64_t vocab = s->rt.model->config.vocab, most = most_tokens(o);
-    gr_sampler sampler;
-    gr_ids out = {0};
-    gr_buf text = {0};
-    size_t sent = 0;
-    GR_TRY(gr_sampler_init(&sampler, o->temp, o->top_p, o->min_p, o->top_k, o->seed, vocab, err));
+    growth g;
+    bool over = most_tokens(s->o) == 0;
+    graft_status st = growth_init(&g, s, prompt, send, err);
     double start = gr_clock();
-    gr_decode_prompt(d, prompt->ids, (int64_t)prompt->count);
+    if (st == GRAFT_OK) gr_decode_prompt(d, prompt->ids, (int64_t)prompt->count);
     double middle = gr_clock();
-    graft_status st = GRAFT_OK;
-    if (stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
-    while (st == GRAFT_OK && (int64_t)out.count < most) {
-        int32_t id = gr_sample(&sampler, d->logits, vocab);
-        if (gr_tokenizer_is_stop(s->tok, id)) break;
-        if (!gr_ids_push(&out, id)) st = gr_no_memory(err, out.count * sizeof id);
-        gr_buf_clear(&text);
-        if (st == GRAFT_OK) st = gr_tokenizer_decode(s->tok, out.ids, out.count, true, &text, err);
-        if (st == GRAFT_OK && send && text.data) stream(s, text.data, text.len, &sent);
-        if (st == GRAFT_OK && (int64_t)out.count < most) gr_decode_token(d, id);
-        if (st == GRAFT_OK && stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
-    }
+    if (st == GRAFT_OK && stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
+    while (st == GRAFT_OK && !over) st = grow(s, d, &g, &over, err);
     double end = gr_clock();
-    r->tokens = (int64_t)out.count;
+    r->tokens = (int64_t)(g.ids.count - g.prompt);
     r->prompt_tokens = (int64_t)prompt->count;
     r->prompt_tokens_per_second = (double)prompt->count / (middle - start + 1e-9);
-    r->generation_tokens_per_second = (double)out.count / (end - middle + 1e-9);
-    r->text = gr_buf_take(&text);
-    if (st == GRAFT_OK && !r->text) st = gr_no_memory(err, text.len);
-    gr_ids_free(&out);
-    gr_sampler_free(&sampler);
+    r->generation_tokens_per_second = (double)r->tokens / (end - middle + 1e-9);
+    if (st == GRAFT_OK) r->text = gr_buf_take(&g.text);
+    if (st == GRAFT_OK && !r->text) st = gr_no_memory(err, g.text.len);
+    growth_free(&g);
     return st;
 }
 
@@ -181,6 +239,21 @@ static graft_status run(gr_session *s, graft_generation *result, graft_generatio
     return st;
 }
 
+static void note(const graft_hooks *hooks, const char *text) {
+    if (hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+}
+
+/* Settings that change nothing are said, and no mistake: mlx-lm takes them as well. */
+static void note_idle(const graft_options *o, const graft_hooks *hooks) {
+    bool filters = (o->top_p > 0 && o->top_p < 1) || o->top_k > 0 || o->min_p > 0;
+    if (o->temp <= 0 && filters)
+        note(hooks, "top-p, top-k and min-p change nothing at temp 0, which takes the likeliest token");
+    bool penalizes = o->repetition_penalty > 0 && o->repetition_penalty != 1;
+    if (gr_options_given(o, "repetition-context-size") && !penalizes)
+        note(hooks, "repetition-context-size changes nothing without a repetition-penalty");
+}
+
 graft_status gr_generate(const char *dir, const graft_options *o, const graft_hooks *hooks,
                          graft_generation *result, graft_generation *base, graft_error *err) {
     gr_session s;
@@ -191,6 +264,7 @@ graft_status gr_generate(const char *dir, const graft_options *o, const graft_ho
         return gr_hint(err, "add --adapter-path DIR");
     }
     GR_TRY(check_prompt(o, err));
+    note_idle(o, hooks);
     GR_TRY(gr_session_open(&s, dir, o, hooks, err));
     graft_status st = run(&s, result, o->compare ? base : NULL, err);
     gr_session_close(&s);

@@ -1,23 +1,39 @@
 #include "infer/sample.h"
 #include <math.h>
 
-graft_status gr_sampler_init(gr_sampler *s, double temp, double top_p, double min_p, int64_t top_k,
-                             uint64_t seed, int64_t vocab, graft_error *err) {
-    *s = (gr_sampler){.temp = temp, .top_p = top_p, .min_p = min_p, .top_k = top_k};
-    gr_rng_seed(&s->rng, seed, 0x5a);
-    if (temp <= 0) return GRAFT_OK;
-    s->order = gr_calloc((size_t)vocab, sizeof *s->order);
-    s->p = gr_calloc((size_t)vocab, sizeof *s->p);
-    if (s->order && s->p) return GRAFT_OK;
+graft_status gr_sampler_init(gr_sampler *s, const gr_sampler_config *config, int64_t vocab,
+                             graft_error *err) {
+    *s = (gr_sampler){.config = *config};
+    gr_rng_seed(&s->rng, config->seed, 0x5a);
+    bool draws = config->temp > 0, penalizes = config->penalty > 0 && config->penalty != 1;
+    if (draws) s->order = gr_calloc((size_t)vocab, sizeof *s->order);
+    if (draws) s->p = gr_calloc((size_t)vocab, sizeof *s->p);
+    if (penalizes) s->seen = gr_calloc((size_t)vocab, 1);
+    if ((!draws || (s->order && s->p)) && (!penalizes || s->seen)) return GRAFT_OK;
     gr_sampler_free(s);
-    return gr_no_memory(err, (size_t)vocab * 12);
+    return gr_no_memory(err, (size_t)vocab * 13);
 }
 
 void gr_sampler_free(gr_sampler *s) {
     free(s->order);
     free(s->p);
+    free(s->seen);
     s->order = NULL;
     s->p = NULL;
+    s->seen = NULL;
+}
+
+void gr_sampler_penalize(gr_sampler *s, float *logits, const int32_t *ids, int64_t count) {
+    if (!s->seen) return;
+    int64_t window = s->config.penalty_ids, first = window > 0 && window < count ? count - window : 0;
+    float penalty = (float)s->config.penalty;
+    for (int64_t i = first; i < count; i++) {
+        float *logit = &logits[ids[i]];
+        if (s->seen[ids[i]]) continue;
+        s->seen[ids[i]] = 1;
+        *logit = *logit < 0 ? *logit * penalty : *logit / penalty;
+    }
+    for (int64_t i = first; i < count; i++) s->seen[ids[i]] = 0;
 }
 
 static int32_t largest(const float *logits, int64_t n) {
@@ -56,33 +72,41 @@ static void sort_ids(int32_t *order, const double *p, int64_t n) {
     }
 }
 
-int32_t gr_sample(gr_sampler *s, const float *logits, int64_t n) {
-    int32_t best = largest(logits, n);
-    if (s->temp <= 0) return best;
-    double total = 0, mass = 0, drawn = 0;
-    for (int64_t i = 0; i < n; i++) total += s->p[i] = exp((double)logits[i] - (double)logits[best]);
+/* How many of the sorted tokens stay. Tokens as likely as the last one within top-p stay with it, as in
+ * mlx-lm: nothing tells them apart. */
+static int64_t filter(const gr_sampler *s, int64_t n) {
+    const gr_sampler_config *c = &s->config;
+    bool nucleus = c->top_p > 0 && c->top_p < 1;
+    int64_t most = c->top_k > 0 ? gr_min_i64(c->top_k, n) : n;
+    double mass = s->p[s->order[0]], last = mass, least = c->min_p * mass;
+    for (int64_t i = 1; i < most; i++) {
+        double p = s->p[s->order[i]];
+        if (p < least || (nucleus && mass >= c->top_p && p < last)) return i;
+        mass += last = p;
+    }
+    return most;
+}
+
+int64_t gr_sampler_spread(gr_sampler *s, const float *logits, int64_t n) {
+    double best = (double)logits[largest(logits, n)], total = 0;
+    for (int64_t i = 0; i < n; i++) total += s->p[i] = exp((double)logits[i] - best);
     for (int64_t i = 0; i < n; i++) s->p[i] /= total;
     sort_ids(s->order, s->p, n);
-    int64_t keep = s->top_k > 0 ? gr_min_i64(s->top_k, n) : n;
-    for (int64_t i = 0; i < keep; i++) {
-        double p = s->p[s->order[i]];
-        bool enough =
-            s->top_p > 0 && s->top_p < 1 && mass >= s->top_p; /* the token that crosses top_p stays */
-        if (i && (enough || p < s->min_p * s->p[s->order[0]])) {
-            keep = i;
-            break;
-        }
-        mass += p;
-    }
+    int64_t keep = filter(s, n);
     total = 0;
-    for (int64_t i = 0; i < keep; i++) {
-        double logit = (double)logits[s->order[i]] - (double)logits[best];
-        total += s->p[s->order[i]] = exp(logit / s->temp);
-    }
-    double at = gr_rng_uniform(&s->rng) * total;
+    for (int64_t i = 0; i < keep; i++)
+        total += s->p[s->order[i]] = exp(((double)logits[s->order[i]] - best) / s->config.temp);
+    for (int64_t i = 0; i < keep; i++) s->p[s->order[i]] /= total;
+    return keep;
+}
+
+int32_t gr_sample(gr_sampler *s, const float *logits, int64_t n) {
+    if (s->config.temp <= 0) return largest(logits, n);
+    int64_t keep = gr_sampler_spread(s, logits, n);
+    double at = gr_rng_uniform(&s->rng), drawn = 0;
     for (int64_t i = 0; i < keep; i++) {
         drawn += s->p[s->order[i]];
         if (at < drawn) return s->order[i];
     }
-    return s->order[keep - 1];
+    return s->order[keep - 1]; /* the sum may round to just below 1 */
 }

@@ -143,6 +143,13 @@ static const gr_option_row table[] = {
     REAL("top-p", G, "1", 0, 1, top_p, "nucleus; 1 is off"),
     INT("top-k", 0, G, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
     REAL("min-p", G, "0", 0, 1, min_p, "least share of the likeliest; 0 is off"),
+    REAL("repetition-penalty", G, "1", 0, 1e6, repetition_penalty,
+         "above 1 makes the last tokens less likely, as in mlx-lm; 0 and 1 are off"),
+    INT("repetition-context-size", 0, G, "20", 0, 0x1p30, repetition_context_size,
+        "last tokens that it looks at, the prompt's too; 0 is all"),
+    {{"stop", 0, G, "TEXT", "", NULL, "ends the answer, which leaves it out; give it again for more", 0, 0},
+     GR_OPTION_LIST,
+     AT(stop)},
     SWITCH("compare", 0, G, compare, "answer with and without the adapter"),
     TEXT("logits", 0, G, "FILE.npy", "", logits, "write the prompt's logits"),
 

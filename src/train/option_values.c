@@ -1,6 +1,7 @@
 #include "train/options.h"
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <locale.h>
 #ifdef __APPLE__
 #include <xlocale.h>
@@ -113,6 +114,31 @@ static graft_status store_text(graft_options *o, const gr_option_row *row, const
     return GRAFT_OK;
 }
 
+/* Adds one string to the array. */
+static graft_status store_member(graft_options *o, const gr_option_row *row, const char *text,
+                                 const char *called, graft_error *err) {
+    char **at = field(o, row);
+    json_t *list = *at ? json_loads(*at, JSON_REJECT_DUPLICATES, NULL) : json_array();
+    json_t *member = json_string(text); /* NULL for what is not UTF-8 */
+    char *printed = NULL;
+    graft_status st = GRAFT_OK;
+    if (!text[0] || !member) {
+        gr_fail(err, GRAFT_USAGE, "%s does not take this value", called);
+        gr_expected(err, "text in UTF-8 that is not empty");
+        st = gr_found(err, "%s", text);
+    } else if (*at && !json_is_array(list)) {
+        st = gr_fail(err, GRAFT_USAGE, "%s holds no JSON array to add to", called);
+    } else if (json_array_append(list, member) != 0 || !(printed = json_dumps(list, JSON_COMPACT))) {
+        st = gr_no_memory(err, strlen(text));
+    }
+    json_decref(member);
+    json_decref(list);
+    if (st != GRAFT_OK) return st;
+    free(*at);
+    *at = printed;
+    return GRAFT_OK;
+}
+
 graft_status gr_option_store(graft_options *o, const gr_option_row *row, const char *text, const char *called,
                              graft_error *err) {
     const graft_option *shown = &row->shown;
@@ -129,6 +155,7 @@ graft_status gr_option_store(graft_options *o, const gr_option_row *row, const c
         if (st != GRAFT_OK) return gr_where(err, "%s", called);
         return store_text(o, row, text, err);
     }
+    case GR_OPTION_LIST: return store_member(o, row, text, called, err);
     case GR_OPTION_SWITCH:
         if (!parse_switch(text, &on)) return wrong(row, called, text, err);
         *(bool *)field(o, row) = on;
@@ -163,6 +190,7 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row) {
     case GR_OPTION_REAL: *(double *)field(o, row) = NAN; break;
     case GR_OPTION_TEXT:
     case GR_OPTION_CHOICE:
+    case GR_OPTION_LIST:
     case GR_OPTION_SIZE:
     case GR_OPTION_CONFIG: {
         char **at = field(o, row);

@@ -16,6 +16,7 @@
 typedef enum gr_option_kind {
     GR_OPTION_TEXT,   /* char * */
     GR_OPTION_CHOICE, /* char *, one of the row's choices */
+    GR_OPTION_LIST,   /* char *, a JSON array of strings; each time the option is set adds one */
     GR_OPTION_SIZE,   /* char *, bytes such as 500MB */
     GR_OPTION_SWITCH, /* bool */
     GR_OPTION_INT,    /* int64_t */

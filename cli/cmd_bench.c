@@ -196,6 +196,23 @@ static graft_status bench_load(cli *c) {
 
 /* -------------------------------------------------------------------------------------------- checkpoint */
 
+/* The rung between: gate and up alone are computed again. */
+static void print_mlp(const graft_bench_checkpoint_result *r) {
+    out_buf x[7];
+    printf(
+        "\nonly gate and up again (--grad-checkpoint mlp)\n%-8s %10s   %8s %8s   %10s   %8s %8s   %10s %8s\n",
+        "tokens", "peak", "saved", "forecast", "step", "slower", "forecast", "buffers", "saved");
+    for (size_t i = 0; i < r->nlengths; i++) {
+        const graft_bench_length *l = &r->lengths[i];
+        printf("%-8lld %10s   %8s %8s   %10s   %8s %8s", (long long)l->seq_length,
+               size_or_dash(&x[0], l->peak_mlp), percent(&x[1], l->mlp_saved_percent),
+               percent(&x[2], l->mlp_forecast_saved_percent), time_or_dash(&x[3], l->step_mlp),
+               percent(&x[4], l->mlp_slower_percent), percent(&x[5], l->mlp_forecast_slower_percent));
+        printf("   %10s %8s\n", size_or_dash(&x[0], l->activations_mlp),
+               percent(&x[6], l->mlp_activations_saved_percent));
+    }
+}
+
 static void print_checkpoint(const graft_bench_checkpoint_result *r) {
     out_buf x[8];
     bool same = true;
@@ -221,7 +238,8 @@ static void print_checkpoint(const graft_bench_checkpoint_result *r) {
         printf("%-8lld %10s %10s   %8s\n", (long long)l->seq_length, size_or_dash(&x[0], l->activations_none),
                size_or_dash(&x[1], l->activations_layer), percent(&x[2], l->activations_saved_percent));
     }
-    puts(same ? "\nboth ways gave the same losses, bit for bit" : "\nthe losses DIFFER between both ways");
+    print_mlp(r);
+    puts(same ? "\nall ways gave the same losses, bit for bit" : "\nthe losses DIFFER between the ways");
 }
 
 static graft_status bench_checkpoint(cli *c) {

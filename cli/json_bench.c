@@ -53,16 +53,28 @@ static json_t *doc_way(uint64_t forecast, uint64_t peak, uint64_t activations, d
 
 static json_t *doc_length(const graft_bench_length *x) {
     bool both = x->step_none > 0 && x->step_layer > 0;
-    return json_pack(
-        "{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "seq_length", (json_int_t)x->seq_length,
-        "none", doc_way(x->forecast_none, x->peak_none, x->activations_none, x->step_none), "layer",
-        doc_way(x->forecast_layer, x->peak_layer, x->activations_layer, x->step_layer), "saved_percent",
-        doc_number(x->saved_percent), "forecast_saved_percent", doc_number(x->forecast_saved_percent),
-        "activations_saved_percent", doc_number(x->activations_saved_percent), "stated_saved_percent",
-        doc_number(x->stated_saved_percent), "slower_percent", doc_number(x->slower_percent),
-        "forecast_slower_percent", doc_number(x->forecast_slower_percent), "stated_slower_percent",
-        doc_number(x->stated_slower_percent), "same_losses",
-        both ? json_boolean(x->same_losses) : json_null());
+    json_t *mlp = doc_way(x->forecast_mlp, x->peak_mlp, x->activations_mlp, x->step_mlp);
+    json_t *percents = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o}", "saved_percent", doc_number(x->mlp_saved_percent),
+        "forecast_saved_percent", doc_number(x->mlp_forecast_saved_percent), "activations_saved_percent",
+        doc_number(x->mlp_activations_saved_percent), "slower_percent", doc_number(x->mlp_slower_percent),
+        "forecast_slower_percent", doc_number(x->mlp_forecast_slower_percent));
+    if (!percents || json_object_update(mlp, percents) != 0) {
+        json_decref(mlp);
+        mlp = NULL; /* and so is the whole */
+    }
+    json_decref(percents);
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "seq_length",
+                     (json_int_t)x->seq_length, "none",
+                     doc_way(x->forecast_none, x->peak_none, x->activations_none, x->step_none), "mlp", mlp,
+                     "layer", doc_way(x->forecast_layer, x->peak_layer, x->activations_layer, x->step_layer),
+                     "saved_percent", doc_number(x->saved_percent), "forecast_saved_percent",
+                     doc_number(x->forecast_saved_percent), "activations_saved_percent",
+                     doc_number(x->activations_saved_percent), "stated_saved_percent",
+                     doc_number(x->stated_saved_percent), "slower_percent", doc_number(x->slower_percent),
+                     "forecast_slower_percent", doc_number(x->forecast_slower_percent),
+                     "stated_slower_percent", doc_number(x->stated_slower_percent), "same_losses",
+                     both ? json_boolean(x->same_losses) : json_null());
 }
 
 json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *r) {

@@ -80,7 +80,7 @@ typedef struct graft_options {
     int64_t warmup;
     double weight_decay,
         grad_clip;         /* setting optimizer also sets weight_decay's default: adamw 0.01, else 0 */
-    char *grad_checkpoint; /* auto, none, layer */
+    char *grad_checkpoint; /* auto, none, mlp, layer */
     char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
     int64_t steps_per_report, steps_per_eval, val_batches, save_every;
     bool keep_best, verify_frozen, resume, gguf;
@@ -235,7 +235,7 @@ typedef struct graft_plan {
     graft_memory full;            /* of training every weight in 16 bits with the same settings */
     uint64_t gradients_optimizer; /* gradients and optimizer state, part of memory.state */
     uint64_t full_gradients_optimizer;
-    char *grad_checkpoint; /* what auto or the budget chose: none or layer */
+    char *grad_checkpoint; /* what auto or the budget chose: none, mlp or layer */
     int64_t slice_tokens;  /* most tokens of one forward and backward */
     int64_t head_tile;     /* most rows of logits at once */
     int64_t sequence_length, batch_size, iterations;
@@ -444,7 +444,8 @@ graft_status graft_bench_load(const graft_options *options, const graft_hooks *h
                               graft_bench_load_result *result, graft_error *err);
 void graft_bench_load_result_free(graft_bench_load_result *result);
 
-/* One sequence length of `bench checkpoint`: everything kept (none) against recompute (layer). */
+/* One sequence length of `bench checkpoint`: everything kept (none) against recompute of the whole block
+ * (layer) and of its MLP alone (mlp). Percents are layer's unless they name mlp. */
 typedef struct graft_bench_length {
     int64_t seq_length;
     uint64_t forecast_none, forecast_layer;       /* process peaks as `graft plan` forecasts them */
@@ -456,7 +457,11 @@ typedef struct graft_bench_length {
     double forecast_slower_percent, slower_percent; /* by operations; measured */
     double stated_saved_percent,
         stated_slower_percent; /* what the guide's authors state for this length; NaN for others */
-    bool same_losses;          /* both ways gave the same bits in every step */
+    bool same_losses;          /* all ways gave the same bits in every step */
+    uint64_t forecast_mlp, peak_mlp, activations_mlp;
+    double step_mlp;
+    double mlp_forecast_saved_percent, mlp_saved_percent, mlp_activations_saved_percent;
+    double mlp_forecast_slower_percent, mlp_slower_percent;
 } graft_bench_length;
 
 typedef struct graft_bench_checkpoint_result {
@@ -465,7 +470,8 @@ typedef struct graft_bench_checkpoint_result {
     size_t nlengths;
 } graft_bench_checkpoint_result;
 /* options.steps (3 unless given) steps of options.batch_size (1 unless given) rows for each of
- * options.seq_lengths, with and without recompute. What does not fit into memory is forecast only. */
+ * options.seq_lengths, without recompute and with both kinds. What does not fit into memory is forecast only.
+ */
 graft_status graft_bench_checkpoint(const graft_options *options, const graft_hooks *hooks,
                                     graft_bench_checkpoint_result *result, graft_error *err);
 void graft_bench_checkpoint_result_free(graft_bench_checkpoint_result *result);

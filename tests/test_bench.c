@@ -146,9 +146,10 @@ static void checkpoint_saves_by_length(void **state) {
         const graft_bench_length *x = &r.lengths[i];
         assert_true(x->same_losses);
         assert_true(x->step_none > 0 && x->step_layer > 0);
-        assert_true(x->activations_layer < x->activations_none);
-        assert_true(x->forecast_layer < x->forecast_none);
-        assert_true(x->forecast_slower_percent > 0);
+        assert_true(x->activations_layer < x->activations_mlp && x->activations_mlp < x->activations_none);
+        assert_true(x->forecast_layer < x->forecast_mlp && x->forecast_mlp < x->forecast_none);
+        assert_true(x->step_mlp > 0 && x->mlp_forecast_slower_percent > 0);
+        assert_true(x->forecast_slower_percent > x->mlp_forecast_slower_percent);
     }
     assert_true(r.lengths[0].stated_saved_percent != r.lengths[0].stated_saved_percent); /* NaN */
     assert_true(r.lengths[1].stated_saved_percent == 20 && r.lengths[1].stated_slower_percent == 10);
@@ -160,6 +161,7 @@ static void checkpoint_saves_by_length(void **state) {
         assert_int_equal(gr_file_read(&text, &len, picture, 1 << 20, &err), GRAFT_OK);
         assert_int_equal(strstr(text, "stated by the guide") != NULL, stated);
         assert_non_null(strstr(text, "forecast"));
+        assert_non_null(strstr(text, "measured, mlp only"));
         free(text);
     }
     graft_bench_checkpoint_result_free(&r);

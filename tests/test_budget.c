@@ -73,15 +73,37 @@ static void wishes_hold(void **state) {
         plan(&p, (const char *const[]){"budget", "500MB", "grad-checkpoint", "layer", NULL}, &err), GRAFT_OK);
     assert_string_equal(p.grad_checkpoint, "layer");
     graft_plan_free(&p);
-    assert_int_equal(plan(&p, (const char *const[]){"budget", "230MB", "batch-size", "1", NULL}, &err),
-                     GRAFT_OK);
-    assert_string_equal(p.grad_checkpoint, "layer");
-    graft_plan_free(&p);
+    static const char *const fits[][2] = {{"235MB", "mlp"}, {"200MB", "layer"}};
+    for (int i = 0; i < (SANITIZED ? 1 : 2); i++) {
+        assert_int_equal(plan(&p, (const char *const[]){"budget", fits[i][0], "batch-size", "1", NULL}, &err),
+                         GRAFT_OK);
+        if (!SANITIZED) assert_string_equal(p.grad_checkpoint, fits[i][1]);
+        graft_plan_free(&p);
+    }
     assert_int_equal(
         plan(&p, (const char *const[]){"budget", "230MB", "batch-size", "1", "grad-checkpoint", "none", NULL},
              &err),
         GRAFT_USAGE);
     assert_non_null(strstr(err.expected, "--grad-checkpoint layer"));
+}
+
+/* Between none and layer: without gate and up of every block but one. */
+static void mlp_lies_between(void **state) {
+    (void)state;
+    static const char *const names[] = {"none", "mlp", "layer"};
+    graft_plan p;
+    graft_error err;
+    uint64_t saved[3];
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(
+            plan(&p, (const char *const[]){"batch-size", "1", "grad-checkpoint", names[i], NULL}, &err),
+            GRAFT_OK);
+        assert_string_equal(p.grad_checkpoint, names[i]);
+        saved[i] = p.memory.saved;
+        graft_plan_free(&p);
+    }
+    uint64_t gate_up = UINT64_C(29) * 256 * 2 * 1536 * 2; /* blocks, tokens, width, bytes */
+    assert_true(saved[1] + gate_up <= saved[0] && saved[2] < saved[1]);
 }
 
 /* One long row sets the floor: the length that would fit is named, and fits. */
@@ -184,7 +206,8 @@ static void same_bits_for(const char *model, const char *const *more) {
     digest_with(usual, model, "none", 2048, 1 << 20, more);
     for (int64_t tile = 1; tile < 100; tile = tile * 5 + 1)
         for (int64_t slice = 1; slice <= 256; slice *= 16) {
-            digest_with(other, model, slice > 1 ? "layer" : "none", slice, tile, more);
+            static const char *const ways[] = {"none", "mlp", "layer"};
+            digest_with(other, model, ways[slice > 1 ? 1 + (tile + slice / 16) % 2 : 0], slice, tile, more);
             assert_string_equal(usual, other);
         }
 }
@@ -213,7 +236,8 @@ static void settings_change_no_bit(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_keep_within), /* first: before this process has grown */
-        cmocka_unit_test(plans_keep_within), cmocka_unit_test(wishes_hold), cmocka_unit_test(names_a_length),
+        cmocka_unit_test(plans_keep_within),     cmocka_unit_test(wishes_hold),
+        cmocka_unit_test(mlp_lies_between),      cmocka_unit_test(names_a_length),
         cmocka_unit_test(settings_change_no_bit)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -28,12 +28,14 @@ static void same_bits(const char *isa, bool fp32) {
     static const int lengths[] = {33, 90, 5, 64, 18};
     static const struct {
         int threads, at_once;
-        bool recompute;
-    } ways[] = {{1, 5, false}, {2, 5, false}, {3, 5, true}, {2, 1, false}, {1, 2, true}};
+        gr_recompute recompute;
+    } ways[] = {{1, 5, GR_RECOMPUTE_NONE}, {2, 5, GR_RECOMPUTE_NONE},  {3, 5, GR_RECOMPUTE_LAYER},
+                {2, 1, GR_RECOMPUTE_NONE}, {1, 2, GR_RECOMPUTE_LAYER}, {2, 5, GR_RECOMPUTE_MLP},
+                {3, 2, GR_RECOMPUTE_MLP}};
     for (int kind = 0; kind < KINDS; kind++) {
         float *first = NULL;
         double first_loss = 0;
-        for (int w = 0; w < 5; w++) {
+        for (int w = 0; w < 7; w++) {
             tiny_net n;
             rows r;
             open_kind(&n, &r, lengths, 5, kind, 4, isa, fp32, ways[w].threads);

@@ -121,12 +121,14 @@ static void same_bits_of(const char *isa, bool fp32, ref_tiny spec, int trained)
     static const int lengths[] = {33, 270, 5, 64, 18};
     static const struct {
         int threads, at_once;
-        bool recompute;
-    } ways[] = {{1, 5, false}, {2, 5, false}, {3, 5, true}, {2, 1, false}, {1, 2, true}};
+        gr_recompute recompute;
+    } ways[] = {{1, 5, GR_RECOMPUTE_NONE}, {2, 5, GR_RECOMPUTE_NONE},  {3, 5, GR_RECOMPUTE_LAYER},
+                {2, 1, GR_RECOMPUTE_NONE}, {1, 2, GR_RECOMPUTE_LAYER}, {2, 5, GR_RECOMPUTE_MLP},
+                {3, 2, GR_RECOMPUTE_MLP}};
     float *first = NULL;
     double first_loss = 0;
     size_t bytes = 0;
-    for (int w = 0; w < 5; w++) {
+    for (int w = 0; w < 7; w++) {
         tiny_net n;
         rows r;
         tiny_open_with(&n, spec, 4, 64, isa, fp32, ways[w].threads, trained);

@@ -248,6 +248,8 @@ static void other_ways(const kind_run *r) {
          *half_again = tiny_join(r->root, "half-again"), *cut = tiny_join(r->root, "cut");
     train(r, again, (const char *const[]){"threads", "1", "grad-checkpoint", "layer", NULL});
     tiny_same_file(r->out, again, tensors_file(r));
+    train(r, again, (const char *const[]){"grad-checkpoint", "mlp", NULL});
+    tiny_same_file(r->out, again, tensors_file(r));
     train_until(r, cut, NULL, &(breaker){0});
     train(r, cut, (const char *const[]){"resume", "-", NULL});
     tiny_same_file(r->out, cut, tensors_file(r));

@@ -82,6 +82,7 @@ static void same_bits(void **state) {
     const tiny_spec specs[] = {{.bits = 4}, {.type = "qwen3", .dtype = GR_BF16}};
     static const char *const variants[][5] = {{"threads", "2", NULL},
                                               {"threads", "3", "grad-checkpoint", "layer", NULL},
+                                              {"grad-checkpoint", "mlp", NULL},
                                               {"grad-checkpoint", "none", NULL},
                                               {"save-every", "100", NULL}};
     for (size_t s = 0; s < 2; s++) {

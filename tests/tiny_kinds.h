@@ -85,7 +85,7 @@ static inline void compare_step(tiny_net *n, const rows *r, bool fp32, const cha
     ref_model_backward(run, n->ref, &r->batch);
     float *grad = tiny_keep(n, (size_t)n->rt.tuning->parameters * sizeof *grad);
     int at_once = gr_net_one_row(&n->rt.model->config, n->rt.tuning) ? 1 : r->batch.rows;
-    double loss = tiny_step(n, &r->batch, at_once, false, grad), limit = fp32 ? 1e-4 : 6e-2;
+    double loss = tiny_step(n, &r->batch, at_once, GR_RECOMPUTE_NONE, grad), limit = fp32 ? 1e-4 : 6e-2;
     if (!(fabs(loss - truth) <= (fp32 ? 2e-6 : 2e-3) * truth))
         fail_msg("%s: loss %.9g, ref %.9g", what, loss, truth);
     compare_gradients(n, grad, limit, what);

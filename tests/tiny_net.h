@@ -217,7 +217,7 @@ static inline void tiny_close(tiny_net *n) {
 
 /* Forward, loss and backward of the batch cut into slices of `rows_at_once` rows; gradient sum into `grad`.
  */
-static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once, bool recompute,
+static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once, gr_recompute recompute,
                                float *grad) {
     graft_error err = {0};
     int longest = 0;

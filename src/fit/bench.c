@@ -36,7 +36,8 @@ static void summarize(const gr_bench_run *run, double *seconds, double peak, gra
     r->peak_gflops = peak;
     r->percent_of_peak = 100 * r->gflops / peak;
     r->percent_of_peak_without_recompute =
-        100 * tokens * gr_train_flops(c, t->rt.tuning, o->seq_length, false, 1) / step / 1e9 / peak;
+        100 * tokens * gr_train_flops(c, t->rt.tuning, o->seq_length, GR_RECOMPUTE_NONE, 1) / step / 1e9 /
+        peak;
     r->forecast_bytes = t->forecast.total;
     r->peak_rss_bytes = gr_peak_rss();
 }

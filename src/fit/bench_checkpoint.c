@@ -89,7 +89,24 @@ static double percent_more(double from, double to) {
     return from > 0 && to > 0 ? 100 * (to / from - 1) : NAN;
 }
 
-static void summarize(graft_bench_length *x, const measure *none, const measure *layer, int64_t steps) {
+static bool same_losses(const measure *a, const measure *b, int64_t steps) {
+    return memcmp(a->losses, b->losses, (size_t)steps * sizeof *a->losses) == 0;
+}
+
+static void summarize_mlp(graft_bench_length *x, const measure *none, const measure *mlp) {
+    x->forecast_mlp = mlp->forecast.total;
+    x->activations_mlp = mlp->forecast.saved + mlp->forecast.scratch;
+    x->peak_mlp = mlp->peak;
+    x->step_mlp = mlp->step;
+    x->mlp_forecast_saved_percent = percent_less((double)x->forecast_none, (double)x->forecast_mlp);
+    x->mlp_saved_percent = percent_less((double)x->peak_none, (double)x->peak_mlp);
+    x->mlp_activations_saved_percent = percent_less((double)x->activations_none, (double)x->activations_mlp);
+    x->mlp_forecast_slower_percent = percent_more(none->flops, mlp->flops);
+    x->mlp_slower_percent = percent_more(none->step, mlp->step);
+}
+
+static void summarize(graft_bench_length *x, const measure *none, const measure *mlp, const measure *layer,
+                      int64_t steps) {
     x->forecast_none = none->forecast.total;
     x->forecast_layer = layer->forecast.total;
     x->activations_none = none->forecast.saved + none->forecast.scratch;
@@ -107,8 +124,9 @@ static void summarize(graft_bench_length *x, const measure *none, const measure 
     for (size_t i = 0; i < sizeof stated / sizeof *stated; i++)
         if (stated[i].length == x->seq_length)
             x->stated_saved_percent = stated[i].saved, x->stated_slower_percent = stated[i].slower;
-    x->same_losses = none->step > 0 && layer->step > 0 &&
-                     memcmp(none->losses, layer->losses, (size_t)steps * sizeof *none->losses) == 0;
+    x->same_losses = none->step > 0 && layer->step > 0 && same_losses(none, layer, steps) &&
+                     (mlp->step <= 0 || same_losses(none, mlp, steps));
+    summarize_mlp(x, none, mlp);
 }
 
 /* A run that would not fit is forecast only. */
@@ -119,16 +137,17 @@ static bool fits(const measure *m) {
 
 static graft_status one_length(const char *dir, graft_options *o, const graft_hooks *hooks,
                                graft_bench_length *x, double *losses, graft_error *err) {
-    measure none = {.losses = losses}, layer = {.losses = losses + o->steps};
-    char way[2][8] = {"none", "layer"};
+    measure way[GR_RECOMPUTES] = {0};
     o->seq_length = x->seq_length;
-    o->grad_checkpoint = way[1];
-    GR_TRY(plan(dir, o, hooks, &layer, err));
-    if (fits(&layer)) GR_TRY(run_one(dir, o, hooks, &layer, err));
-    o->grad_checkpoint = way[0];
-    GR_TRY(plan(dir, o, hooks, &none, err));
-    if (fits(&none)) GR_TRY(run_one(dir, o, hooks, &none, err));
-    summarize(x, &none, &layer, o->steps);
+    for (int r = GR_RECOMPUTES - 1; r >= 0; r--) { /* the smallest peak first */
+        char name[8];
+        snprintf(name, sizeof name, "%s", gr_recompute_name[r]);
+        o->grad_checkpoint = name;
+        way[r].losses = losses + r * o->steps;
+        GR_TRY(plan(dir, o, hooks, &way[r], err));
+        if (fits(&way[r])) GR_TRY(run_one(dir, o, hooks, &way[r], err));
+    }
+    summarize(x, &way[GR_RECOMPUTE_NONE], &way[GR_RECOMPUTE_MLP], &way[GR_RECOMPUTE_LAYER], o->steps);
     return GRAFT_OK;
 }
 
@@ -141,7 +160,7 @@ graft_status gr_bench_checkpoint(const char *dir, const graft_options *options, 
     graft_options o = *options; /* its texts stay the caller's */
     if (!gr_options_given(&o, "steps")) o.steps = 3;
     if (!gr_options_given(&o, "batch-size")) o.batch_size = 1;
-    double *losses = gr_calloc((size_t)o.steps * 2, sizeof *losses);
+    double *losses = gr_calloc((size_t)o.steps * GR_RECOMPUTES, sizeof *losses);
     r->lengths = gr_calloc(count, sizeof *r->lengths);
     r->nlengths = count;
     r->batch_size = o.batch_size;

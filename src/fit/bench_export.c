@@ -93,15 +93,16 @@ static json_t *describe(const gr_bench_run *run, const char *dir, int64_t steps)
     json_t *rates = json_array();
     for (int64_t k = 1; rates && k <= steps; k++)
         json_array_append_new(rates, json_real(gr_schedule_rate(o, k, t->updates)));
-    json_t *run_json = json_pack(
-        "{s:s?, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:s}", "model",
-        absolute, "config", dir ? json_null() : shape_config(o->shape), "steps", (json_int_t)steps,
-        "batch_size", (json_int_t)o->batch_size, "seq_length", (json_int_t)o->seq_length,
-        "grad_accumulation_steps", (json_int_t)o->grad_accumulation_steps, "seed",
-        (json_int_t)(o->seed & INT64_MAX), "learning_rates", rates, "beta1", t->optim.config.beta1, "beta2",
-        t->optim.config.beta2, "epsilon", t->optim.config.epsilon, "weight_decay",
-        t->optim.config.weight_decay, "grad_clip", o->grad_clip, "recompute", (int)t->recompute, "threads",
-        gr_pool_threads(t->rt.pool), "compute", o->compute ? o->compute : "bf16");
+    json_t *run_json =
+        json_pack("{s:s?, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:s}",
+                  "model", absolute, "config", dir ? json_null() : shape_config(o->shape), "steps",
+                  (json_int_t)steps, "batch_size", (json_int_t)o->batch_size, "seq_length",
+                  (json_int_t)o->seq_length, "grad_accumulation_steps",
+                  (json_int_t)o->grad_accumulation_steps, "seed", (json_int_t)(o->seed & INT64_MAX),
+                  "learning_rates", rates, "beta1", t->optim.config.beta1, "beta2", t->optim.config.beta2,
+                  "epsilon", t->optim.config.epsilon, "weight_decay", t->optim.config.weight_decay,
+                  "grad_clip", o->grad_clip, "recompute", t->recompute != GR_RECOMPUTE_NONE, "threads",
+                  gr_pool_threads(t->rt.pool), "compute", o->compute ? o->compute : "bf16");
     free(absolute);
     return run_json;
 }

@@ -85,28 +85,30 @@ graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *r, 
     gr_error_clear(err);
     size_t n = r->nlengths;
     gr_buf out = {0};
-    double *values = gr_calloc(n * 6, sizeof *values);
+    double *values = gr_calloc(n * 8, sizeof *values);
     char(*text)[24] = gr_calloc(n, sizeof *text);
     const char **names = gr_calloc(n, sizeof *names);
     graft_status st = values && text && names ? GRAFT_OK : gr_no_memory(err, n * 64);
     for (size_t i = 0; st == GRAFT_OK && i < n; i++) {
         const graft_bench_length *x = &r->lengths[i];
-        const double row[] = {x->saved_percent,  x->forecast_saved_percent,  x->stated_saved_percent,
-                              x->slower_percent, x->forecast_slower_percent, x->stated_slower_percent};
-        for (size_t k = 0; k < 6; k++) values[k * n + i] = row[k];
+        const double row[] = {x->saved_percent,        x->forecast_saved_percent, x->mlp_saved_percent,
+                              x->stated_saved_percent, x->slower_percent,         x->forecast_slower_percent,
+                              x->mlp_slower_percent,   x->stated_slower_percent};
+        for (size_t k = 0; k < 8; k++) values[k * n + i] = row[k];
         snprintf(text[i], sizeof text[i], "%lld", (long long)x->seq_length);
         names[i] = text[i];
     }
     if (st == GRAFT_OK) {
-        static const char *const series_names[] = {"measured", "forecast", "stated by the guide"};
-        gr_bar_series series[6];
-        size_t shown = 2; /* the guide states nothing for most lengths */
+        static const char *const series_names[] = {"measured", "forecast", "measured, mlp only",
+                                                   "stated by the guide"};
+        gr_bar_series series[8];
+        size_t shown = 3; /* the guide states nothing for most lengths */
         for (size_t i = 0; i < n; i++)
             if (isfinite(r->lengths[i].stated_saved_percent) || isfinite(r->lengths[i].stated_slower_percent))
-                shown = 3;
-        for (size_t k = 0; k < 6; k++) series[k] = (gr_bar_series){series_names[k % 3], values + k * n};
+                shown = 4;
+        for (size_t k = 0; k < 8; k++) series[k] = (gr_bar_series){series_names[k % 4], values + k * n};
         const gr_bar_panel panels[] = {{"memory saved, %", names, n, series, shown, 0},
-                                       {"slower, %", names, n, series + 3, shown, 0}};
+                                       {"slower, %", names, n, series + 4, shown, 0}};
         st = gr_bars_svg(&out, "recompute by sequence length", panels, 2, err);
     }
     free(values);

@@ -24,16 +24,15 @@ static double trained_flops(const gr_model_config *c, const gr_tuning *tuning) {
     return flops;
 }
 
-double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t sequence, bool recompute,
-                      double targets) {
+double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t sequence,
+                      gr_recompute recompute, double targets) {
     double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
            kv = (double)(c->kv_heads * c->head_dim), m = (double)c->mlp;
     double wl = 2 * h * q + 2 * h * kv + 3 * h * m, layers = (double)c->layers, s = (double)sequence;
     double backward = (double)(c->layers - (tuning ? tuning->lowest : 0)); /* layers that have one */
     double flops = layers * (2 * wl + 2 * q * s) + backward * (2 * wl + 5 * q * s);
-    if (recompute)
-        flops += fmax(backward - 1, 0) *
-                 (2 * (wl - h * m) + 2 * q * s); /* the last block's forward is still there */
+    const double again[GR_RECOMPUTES] = {0, 4 * h * m, 2 * (wl - h * m) + 2 * q * s};
+    flops += fmax(backward - 1, 0) * again[recompute]; /* the last block's forward is still there */
     if (tuning) flops += trained_flops(c, tuning);
     return flops + targets * 4 * h * (double)c->vocab;
 }
@@ -93,7 +92,7 @@ static graft_status fill(graft_plan *plan, gr_trainer *t, const char *name, graf
     const gr_model *m = t->rt.model;
     plan->model = gr_strdup(name);
     plan->model_type = gr_strdup(m->config.arch->model_type);
-    plan->grad_checkpoint = gr_strdup(t->recompute ? "layer" : "none");
+    plan->grad_checkpoint = gr_strdup(gr_recompute_name[t->recompute]);
     if (!plan->model || !plan->model_type || !plan->grad_checkpoint) return gr_no_memory(err, 0);
     GR_TRY(gr_plan_table(plan, m, t->rt.tuning, err));
     plan->parameters_total = gr_model_parameters(m);

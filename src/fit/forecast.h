@@ -14,6 +14,6 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
  * 2 q S L forward and 5 q S L backward causal, head 4 h V). `targets` is the share of tokens that carry loss.
  */
 double gr_train_flops(const gr_model_config *config, const gr_tuning *tuning, int64_t sequence,
-                      bool recompute, double targets);
+                      gr_recompute recompute, double targets);
 
 #endif

@@ -1,6 +1,8 @@
 #include "net/net.h"
 #include <math.h>
 
+const char *const gr_recompute_name[GR_RECOMPUTES] = {"none", "mlp", "layer"};
+
 /* [rows, cols] elements of `size` bytes. A product that does not fit sets the arena's overflow flag. */
 static void *take(gr_arena *arena, int64_t rows, int64_t cols, size_t size) {
     int64_t count;
@@ -20,8 +22,8 @@ static bool descends(const gr_net *n) {
     return lowest_block(n) < n->model->config.layers;
 }
 
-/* What one layer keeps. With recompute every layer but x shares one of these. */
-static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena) {
+/* What one layer keeps of its attention, and x_mid. */
+static void bind_attention(const gr_net *n, gr_saved *s, gr_arena *arena) {
     const gr_model_config *c = &n->model->config;
     int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     size_t act = (size_t)n->compute.k->act_bytes;
@@ -39,8 +41,6 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena) {
     s->x_mid = take(arena, t, c->hidden, act);
     s->rstd_in = gr_arena_array(arena, t, sizeof(float));
     s->rstd_mid = gr_arena_array(arena, t, sizeof(float));
-    s->gate = take(arena, t, c->mlp, act);
-    s->up = take(arena, t, c->mlp, act);
 }
 
 /* Most low-rank columns of group g over all layers. */
@@ -51,11 +51,24 @@ static int64_t most_ranks(const gr_net *n, int g) {
     return most;
 }
 
-static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena) {
-    for (int g = 0; g < GR_GROUPS; g++) {
-        int64_t ranks = most_ranks(n, g);
-        s->xa[g] = ranks ? take(arena, n->config.tokens, ranks, (size_t)n->compute.k->act_bytes) : NULL;
-    }
+static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena, int g) {
+    int64_t ranks = most_ranks(n, g);
+    s->xa[g] = ranks ? take(arena, n->config.tokens, ranks, (size_t)n->compute.k->act_bytes) : NULL;
+}
+
+enum { GATE_UP = 2 }; /* in the order of gr_group_table */
+
+/* What a layer keeps but x: the first has everything, the others share with it what is computed again. */
+static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first) {
+    const gr_model_config *c = &n->model->config;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    if (!first && n->config.recompute == GR_RECOMPUTE_LAYER) return;
+    bind_attention(n, s, arena);
+    for (int g = 0; g < GATE_UP; g++) bind_low_rank(n, s, arena, g);
+    if (!first && n->config.recompute == GR_RECOMPUTE_MLP) return;
+    s->gate = take(arena, n->config.tokens, c->mlp, act);
+    s->up = take(arena, n->config.tokens, c->mlp, act);
+    for (int g = GATE_UP; g < GR_GROUPS; g++) bind_low_rank(n, s, arena, g);
 }
 
 static void bind_all_saved(gr_net *n, gr_arena *saved) {
@@ -65,15 +78,10 @@ static void bind_all_saved(gr_net *n, gr_arena *saved) {
     n->saved = gr_arena_array(saved, layers + 1, sizeof *n->saved);
     void *ping[2] = {0}; /* where nothing is kept two inputs suffice */
     for (int64_t l = 0; l <= layers; l++) {
-        gr_saved s = {0};
+        gr_saved s = first;
         bool kept = lowest < layers && l >= lowest;
-        if (l < layers && (l == 0 || (kept && !n->config.recompute))) {
-            bind_saved(n, &s, saved);
-            bind_low_rank(n, &s, saved);
-            if (l == 0) first = s;
-        } else if (l < layers) {
-            s = first;
-        }
+        if (l < layers && (l == 0 || kept)) bind_saved(n, &s, saved, l == 0);
+        if (l == 0) first = s;
         if (kept || l < 2)
             s.x = take(saved, n->config.tokens, n->model->config.hidden, act);
         else

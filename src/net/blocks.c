@@ -29,21 +29,31 @@ static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     return b;
 }
 
-/* x -> q k v -> attention -> x_mid -> gate, up. What backward needs is in b->s afterwards. */
-static void forward_to_gate_up(block *b) {
+/* x -> q k v -> attention -> x_mid. What backward needs is in b->s afterwards. */
+static void forward_attention(block *b) {
     gr_net *n = b->net;
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden;
     float eps = (float)n->model->config.norm_eps;
     bool norm = b->q.norm != NULL;
-    void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v}, *gate_up[2] = {s->gate, s->up};
+    void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v};
     gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, eps, t, h);
     gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, b->batch, NULL, &n->linear_scratch);
     gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, b->batch);
     gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, b->batch);
     gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, b->batch, s->x, &n->linear_scratch);
+}
+
+/* x_mid -> gate, up */
+static void forward_gate_up(block *b) {
+    gr_net *n = b->net;
+    const gr_compute *c = &n->compute;
+    gr_saved *s = b->s;
+    void *gate_up[2] = {s->gate, s->up};
+    int64_t t = b->batch->tokens, h = n->model->config.hidden;
+    float eps = (float)n->model->config.norm_eps;
     gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->post_norm, eps, t, h);
     gr_linear_forward(c, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], n->norm, b->batch, NULL,
                       &n->linear_scratch);
@@ -53,7 +63,8 @@ static void block_forward(block *b, void *out) {
     gr_net *n = b->net;
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens;
-    forward_to_gate_up(b);
+    forward_attention(b);
+    forward_gate_up(b);
     gr_swiglu_forward(&n->compute, n->act_mlp, s->gate, s->up, t, n->model->config.mlp);
     gr_linear_forward(&n->compute, &b->group[DOWN], &out, s->xa[DOWN], n->act_mlp, b->batch, s->x_mid,
                       &n->linear_scratch);
@@ -167,8 +178,10 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
 void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
     for (int64_t l = n->model->config.layers - 1; l >= n->tuning->lowest; l--) {
         block b = block_of(n, batch, l);
-        /* the last block's forward is still in the shared buffers */
-        if (n->config.recompute && l + 1 < n->model->config.layers) forward_to_gate_up(&b);
+        if (l + 1 < n->model->config.layers) { /* the last's forward is still in the shared buffers */
+            if (n->config.recompute == GR_RECOMPUTE_LAYER) forward_attention(&b);
+            if (n->config.recompute) forward_gate_up(&b);
+        }
         mlp_backward(&b, gradients, l + 1 == n->model->config.layers);
         attention_backward(&b, gradients, l == n->tuning->lowest && !n->tuning->embedding_trains);
     }

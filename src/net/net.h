@@ -33,11 +33,20 @@ typedef struct gr_kv_cache {
     int64_t capacity, length;
 } gr_kv_cache;
 
+/* What backward computes again instead of keeping it, least first. Changes no bit. */
+typedef enum gr_recompute {
+    GR_RECOMPUTE_NONE,  /* 0: everything is kept */
+    GR_RECOMPUTE_MLP,   /* gate, up and what follows them in the block */
+    GR_RECOMPUTE_LAYER, /* all but x */
+    GR_RECOMPUTES
+} gr_recompute;
+extern const char *const gr_recompute_name[GR_RECOMPUTES]; /* none, mlp, layer */
+
 typedef struct gr_net_config {
-    int64_t tokens;    /* most tokens of one batch */
-    int64_t longest;   /* most tokens of one row */
-    bool training;     /* backward will run */
-    bool recompute;    /* keep only x per layer; the rest is computed again in backward */
+    int64_t tokens;  /* most tokens of one batch */
+    int64_t longest; /* most tokens of one row */
+    bool training;   /* backward will run */
+    gr_recompute recompute;
     int64_t head_tile; /* rows of logits at once; 0: gr_head_tile. Changes no bit */
 } gr_net_config;
 

@@ -16,7 +16,7 @@
 
 /* Steps of the tile: the usual one, halved again and again. */
 #define TILE_STEPS 6
-#define CANDIDATES (2 * GR_SLICES * TILE_STEPS)
+#define CANDIDATES (GR_RECOMPUTES * GR_SLICES * TILE_STEPS)
 
 typedef struct settings {
     gr_net_config config;
@@ -27,11 +27,11 @@ typedef struct settings {
 
 typedef struct search {
     const gr_trainer *t;
-    gr_net_config base; /* recompute, tokens and head_tile are chosen */
-    const char *recompute;
-    uint64_t budget; /* 0: none */
-    uint64_t room;   /* without one: for activations and buffers */
-    bool tiles;      /* smaller tiles too */
+    gr_net_config base;    /* recompute, tokens and head_tile are chosen */
+    const char *recompute; /* a name, or auto */
+    uint64_t budget;       /* 0: none */
+    uint64_t room;         /* without one: for activations and buffers */
+    bool tiles;            /* smaller tiles too */
     int count;
     settings candidate[CANDIDATES];
     const settings *best, *least; /* best NULL: nothing fits */
@@ -44,21 +44,23 @@ static double rows_cost(const search *s, double n, double part) {
     return n + parts * (PANEL_ROWS * blocks + THREAD_ROWS * gr_pool_threads(s->t->rt.pool));
 }
 
-/* Relative, as gr_train_flops counts: forward and backward of the blocks, most of the forward once more with
- * recompute, and both passes of the head. */
+/* Relative, as gr_train_flops counts: forward and backward of the blocks, what of the forward is computed
+ * again, and both passes of the head. */
 static double cost_of(const search *s, const gr_net_config *x) {
     const gr_model_config *c = &s->t->rt.model->config;
     double h = (double)c->hidden, m = (double)c->mlp, q = (double)(c->heads * c->head_dim),
            kv = (double)(c->kv_heads * c->head_dim), n = (double)gr_max_i64(s->t->work.batch, x->tokens);
     double block = 2 * h * q + 2 * h * kv + 3 * h * m;
-    double passes = 2 * block + (x->recompute ? block - h * m : 0);
+    const double again[GR_RECOMPUTES] = {0, 2 * h * m, block - h * m};
+    double passes = 2 * block + again[x->recompute];
     double tile = (double)gr_min_i64(x->head_tile ? x->head_tile : gr_head_tile(c->vocab), x->tokens);
     return passes * (double)c->layers * rows_cost(s, n, (double)x->tokens) +
            2 * h * (double)c->vocab * rows_cost(s, n, tile);
 }
 
 static bool allowed(const search *s, const settings *x) {
-    return strcmp(s->recompute, "auto") == 0 || x->config.recompute == (strcmp(s->recompute, "layer") == 0);
+    return strcmp(s->recompute, "auto") == 0 ||
+           strcmp(s->recompute, gr_recompute_name[x->config.recompute]) == 0;
 }
 
 static bool fits(const search *s, const settings *x) {
@@ -85,10 +87,10 @@ static graft_status measure_all(search *s, graft_error *err) {
     const gr_work *w = &s->t->work;
     bool one_row = gr_net_one_row(&s->t->rt.model->config, s->t->rt.tuning);
     s->count = 0;
-    for (int layer = 0; layer < 2; layer++)
+    for (gr_recompute r = 0; r < GR_RECOMPUTES; r++)
         for (int i = 0; i < (w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
-            x.config.recompute = layer != 0;
+            x.config.recompute = r;
             if (w->longest) x.config.tokens = one_row ? w->longest : w->slice[i].tokens;
             GR_TRY(add_tiles(s, x, err));
         }
@@ -156,7 +158,7 @@ static graft_status refuse(search *s, graft_error *err) {
     size_text(least, s->least->memory.total + ((uint64_t)128 << 10)); /* another process is a few pages off */
     gr_fail(err, GRAFT_USAGE, "the run does not fit --budget %s", s->t->o->budget);
     gr_expected(err, "at least %s, with --grad-checkpoint %s, %lld tokens and %lld rows of logits at once",
-                least, x->recompute ? "layer" : "none", (long long)x->tokens,
+                least, gr_recompute_name[x->recompute], (long long)x->tokens,
                 (long long)(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab)));
     hint(s, err);
     return GRAFT_USAGE;
@@ -169,12 +171,12 @@ static void say(const search *s) {
     gr_trainer_note(s->t,
                     "--budget %s: the fastest of %d settings that fits takes %s: --grad-checkpoint %s, up to "
                     "%lld tokens and %lld rows of logits at once, about %.2f times the time of the fastest",
-                    s->t->o->budget, s->count, size, x->recompute ? "layer" : "none", (long long)x->tokens,
+                    s->t->o->budget, s->count, size, gr_recompute_name[x->recompute], (long long)x->tokens,
                     (long long)(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab)),
                     s->best->cost / s->fastest);
 }
 
-/* A wish for no recompute holds even where nothing fits. */
+/* A wish for one way of recompute holds even where nothing fits. */
 static const settings *smallest(const search *s) {
     const settings *found = NULL;
     for (int i = 0; i < s->count; i++) {

@@ -68,7 +68,7 @@ typedef struct gr_trainer {
     gr_dropout dropout;   /* of the update in progress */
     int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
     int64_t slice_rows;   /* most rows of one */
-    bool recompute;
+    gr_recompute recompute;
     gr_net_config net_config; /* what the buffers are bound for */
     gr_work work;
     float *start;  /* parameters of --resume-adapter-file until the start; owned */

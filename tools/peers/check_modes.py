@@ -55,7 +55,7 @@ def check_bytes(ctx, mode):
 
     folder = moded(ctx, "qwen2", mode)
     theirs = mx.load(str(folder / "model.safetensors"))
-    same, back = ctx.work / "modes" / f"same-{mode}", ctx.work / "modes" / f"back-{mode}"
+    same = ctx.work / "modes" / f"same-{mode}"
     ctx.run("convert", "--model", folder, "--mlx-path", same)
     ours = mx.load(str(same / "model.safetensors"))
     assert set(ours) == set(theirs), set(ours) ^ set(theirs)
@@ -63,6 +63,7 @@ def check_bytes(ctx, mode):
     a, b = (json.loads((d / "config.json").read_text())["quantization"] for d in (same, folder))
     assert {k: v for k, v in a.items() if v is not False} == b, (a, b)
     for dtype, wide in (("float32", mx.float32), ("bfloat16", mx.bfloat16)):
+        back = ctx.work / "modes" / f"back-{mode}-{dtype}"
         ctx.run("convert", "--model", folder, "--mlx-path", back, "-d", "--dtype", dtype)
         ours = mx.load(str(back / "model.safetensors"))
         for name in (k.removesuffix(".scales") for k in theirs if k.endswith(".scales")):

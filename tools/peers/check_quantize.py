@@ -136,7 +136,7 @@ def load(ctx):
     out = ctx.work / "weights.so"
     sources = [str(p) for room in ("base", "files", "weights") for p in sorted((root / "src" / room).glob("*.c"))]
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-ffp-contract=off",
-                    f"-I{root / 'src'}", f"-I{root / 'include'}", *sources, "-o", str(out), "-ljansson", "-lpthread",
+                    f"-I{root / 'src'}", f"-I{root / 'include'}", *sources, "-o", str(out), "-ljansson", "-lpcre2-8", "-lpthread",
                     "-lm"], check=True)
     lib = ctypes.CDLL(str(out))
 

@@ -1,5 +1,6 @@
 #include "base/pool.h"
 #include "base/memory.h"
+#include "base/os.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -16,6 +17,8 @@ struct gr_pool {
     _Atomic uint64_t ticket; /* job number << 32 | next task */
     atomic_int unfinished;   /* tasks of this job not done yet */
     atomic_int stop;
+    bool measure;
+    _Atomic uint64_t busy; /* nanoseconds inside tasks */
 };
 
 typedef struct start_arg {
@@ -35,6 +38,14 @@ static inline void cpu_relax(void) {
 #endif
 }
 
+/* Runs one task, timed if somebody wants to know. */
+static void run_one(gr_pool *pool, gr_task *task, void *context, int number, int worker) {
+    double start = pool->measure ? gr_clock() : 0;
+    task(context, number, worker);
+    if (pool->measure)
+        atomic_fetch_add_explicit(&pool->busy, (uint64_t)((gr_clock() - start) * 1e9), memory_order_relaxed);
+}
+
 /* Takes and runs tasks of job number `job` until none is left. */
 static void work(gr_pool *pool, uint32_t job, gr_task *task, void *context, int count, int worker) {
     for (;;) {
@@ -43,7 +54,7 @@ static void work(gr_pool *pool, uint32_t job, gr_task *task, void *context, int 
             if ((uint32_t)(ticket >> 32) != job || (int)(uint32_t)ticket >= count) return;
         } while (!atomic_compare_exchange_weak_explicit(&pool->ticket, &ticket, ticket + 1,
                                                         memory_order_acq_rel, memory_order_acquire));
-        task(context, (int)(uint32_t)ticket, worker);
+        run_one(pool, task, context, (int)(uint32_t)ticket, worker);
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1) {
             pthread_mutex_lock(&pool->lock);
             pthread_cond_signal(&pool->idle);
@@ -128,7 +139,7 @@ int gr_pool_threads(const gr_pool *pool) {
 void gr_pool_run(gr_pool *pool, gr_task *task, void *context, int count) {
     if (count <= 0) return;
     if (pool->threads == 1 || count == 1) {
-        for (int i = 0; i < count; i++) task(context, i, 0);
+        for (int i = 0; i < count; i++) run_one(pool, task, context, i, 0);
         return;
     }
     pthread_mutex_lock(&pool->lock);
@@ -146,4 +157,12 @@ void gr_pool_run(gr_pool *pool, gr_task *task, void *context, int count) {
     pthread_mutex_lock(&pool->lock);
     while (atomic_load(&pool->unfinished)) pthread_cond_wait(&pool->idle, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+}
+
+void gr_pool_measure(gr_pool *pool, bool measure) {
+    pool->measure = measure;
+}
+
+double gr_pool_busy(const gr_pool *pool) {
+    return (double)atomic_load_explicit(&pool->busy, memory_order_relaxed) * 1e-9;
 }

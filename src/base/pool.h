@@ -7,6 +7,7 @@
 #ifndef GR_BASE_POOL_H
 #define GR_BASE_POOL_H
 #include "base/status.h"
+#include <stdbool.h>
 
 typedef struct gr_pool gr_pool;
 
@@ -25,5 +26,10 @@ int gr_pool_threads(const gr_pool *pool);
 /* Runs task(context, 0 .. count-1, worker) and returns when all are done. Only one thread may call it at a
  * time; a task must not call it. */
 void gr_pool_run(gr_pool *pool, gr_task *task, void *context, int count);
+
+/* Whether the time inside tasks is counted; two readings of the clock a task. Between runs only. */
+void gr_pool_measure(gr_pool *pool, bool measure);
+/* Seconds that all threads together spent inside tasks while it was counted. Between runs only. */
+double gr_pool_busy(const gr_pool *pool);
 
 #endif

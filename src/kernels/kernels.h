@@ -18,6 +18,7 @@
 #include "base/dtype.h"
 #include "base/memory.h"
 #include "base/pool.h"
+#include "kernels/profile.h"
 
 /* ------------------------------------------------------------------ matrices that feed a panel */
 
@@ -206,6 +207,7 @@ typedef struct gr_compute {
     gr_pool *pool;
     char *scratch;        /* threads * scratch_bytes, 64-byte aligned */
     size_t scratch_bytes; /* per worker; gr_matmul_scratch */
+    gr_profile *profile;  /* NULL: nobody asks where the time goes */
 } gr_compute;
 
 /* Bytes of scratch one worker needs for gr_matmul: one pass of panels and one task's f32 tile. */

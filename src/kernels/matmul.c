@@ -147,6 +147,8 @@ void gr_matmul(const gr_compute *c, int64_t m, int64_t n, const gr_product *prod
     j.single = next_pass(&j, &at, chunks) == 0;
     int64_t blocks = (m + j.rows_per_block - 1) / j.rows_per_block;
     gr_pool_run(c->pool, run_task, &j, (int)(j.panels * blocks));
+    for (int i = 0; i < nproducts; i++)
+        gr_part_work(c->profile, 2.0 * (double)m * (double)n * (double)products[i].k, 0);
 }
 
 /* ------------------------------------------------------------------ one row */

@@ -34,7 +34,10 @@ static void lookup_task(void *context, int task, int worker) {
 void gr_embedding_forward(const gr_compute *c, const gr_embedding *e, void *x, const int32_t *ids,
                           int64_t tokens) {
     lookup_job j = {c, e, x, ids, tokens};
+    gr_part before = gr_part_enter(c->profile, GR_PART_EMBEDDING);
     gr_pool_run(c->pool, lookup_task, &j, (int)((tokens + PIECE - 1) / PIECE));
+    gr_part_work(c->profile, 0, (double)(tokens * e->table->cols * c->k->act_bytes * 2));
+    gr_part_enter(c->profile, before);
 }
 
 /* One row of data. */

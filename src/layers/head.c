@@ -251,9 +251,16 @@ static void backward_of_tile(tile_job *j, int64_t rows) {
 }
 
 static void run_tile(tile_job *j, int64_t rows) {
+    gr_profile *profile = j->c->profile;
+    gr_part before = gr_part_enter(profile, GR_PART_HEAD);
     logits_of_tile(j, rows);
+    gr_part_enter(profile, GR_PART_HEAD_LOSS);
     gr_pool_run(j->c->pool, loss_row, (void *)(uintptr_t)j, (int)rows);
+    gr_part_work(profile, 0,
+                 (double)(rows * j->h->vocab * (8 + (j->gradients ? 4 + j->c->k->act_bytes : 0))));
+    gr_part_enter(profile, GR_PART_HEAD_DX);
     if (j->gradients) backward_of_tile(j, rows);
+    gr_part_enter(profile, before);
 }
 
 /* Does the row of data that starts at token t0 fit what is left of the tile? */

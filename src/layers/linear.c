@@ -57,7 +57,9 @@ void gr_linear_low_rank(const gr_compute *c, const gr_linear_group *g, void *xa,
 void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *const *y, void *xa, const void *x,
                        const gr_batch *batch, const void *residual, const gr_linear_scratch *scratch) {
     int64_t column = 0;
+    gr_part before = gr_part_enter(c->profile, GR_PART_LOW_RANK);
     gr_linear_low_rank(c, g, xa, x, batch, scratch);
+    gr_part_enter(c->profile, GR_PART_LINEAR);
     for (int i = 0; i < g->count; i++) {
         const gr_linear *l = &g->linear[i];
         int64_t out = l->w.rows;
@@ -71,6 +73,7 @@ void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *cons
         gr_matmul(c, batch->tokens, out, p, l->rank ? 2 : 1, &e);
         column += l->rank;
     }
+    gr_part_enter(c->profile, before);
 }
 
 /* ------------------------------------------------------------------ backward */
@@ -248,10 +251,15 @@ static void backward_input(const gr_compute *c, const gr_linear_group *g, void *
 void gr_linear_backward(const gr_compute *c, const gr_linear_group *g, void *dx,
                         const gr_gradients *gradients, void *const *dy, const void *x, const void *xa,
                         const gr_batch *batch, const gr_linear_scratch *scratch) {
+    gr_part before = gr_part_enter(c->profile, GR_PART_TRAINED);
     backward_direct(c, g, gradients, dy, x, xa, batch, scratch);
     if (g->ranks) {
+        gr_part_enter(c->profile, GR_PART_LOW_RANK_DX);
         backward_low_rank(c, g, scratch->dxa, dy, batch);
+        gr_part_enter(c->profile, GR_PART_LOW_RANK_GRADIENT);
         backward_pair(c, g, gradients, dy, x, xa, batch, scratch);
     }
+    gr_part_enter(c->profile, GR_PART_LINEAR_DX);
     if (dx) backward_input(c, g, dx, dy, batch, scratch);
+    gr_part_enter(c->profile, before);
 }

@@ -20,6 +20,15 @@ void gr_for_tokens(const gr_compute *c, int64_t tokens, void (*body)(void *conte
     gr_pool_run(c->pool, run_piece, &p, (int)((tokens + PIECE - 1) / PIECE));
 }
 
+/* gr_for_tokens as a part of the profile that moves `bytes` a token. */
+static void run_part(const gr_compute *c, gr_part part, int64_t bytes, int64_t tokens,
+                     void (*body)(void *context, int64_t t0, int64_t t1), void *context) {
+    gr_part before = gr_part_enter(c->profile, part);
+    gr_for_tokens(c, tokens, body, context);
+    gr_part_work(c->profile, 0, (double)(tokens * bytes));
+    gr_part_enter(c->profile, before);
+}
+
 typedef struct norm_job {
     const gr_kernels *k;
     void *y;
@@ -41,7 +50,7 @@ static void norm_piece(void *context, int64_t t0, int64_t t1) {
 void gr_rmsnorm_forward(const gr_compute *c, void *y, float *rstd, const void *x, const float *weight,
                         float eps, int64_t tokens, int64_t n) {
     norm_job j = {.k = c->k, .y = y, .rstd = rstd, .x = x, .weight = weight, .eps = eps, .n = n};
-    gr_for_tokens(c, tokens, norm_piece, &j);
+    run_part(c, GR_PART_NORM, 2 * n * c->k->act_bytes, tokens, norm_piece, &j);
 }
 
 static void norm_back_piece(void *context, int64_t t0, int64_t t1) {
@@ -56,7 +65,7 @@ void gr_rmsnorm_backward(const gr_compute *c, float *dx, const void *dy, const v
                          const float *weight, int64_t tokens, int64_t n) {
     norm_job j = {
         .k = c->k, .dx = dx, .dy = dy, .rstd = (float *)(uintptr_t)rstd, .x = x, .weight = weight, .n = n};
-    gr_for_tokens(c, tokens, norm_back_piece, &j);
+    run_part(c, GR_PART_NORM, n * (2 * c->k->act_bytes + 8), tokens, norm_back_piece, &j);
 }
 
 typedef struct weight_job {
@@ -149,7 +158,7 @@ static void rotary_piece(void *context, int64_t t0, int64_t t1) {
 void gr_rotary_forward(const gr_compute *c, const gr_rotary *r, void *x, float *rstd, const void *raw,
                        const gr_batch *batch) {
     rotary_job j = {.k = c->k, .r = r, .batch = batch, .x = x, .rstd = rstd, .raw = raw};
-    gr_for_tokens(c, batch->tokens, rotary_piece, &j);
+    run_part(c, GR_PART_ROTARY, 2 * r->heads * r->d * c->k->act_bytes, batch->tokens, rotary_piece, &j);
 }
 
 static void rotary_back_token(const rotary_job *j, int64_t t, int64_t pos) {
@@ -180,7 +189,8 @@ void gr_rotary_backward(const gr_compute *c, const gr_rotary *r, void *dx, float
                         const void *raw, const gr_batch *batch) {
     rotary_job j = {
         .k = c->k, .r = r, .batch = batch, .x = dx, .dy = dy, .rstd = (float *)(uintptr_t)rstd, .raw = raw};
-    gr_for_tokens(c, batch->tokens, rotary_back_piece, &j);
+    run_part(c, GR_PART_ROTARY, r->heads * r->d * (c->k->act_bytes + 4), batch->tokens, rotary_back_piece,
+             &j);
 }
 
 typedef struct swiglu_job {
@@ -199,7 +209,7 @@ static void swiglu_piece(void *context, int64_t t0, int64_t t1) {
 void gr_swiglu_forward(const gr_compute *c, void *y, const void *gate, const void *up, int64_t tokens,
                        int64_t m) {
     swiglu_job j = {.k = c->k, .y = y, .gate = (void *)(uintptr_t)gate, .up = (void *)(uintptr_t)up, .m = m};
-    gr_for_tokens(c, tokens, swiglu_piece, &j);
+    run_part(c, GR_PART_SWIGLU, 3 * m * c->k->act_bytes, tokens, swiglu_piece, &j);
 }
 
 static void swiglu_back_piece(void *context, int64_t t0, int64_t t1) {
@@ -212,7 +222,7 @@ static void swiglu_back_piece(void *context, int64_t t0, int64_t t1) {
 void gr_swiglu_backward(const gr_compute *c, void *gate, void *up, const void *dy, int64_t tokens,
                         int64_t m) {
     swiglu_job j = {.k = c->k, .gate = gate, .up = up, .dy = dy, .m = m};
-    gr_for_tokens(c, tokens, swiglu_back_piece, &j);
+    run_part(c, GR_PART_SWIGLU, 5 * m * c->k->act_bytes, tokens, swiglu_back_piece, &j);
 }
 
 typedef struct round_job {
@@ -233,5 +243,8 @@ static void round_task(void *context, int task, int worker) {
 
 void gr_round_act(const gr_compute *c, void *y, const float *x, int64_t n) {
     round_job j = {c->k, y, x, n};
+    gr_part before = gr_part_enter(c->profile, GR_PART_ROUND);
     gr_pool_run(c->pool, round_task, &j, (int)((n + ROUND_PIECE - 1) / ROUND_PIECE));
+    gr_part_work(c->profile, 0, (double)(n * (4 + c->k->act_bytes)));
+    gr_part_enter(c->profile, before);
 }

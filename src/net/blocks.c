@@ -29,6 +29,16 @@ static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     return b;
 }
 
+/* Multiply-adds of one product over what the queries see of the keys: without window S (S + 1) / 2 a row. */
+static double seen_pairs(const block *b) {
+    double pairs = 0, w = (double)b->attention.window;
+    for (int64_t j = 0; j < b->batch->nrows; j++) {
+        double s = (double)(b->batch->start[j + 1] - b->batch->start[j]);
+        pairs += w > 0 && w < s ? w * (w + 1) / 2 + (s - w) * w : s * (s + 1) / 2;
+    }
+    return pairs * (double)(b->attention.heads * b->attention.d);
+}
+
 /* x -> q k v -> attention -> x_mid. What backward needs is in b->s afterwards. */
 static void forward_attention(block *b) {
     gr_net *n = b->net;
@@ -42,7 +52,10 @@ static void forward_attention(block *b) {
     gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, b->batch, NULL, &n->linear_scratch);
     gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, b->batch);
+    gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION);
     gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, b->batch);
+    if (c->profile) gr_part_work(c->profile, 4 * seen_pairs(b), 0);
+    gr_part_enter(c->profile, before);
     gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, b->batch, s->x, &n->linear_scratch);
 }
 
@@ -159,8 +172,11 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
                        &n->linear_scratch);
     if (!below) return;
+    gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION_BACK);
     gr_attention_backward(c, &b->attention, n->dq_f32, n->dk_f32, n->dv_f32, s->q, s->k, s->v, s->attn,
                           n->d_attn, s->lse, b->batch);
+    if (c->profile) gr_part_work(c->profile, 10 * seen_pairs(b), 0);
+    gr_part_enter(c->profile, before);
     gr_rotary_backward(c, &b->q, n->dq, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
     gr_rotary_backward(c, &b->k, n->dk, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
     head_norm_backward(b, gradients, GR_Q_NORM, &b->q, n->dq_f32, s->q_raw, s->q_rstd);

@@ -65,6 +65,8 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
 void gr_trainer_update(gr_trainer *t) {
     gr_train_progress *p = &t->p;
     int64_t n = t->rt.tuning->parameters;
+    gr_profile *profile = t->rt.net.compute.profile;
+    gr_part before = gr_part_enter(profile, GR_PART_OPTIMIZER);
     p->update++;
     p->rate = gr_optim_rate(&t->optim.config, gr_schedule_rate(t->o, p->update, t->updates), p->update);
     if (p->pending_rows) {
@@ -73,7 +75,10 @@ void gr_trainer_update(gr_trainer *t) {
         double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
         t->rt.net.stale = true;
         gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->update);
+        /* the slot and the gradient; then gradient, parameter and what the optimizer keeps, both ways */
+        gr_part_work(profile, 0, (double)n * (8.0 + 4.0 * (3 + 2 * t->optim.row->states)));
     }
+    gr_part_enter(profile, before);
     p->pending_rows = 0;
     p->pending_targets = 0;
     p->pending_iterations = 0;

@@ -127,7 +127,10 @@ int main(int argc, char **argv) {
         return 2;
     }
     size_t bytes = gr_matmul_scratch(&table);
-    b.c = (gr_compute){&table, pool, gr_arena_take(&b.arena, bytes * (size_t)threads), bytes};
+    b.c = (gr_compute){.k = &table,
+                       .pool = pool,
+                       .scratch = gr_arena_take(&b.arena, bytes * (size_t)threads),
+                       .scratch_bytes = bytes};
     gr_rng_seed(&b.rng, 1, 0);
     for (int i = 0; i < 10; i++) burst(&b);
     printf("%s, %s activations, %d threads, peak %.0f GFLOP/s\n", table.isa, fp32 ? "f32" : "bf16", threads,

@@ -292,7 +292,10 @@ static engine engine_new(const gr_kernels *k, int threads) {
     engine e = {0};
     if (gr_pool_new(&e.pool, threads, NULL) != GRAFT_OK) fail_msg("no pool");
     size_t bytes = gr_matmul_scratch(k);
-    e.c = (gr_compute){k, e.pool, aligned_alloc(64, bytes * (size_t)threads), bytes};
+    e.c = (gr_compute){.k = k,
+                       .pool = e.pool,
+                       .scratch = aligned_alloc(64, bytes * (size_t)threads),
+                       .scratch_bytes = bytes};
     return e;
 }
 static void engine_free(engine *e) {

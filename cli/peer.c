@@ -52,10 +52,13 @@ static graft_status find_python(cli *c, peer *p) {
     return GRAFT_NOT_FOUND;
 }
 
-/* GRAFT_TOOLS, else the tools directory beside or above the program: a build lies inside its source tree. */
+/* GRAFT_TOOLS, else the tools directory beside or above the program: a build lies inside its source tree.
+ * The peer "torch-compile" is bench_torch.py with the argument --compile. */
 static graft_status find_script(cli *c, peer *p) {
-    const char *tools = getenv("GRAFT_TOOLS"), *name = c->options.peer;
-    char at[3000] = "";
+    const char *tools = getenv("GRAFT_TOOLS"), *way = strchr(c->options.peer, '-');
+    char at[3000] = "", name[32];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(c->options.peer, "-"), c->options.peer);
+    snprintf(p->way, sizeof p->way, "-%s", way ? way : "");
     if (tools && tools[0]) {
         snprintf(p->script, sizeof p->script, "%s/peers/bench_%s.py", tools, name);
     } else {
@@ -124,7 +127,7 @@ static graft_status spawn(cli *c, const peer *p, const char *folder, const char 
     int ends[2];
     posix_spawn_file_actions_t actions;
     char *const arguments[] = {(char *)(uintptr_t)p->python, (char *)(uintptr_t)p->script,
-                               (char *)(uintptr_t)folder, NULL};
+                               (char *)(uintptr_t)folder, p->way[1] ? (char *)(uintptr_t)p->way : NULL, NULL};
     if (pipe(ends) != 0) return cli_fail(c, GRAFT_IO, "cannot make a pipe: %s", strerror(errno));
     fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     fcntl(ends[1], F_SETFD, FD_CLOEXEC);

@@ -10,6 +10,7 @@ typedef struct peer {
     json_t *document;        /* the line that the program printed */
     double *losses;          /* owned */
     char python[4096], script[4096];
+    char way[32]; /* the script's second argument; "-": none */
 } peer;
 
 /* Finds Python and script of options.peer; fails before anything is measured. */

@@ -121,7 +121,7 @@ typedef struct graft_options {
     int64_t steps, seq_length;
     int64_t bits;      /* bench load */
     char *seq_lengths; /* bench checkpoint: "512,1024"; NULL: the guide's */
-    char *peer;        /* bench train: torch, mlx, bnb; run by the command line, not by the library */
+    char *peer;        /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
     int64_t peer_steps;
     char *svg; /* where the command line puts the picture; NULL: bench-NAME.svg */
     /* which options were given explicitly, by row number of the table (graft_option_at) */

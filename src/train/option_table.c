@@ -164,7 +164,7 @@ static const gr_option_row table[] = {
     INT("seq-length", 0, B, "512", 2, 0x1p30, seq_length, "tokens of a row"),
     INT("bits", 0, B, "4", 2, 8, bits, "bits of the quantized half"),
     TEXT("seq-lengths", 0, B, "N,N,..", "", seq_lengths, "lengths; 512,1024,2048,4096 by default"),
-    CHOICE("peer", B, "", "torch, mlx, bnb", peer,
+    CHOICE("peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb", peer,
            "the same batches by PyTorch + PEFT, by mlx-lm, or by PyTorch with bitsandbytes NF4"),
     INT("peer-steps", 0, B, "5", 1, MANY, peer_steps, "steps that the other program does"),
     TEXT("svg", 0, B, "FILE", "", svg, "the picture; bench-NAME.svg here by default, none for none"),

@@ -1,6 +1,10 @@
 """The steps of `graft bench train --peer torch` in PyTorch + PEFT, bf16 unless graft computes in fp32: LoRA on the
-dequantized base, AdamW, clipping. usage: bench_torch.py FOLDER (see bench_common.py)
+dequantized base, AdamW, clipping. usage: bench_torch.py FOLDER [--compile | --recompute | --fp32] (see bench_common.py)
+
+--compile: model and loss through torch.compile; --recompute: gradient checkpointing, as where graft recomputes; --fp32.
 """
+import sys
+
 import bench_common
 import common
 
@@ -25,7 +29,7 @@ def adapted(run, base):
     """With graft's initial A and B."""
     import peft
 
-    if run["recompute"]:
+    if run["recompute"] or "--recompute" in sys.argv:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         base.enable_input_require_grads()
     return peft.PeftModel.from_pretrained(base, run.adapter, is_trainable=True).train()
@@ -39,11 +43,17 @@ def stepper(run, model):
     optimizer = torch.optim.AdamW(parameters, lr=1.0, betas=(run["beta1"], run["beta2"]), eps=run["epsilon"],
                                   weight_decay=run["weight_decay"])
 
+    def mean_loss(ids, targets):
+        logits = model(input_ids=ids).logits.float()
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    if "--compile" in sys.argv:
+        mean_loss = torch.compile(mean_loss)  # the first step compiles
+
     def step(k):
         total = 0.0
         for ids, targets in run.batches(k):
-            logits = model(input_ids=torch.from_numpy(ids).long()).logits.float()
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(targets).long().flatten())
+            loss = mean_loss(torch.from_numpy(ids).long(), torch.from_numpy(targets).long())
             loss = loss / run["grad_accumulation_steps"]
             loss.backward()
             total += loss.item()
@@ -63,9 +73,14 @@ def main():
 
     run = bench_common.Run()
     torch.set_num_threads(run["threads"])
-    dtype = torch.float32 if run["compute"] == "fp32" else torch.bfloat16
+    dtype = torch.float32 if run["compute"] == "fp32" or "--fp32" in sys.argv else torch.bfloat16
     model = adapted(run, load(run, dtype))
-    bench_common.measure(run, stepper(run, model), f"torch {torch.__version__} + PEFT, {str(dtype)[6:]}", str(dtype)[6:])
+    program = f"torch {torch.__version__} + PEFT, {str(dtype)[6:]}"
+    if "--compile" in sys.argv:
+        program += ", torch.compile"
+    elif "--recompute" in sys.argv or run["recompute"]:
+        program += ", gradient checkpointing"
+    bench_common.measure(run, stepper(run, model), program, str(dtype)[6:])
 
 
 if __name__ == "__main__":

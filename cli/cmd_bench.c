@@ -99,6 +99,21 @@ static void print_train(const graft_bench_result *r) {
         printf("loss     %.4f -> %.4f in %zu steps\n", r->losses[0], r->losses[r->nlosses - 1], r->nlosses);
 }
 
+/* The largest first would hide the order of the step. */
+static void print_profile(const graft_bench_result *r) {
+    if (!r->nparts) return;
+    printf("\n%-34s %10s %8s %8s   %s\n", "part of a step", "seconds", "share", "idle", "of its own limit");
+    for (size_t i = 0; i < r->nparts; i++) {
+        const graft_bench_part *p = &r->parts[i];
+        printf("%-34s %10.4f %6.1f %% %6.1f %%   ", p->name, p->seconds, p->percent, p->idle_percent);
+        if (isfinite(p->percent_of_limit))
+            printf("%5.1f %% of %s\n", p->percent_of_limit, p->bandwidth ? "bandwidth" : "arithmetic");
+        else
+            puts("-");
+    }
+    printf("arithmetic %.4g GFLOP/s, bandwidth of reading %.3g GB/s\n", r->peak_gflops, r->read_gbs);
+}
+
 static void print_peer(const cli *c, const graft_bench_result *r, const peer *p) {
     out_buf peak;
     const graft_bench_peer *x = &p->result;
@@ -128,7 +143,7 @@ static graft_status show_train(cli *c, const graft_bench_result *r, const peer *
     const graft_bench_peer *other = p->document ? &p->result : NULL;
     graft_status drawn = path ? graft_bench_train_svg(r, other, path, &c->err) : GRAFT_OK;
     drawn = picture_written(c, drawn, &path);
-    if (!c->json) print_train(r);
+    if (!c->json) print_train(r), print_profile(r);
     if (!c->json && other) print_peer(c, r, p);
     return finish(c, c->json ? doc_train_and_peer(r, p) : NULL, path, drawn);
 }

@@ -17,16 +17,33 @@ static json_t *append(json_t *array, json_t *item) {
     return NULL;
 }
 
+static json_t *doc_part(const graft_bench_part *p) {
+    return json_pack("{s:s, s:o, s:o, s:s, s:o, s:o}", "name", p->name, "seconds", doc_number(p->seconds),
+                     "percent", doc_number(p->percent), "limit", p->bandwidth ? "bandwidth" : "arithmetic",
+                     "percent_of_limit", doc_number(p->percent_of_limit), "idle_percent",
+                     doc_number(p->idle_percent));
+}
+
+/* What --profile adds. */
+static json_t *with_profile(json_t *document, const graft_bench_result *r) {
+    json_t *parts = json_array();
+    for (size_t i = 0; parts && i < r->nparts; i++) parts = append(parts, doc_part(&r->parts[i]));
+    json_object_set_new(document, "read_gbs", doc_number(r->read_gbs));
+    json_object_set_new(document, "parts", parts);
+    return document;
+}
+
 json_t *doc_bench(const graft_bench_result *r) {
     json_t *losses = json_array();
     for (size_t i = 0; losses && i < r->nlosses; i++) losses = append(losses, doc_number(r->losses[i]));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
-                     doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "gflops",
-                     doc_number(r->gflops), "peak_gflops", doc_number(r->peak_gflops), "percent_of_peak",
-                     doc_number(r->percent_of_peak), "percent_of_peak_without_recompute",
-                     doc_number(r->percent_of_peak_without_recompute), "peak_rss_bytes",
-                     size_or_null(r->peak_rss_bytes), "forecast_bytes", size_or_null(r->forecast_bytes),
-                     "losses", losses);
+    json_t *document = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
+        doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "gflops",
+        doc_number(r->gflops), "peak_gflops", doc_number(r->peak_gflops), "percent_of_peak",
+        doc_number(r->percent_of_peak), "percent_of_peak_without_recompute",
+        doc_number(r->percent_of_peak_without_recompute), "peak_rss_bytes", size_or_null(r->peak_rss_bytes),
+        "forecast_bytes", size_or_null(r->forecast_bytes), "losses", losses);
+    return document && r->nparts ? with_profile(document, r) : document;
 }
 
 static json_t *doc_half(const graft_bench_half *x) {

@@ -123,7 +123,8 @@ typedef struct graft_options {
     char *seq_lengths; /* bench checkpoint: "512,1024"; NULL: the guide's */
     char *peer;        /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
     int64_t peer_steps;
-    char *svg; /* where the command line puts the picture; NULL: bench-NAME.svg */
+    bool profile; /* bench train */
+    char *svg;    /* where the command line puts the picture; NULL: bench-NAME.svg */
     /* which options were given explicitly, by row number of the table (graft_option_at) */
     uint64_t given[2];
     uint64_t in_file[2]; /* which have a key in the configuration file, likewise */
@@ -388,12 +389,26 @@ graft_status graft_info(const char *path, char **json, graft_error *err);
 const char *const *graft_benchmarks(void);
 bool graft_bench_takes(const char *benchmark, const char *option);
 
+/* One part of a training step, for options.profile: means over the steps after the first. */
+typedef struct graft_bench_part {
+    const char *name;
+    double seconds;          /* of a step */
+    double percent;          /* of the step */
+    double percent_of_limit; /* useful operations against the peak of arithmetic, or bytes that must move
+                                against the bandwidth of reading; NAN: not counted */
+    bool bandwidth;          /* which of the two */
+    double idle_percent;     /* of the threads' time in the part: waiting and handing out */
+} graft_bench_part;
+
 typedef struct graft_bench_result {
     double tokens_per_second, step_seconds;
     double gflops, peak_gflops, percent_of_peak, percent_of_peak_without_recompute;
     uint64_t peak_rss_bytes, forecast_bytes;
     double *losses;
     size_t nlosses;
+    double read_gbs; /* bandwidth of reading memory; 0 without options.profile */
+    graft_bench_part *parts;
+    size_t nparts; /* 0 without options.profile */
 } graft_bench_result;
 /* options.steps training steps of options.batch_size rows of options.seq_length tokens on options.model, or
  * on random weights of options.shape; rows come from options.data if given. */

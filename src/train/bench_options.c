@@ -26,7 +26,7 @@ static const struct {
     {STEPS,
      "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget,steps"},
     {TRAIN | ACCUMULATE, "grad-checkpoint,seq-length"},
-    {TRAIN, "peer,peer-steps"},
+    {TRAIN, "peer,peer-steps,profile"},
     {CHECKPOINT, "seq-lengths"},
     {LOAD, "bits,q-group-size"},
 };

@@ -167,6 +167,7 @@ static const gr_option_row table[] = {
     CHOICE("peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb", peer,
            "the same batches by PyTorch + PEFT, by mlx-lm, or by PyTorch with bitsandbytes NF4"),
     INT("peer-steps", 0, B, "5", 1, MANY, peer_steps, "steps that the other program does"),
+    SWITCH("profile", 0, B, profile, "where a step's time goes, by part, each against its own limit"),
     TEXT("svg", 0, B, "FILE", "", svg, "the picture; bench-NAME.svg here by default, none for none"),
 };
 

@@ -111,17 +111,17 @@ static void names_a_length(void **state) {
     (void)state;
     graft_plan p;
     graft_error err;
-    static const char *const row[] = {"max-seq-length", "4096", "batch-size", "1", "budget", "400MB", NULL};
+    static const char *const row[] = {"max-seq-length", "4096", "batch-size", "1", "budget", "280MB", NULL};
     assert_int_equal(plan(&p, row, &err), GRAFT_USAGE);
     long length = 0;
     assert_int_equal(sscanf(err.hint, "--max-seq-length %ld", &length), 1);
     char text[32];
     snprintf(text, sizeof text, "%ld", length);
     assert_int_equal(
-        plan(&p, (const char *const[]){"max-seq-length", text, "batch-size", "1", "budget", "400MB", NULL},
+        plan(&p, (const char *const[]){"max-seq-length", text, "batch-size", "1", "budget", "280MB", NULL},
              &err),
         GRAFT_OK);
-    assert_true(p.memory.total <= 400000000);
+    assert_true(p.memory.total <= 280000000);
     graft_plan_free(&p);
 }
 

@@ -225,8 +225,8 @@ static void backward_pair(const gr_compute *c, const gr_linear_group *g, const g
     }
 }
 
-/* dx = sum of dy_i W_i + drop(dxa A). Dropped, the low-rank part cannot ride in the sum: it is masked first
- * and joins as a residual. */
+/* dx = sum of dy_i W_i + drop(dxa A); last, since dx may take the place of x. Dropped, the low-rank part
+ * cannot ride in the sum: it is masked first and joins as a residual. */
 static void backward_input(const gr_compute *c, const gr_linear_group *g, void *dx, void *const *dy,
                            const gr_batch *batch, const gr_linear_scratch *scratch) {
     gr_product p[GR_GROUP_MOST + 1];

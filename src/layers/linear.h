@@ -69,7 +69,8 @@ void gr_linear_low_rank(const gr_compute *c, const gr_linear_group *g, void *xa,
 
 /* dx[T, in] (act, =; NULL: not wanted) = sum of gain dy_i W_i + drop(dxa A); adds the gradients of every row
  * of data into `gradients` (NULL when nothing of the group trains). dy_i act [T, out_i], spoiled with DoRA;
- * x, xa as in forward. dx must not alias dy or x. */
+ * x, xa as in forward. dx may be x, which is read before it is
+ * written; it must not alias dy. */
 void gr_linear_backward(const gr_compute *c, const gr_linear_group *g, void *dx,
                         const gr_gradients *gradients, void *const *dy, const void *x, const void *xa,
                         const gr_batch *batch, const gr_linear_scratch *scratch);

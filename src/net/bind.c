@@ -82,7 +82,9 @@ static void bind_all_saved(gr_net *n, gr_arena *saved) {
         bool kept = lowest < layers && l >= lowest;
         if (l < layers && (l == 0 || kept)) bind_saved(n, &s, saved, l == 0);
         if (l == 0) first = s;
-        if (kept || l < 2)
+        if (l == layers)
+            s.x = n->norm; /* read by the head alone, before backward needs a norm again */
+        else if (kept || l < 2)
             s.x = take(saved, n->config.tokens, n->model->config.hidden, act);
         else
             s.x = ping[l % 2];
@@ -110,20 +112,12 @@ static void bind_extras(gr_net *n, gr_arena *scratch) {
     if (dora || trains_kind(n, GR_PARAM_BIAS)) s->sums = gr_arena_array(scratch, widest, sizeof(float));
 }
 
+/* What backward needs all the way down. */
 static void bind_backward(gr_net *n, gr_arena *scratch) {
-    const gr_model_config *c = &n->model->config;
-    int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, ranks = 0;
+    int64_t t = n->config.tokens, ranks = 0;
     size_t act = (size_t)n->compute.k->act_bytes;
-    n->dres = take(scratch, t, c->hidden, sizeof(float));
-    n->d_hidden = take(scratch, t, c->hidden, act);
-    n->d_mlp = take(scratch, t, c->mlp, act);
-    n->d_attn = take(scratch, t, q, act);
-    n->dq = take(scratch, t, q, act);
-    n->dk = take(scratch, t, kv, act);
-    n->dv = take(scratch, t, kv, act);
-    n->dq_f32 = take(scratch, t, q, sizeof(float));
-    n->dk_f32 = take(scratch, t, kv, sizeof(float));
-    n->dv_f32 = take(scratch, t, kv, sizeof(float));
+    n->dres = take(scratch, t, n->model->config.hidden, sizeof(float));
+    n->d_hidden = n->norm; /* a linear's dx may take the place of its x */
     for (int g = 0; g < GR_GROUPS; g++) ranks = gr_max_i64(ranks, most_ranks(n, g));
     n->linear_scratch.dxa = take(scratch, t, ranks, act);
     n->linear_scratch.dxa_t = take(scratch, t, ranks, act);
@@ -147,6 +141,23 @@ static void bind_head_training(gr_net *n, gr_arena *scratch) {
     h->dxa_t = take(scratch, h->rank, h->tile, act);
 }
 
+/* The part of scratch that is used in turns has three tenants: SwiGLU's output and its gradient, attention's
+ * gradients, a tile of the head. None outlives its use; what does is bound elsewhere. */
+static void bind_mlp(gr_net *n, gr_arena *scratch) {
+    n->act_mlp = take(scratch, n->config.tokens, n->model->config.mlp, (size_t)n->compute.k->act_bytes);
+    n->d_mlp = n->act_mlp;
+}
+
+static void bind_attention_back(gr_net *n, gr_arena *scratch) {
+    const gr_model_config *c = &n->model->config;
+    int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    if (!descends(n)) return;
+    n->d_attn = take(scratch, t, q, (size_t)n->compute.k->act_bytes);
+    n->dq_f32 = take(scratch, t, q, sizeof(float));
+    n->dk_f32 = take(scratch, t, kv, sizeof(float));
+    n->dv_f32 = take(scratch, t, kv, sizeof(float));
+}
+
 static void bind_head(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     size_t act = (size_t)n->compute.k->act_bytes;
@@ -165,6 +176,18 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
     if (n->config.training) bind_head_training(n, scratch);
 }
 
+/* Each tenant begins where the others do; the largest makes the size. */
+static void bind_in_turns(gr_net *n, gr_arena *scratch) {
+    void (*const tenant[])(gr_net *, gr_arena *) = {bind_mlp, bind_attention_back, bind_head};
+    size_t start = scratch->used, most = start;
+    for (size_t i = 0; i < sizeof tenant / sizeof *tenant; i++) {
+        scratch->used = start;
+        tenant[i](n, scratch);
+        if (scratch->used > most) most = scratch->used;
+    }
+    scratch->used = most;
+}
+
 static void bind_workers(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     gr_attention a = {
@@ -181,15 +204,14 @@ static void bind_workers(gr_net *n, gr_arena *scratch) {
 void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     int64_t half = c->head_dim / 2;
+    n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
     bind_all_saved(n, saved);
     n->cosine = take(scratch, n->config.longest, half, sizeof(float));
     n->sine = take(scratch, n->config.longest, half, sizeof(float));
     n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
-    n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
-    n->act_mlp = take(scratch, n->config.tokens, c->mlp, (size_t)n->compute.k->act_bytes);
     gr_net_bind_dora(n, scratch);
     if (descends(n)) bind_backward(n, scratch);
-    bind_head(n, scratch);
+    bind_in_turns(n, scratch);
     bind_workers(n, scratch);
 }
 

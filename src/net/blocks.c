@@ -163,7 +163,8 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden,
             kv = n->model->config.kv_heads * n->model->config.head_dim;
-    void *dy[1] = {n->d_hidden}, *dqkv[3] = {n->dq, n->dk, n->dv};
+    void *dy[1] = {n->d_hidden},
+         *dqkv[3] = {s->q, s->k, s->v}; /* gradients take the place of what they are of */
     bool normed =
         !lowest || norm_at(b, GR_INPUT_LAYERNORM) != GR_NOWHERE; /* does anything need q k v's dx? */
     bool below = normed || gr_linear_trains(&b->group[QKV]) || norm_at(b, GR_Q_NORM) != GR_NOWHERE ||
@@ -177,11 +178,11 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
                           n->d_attn, s->lse, b->batch);
     if (c->profile) gr_part_work(c->profile, 10 * seen_pairs(b), 0);
     gr_part_enter(c->profile, before);
-    gr_rotary_backward(c, &b->q, n->dq, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
-    gr_rotary_backward(c, &b->k, n->dk, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
+    gr_rotary_backward(c, &b->q, s->q, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
+    gr_rotary_backward(c, &b->k, s->k, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
     head_norm_backward(b, gradients, GR_Q_NORM, &b->q, n->dq_f32, s->q_raw, s->q_rstd);
     head_norm_backward(b, gradients, GR_K_NORM, &b->k, n->dk_f32, s->k_raw, s->k_rstd);
-    gr_round_act(c, n->dv, n->dv_f32, t * kv);
+    gr_round_act(c, s->v, n->dv_f32, t * kv);
     if (gr_linear_needs_input(&b->group[QKV]))
         gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, (float)n->model->config.norm_eps, t,
                            h);

@@ -305,6 +305,18 @@ static graft_status bench_accumulate(cli *c) {
     return finish(c, c->json ? doc_bench_accumulate(&r) : NULL, path, status);
 }
 
+/* ----------------------------------------------------------------------------------------------- kernels */
+
+static graft_status bench_kernels(cli *c) {
+    graft_bench_kernels_result r = {0};
+    graft_status status = graft_bench_kernels(&c->options, &c->hooks, &r, &c->err);
+    progress_clear(&c->bar);
+    if (status == GRAFT_OK && c->json) status = doc_print(c, doc_bench_kernels(&r), false);
+    if (status == GRAFT_OK && !c->json) bench_kernels_print(&r);
+    graft_bench_kernels_result_free(&r);
+    return status;
+}
+
 /* ----------------------------------------------------------------------------------------------- the verb */
 
 static const struct benchmark {
@@ -313,7 +325,8 @@ static const struct benchmark {
 } benchmarks[] = {{"load", bench_load},
                   {"train", bench_train},
                   {"checkpoint", bench_checkpoint},
-                  {"accumulate", bench_accumulate}};
+                  {"accumulate", bench_accumulate},
+                  {"kernels", bench_kernels}};
 
 int cmd_bench(cli *c) {
     const char *name = c->words_count ? c->words[0] : NULL;

@@ -119,7 +119,8 @@ typedef struct graft_options {
     char *shape;
     bool tensors;
     int64_t steps, seq_length;
-    int64_t bits;      /* bench load */
+    int64_t bits;      /* bench load, kernels */
+    char *isa, *only;  /* bench kernels */
     char *seq_lengths; /* bench checkpoint: "512,1024"; NULL: the guide's */
     char *peer;        /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
     int64_t peer_steps;
@@ -512,6 +513,30 @@ typedef struct graft_bench_accumulate_result {
  * of options.data (random uneven rows without), in one batch and cut into micro-batches. */
 graft_status graft_bench_accumulate(const graft_options *options, const graft_hooks *hooks,
                                     graft_bench_accumulate_result *result, graft_error *err);
+
+/* One line of `bench kernels`. */
+typedef struct graft_bench_kernel {
+    char name[64];      /* what, weights, out x in, T */
+    const char *isa;    /* of the kernels that ran; static */
+    double seconds;     /* of one call, the median */
+    double rate, limit; /* GFLOP/s against bare multiply-adds, or GB/s against reading memory, both seen right
+                           before and after; NaN: the machine was never free */
+    bool bandwidth;     /* it is GB/s */
+    double percent;     /* of the limit */
+    double scaling;     /* rate on all threads over rate on one; NaN: not measured */
+} graft_bench_kernel;
+
+typedef struct graft_bench_kernels_result {
+    bool fp32;
+    int threads;
+    graft_bench_kernel *kernels;
+    size_t nkernels;
+} graft_bench_kernels_result;
+/* The kernels alone, each in percent of what limits it: products with stored weights of options.bits and
+ * options.q_group_size, attention, elementwise work; options.compute, options.isa, options.only. */
+graft_status graft_bench_kernels(const graft_options *options, const graft_hooks *hooks,
+                                 graft_bench_kernels_result *result, graft_error *err);
+void graft_bench_kernels_result_free(graft_bench_kernels_result *result);
 
 /* Pictures of the results, as SVG. peer may be NULL. */
 graft_status graft_bench_train_svg(const graft_bench_result *result, const graft_bench_peer *peer,

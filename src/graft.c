@@ -373,6 +373,14 @@ graft_status graft_bench_checkpoint(const graft_options *o, const graft_hooks *h
     return st;
 }
 
+graft_status graft_bench_kernels(const graft_options *o, const graft_hooks *hooks,
+                                 graft_bench_kernels_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin_bench(o, "kernels", err));
+    return gr_bench_kernels(o, hooks, result, err);
+}
+
 graft_status graft_bench_accumulate(const graft_options *o, const graft_hooks *hooks,
                                     graft_bench_accumulate_result *result, graft_error *err) {
     OWN_ERROR(err);

@@ -1,6 +1,7 @@
 /* The command line as a user meets it: help, refusals, exit codes, pure stdout. Runs the built program. */
 #include "graft.h"
 #include <jansson.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -279,6 +280,24 @@ static void plan_of_a_shape_is_the_documented_document(void **state) {
     json_decref(document);
 }
 
+/* One line of the kernels: the document agrees with itself. What is refused is in cli_cases.txt. */
+static void kernels_are_measured(void **state) {
+    (void)state;
+    json_t *document = document_of("bench kernels --isa portable --only rows,add_f32 --threads 1 --json");
+    json_t *lines = json_object_get(document, "kernels"), *line = json_array_get(lines, 0);
+    assert_int_equal(json_array_size(lines), 1);
+    assert_string_equal(json_string_value(json_object_get(line, "name")), "rows add_f32");
+    assert_string_equal(json_string_value(json_object_get(line, "isa")), "portable");
+    json_t *rate = json_object_get(line, "rate"), *limit = json_object_get(line, "limit");
+    if (json_is_number(rate)) { /* null: other programs had the cores */
+        double percent = json_number_value(json_object_get(line, "percent"));
+        assert_true(json_number_value(rate) > 0);
+        assert_true(fabs(100 * json_number_value(rate) / json_number_value(limit) - percent) <
+                    1e-6 * percent);
+    }
+    json_decref(document);
+}
+
 /* Each benchmark prints its document and draws its picture; the other program may be any. */
 static void benchmarks_print_and_draw(void **state) {
     (void)state;
@@ -380,6 +399,7 @@ int main(void) {
         cmocka_unit_test(version_is_the_librarys),
         cmocka_unit_test(info_describes_a_file_in_json_and_in_words),
         cmocka_unit_test(plan_of_a_shape_is_the_documented_document),
+        cmocka_unit_test(kernels_are_measured),
         cmocka_unit_test(benchmarks_print_and_draw),
         cmocka_unit_test(stdout_that_fails_is_an_error_and_a_closed_pipe_is_none),
     };

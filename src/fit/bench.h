@@ -3,8 +3,8 @@
  *
  * Files: bench_run.c (a training on fixed rows), bench.c (speed), bench_checkpoint.c (recompute),
  * bench_load.c (16-bit against quantized), bench_accumulate.c (the gradient of micro-batches),
- * bench_export.c (the same work for another program), bench_svg.c (pictures). dir is the model's directory,
- * NULL for random weights of options.shape.
+ * bench_kernels.c (kernels alone, bench_kernels_cases.c: which), bench_export.c (the same work for another
+ * program), bench_svg.c (pictures). dir is the model's directory, NULL for random weights of options.shape.
  */
 #ifndef GR_FIT_BENCH_H
 #define GR_FIT_BENCH_H
@@ -25,5 +25,8 @@ graft_status gr_bench_checkpoint(const char *dir, const graft_options *o, const 
                                  graft_bench_checkpoint_result *result, graft_error *err) GR_MUST_CHECK;
 graft_status gr_bench_accumulate(const char *dir, const graft_options *o, const graft_hooks *hooks,
                                  graft_bench_accumulate_result *result, graft_error *err) GR_MUST_CHECK;
+/* As graft_bench_kernels. */
+graft_status gr_bench_kernels(const graft_options *o, const graft_hooks *hooks,
+                              graft_bench_kernels_result *result, graft_error *err) GR_MUST_CHECK;
 
 #endif

@@ -6,19 +6,21 @@ enum {
     TRAIN = 2,
     CHECKPOINT = 4,
     ACCUMULATE = 8,
+    KERNELS = 16,
     STEPS = TRAIN | CHECKPOINT,
-    ALL = LOAD | STEPS | ACCUMULATE
+    MODELS = LOAD | STEPS | ACCUMULATE
 };
 
 /* ORDER: the bits. */
-static const char *const benchmarks[] = {"load", "train", "checkpoint", "accumulate", NULL};
+static const char *const benchmarks[] = {"load", "train", "checkpoint", "accumulate", "kernels", NULL};
 enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks - 1 };
 
 static const struct {
     unsigned by;
     const char *options;
 } table[] = {
-    {ALL, "model,threads,seed,compute,data,svg"},
+    {MODELS | KERNELS, "threads,seed,compute"},
+    {MODELS, "model,data,svg"},
     {STEPS | ACCUMULATE,
      "shape,pack,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
      "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
@@ -28,7 +30,8 @@ static const struct {
     {TRAIN | ACCUMULATE, "grad-checkpoint,seq-length"},
     {TRAIN, "peer,peer-steps,profile"},
     {CHECKPOINT, "seq-lengths"},
-    {LOAD, "bits,q-group-size"},
+    {LOAD | KERNELS, "bits,q-group-size"},
+    {KERNELS, "isa,only"},
 };
 
 static bool holds(const char *list, const char *name) {

@@ -101,6 +101,16 @@ json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *r) {
                      (json_int_t)r->steps, "lengths", lengths);
 }
 
+json_t *doc_bench_tokenize(const graft_bench_tokenize_result *r) {
+    char digest[24];
+    snprintf(digest, sizeof digest, "%016llx", (unsigned long long)r->digest);
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:s}", "texts", (json_int_t)r->texts, "bytes",
+                     (json_int_t)r->bytes, "tokens", (json_int_t)r->tokens, "tokens_per_second",
+                     doc_number(r->tokens_per_second), "megabytes_per_second",
+                     doc_number(r->megabytes_per_second), "open_seconds", doc_number(r->open_seconds),
+                     "digest", digest);
+}
+
 static json_t *doc_split(const graft_bench_split *x) {
     return json_pack("{s:I, s:I, s:b, s:o, s:o, s:o, s:o}", "micro_batches", (json_int_t)x->micro_batches,
                      "rows", (json_int_t)x->rows, "identical", (int)x->identical, "largest_difference",

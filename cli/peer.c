@@ -77,9 +77,13 @@ static graft_status find_script(cli *c, peer *p) {
     return GRAFT_NOT_FOUND;
 }
 
-graft_status peer_find(cli *c, peer *p) {
-    *p = (peer){0};
-    graft_status status = find_script(c, p);
+graft_status peer_find(cli *c, peer *p,
+                       graft_status (*export)(const graft_options *, const graft_hooks *, const char *,
+                                              graft_error *)) {
+    *p = (peer){.export = export};
+    if (!c->options.peer) return GRAFT_OK;
+    graft_status status = export(&c->options, NULL, NULL, &c->err);
+    if (status == GRAFT_OK) status = find_script(c, p);
     return status == GRAFT_OK ? find_python(c, p) : status;
 }
 
@@ -157,9 +161,9 @@ static graft_status take_document(cli *c, peer *p, const char *text) {
     const char *program = json_string_value(json_object_get(p->document, "program"));
     size_t n = json_array_size(losses);
     double speed = json_number_value(json_object_get(p->document, "tokens_per_second"));
-    if (!program || !n || !(speed > 0))
+    if (!program || !(n || json_object_get(p->document, "tokens")) || !(speed > 0))
         return cli_fail(c, GRAFT_CORRUPT, "the other program printed no result");
-    p->losses = calloc(n, sizeof *p->losses);
+    p->losses = calloc(n + 1, sizeof *p->losses);
     if (!p->losses) return cli_fail(c, GRAFT_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < n; i++) p->losses[i] = json_number_value(json_array_get(losses, i));
     p->result = (graft_bench_peer){
@@ -178,7 +182,7 @@ static graft_status run_in(cli *c, peer *p, const char *folder) {
     int out, code = 0;
     size_t size = 0;
     snprintf(log, sizeof log, "%s/log", folder);
-    graft_status status = graft_bench_export(&c->options, &c->hooks, folder, &c->err);
+    graft_status status = p->export(&c->options, &c->hooks, folder, &c->err);
     if (status == GRAFT_OK) status = spawn(c, p, folder, log, &child, &out);
     if (status != GRAFT_OK) return status;
     char *text = read_all(out, child, &size);

@@ -9,12 +9,17 @@ typedef struct peer {
     graft_bench_peer result; /* borrows from document and losses */
     json_t *document;        /* the line that the program printed */
     double *losses;          /* owned */
+    /* describes the work in a directory; NULL: only whether it could */
+    graft_status (*export)(const graft_options *, const graft_hooks *, const char *, graft_error *);
     char python[4096], script[4096];
     char way[32]; /* the script's second argument; "-": none */
 } peer;
 
-/* Finds Python and script of options.peer; fails before anything is measured. */
-graft_status peer_find(cli *c, peer *p);
+/* Whether `export` can describe the work; finds Python and script of options.peer. Before anything is
+ * measured; no peer: nothing to do. */
+graft_status peer_find(cli *c, peer *p,
+                       graft_status (*export)(const graft_options *, const graft_hooks *, const char *,
+                                              graft_error *));
 /* Runs it on the steps of c->options. Owned by caller until peer_free. */
 graft_status peer_run(cli *c, peer *p);
 void peer_free(peer *p);

@@ -84,7 +84,7 @@ static const verb table[] = {
      {"graft info model.gguf", "graft info adapters/adapters.safetensors", "graft info model-4bit --json"}},
     {"bench",
      GRAFT_VERB_BENCH,
-     "load, train, checkpoint, accumulate or kernels",
+     "load, train, checkpoint, accumulate, kernels or tokenize",
      1,
      "how fast this machine trains, what 4 bits and recompute save",
      "load: the model in 16 bits against --bits, time and memory; the halves that it converts stay in "
@@ -94,7 +94,9 @@ static const verb table[] = {
      "runs another program on the same batches. checkpoint: what recompute saves and costs by length. "
      "accumulate: the gradient of micro-batches against one batch's. Each prints a table and draws a "
      "picture. kernels: products, attention and elementwise work alone, in percent of the peak or of the "
-     "bandwidth that the same run measures; no picture. graft bench NAME --help lists the options of one.",
+     "bandwidth that the same run measures; no picture. "
+     "tokenize: how fast the lines of --data become tokens. graft bench NAME --help lists the options of "
+     "one.",
      cmd_bench,
      {"graft bench load --model model-4bit --data data", "graft bench train --shape llama-3.2-1b --steps 3",
       "graft bench train --model model-4bit --batch-size 1 --steps 50 --peer torch",

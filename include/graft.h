@@ -538,6 +538,21 @@ graft_status graft_bench_kernels(const graft_options *options, const graft_hooks
                                  graft_bench_kernels_result *result, graft_error *err);
 void graft_bench_kernels_result_free(graft_bench_kernels_result *result);
 
+/* Every line of options.data (a file, or a directory with train.jsonl) that is not blank is a text;
+ * options.model has the tokenizer. One thread; the median of several passes over all texts. */
+typedef struct graft_bench_tokenize_result {
+    size_t texts, tokens;
+    uint64_t bytes, digest; /* of all ids in order: FNV-1a, a step an id */
+    double open_seconds;    /* reading the tokenizer */
+    double tokens_per_second, megabytes_per_second;
+} graft_bench_tokenize_result;
+graft_status graft_bench_tokenize(const graft_options *options, const graft_hooks *hooks,
+                                  graft_bench_tokenize_result *result, graft_error *err);
+/* Writes dir/run.json for another program: model (the directory), data (the file), threads. dir NULL: only
+ * whether it could. */
+graft_status graft_bench_tokenize_export(const graft_options *options, const graft_hooks *hooks,
+                                         const char *dir, graft_error *err);
+
 /* Pictures of the results, as SVG. peer may be NULL. */
 graft_status graft_bench_train_svg(const graft_bench_result *result, const graft_bench_peer *peer,
                                    const char *path, graft_error *err);

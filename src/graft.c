@@ -330,6 +330,29 @@ graft_status graft_bench_export(const graft_options *o, const graft_hooks *hooks
     return st;
 }
 
+graft_status graft_bench_tokenize(const graft_options *o, const graft_hooks *hooks,
+                                  graft_bench_tokenize_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin_bench(o, "tokenize", err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_bench_tokenize(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}
+
+graft_status graft_bench_tokenize_export(const graft_options *o, const graft_hooks *hooks, const char *out,
+                                         graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    GR_TRY(begin_bench(o, "tokenize", err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_bench_tokenize_export(dir, o, out, err);
+    free(dir);
+    return st;
+}
+
 /* The loss of one half on options.data. */
 static graft_status evaluate_half(graft_bench_half *half, const graft_options *o, const graft_hooks *hooks,
                                   graft_error *err) {

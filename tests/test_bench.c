@@ -288,6 +288,34 @@ static void plans_without_weights(void **state) {
     tiny_remove(dir);
 }
 
+/* Lines that are not blank are the texts; the tiny tokenizer joins "he" only. */
+static void tokenizes_lines(void **state) {
+    (void)state;
+    char *data = tiny_join(root, "lines.txt"), *dir = tiny_join(root, "work");
+    tiny_write(root, "lines.txt", "first line\r\n \n\nthe second");
+    graft_options o;
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_BENCH, (const char *const[]){"model", model, "data", data, NULL});
+    graft_bench_tokenize_result r, none;
+    graft_error err = {0};
+    volatile int stop = 1;
+    if (graft_bench_tokenize(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    assert_int_equal(r.texts, 2);
+    assert_int_equal(r.bytes, 20);
+    assert_int_equal(r.tokens, 19);
+    assert_true(r.tokens_per_second > 0 && r.megabytes_per_second > 0);
+    graft_hooks hooks = {.stop = &stop};
+    assert_int_equal(graft_bench_tokenize(&o, &hooks, &none, &err), GRAFT_INTERRUPTED);
+    tiny_set(&o, GRAFT_VERB_BENCH, (const char *const[]){"peer", "tokenizers", NULL});
+    assert_int_equal(graft_bench_tokenize_export(&o, NULL, dir, &err), GRAFT_OK);
+    char *text = tiny_read(dir, "run.json", NULL);
+    assert_non_null(strstr(text, "lines.txt"));
+    graft_options_free(&o);
+    free(text);
+    free(data);
+    free(dir);
+}
+
 /* Every option of the verb belongs to a benchmark, and none of another verb does. */
 static void options_of_benchmarks(void **state) {
     (void)state;
@@ -301,11 +329,16 @@ static void options_of_benchmarks(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_the_optimizer),        cmocka_unit_test(stops),
-        cmocka_unit_test(accumulates_exactly),        cmocka_unit_test(equal_rows_have_equal_means),
-        cmocka_unit_test(checkpoint_saves_by_length), cmocka_unit_test(loads_both_ways),
-        cmocka_unit_test(exports_the_work),           cmocka_unit_test(draws_both_curves),
-        cmocka_unit_test(options_of_benchmarks),      cmocka_unit_test(plans_without_weights)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(takes_the_optimizer),
+                                       cmocka_unit_test(stops),
+                                       cmocka_unit_test(accumulates_exactly),
+                                       cmocka_unit_test(equal_rows_have_equal_means),
+                                       cmocka_unit_test(checkpoint_saves_by_length),
+                                       cmocka_unit_test(loads_both_ways),
+                                       cmocka_unit_test(exports_the_work),
+                                       cmocka_unit_test(draws_both_curves),
+                                       cmocka_unit_test(tokenizes_lines),
+                                       cmocka_unit_test(options_of_benchmarks),
+                                       cmocka_unit_test(plans_without_weights)};
     return cmocka_run_group_tests_name("bench", tests, setup, teardown);
 }

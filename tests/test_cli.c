@@ -337,6 +337,18 @@ static void benchmarks_print_and_draw(void **state) {
         free(svg);
         json_decref(document);
     }
+    tiny_write(place, "lines.txt", "one\ntwo\n");
+    tiny_write(place, "peers/bench_tokenizers.py",
+               "test -f $1/run.json && echo '{\"program\": \"fake\", \"tokens_per_second\": 1, "
+               "\"tokens\": 6, \"digest\": \"0\"}'");
+    outcome text = run("bench tokenize --model tiny --data lines.txt --peer tokenizers");
+    assert_int_equal(text.code, 0);
+    assert_non_null(strstr(text.out, "tokens are NOT the same"));
+    drop(&text);
+    json_t *tokens = document_of("bench tokenize --model tiny --data lines.txt --peer tokenizers --json");
+    assert_int_equal(json_integer_value(json_object_get(tokens, "tokens")), 6);
+    assert_true(json_is_false(json_object_get(tokens, "same_tokens")));
+    json_decref(tokens);
     tiny_write(place, "peers/bench_torch.py", "echo why >&2; exit 3");
     outcome o = run("bench train --model tiny --steps 1 --seq-length 8 --peer torch");
     assert_int_equal(o.code, 1);

@@ -7,20 +7,24 @@ enum {
     CHECKPOINT = 4,
     ACCUMULATE = 8,
     KERNELS = 16,
+    TOKENIZE = 32,
     STEPS = TRAIN | CHECKPOINT,
     MODELS = LOAD | STEPS | ACCUMULATE
 };
 
 /* ORDER: the bits. */
-static const char *const benchmarks[] = {"load", "train", "checkpoint", "accumulate", "kernels", NULL};
+static const char *const benchmarks[] = {"load",    "train",    "checkpoint", "accumulate",
+                                         "kernels", "tokenize", NULL};
 enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks - 1 };
 
 static const struct {
     unsigned by;
     const char *options;
 } table[] = {
-    {MODELS | KERNELS, "threads,seed,compute"},
-    {MODELS, "model,data,svg"},
+    {MODELS | KERNELS | TOKENIZE, "threads"},
+    {MODELS | KERNELS, "seed,compute"},
+    {MODELS | TOKENIZE, "model,data"},
+    {MODELS, "svg"},
     {STEPS | ACCUMULATE,
      "shape,pack,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
      "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
@@ -28,7 +32,8 @@ static const struct {
     {STEPS,
      "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget,steps"},
     {TRAIN | ACCUMULATE, "grad-checkpoint,seq-length"},
-    {TRAIN, "peer,peer-steps,profile"},
+    {TRAIN | TOKENIZE, "peer"},
+    {TRAIN, "peer-steps,profile"},
     {CHECKPOINT, "seq-lengths"},
     {LOAD | KERNELS, "bits,q-group-size"},
     {KERNELS, "isa,only"},
@@ -64,6 +69,11 @@ bool graft_bench_takes(const char *benchmark, const char *option) {
     return takers(option) & bit_of(benchmark);
 }
 
+/* Another program does the work of one benchmark. */
+static unsigned takers_of_peer(const char *peer) {
+    return strcmp(peer, "tokenizers") == 0 ? TOKENIZE : TRAIN;
+}
+
 graft_status gr_options_check_bench(const graft_options *o, const char *benchmark, graft_error *err) {
     for (size_t i = 0; i < graft_option_count(); i++) {
         const char *name = graft_option_at(i)->name;
@@ -76,5 +86,7 @@ graft_status gr_options_check_bench(const graft_options *o, const char *benchmar
         gr_buf_free(&who);
         return GRAFT_USAGE;
     }
+    if (o->peer && !(takers_of_peer(o->peer) & bit_of(benchmark)))
+        return gr_fail(err, GRAFT_USAGE, "%s does not do the work of bench %s", o->peer, benchmark);
     return GRAFT_OK;
 }

@@ -166,7 +166,7 @@ static const gr_option_row table[] = {
     TEXT("isa", 0, B, "NAME", "", isa, "an instruction set; all that this processor has by default"),
     TEXT("only", 0, B, "WORD,WORD", "", only, "only lines that have each of these words"),
     TEXT("seq-lengths", 0, B, "N,N,..", "", seq_lengths, "lengths; 512,1024,2048,4096 by default"),
-    CHOICE("peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb", peer,
+    CHOICE("peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb, tokenizers", peer,
            "the same batches by PyTorch + PEFT, by mlx-lm, or by PyTorch with bitsandbytes NF4"),
     INT("peer-steps", 0, B, "5", 1, MANY, peer_steps, "steps that the other program does"),
     SWITCH("profile", 0, B, profile, "where a step's time goes, by part, each against its own limit"),

@@ -47,8 +47,20 @@ def near_losses(ctx):
     common.near("losses", document["losses"][:3], document["peer"]["losses"], 0.5)
 
 
+def same_tokens(ctx):
+    data = Path(ctx.tiny_data("text")) / "train.jsonl"
+    env = {**os.environ, "GRAFT_TOOLS": str(TOOLS), "GRAFT_PEERS_PYTHON": sys.executable}
+    command = [ctx.graft, "bench", "tokenize", "--model", ctx.smollm() or ctx.tiny("llama_rope"), "--data", data, "--peer",
+               "tokenizers", "--json"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    document = json.loads(done.stdout)
+    assert document["tokens"] == document["peer"]["tokens"] and document["same_tokens"]
+
+
 def checks(ctx):
     yield "bench train --peer torch, llama", lambda: same_losses(ctx, "torch", "llama_rope")
     yield "bench train --peer torch, MLX 4-bit", lambda: same_losses(ctx, "torch", "llama_tied_mlx4")
     yield "bench train --peer mlx, MLX 4-bit", lambda: same_losses(ctx, "mlx", "llama_tied_mlx4")
     yield "bench train --peer bnb", lambda: near_losses(ctx)
+    yield "bench tokenize --peer tokenizers", lambda: same_tokens(ctx)

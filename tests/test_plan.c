@@ -87,7 +87,7 @@ static void percentages(void **state) {
         graft_options_init(&o);
         tiny_set(&o, GRAFT_VERB_PLAN,
                  (const char *const[]){"shape", "llama-3-8b", "lora-targets", cases[i].set, "lora-rank", "16",
-                                       "max-seq-length", "256", "threads", "1", NULL});
+                                       "max-seq-length", "256", "threads", "1", "batch-size", "1", NULL});
         if (graft_plan_make(&o, NULL, &p, &err) != GRAFT_OK) fail_msg("%s", err.what);
         assert_int_equal(p.parameters_total, 8030261248);
         assert_int_equal(p.parameters_trainable, cases[i].trainable);

@@ -11,7 +11,7 @@ typedef struct tiny_net {
     ref_tiny spec;
     ref_model *ref;
     gr_runtime rt;
-    float *params, *grad_slots[8];
+    float *params;
     gr_gradients gradients;
     const gr_dropout *dropout;
     void *owned[2048]; /* weights' memory */
@@ -187,7 +187,7 @@ static inline void tiny_place(tiny_net *n) {
     size_t bytes = (size_t)n->rt.tuning->parameters * sizeof(float);
     n->params = tiny_keep(n, bytes);
     n->gradients.count = 8;
-    for (int i = 0; i < 8; i++) n->gradients.slots[i] = n->grad_slots[i] = tiny_keep(n, bytes);
+    for (int i = 0; i < 8; i++) n->gradients.slots[i] = tiny_keep(n, bytes);
     tiny_params(n);
     n->rt.params = n->params;
 }
@@ -243,12 +243,14 @@ static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once
         for (int64_t i = 0; i < targets; i++) loss += n->rt.net.targets[i].loss;
         gr_net_backward(&n->rt.net, &batch, &n->gradients);
     }
+    float *at[GR_TREE_LEVELS];
+    gr_gradients_levels(&n->gradients, (uint64_t)b->rows, at);
     for (int64_t i = 0; i < n->rt.tuning->parameters; i++) {
         float sum = 0;
         bool first = true;
         for (int level = 0; b->rows >> level; level++)
             if (b->rows >> level & 1) {
-                sum = first ? n->grad_slots[level][i] : n->grad_slots[level][i] + sum;
+                sum = first ? at[level][i] : at[level][i] + sum;
                 first = false;
             }
         grad[i] = sum;

@@ -103,8 +103,7 @@ static double gradient(gathering *g, int64_t each) {
     int64_t targets = 0;
     for (int64_t from = 0; from < g->count; from += each)
         targets += run_rows(g, from, gr_min_i64(from + each, g->count), (uint64_t)from);
-    return gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, (uint64_t)g->count, targets,
-                            t->rt.tuning->parameters);
+    return gr_trainer_collect(t, (uint64_t)g->count, targets);
 }
 
 /* What a loop that averages the micro-batches' mean losses would take for the gradient, into g->means. */
@@ -114,7 +113,7 @@ static void mean_of_means(gathering *g, int64_t each, int64_t parts) {
     memset(g->means, 0, (size_t)n * sizeof *g->means);
     for (int64_t from = 0; from < g->count; from += each) {
         int64_t to = gr_min_i64(from + each, g->count), targets = run_rows(g, from, to, 0);
-        gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, (uint64_t)(to - from), targets, n);
+        gr_trainer_collect(t, (uint64_t)(to - from), targets);
         for (int64_t i = 0; i < n; i++) g->means[i] += (double)t->grad[i] / (double)parts;
     }
 }

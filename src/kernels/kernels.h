@@ -81,7 +81,8 @@ typedef struct gr_epilogue {
     bool accumulate; /* y += (f32 only) */
     /* Gradient of one row of data, added into a binary counter over rows: element e of row number `row` is
      * carried up through slots[0..] as long as the bits of `row` are set, so that n rows always sum as the
-     * same tree. NULL: plain store. Replaces y (slots[i] is f32 with leading dimension ldy). */
+     * same tree. NULL: plain store. Replaces y (slots[i] is f32 with leading dimension ldy; the one stored to
+     * may be one of those read). */
     float *const *slots;
     uint64_t row;
 } gr_epilogue;

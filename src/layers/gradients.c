@@ -1,18 +1,33 @@
 #include "layers/gradients.h"
 
+/* Rows join one after another: the sum of n of them has a slot for each bit set in n, and the next row adds
+ * one where bit 0 is free, else takes over the slot of a sum that it joins. */
+int gr_gradients_slots(int64_t rows, bool leaves) {
+    int count = 1;
+    while ((uint64_t)(leaves ? rows : (rows + 1) / 2) >> count) count++;
+    return count;
+}
+
+/* Slot of a level: the sums of more rows lie below it. */
+static int slot_of(uint64_t rows, int level) {
+    return __builtin_popcountll(rows >> level >> 1);
+}
+
+void gr_gradients_levels(const gr_gradients *g, uint64_t rows, float *level[GR_TREE_LEVELS]) {
+    for (int i = 0; i < GR_TREE_LEVELS; i++) {
+        int slot = slot_of(rows, i);
+        level[i] = slot < g->count ? g->slots[slot] : NULL;
+    }
+}
+
 void gr_gradients_add_product(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, int64_t m,
                               int64_t n, const void *left, int64_t ld_left, const void *right, int64_t len) {
     float *slots[GR_TREE_LEVELS];
-    for (int s = 0; s < g->count; s++) slots[s] = g->slots[s] + at;
+    gr_gradients_levels(g, row, slots);
+    for (int i = 0; i < GR_TREE_LEVELS; i++)
+        if (slots[i]) slots[i] += at;
     gr_product p = {.x = left, .ldx = ld_left, .w_act = right, .ld_w = n, .k = len};
     gr_matmul(c, m, n, &p, 1, &(gr_epilogue){.ldy = n, .slots = slots, .row = row});
-}
-
-void gr_gradients_add_vector(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, float *v,
-                             int64_t n) {
-    int level = 0;
-    for (; row >> level & 1; level++) c->k->add_f32(v, g->slots[level] + at, n);
-    memcpy(g->slots[level] + at, v, (size_t)n * sizeof *v);
 }
 
 static int level_of(uint64_t row) {
@@ -21,15 +36,22 @@ static int level_of(uint64_t row) {
     return level;
 }
 
+void gr_gradients_add_vector(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, float *v,
+                             int64_t n) {
+    int level = level_of(row);
+    for (int i = 0; i < level; i++) c->k->add_f32(v, g->slots[slot_of(row, i)] + at, n);
+    memcpy(g->slots[slot_of(row, level)] + at, v, (size_t)n * sizeof *v);
+}
+
 float *gr_gradients_leaf(const gr_gradients *g, int64_t at, uint64_t row) {
-    return g->slots[level_of(row)] + at;
+    return g->slots[__builtin_popcountll(row)] + at;
 }
 
 typedef struct join_job {
     const gr_kernels *k;
     const gr_gradients *g;
     int64_t at, n;
-    int level;
+    uint64_t row;
 } join_job;
 
 #define JOIN_PIECE 16384 /* floats per task: 64 KB a level, which L2 holds */
@@ -38,13 +60,13 @@ static void join_piece(void *context, int task, int worker) {
     const join_job *j = context;
     int64_t i0 = (int64_t)task * JOIN_PIECE, n = gr_min_i64(JOIN_PIECE, j->n - i0);
     (void)worker;
-    for (int level = 0; level < j->level; level++)
-        j->k->add_f32(j->g->slots[j->level] + j->at + i0, j->g->slots[level] + j->at + i0, n);
+    gr_gradients_add_vector(&(gr_compute){.k = j->k}, j->g, j->at + i0, j->row,
+                            gr_gradients_leaf(j->g, j->at + i0, j->row), n);
 }
 
 void gr_gradients_join(const gr_compute *c, const gr_gradients *g, int64_t at, uint64_t row, int64_t n) {
-    join_job j = {c->k, g, at, n, level_of(row)};
-    if (j.level) gr_pool_run(c->pool, join_piece, &j, (int)((n + JOIN_PIECE - 1) / JOIN_PIECE));
+    join_job j = {c->k, g, at, n, row};
+    if (row & 1) gr_pool_run(c->pool, join_piece, &j, (int)((n + JOIN_PIECE - 1) / JOIN_PIECE));
 }
 
 typedef struct sum_job {

@@ -153,8 +153,10 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char
     ADD(t->params, n, "params");
     for (int i = 0; i < GR_OPTIM_STATES; i++)
         if (t->optim.state_floats[i]) ADD(t->optim.state[i], t->optim.state_floats[i], "optim%d", i);
-    for (int i = 0; i < t->gradients.count; i++)
-        if (t->p.pending_rows >> i & 1) ADD(t->gradients.slots[i], n, "slot%d", i);
+    float *level[GR_TREE_LEVELS];
+    gr_gradients_levels(&t->gradients, t->p.pending_rows, level);
+    for (int i = 0; i < GR_TREE_LEVELS; i++)
+        if (level[i] && t->p.pending_rows >> i & 1) ADD(level[i], n, "slot%d", i);
 #undef ADD
     return count;
 }

@@ -54,7 +54,7 @@ double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_
     for (int64_t at = 0; at < n; at += 256 * (int64_t)PIECE) { /* 256 pieces at a time: no allocation */
         float *shifted[GR_TREE_LEVELS];
         for (int level = 0; level < GR_TREE_LEVELS; level++)
-            shifted[level] = rows >> level ? slots[level] + at : NULL;
+            shifted[level] = rows >> level & 1 ? slots[level] + at : NULL;
         int64_t part = gr_min_i64(n - at, 256 * (int64_t)PIECE);
         int pieces = (int)((part + PIECE - 1) / PIECE);
         collect_job j = {grad + at, shifted, sums, rows, factor, part};

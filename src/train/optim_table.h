@@ -100,8 +100,8 @@ void gr_optim_bind(gr_optim *optim, gr_arena *arena, gr_pool *pool);
 /* The rate of an update: the schedule's, or adafactor's own (relative_step). */
 double gr_optim_rate(const gr_optim_config *config, double scheduled, int64_t update);
 
-/* grad[n] = (sum of the tree's slots after `rows` rows) / targets; returns its norm. Both in fixed order.
- * grad may be one of the slots. */
+/* grad[n] = (sum of the tree's levels after `rows` rows) / targets; returns its norm. Both in fixed order.
+ * grad may be one of them. */
 double gr_optim_collect(gr_pool *pool, float *grad, float *const *slots, uint64_t rows, int64_t targets,
                         int64_t n);
 /* One update over the pool: params[parameters] from the mean gradient times `clip`. grad is scratch

@@ -47,12 +47,19 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
     return st;
 }
 
+/* Does anything train beside linears, whose gradients are products and vectors that join at once? */
+static bool has_leaves(const gr_tuning *tuning) {
+    for (size_t i = 0; i < tuning->param_count; i++)
+        if (tuning->params[i].role >= GR_LINEARS) return true;
+    return false;
+}
+
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
     t->params = gr_arena_array(arena, n, sizeof(float));
-    t->gradients.count = 0;
-    while (rows >> t->gradients.count)
-        t->gradients.slots[t->gradients.count++] = gr_arena_array(arena, n, sizeof(float));
+    t->gradients.count = gr_gradients_slots(rows, has_leaves(t->rt.tuning));
+    for (int i = 0; i < t->gradients.count; i++)
+        t->gradients.slots[i] = gr_arena_array(arena, n, sizeof(float));
     t->grad = t->gradients.slots[0]; /* an update empties the tree before the next row */
     gr_optim_bind(&t->optim, arena, t->rt.pool);
 }

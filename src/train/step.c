@@ -62,6 +62,12 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
     return targets;
 }
 
+double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor) {
+    float *level[GR_TREE_LEVELS];
+    gr_gradients_levels(&t->gradients, rows, level);
+    return gr_optim_collect(t->rt.pool, t->grad, level, rows, divisor, t->rt.tuning->parameters);
+}
+
 void gr_trainer_update(gr_trainer *t) {
     gr_train_progress *p = &t->p;
     int64_t n = t->rt.tuning->parameters;
@@ -71,7 +77,7 @@ void gr_trainer_update(gr_trainer *t) {
     p->rate = gr_optim_rate(&t->optim.config, gr_schedule_rate(t->o, p->update, t->updates), p->update);
     if (p->pending_rows) {
         int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
-        p->grad_norm = gr_optim_collect(t->rt.pool, t->grad, t->gradients.slots, p->pending_rows, divisor, n);
+        p->grad_norm = gr_trainer_collect(t, p->pending_rows, divisor);
         double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
         t->rt.net.stale = true;
         gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->update);

@@ -142,6 +142,8 @@ const gr_dropout *gr_trainer_dropout(gr_trainer *t);
 int64_t gr_trainer_take(gr_trainer *t);
 /* One iteration's rows: gradients join the tree, losses the sums. Returns the number of targets. */
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n);
+/* The gradient of `rows` rows, divided, from the tree into t->grad, which ends the tree; its norm. */
+double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor);
 /* Ends the update: mean gradient, clip, optimizer. */
 void gr_trainer_update(gr_trainer *t);
 

@@ -54,6 +54,11 @@ static inline gr_mat gr_mat_f32(const float *data, int64_t rows, int64_t cols, f
 /* Elements [row, col0 .. col0+n) of a matrix as f32, exactly (alpha applied). Scalar reference, any layout.
  */
 void gr_mat_row(float *out, const gr_mat *mat, int64_t row, int64_t col0, int64_t n);
+/* Bytes of one row, with its scales and biases. */
+int64_t gr_mat_row_bytes(const gr_mat *mat);
+/* Asks the processor to bring rows [row, row + n) into its second cache; those beyond the end are left out.
+ */
+void gr_mat_prefetch(const gr_mat *mat, int64_t row, int64_t n);
 
 /* ------------------------------------------------------------------ tile shapes */
 

@@ -21,3 +21,31 @@ void gr_mat_row(float *out, const gr_mat *mat, int64_t row, int64_t col0, int64_
         out[i] = ((float)stored_code(codes, col, mat->bits) * scale + bias) * mat->alpha;
     }
 }
+
+/* Bytes of a row: codes or elements, scales, biases. */
+static void row_bytes(const gr_mat *mat, int64_t bytes[3]) {
+    bytes[0] =
+        mat->layout == GR_DENSE ? mat->cols * (int64_t)gr_dtype_bytes(mat->dtype) : mat->cols * mat->bits / 8;
+    bytes[1] = bytes[2] = 0;
+    if (mat->layout != GR_DENSE) bytes[1] = mat->cols / mat->group * (int64_t)gr_dtype_bytes(mat->dtype);
+    if (mat->layout == GR_AFFINE) bytes[2] = bytes[1];
+}
+
+int64_t gr_mat_row_bytes(const gr_mat *mat) {
+    int64_t bytes[3];
+    row_bytes(mat, bytes);
+    return bytes[0] + bytes[1] + bytes[2];
+}
+
+void gr_mat_prefetch(const gr_mat *mat, int64_t row, int64_t n) {
+    const char *const parts[3] = {mat->data, mat->scales, mat->biases};
+    int64_t bytes[3];
+    row_bytes(mat, bytes);
+    n = gr_min_i64(n, mat->rows - row);
+    for (int i = 0; i < 3; i++) {
+        int64_t stride =
+            i == 0 && mat->layout == GR_DENSE ? mat->ld * (int64_t)gr_dtype_bytes(mat->dtype) : bytes[i];
+        for (int64_t at = 0; at < n * stride; at += 64)
+            __builtin_prefetch(parts[i] + row * stride + at, 0, 2);
+    }
+}

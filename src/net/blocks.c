@@ -83,13 +83,29 @@ static void block_forward(block *b, void *out) {
                       &n->linear_scratch);
 }
 
-/* Keeps this layer's keys and values for the tokens to come. */
-static void store_cache(const gr_net *n, const gr_saved *s, int64_t l, int64_t tokens) {
-    size_t row =
-        (size_t)(n->model->config.kv_heads * n->model->config.head_dim) * (size_t)n->compute.k->act_bytes;
-    size_t at = (size_t)(l * n->cache->capacity) * row;
-    memcpy(n->cache->k + at, s->k, (size_t)tokens * row);
-    memcpy(n->cache->v + at, s->v, (size_t)tokens * row);
+/* Keeps a layer's keys and values for the tokens to come. */
+typedef struct keep_job {
+    const gr_net *n;
+    const gr_batch *batch;
+    const gr_saved *s;
+    int64_t layer;
+} keep_job;
+
+static void keep_piece(void *context, int64_t t0, int64_t t1) {
+    const keep_job *j = context;
+    int64_t heads = j->n->model->config.kv_heads, row = 0;
+    size_t head = (size_t)j->n->model->config.head_dim * (size_t)j->n->compute.k->act_bytes;
+    for (int64_t t = t0; t < t1; t++) {
+        while (j->batch->start[row + 1] <= t) row++;
+        const gr_kv_cache *cache = &j->n->cache[row];
+        int64_t pos = t - j->batch->start[row];
+        for (int64_t h = 0; h < heads; h++) {
+            size_t to = (size_t)((j->layer * heads + h) * cache->capacity + pos) * head;
+            size_t from = (size_t)(t * heads + h) * head;
+            memcpy(cache->k + to, (const char *)j->s->k + from, head);
+            memcpy(cache->v + to, (const char *)j->s->v + from, head);
+        }
+    }
 }
 
 void gr_net_forward(gr_net *n, const gr_batch *batch) {
@@ -98,9 +114,11 @@ void gr_net_forward(gr_net *n, const gr_batch *batch) {
     for (int64_t l = 0; l < n->model->config.layers; l++) {
         block b = block_of(n, batch, l);
         block_forward(&b, n->saved[l + 1].x);
-        if (n->cache) store_cache(n, b.s, l, batch->tokens);
+        keep_job job = {n, batch, b.s, l};
+        if (n->cache) gr_for_tokens(&n->compute, batch->tokens, keep_piece, &job);
     }
-    if (n->cache) n->cache->length = batch->tokens;
+    for (int64_t j = 0; n->cache && j < batch->nrows; j++)
+        n->cache[j].length = batch->start[j + 1] - batch->start[j];
 }
 
 int64_t gr_net_loss(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {

@@ -27,7 +27,7 @@ typedef struct gr_saved {
     void *xa[GR_GROUPS];       /* [T, ranks] */
 } gr_saved;
 
-/* Keys and values of the tokens so far, for generation: act [layers][capacity][kv]. */
+/* Keys and values of one row's tokens so far, for generation: act [layers][kv_heads][capacity][head_dim]. */
 typedef struct gr_kv_cache {
     char *k, *v;
     int64_t capacity, length;
@@ -56,7 +56,7 @@ typedef struct gr_net {
     const float *params;     /* the parameter vector; NULL while measuring or without tuning */
     gr_compute compute;
     gr_net_config config;
-    gr_kv_cache *cache;   /* NULL: none. Else forward of one row stores its keys and values there */
+    gr_kv_cache *cache;   /* NULL: none. Else forward stores the keys and values of row j in cache[j] */
     gr_saved *saved;      /* [layers + 1]; the last has only x */
     float *cosine, *sine; /* [longest, head_dim/2] */
     gr_embedding embedding;

@@ -1,0 +1,305 @@
+/* infer/decode_legs.c - the legs of one token: per block the linears over x, attention, its output, gate and
+ * up, down; then the head. An adapter puts a leg before its group: x A must be whole before any row uses it.
+ */
+#include "infer/decode.h"
+
+enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
+enum { LEGS = 10 };             /* of a block at most: four groups with low ranks, attention and its join */
+
+/* A group of linears, and the norm before it. */
+typedef struct part {
+    gr_decode *d;
+    struct gr_decode_layer *layer;
+    gr_linear_group g;
+    const float *norm; /* NULL: the input is x as it is */
+    const void *x;     /* act [in] */
+    int64_t chunk;     /* rows of a task, where it is not a head */
+    int64_t number;    /* of the part: names the norm that a worker has at hand */
+} part;
+
+struct gr_decode_layer {
+    part part[GR_GROUPS];
+    gr_attend_layer attend;
+    const float *q_norm, *k_norm;
+    int attend_leg; /* of the relay; the join follows */
+};
+
+/* What a worker has for itself. */
+typedef struct space {
+    int64_t *normed; /* number of the token and of the part whose normalized input x is; -1: none */
+    void *x;         /* act [hidden] */
+    void *act;       /* act [2, 64]: two pieces of a task's rows */
+    float *sums;     /* f32 [64] */
+    char *panel;     /* of a piece of B; attention's block takes its place */
+    size_t bytes;
+} space;
+
+static space carve(char *base, const gr_kernels *k, int64_t hidden, size_t panel) {
+    space w = {0};
+    size_t x = gr_round_up((size_t)(hidden * k->act_bytes), 64), act = 2 * 64 * sizeof(float),
+           sums = 64 * sizeof(float);
+    if (base)
+        w = (space){
+            (int64_t *)(void *)base,    base + 64, base + 64 + x, (float *)(void *)(base + 64 + x + act),
+            base + 64 + x + act + sums, 0};
+    w.bytes = 64 + x + act + sums + panel;
+    return w;
+}
+
+static space space_of(const gr_decode *d, int worker) {
+    return carve(d->space + (size_t)worker * d->space_bytes, &d->rt->kernels, d->rt->model->config.hidden, 0);
+}
+
+/* ------------------------------------------------------------------ rows of a linear */
+
+/* The part's input: x, or its norm, which every worker computes for itself: cheaper than waiting for one. */
+static const void *input_of(const part *p, int worker) {
+    const gr_decode *d = p->d;
+    if (!p->norm) return p->x;
+    space w = space_of(d, worker);
+    int64_t name = d->cache.length * (GR_GROUPS * (d->rt->model->config.layers + 1)) + p->number;
+    float rstd;
+    if (*w.normed != name)
+        d->rt->kernels.rmsnorm(w.x, &rstd, p->x, p->norm, (float)d->rt->model->config.norm_eps, p->g.in);
+    *w.normed = name;
+    return w.x;
+}
+
+/* y[n] (f32, n <= 64) += xa[column ..] B for rows row0 .. of a linear, by the kernels of the batch path. */
+static void add_low_rank(const gr_decode *d, const gr_linear *l, int64_t column, float *y, int64_t row0,
+                         int64_t n, const space *w) {
+    const gr_kernels *k = &d->rt->kernels;
+    gr_mat b = gr_mat_f32(l->b, l->rank, l->w.rows, 1);
+    for (int64_t r = 0; r < l->rank; r += k->kc) {
+        int kc = (int)gr_min_i64(k->kc, l->rank - r);
+        k->panel(w->panel, &b, false, row0, (int)n, r, kc);
+        gr_term term = {(const char *)d->xa + (column + r) * k->act_bytes, kc, w->panel, kc};
+        k->tile(&term, 1, w->sums, GR_NR, 1, false);
+        k->add_f32(y, w->sums, n);
+    }
+}
+
+/* Bytes that are under way while others are worked on: what a core needs to read at its full rate. */
+#define AHEAD 4096
+
+/* Rows row0 .. row0 + n of linear number i: y[0 .. n), complete but for what is done to whole vectors. */
+static void rows_of(const part *p, int i, float *y, int64_t row0, int64_t n, int worker) {
+    const gr_decode *d = p->d;
+    const gr_linear *l = &p->g.linear[i];
+    const void *x = input_of(p, worker);
+    space w = space_of(d, worker);
+    int64_t column = 0, some = gr_max_i64(1, AHEAD / gr_mat_row_bytes(&l->w));
+    for (int j = 0; j < i; j++) column += p->g.linear[j].rank;
+    for (int64_t at = 0; at < n; at += some) {
+        gr_mat_prefetch(&l->w, row0 + at + some, some); /* beyond n, too: the next task's */
+        d->rt->kernels.matvec(y - row0, &l->w, x, row0 + at, gr_min_i64(some, n - at));
+    }
+    for (int64_t at = 0; at < n && l->rank; at += GR_NR)
+        add_low_rank(d, l, column, y + at, row0 + at, gr_min_i64(GR_NR, n - at), &w);
+    for (int64_t o = 0; l->dora.gain && o < n; o++) y[o] *= l->dora.gain[row0 + o];
+    for (int64_t o = 0; l->bias && o < n; o++) y[o] += l->bias[row0 + o];
+}
+
+/* Element `task` of the group's x A; adapters of one group may differ in scale. */
+static void low_rank_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_kernels *k = &p->d->rt->kernels;
+    int64_t column = 0;
+    const gr_linear *l = p->g.linear;
+    for (; task >= column + l->rank; l++) column += l->rank;
+    gr_mat a = gr_mat_f32(p->g.a, p->g.ranks, p->g.in, l->scale);
+    float sum;
+    k->matvec(&sum - task, &a, input_of(p, worker), task, 1);
+    k->to_act((char *)p->d->xa + task * k->act_bytes, &sum, 1);
+}
+
+/* ------------------------------------------------------------------ legs */
+
+/* Which linear of q, k, v a task's head belongs to, and which of its heads it is. */
+static int head_of(const part *p, int task, int64_t *head) {
+    const gr_model_config *c = &p->d->rt->model->config;
+    *head = task;
+    if (task < c->heads) return 0;
+    *head -= c->heads;
+    if (*head < c->kv_heads) return 1;
+    *head -= c->kv_heads;
+    return 2;
+}
+
+static void prefetch_linear(const gr_mat *w, int64_t row) {
+    gr_mat_prefetch(w, row, gr_max_i64(1, AHEAD / gr_mat_row_bytes(w)));
+}
+
+static void before_heads(void *context, int task, int worker) {
+    const part *p = context;
+    int64_t head;
+    int i = head_of(p, task, &head);
+    (void)worker;
+    prefetch_linear(&p->g.linear[i].w, head * p->d->rt->model->config.head_dim);
+}
+
+static void before_rows(void *context, int task, int worker) {
+    const part *p = context;
+    (void)worker;
+    for (int i = 0; i < p->g.count; i++) prefetch_linear(&p->g.linear[i].w, task * p->chunk);
+}
+
+static void before_low_rank(void *context, int task, int worker) {
+    const part *p = context;
+    gr_mat a = gr_mat_f32(p->g.a, p->g.ranks, p->g.in, 1);
+    (void)worker;
+    prefetch_linear(&a, task);
+}
+
+/* One head of q, k or v: rotated, and where it will be read. */
+static void head_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_decode *d = p->d;
+    const gr_model_config *c = &d->rt->model->config;
+    const gr_kernels *k = &d->rt->kernels;
+    int64_t head, dim = c->head_dim;
+    int i = head_of(p, task, &head);
+    int64_t cached = (p->layer->attend.layer * c->kv_heads + head) * d->cache.capacity + d->cache.length - 1;
+    const float *norm = i ? p->layer->k_norm : p->layer->q_norm;
+    float *y = d->wide + task * dim, rstd;
+    char *to = i == 0   ? (char *)d->q + head * dim * k->act_bytes
+               : i == 1 ? d->cache.k + cached * dim * k->act_bytes
+                        : d->cache.v + cached * dim * k->act_bytes;
+    rows_of(p, i, y, head * dim, dim, worker);
+    k->to_act(to, y, dim);
+    if (i == 2) return;
+    if (norm) k->rmsnorm(to, &rstd, to, norm, (float)c->norm_eps, dim);
+    k->rope(to, d->rotation, d->rotation + dim / 2, (int)(dim / 2), 1);
+}
+
+/* Rows of o or down into the residual stream, rounded once as in the batch path. */
+static void residual_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_decode *d = p->d;
+    const gr_kernels *k = &d->rt->kernels;
+    int64_t row0 = task * p->chunk, n = gr_min_i64(p->chunk, p->g.linear[0].w.rows - row0);
+    float *y = d->wide + row0, before[GR_NR];
+    rows_of(p, 0, y, row0, n, worker);
+    for (int64_t at = 0; at < n; at += GR_NR) {
+        int64_t m = gr_min_i64(GR_NR, n - at);
+        void *x = (char *)d->x + (row0 + at) * k->act_bytes;
+        k->to_f32(before, x, m);
+        k->add_f32(y + at, before, m);
+        k->to_act(x, y + at, m);
+    }
+}
+
+/* The same rows of gate and up, and what SwiGLU makes of them. */
+static void mlp_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_decode *d = p->d;
+    const gr_kernels *k = &d->rt->kernels;
+    int64_t rows = p->g.linear[0].w.rows, row0 = task * p->chunk, n = gr_min_i64(p->chunk, rows - row0);
+    float *gate = d->wide + row0, *up = d->wide + rows + row0;
+    space w = space_of(d, worker);
+    char *up_act = (char *)w.act + GR_NR * k->act_bytes;
+    rows_of(p, 0, gate, row0, n, worker);
+    rows_of(p, 1, up, row0, n, worker);
+    for (int64_t at = 0; at < n; at += GR_NR) {
+        int64_t m = gr_min_i64(GR_NR, n - at);
+        k->to_act(w.act, gate + at, m);
+        k->to_act(up_act, up + at, m);
+        k->swiglu((char *)d->mlp + (row0 + at) * k->act_bytes, w.act, up_act, m);
+    }
+}
+
+static void logits_task(void *context, int task, int worker) {
+    const part *p = context;
+    int64_t row0 = task * p->chunk, n = gr_min_i64(p->chunk, p->g.linear[0].w.rows - row0);
+    rows_of(p, 0, p->d->logits + row0, row0, n, worker);
+}
+
+/* ------------------------------------------------------------------ layout */
+
+static int64_t most_ranks(const gr_decode *d) {
+    const gr_tuning *t = d->rt->tuning;
+    const gr_net *net = &d->rt->net;
+    int64_t most = net->head.rank, a;
+    for (int64_t l = 0; t && l < t->layers; l++)
+        for (int g = 0; g < GR_GROUPS; g++) most = gr_max_i64(most, gr_tuning_group(t, l, g, &a));
+    return most;
+}
+
+void gr_decode_bind_legs(gr_decode *d, gr_arena *arena) {
+    const gr_model_config *c = &d->rt->model->config;
+    const gr_kernels *k = &d->rt->kernels;
+    size_t panel = gr_panel_bytes(k, k->kc), attend = gr_attend_space(k, c->heads, c->kv_heads, c->head_dim);
+    d->space_bytes = gr_round_up(carve(NULL, k, c->hidden, panel > attend ? panel : attend).bytes, 4096);
+    d->space = gr_arena_array(arena, gr_pool_threads(d->rt->pool), d->space_bytes);
+    d->attend.space = d->space ? space_of(d, 0).panel : NULL;
+    d->attend.space_bytes = d->space_bytes;
+    d->xa = gr_arena_array(arena, most_ranks(d) + 1, (size_t)k->act_bytes); /* pairs may look one further */
+    d->layers = gr_arena_array(arena, c->layers + 1, sizeof *d->layers);    /* the last: head */
+    gr_relay_bind(&d->relay, arena, d->rt->pool, c->layers * LEGS + 2);
+}
+
+static void add_leg(gr_decode *d, gr_task *task, gr_task *before, void *context, int64_t count) {
+    d->relay.legs[d->relay.count++] = (gr_leg){task, context, (int)count, before};
+}
+
+/* Rows of a task: enough tasks to balance, each at least a few thousand weights. */
+static int64_t chunk_of(const gr_decode *d, const gr_linear *l) {
+    int64_t rows = l->w.rows / (8 * gr_pool_threads(d->rt->pool)) + 1;
+    rows = gr_min_i64(rows, (128 << 10) / gr_max_i64(1, l->w.cols));
+    return gr_max_i64(rows, 1 + (8 << 10) / gr_max_i64(1, l->w.cols));
+}
+
+static void add_part(gr_decode *d, part *p, gr_task *task) {
+    const gr_model_config *c = &d->rt->model->config;
+    bool heads = task == head_task;
+    if (p->g.ranks) add_leg(d, low_rank_task, before_low_rank, p, p->g.ranks);
+    p->chunk = chunk_of(d, &p->g.linear[0]);
+    int64_t chunks = (p->g.linear[0].w.rows + p->chunk - 1) / p->chunk;
+    add_leg(d, task, heads ? before_heads : before_rows, p, heads ? c->heads + 2 * c->kv_heads : chunks);
+}
+
+static void add_layer(gr_decode *d, int64_t l) {
+    const gr_net *net = &d->rt->net;
+    gr_decode_layer *x = &d->layers[l];
+    static const gr_role norms[GR_GROUPS] = {GR_INPUT_LAYERNORM, GR_ROLES, GR_POST_ATTENTION_LAYERNORM,
+                                             GR_ROLES};
+    const void *inputs[GR_GROUPS] = {d->x, d->attn, d->x, d->mlp};
+    *x = (gr_decode_layer){.attend = {&d->attend, l, net->model->layer[l].window},
+                           .q_norm = gr_net_norm(net, GR_Q_NORM, l),
+                           .k_norm = gr_net_norm(net, GR_K_NORM, l)};
+    for (int g = 0; g < GR_GROUPS; g++)
+        x->part[g] = (part){.d = d,
+                            .layer = x,
+                            .g = gr_net_group(net, l, g),
+                            .norm = norms[g] < GR_ROLES ? gr_net_norm(net, norms[g], l) : NULL,
+                            .x = inputs[g],
+                            .number = l * GR_GROUPS + g};
+    add_part(d, &x->part[QKV], head_task);
+    x->attend_leg = d->relay.count;
+    add_leg(d, gr_attend_task, NULL, &x->attend, 0);
+    add_leg(d, gr_attend_join, NULL, &x->attend, 0);
+    add_part(d, &x->part[O], residual_task);
+    add_part(d, &x->part[GATE_UP], mlp_task);
+    add_part(d, &x->part[DOWN], residual_task);
+}
+
+void gr_decode_legs(gr_decode *d) {
+    const gr_head *h = &d->rt->net.head;
+    int64_t layers = d->rt->model->config.layers;
+    part *head = &d->layers[layers].part[0];
+    d->relay.count = 0;
+    for (int64_t l = 0; l < layers; l++) add_layer(d, l);
+    *head = (part){.d = d, .norm = h->norm, .x = d->x, .number = layers * GR_GROUPS};
+    head->g = (gr_linear_group){.count = 1, .in = h->hidden, .ranks = h->rank, .a = h->a};
+    head->g.linear[0] = (gr_linear){.w = *h->w, .rank = h->rank, .scale = h->scale, .b = h->b};
+    add_part(d, head, logits_task);
+    for (int i = 0; i < gr_pool_threads(d->rt->pool); i++) *space_of(d, i).normed = -1;
+}
+
+void gr_decode_count(gr_decode *d) {
+    for (int64_t l = 0; l < d->rt->model->config.layers; l++) {
+        gr_decode_layer *x = &d->layers[l];
+        d->relay.legs[x->attend_leg].count = gr_attend_tasks(&x->attend);
+        d->relay.legs[x->attend_leg + 1].count = gr_attend_joins(&x->attend);
+    }
+}

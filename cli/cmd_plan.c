@@ -58,9 +58,10 @@ static void print_part(const char *name, uint64_t bytes, const char *what) {
 
 static void print_memory(const graft_plan *p) {
     const graft_memory *m = &p->memory;
-    printf("\nmemory: batches of %lld x %lld tokens, up to %lld tokens and %lld rows of logits at once, "
+    const char *of = p->packing.packs ? " packs" : "";
+    printf("\nmemory: batches of %lld%s x %lld tokens, up to %lld tokens and %lld rows of logits at once, "
            "recompute %s\n",
-           (long long)p->batch_size, (long long)p->sequence_length, (long long)p->slice_tokens,
+           (long long)p->batch_size, of, (long long)p->sequence_length, (long long)p->slice_tokens,
            (long long)p->head_tile, p->grad_checkpoint ? p->grad_checkpoint : "none");
     print_part("mapped", m->mapped, "base weights, read from the file as needed");
     print_part("state", m->state, "adapter, gradients, optimizer");
@@ -82,6 +83,14 @@ static void print_impact(const graft_plan *p) {
     printf("\nagainst training every weight in 16 bits with the same settings\n");
     print_saving("gradients, optimizer", p->gradients_optimizer, p->full_gradients_optimizer);
     print_saving("whole process", p->memory.total, p->full.total);
+}
+
+static void print_packing(const graft_packing *p) {
+    out_buf rows, packs;
+    if (p->packs)
+        printf("\npacking: %s rows in %s packs of up to %lld tokens, %.1f %% full\n",
+               out_count(&rows, p->rows), out_count(&packs, p->packs), (long long)p->capacity,
+               p->percent_full);
 }
 
 static void print_time(const graft_plan *p) {
@@ -109,6 +118,7 @@ static void print_plan(const cli *c, const graft_plan *p) {
            out_count(&trainable, p->parameters_trainable), percent);
     print_memory(p);
     print_impact(p);
+    print_packing(&p->packing);
     print_time(p);
 }
 

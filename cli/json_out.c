@@ -84,6 +84,14 @@ static json_t *doc_saving(uint64_t bytes, uint64_t full) {
                      "saved_percent", doc_number(full > 0 ? 100 * (1 - (double)bytes / (double)full) : NAN));
 }
 
+/* null without --pack */
+static json_t *doc_packing(const graft_packing *p) {
+    if (!p->packs) return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I, s:o}", "rows", (json_int_t)p->rows, "packs", (json_int_t)p->packs,
+                     "tokens", (json_int_t)p->tokens, "capacity", (json_int_t)p->capacity, "percent_full",
+                     doc_number(p->percent_full));
+}
+
 json_t *doc_plan(const graft_plan *p) {
     json_t *types = json_array(), *tensors = json_array();
     for (size_t i = 0; types && i < GRAFT_PLAN_TYPES; i++) types = append(types, doc_type(&p->types[i]));
@@ -101,13 +109,13 @@ json_t *doc_plan(const graft_plan *p) {
     json_t *time = json_pack("{s:I, s:o, s:o}", "tokens", (json_int_t)p->time_tokens, "seconds",
                              doc_number(timed ? p->time_seconds : NAN), "tokens_per_second",
                              doc_number(p->tokens_per_second > 0 ? p->tokens_per_second : NAN));
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "model",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "model",
                      doc_text(p->model), "model_type", doc_text(p->model_type), "types", types, "tensors",
                      tensors, "parameters", parameters, "memory", doc_memory(&p->memory), "impact", impact,
                      "time", time, "grad_checkpoint", doc_text(p->grad_checkpoint), "sequence_length",
                      (json_int_t)p->sequence_length, "batch_size", (json_int_t)p->batch_size, "iterations",
                      (json_int_t)p->iterations, "slice_tokens", (json_int_t)p->slice_tokens, "head_tile",
-                     (json_int_t)p->head_tile);
+                     (json_int_t)p->head_tile, "packing", doc_packing(&p->packing));
 }
 
 /* What --verify-frozen found; null without it. */
@@ -120,14 +128,14 @@ static json_t *doc_verified(const graft_train_result *r) {
 }
 
 json_t *doc_train(const graft_train_result *r) {
-    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "iterations",
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "iterations",
                      (json_int_t)r->iterations, "updates", (json_int_t)r->updates, "trained_tokens",
                      (json_int_t)r->trained_tokens, "train_loss", doc_number(r->train_loss), "val_loss_first",
                      doc_number(r->val_loss_first), "val_loss_last", doc_number(r->val_loss_last),
                      "val_loss_best", doc_number(r->val_loss_best), "seconds", doc_number(r->seconds),
                      "forecast", doc_memory(&r->forecast), "peak_memory_bytes",
                      doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted, "verified",
-                     doc_verified(r));
+                     doc_verified(r), "packing", doc_packing(&r->packing));
 }
 
 json_t *doc_eval(const graft_eval_result *r) {

@@ -227,6 +227,14 @@ typedef struct graft_memory {
 } graft_memory;
 
 #define GRAFT_PLAN_TYPES 13
+/* options.pack; all 0 without it. Every epoch has as many packs, as full. */
+typedef struct graft_packing {
+    int64_t rows, packs; /* rows of the data in packs (rows without a target are in none) */
+    int64_t tokens;      /* in all packs */
+    int64_t capacity;    /* tokens that one may hold: max-seq-length */
+    double percent_full;
+} graft_packing;
+
 typedef struct graft_plan {
     char *model, *model_type;
     graft_plan_type types[GRAFT_PLAN_TYPES];
@@ -237,10 +245,11 @@ typedef struct graft_plan {
     graft_memory full;            /* of training every weight in 16 bits with the same settings */
     uint64_t gradients_optimizer; /* gradients and optimizer state, part of memory.state */
     uint64_t full_gradients_optimizer;
-    char *grad_checkpoint; /* what auto or the budget chose: none, mlp or layer */
-    int64_t slice_tokens;  /* most tokens of one forward and backward */
-    int64_t head_tile;     /* most rows of logits at once */
-    int64_t sequence_length, batch_size, iterations;
+    char *grad_checkpoint;                           /* what auto or the budget chose: none, mlp or layer */
+    int64_t slice_tokens;                            /* most tokens of one forward and backward */
+    int64_t head_tile;                               /* most rows of logits at once */
+    int64_t sequence_length, batch_size, iterations; /* batch_size counts packs where there are some */
+    graft_packing packing;
     double time_seconds;      /* forecast of the run; 0 when no data was given */
     int64_t time_tokens;      /* tokens that the run will process */
     double tokens_per_second; /* from the calibration */
@@ -255,6 +264,7 @@ void graft_plan_free(graft_plan *plan);
 
 typedef struct graft_train_result {
     int64_t iterations, updates, trained_tokens;
+    graft_packing packing;
     double train_loss;                                   /* last report */
     double val_loss_first, val_loss_last, val_loss_best; /* NaN when there was no validation */
     double seconds;

@@ -112,18 +112,19 @@ static inline uint32_t fold(uint32_t h, uint32_t v) {
     return x ^ x >> 16;
 }
 
-/* The mask as layers/dropout.h defines it, for ref. */
+/* The mask as layers/dropout.h defines it, for ref: a pack counts as one row. */
 static inline void set_mask(tiny_net *n, const rows *r, int l, int group, ref_linear *to) {
     double *mask = tiny_keep(n, (size_t)(r->batch.tokens * to->in) * sizeof *mask);
     for (int j = 0; j < r->batch.rows; j++) {
         uint32_t site = fold(fold(0, (uint32_t)drop.seed), (uint32_t)(drop.seed >> 32));
-        site = fold(fold(fold(site, (uint32_t)drop.update), (uint32_t)j), (uint32_t)(4 * l + group));
+        int pack = j / tiny_per_pack, first = r->cu[pack * tiny_per_pack];
+        site = fold(fold(fold(site, (uint32_t)drop.update), (uint32_t)pack), (uint32_t)(4 * l + group));
         for (int t = r->cu[j]; t < r->cu[j + 1]; t++)
             for (int i = 0; i < to->in; i++)
-                mask[t * to->in + i] = fold(fold(site, (uint32_t)(t - r->cu[j])), (uint32_t)i) <
-                                               (uint32_t)(drop.p * 4294967296.0)
-                                           ? 0
-                                           : 1 / (1 - drop.p);
+                mask[t * to->in + i] =
+                    fold(fold(site, (uint32_t)(t - first)), (uint32_t)i) < (uint32_t)(drop.p * 4294967296.0)
+                        ? 0
+                        : 1 / (1 - drop.p);
     }
     to->drop = mask;
 }

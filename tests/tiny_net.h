@@ -7,6 +7,9 @@
 #include "ref/ref.h"
 #include "weights/affine.h"
 
+/* Rows that share a pack, the last one may have fewer; 1: none do. */
+static int tiny_per_pack = 1;
+
 typedef struct tiny_net {
     ref_tiny spec;
     ref_model *ref;
@@ -215,28 +218,32 @@ static inline void tiny_close(tiny_net *n) {
     for (int i = 0; i < n->count; i++) free(n->owned[i]);
 }
 
-/* Forward, loss and backward of the batch cut into slices of `rows_at_once` rows; gradient sum into `grad`.
- */
-static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once, gr_recompute recompute,
+/* Forward, loss and backward of the batch cut into slices of `at_once` packs (of tiny_per_pack rows);
+ * gradient sum into `grad`. */
+static inline double tiny_step(tiny_net *n, const ref_batch *b, int at_once, gr_recompute recompute,
                                float *grad) {
     graft_error err = {0};
-    int longest = 0;
+    int longest = 0, per = tiny_per_pack, packs = (b->rows + per - 1) / per;
     double loss = 0;
     for (int r = 0; r < b->rows; r++)
         longest = (int)gr_max_i64(longest, b->cu_seqlens[r + 1] - b->cu_seqlens[r]);
     gr_net_config config = {
         .tokens = b->tokens, .longest = longest, .training = true, .recompute = recompute};
     assert_int_equal(gr_runtime_bind(&n->rt, &config, &err), GRAFT_OK);
-    for (int r = 0; r < b->rows; r += rows_at_once) {
-        int rows = (int)gr_min_i64(rows_at_once, b->rows - r);
-        int64_t start[16];
-        for (int i = 0; i <= rows; i++) start[i] = b->cu_seqlens[r + i] - b->cu_seqlens[r];
+    for (int p = 0; p < packs; p += at_once) {
+        int count = (int)gr_min_i64(at_once, packs - p), r = p * per,
+            rows = (int)gr_min_i64(count * per, b->rows - r);
+        int64_t start[16], segment[16];
+        for (int i = 0; i <= rows; i++) segment[i] = b->cu_seqlens[r + i] - b->cu_seqlens[r];
+        for (int i = 0; i <= count; i++) start[i] = segment[gr_min_i64(i * per, rows)];
         gr_batch batch = {.ids = (const int32_t *)b->ids + b->cu_seqlens[r],
                           .target = (const int32_t *)b->target + b->cu_seqlens[r],
                           .start = start,
-                          .nrows = rows,
-                          .tokens = start[rows],
-                          .first = (uint64_t)r,
+                          .nrows = count,
+                          .tokens = segment[rows],
+                          .first = (uint64_t)p,
+                          .segment = per > 1 ? segment : NULL,
+                          .nsegments = per > 1 ? rows : 0,
                           .dropout = n->dropout};
         gr_net_forward(&n->rt.net, &batch);
         int64_t targets = gr_net_loss(&n->rt.net, &batch, &n->gradients);
@@ -244,12 +251,12 @@ static inline double tiny_step(tiny_net *n, const ref_batch *b, int rows_at_once
         gr_net_backward(&n->rt.net, &batch, &n->gradients);
     }
     float *at[GR_TREE_LEVELS];
-    gr_gradients_levels(&n->gradients, (uint64_t)b->rows, at);
+    gr_gradients_levels(&n->gradients, (uint64_t)packs, at);
     for (int64_t i = 0; i < n->rt.tuning->parameters; i++) {
         float sum = 0;
         bool first = true;
-        for (int level = 0; b->rows >> level; level++)
-            if (b->rows >> level & 1) {
+        for (int level = 0; packs >> level; level++)
+            if (packs >> level & 1) {
                 sum = first ? at[level][i] : at[level][i] + sum;
                 first = false;
             }

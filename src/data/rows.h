@@ -11,6 +11,7 @@
 #ifndef GR_DATA_ROWS_H
 #define GR_DATA_ROWS_H
 #include "base/rng.h"
+#include "data/pack.h"
 #include "files/jsonl.h"
 #include "text/chat.h"
 
@@ -73,23 +74,33 @@ char *gr_rows_notes(const gr_rows *rows);
 /* Hash of all ids and masks in order: resume refuses other data. */
 uint64_t gr_rows_digest(const gr_rows *rows);
 
-/* The order of rows over epochs: epoch e is a permutation that depends on (seed, e) only, or file order. */
+/* The order of rows over epochs: epoch e is a permutation that depends on (seed, e) only, or file order. What
+ * it hands out are units: rows, or with gr_order_pack the packs of the current epoch. */
 typedef struct gr_order {
     int64_t count; /* rows */
     bool shuffle;
     uint64_t seed;
     uint64_t epoch;       /* current */
-    int64_t position;     /* rows taken from the current epoch */
+    int64_t position;     /* units taken from the current epoch */
     int32_t *permutation; /* of the current epoch; NULL without shuffle */
+    gr_packs *packs;      /* of the current epoch; NULL: units are rows */
 } gr_order;
 graft_status gr_order_init(gr_order *order, int64_t count, bool shuffle, uint64_t seed,
                            graft_error *err) GR_MUST_CHECK;
+/* Makes packs of the rows, in the epoch's order; right after gr_order_init. cost [count] and capacity as in
+ * gr_packs_new. */
+graft_status gr_order_pack(gr_order *order, int32_t *cost, int64_t capacity, graft_error *err) GR_MUST_CHECK;
+/* Units of an epoch: the same number in each. */
+int64_t gr_order_units(const gr_order *order);
+/* Rows of a unit of the current epoch, and the k-th of them. */
+int64_t gr_order_unit_rows(const gr_order *order, int64_t unit);
+int64_t gr_order_row(const gr_order *order, int64_t unit, int64_t k);
 /* Moves to an earlier position (resume). */
 graft_status gr_order_seek(gr_order *order, uint64_t epoch, int64_t position, graft_error *err) GR_MUST_CHECK;
-/* Takes up to n rows of the current epoch; returns how many (< n only at the end of an epoch: the last batch
- * may be short; the next call starts the next epoch). */
-int64_t gr_order_take(gr_order *order, int64_t *indices, int64_t n);
-/* Iterations of `batch` rows that one epoch has (its last may be short). */
+/* Takes up to n units of the current epoch; returns how many (< n only at the end of an epoch: the last batch
+ * may be short; the next call starts the next epoch, whose packs are others). */
+int64_t gr_order_take(gr_order *order, int64_t *units, int64_t n);
+/* Iterations of `batch` units that one epoch of `count` has (its last may be short). */
 int64_t gr_order_iterations_per_epoch(int64_t count, int64_t batch);
 void gr_order_free(gr_order *order);
 

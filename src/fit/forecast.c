@@ -37,9 +37,31 @@ double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t
     return flops + targets * 4 * h * (double)c->vocab;
 }
 
-/* Calibration: training steps on the first rows (or made-up ids) for about two seconds. Tokens per second. */
+/* A batch of made-up ids: up to `tokens` of them in rows as long as the data's longest allows; packs are of
+ * rows as long as the data's mean. */
+static void make_up(gr_trainer *t, int64_t tokens) {
+    gr_batch_buffer *b = &t->buffer;
+    const gr_packs *packs = t->order.packs;
+    int64_t vocab = t->rt.model->config.vocab, unit = packs ? packs->largest : t->rt.net.config.longest,
+            piece = packs ? packs->tokens / packs->rows : unit;
+    gr_batch *batch = &b->batch;
+    gr_batch_clear(b, 0);
+    batch->dropout = gr_trainer_dropout(t);
+    if (packs) batch->segment = b->segment;
+    while (batch->tokens < tokens && batch->nrows < t->slice_rows) {
+        int64_t end = gr_min_i64(tokens, batch->tokens + unit);
+        for (int64_t at = batch->tokens; at < end; at++) {
+            b->ids[at] = (int32_t)(at * 7919 % vocab);
+            b->target[at] = (int32_t)(at * 104729 % vocab);
+        }
+        for (int64_t at = batch->tokens; packs && at < end; at += piece)
+            b->segment[++batch->nsegments] = gr_min_i64(end, at + piece);
+        b->start[++batch->nrows] = batch->tokens = end;
+    }
+}
+
+/* Calibration: training steps on made-up ids for about two seconds. Tokens per second. */
 static double calibrate(gr_trainer *t) {
-    const gr_model_config *c = &t->rt.model->config;
     gr_batch_buffer *b = &t->buffer;
     int64_t longest = t->rt.net.config.longest,
             width = gr_min_i64(
@@ -50,26 +72,10 @@ static double calibrate(gr_trainer *t) {
     int64_t tokens = gr_min_i64(width, 32); /* begin small: a large model must not take minutes */
     while (gr_clock() - start < 2) {
         double step = gr_clock();
-        int64_t at = 0, rows = 0;
-        while (at < tokens) { /* rows as long as the data's longest allows */
-            int64_t n = gr_min_i64(tokens - at, longest);
-            for (int64_t i = 0; i < n; i++)
-                b->ids[at + i] = (int32_t)((at + i) * 7919 % c->vocab),
-                            b->target[at + i] = (int32_t)((at + i) * 104729 % c->vocab);
-            at += n;
-            b->start[++rows] = at;
-            if (rows == t->slice_rows) break;
-        }
-        b->start[0] = 0;
-        b->batch = (gr_batch){.ids = b->ids,
-                              .target = b->target,
-                              .start = b->start,
-                              .nrows = rows,
-                              .tokens = at,
-                              .dropout = gr_trainer_dropout(t)};
+        make_up(t, tokens);
+        int64_t at = b->batch.tokens;
         gr_net_forward(&t->rt.net, &b->batch);
         gr_net_loss(&t->rt.net, &b->batch, &t->gradients);
-        b->batch.first = 0;
         gr_net_backward(&t->rt.net, &b->batch, &t->gradients);
         step = gr_clock() - step;
         if (at >= width || tokens == width)
@@ -103,7 +109,10 @@ static graft_status fill(graft_plan *plan, gr_trainer *t, const char *name, graf
     plan->head_tile = t->net_config.head_tile ? t->net_config.head_tile : gr_head_tile(m->config.vocab);
     plan->batch_size = t->o->batch_size;
     plan->iterations = t->iters;
-    plan->sequence_length = t->train ? gr_rows_longest(t->train) : t->o->max_seq_length;
+    plan->packing = gr_trainer_packing(t);
+    plan->sequence_length = plan->packing.packs ? t->order.packs->largest
+                            : t->train          ? gr_rows_longest(t->train)
+                                                : t->o->max_seq_length;
     return GRAFT_OK;
 }
 
@@ -116,7 +125,7 @@ static graft_status measure_full(graft_plan *plan, gr_trainer *t, graft_error *e
         .kind = GR_TUNE_FULL, .modules_to_save = "re:model\\.embed_tokens|model\\.norm|lm_head", .scale = 1};
     GR_TRY(gr_tuning_select(&all, &m->config, &request, err));
     gr_net_config config = t->net_config;
-    if (gr_net_one_row(&m->config, all)) config.tokens = config.longest;
+    if (gr_net_one_row(&m->config, all)) config.tokens = gr_max_i64(config.longest, t->work.unit);
     graft_memory fixed = t->fixed;
     gr_arena state = {0};
     t->rt.tuning = all;

@@ -12,12 +12,11 @@
  *     kept    = fold(token, feature) >= threshold          threshold = floor(p * 2^32)
  *
  *   update    updates that were complete before this one, 0 for the first
- *   row       number of the row within its update, over all its micro-batches, counting rows that carry loss
- *   layer     of the block, from 0; the head counts as the layer after the last block, group 0
- *   group     0 {q k v}, 1 {o}, 2 {gate up}, 3 {down}: linears that read one input share one mask, where PEFT
- *             and mlx-lm draw one for each
- *   position  of the token within its row, from 0
- *   feature   column of the linear's input, from 0
+ *   row       number of the row within its update, over all its micro-batches, counting rows that carry loss;
+ * a pack counts as one layer     of the block, from 0; the head counts as the layer after the last block,
+ * group 0 group     0 {q k v}, 1 {o}, 2 {gate up}, 3 {down}: linears that read one input share one mask,
+ * where PEFT and mlx-lm draw one for each position  of the token within its row or pack, from 0 feature
+ * column of the linear's input, from 0
  *
  * The input of A is x * kept / (1 - p); nothing else sees the mask. In particular DoRA's base product takes
  * the whole x, as in mlx-lm. Only training drops: gr_batch.dropout is NULL everywhere else.

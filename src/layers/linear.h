@@ -15,7 +15,8 @@
 #include "layers/gradients.h"
 #include "plan/tuning.h"
 
-/* The rows (sequences) of a batch, one after another without padding. Borrowed. */
+/* The rows (sequences) of a batch, one after another without padding. A row may be a pack: several rows of
+ * the data, its segments, which share a leaf of the tree and see nothing of each other. Borrowed. */
 typedef struct gr_batch {
     const int32_t *ids;    /* [tokens] inputs */
     const int32_t *target; /* [tokens] id that the token predicts, -1: no loss there; NULL for prompts */
@@ -23,7 +24,19 @@ typedef struct gr_batch {
     int64_t nrows, tokens;
     uint64_t first;            /* number of row 0 within the update: the leaf of the tree its gradient is */
     const gr_dropout *dropout; /* NULL: none, as everywhere but in training; borrowed */
+    const int64_t *segment;    /* [nsegments + 1], `start` is part of it; NULL: every row is one */
+    int64_t nsegments;
 } gr_batch;
+
+/* The batch as what mixes tokens or counts positions must see it (attention, rotary embedding): segments are
+ * its rows. Its tree is not the batch's. */
+static inline gr_batch gr_batch_of_segments(const gr_batch *batch) {
+    gr_batch b = *batch;
+    if (b.segment) b.start = b.segment, b.nrows = b.nsegments;
+    b.segment = NULL;
+    b.nsegments = 0;
+    return b;
+}
 
 /* Places in the parameter vector are GR_NOWHERE for what does not train. */
 typedef struct gr_linear {

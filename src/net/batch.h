@@ -8,7 +8,7 @@
 
 typedef struct gr_batch_buffer {
     int32_t *ids, *target;
-    int64_t *start;
+    int64_t *start, *segment;
     int64_t max_tokens, max_rows;
     gr_batch batch; /* what the layers see */
 } gr_batch_buffer;
@@ -22,5 +22,7 @@ void gr_batch_clear(gr_batch_buffer *b, uint64_t first);
 int64_t gr_batch_cost(const gr_row *row);
 /* Appends a row of cost > 0; false when it does not fit any more. */
 bool gr_batch_add(gr_batch_buffer *b, const gr_row *row);
+/* Likewise, as one more segment of the last row: a pack grows. */
+bool gr_batch_join(gr_batch_buffer *b, const gr_row *row);
 
 #endif

@@ -4,6 +4,7 @@
 typedef struct block {
     gr_net *net;
     const gr_batch *batch;
+    gr_batch segments; /* the batch as attention sees it */
     const gr_layer *layer;
     gr_saved *s;
     int64_t number;
@@ -18,7 +19,12 @@ enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
 static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     const gr_model_config *c = &n->model->config;
     const gr_layer *layer = &n->model->layer[l];
-    block b = {.net = n, .batch = batch, .layer = layer, .s = &n->saved[l], .number = l};
+    block b = {.net = n,
+               .batch = batch,
+               .segments = gr_batch_of_segments(batch),
+               .layer = layer,
+               .s = &n->saved[l],
+               .number = l};
     const float *q_norm = gr_net_norm(n, GR_Q_NORM, l), *k_norm = gr_net_norm(n, GR_K_NORM, l);
     b.input_norm = gr_net_norm(n, GR_INPUT_LAYERNORM, l);
     b.post_norm = gr_net_norm(n, GR_POST_ATTENTION_LAYERNORM, l);
@@ -32,8 +38,8 @@ static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
 /* Multiply-adds of one product over what the queries see of the keys: without window S (S + 1) / 2 a row. */
 static double seen_pairs(const block *b) {
     double pairs = 0, w = (double)b->attention.window;
-    for (int64_t j = 0; j < b->batch->nrows; j++) {
-        double s = (double)(b->batch->start[j + 1] - b->batch->start[j]);
+    for (int64_t j = 0; j < b->segments.nrows; j++) {
+        double s = (double)(b->segments.start[j + 1] - b->segments.start[j]);
         pairs += w > 0 && w < s ? w * (w + 1) / 2 + (s - w) * w : s * (s + 1) / 2;
     }
     return pairs * (double)(b->attention.heads * b->attention.d);
@@ -50,10 +56,10 @@ static void forward_attention(block *b) {
     void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v};
     gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, eps, t, h);
     gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, b->batch, NULL, &n->linear_scratch);
-    gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, b->batch);
-    gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, b->batch);
+    gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, &b->segments);
+    gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, &b->segments);
     gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION);
-    gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, b->batch);
+    gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, &b->segments);
     if (c->profile) gr_part_work(c->profile, 4 * seen_pairs(b), 0);
     gr_part_enter(c->profile, before);
     gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, b->batch, s->x, &n->linear_scratch);
@@ -193,11 +199,11 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     if (!below) return;
     gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION_BACK);
     gr_attention_backward(c, &b->attention, n->dq_f32, n->dk_f32, n->dv_f32, s->q, s->k, s->v, s->attn,
-                          n->d_attn, s->lse, b->batch);
+                          n->d_attn, s->lse, &b->segments);
     if (c->profile) gr_part_work(c->profile, 10 * seen_pairs(b), 0);
     gr_part_enter(c->profile, before);
-    gr_rotary_backward(c, &b->q, s->q, n->dq_f32, s->q_rstd, s->q_raw, b->batch);
-    gr_rotary_backward(c, &b->k, s->k, n->dk_f32, s->k_rstd, s->k_raw, b->batch);
+    gr_rotary_backward(c, &b->q, s->q, n->dq_f32, s->q_rstd, s->q_raw, &b->segments);
+    gr_rotary_backward(c, &b->k, s->k, n->dk_f32, s->k_rstd, s->k_raw, &b->segments);
     head_norm_backward(b, gradients, GR_Q_NORM, &b->q, n->dq_f32, s->q_raw, s->q_rstd);
     head_norm_backward(b, gradients, GR_K_NORM, &b->k, n->dk_f32, s->k_raw, s->k_rstd);
     gr_round_act(c, s->v, n->dv_f32, t * kv);

@@ -26,7 +26,7 @@ static const struct {
     {MODELS | TOKENIZE, "model,data"},
     {MODELS, "svg"},
     {STEPS | ACCUMULATE,
-     "shape,pack,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
+     "shape,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
      "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
      "alpha-pattern,modules-to-save,batch-size,grad-accumulation-steps"},
     {STEPS,

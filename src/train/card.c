@@ -46,6 +46,10 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     gr_buf_printf(&b, "| data | %s: %lld rows, %lld tokens, %lld with loss |\n", t->o->data,
                   (long long)gr_rows_count(t->train), (long long)gr_rows_tokens(t->train),
                   (long long)gr_rows_targets(t->train));
+    graft_packing packing = gr_trainer_packing(t);
+    if (packing.packs)
+        gr_buf_printf(&b, "| packs | %lld of up to %lld tokens, %.1f %% full |\n", (long long)packing.packs,
+                      (long long)packing.capacity, packing.percent_full);
     gr_buf_printf(&b, "| trainable | %lld of %lld parameters (%.3f %%) |\n",
                   (long long)t->rt.tuning->parameters, (long long)gr_model_parameters(t->rt.model),
                   100.0 * (double)t->rt.tuning->parameters / (double)gr_model_parameters(t->rt.model));

@@ -56,7 +56,9 @@ static const gr_option_row table[] = {
     TEXT("tools-feature", 0, ROWS, "KEY", "tools", tools_feature, "key of tool lists"),
     INT("max-seq-length", 0, ROWS, "2048", 2, 0x1p30, max_seq_length, "most tokens of a row"),
     CHOICE("overflow", ROWS, "refuse", "refuse, truncate, drop", overflow, "what happens to longer rows"),
-    SWITCH("pack", 0, RUN, pack, "several rows in one sequence"),
+    SWITCH("pack", 0, RUN, pack,
+           "several short rows in one sequence of up to max-seq-length, which do not see each other; "
+           "batch-size counts these"),
     SWITCH("no-shuffle", 0, P | T, no_shuffle, "rows in the order of the file"),
     CHOICE("loss", P | T, "", "mlx-lm", loss,
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
@@ -88,7 +90,7 @@ static const gr_option_row table[] = {
     REAL("loraplus-lr-ratio", RUN, "", 0, MANY, loraplus_lr_ratio,
          "LoRA+: rate of B over rate of A, as in PEFT"),
 
-    INT("batch-size", 0, RUN, "4", 1, 0x1p20, batch_size, "rows of an iteration"),
+    INT("batch-size", 0, RUN, "4", 1, 0x1p20, batch_size, "rows (with --pack: packs) of an iteration"),
     INT("grad-accumulation-steps", 0, RUN, "1", 1, 0x1p30, grad_accumulation_steps,
         "iterations of an update"),
     INT("iters", 0, P | T, "1000", 1, MANY, iters, "iterations of the run"),

@@ -19,7 +19,8 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
                                graft_error *err) {
     *m = t->fixed;
     GR_TRY(gr_runtime_measure(&t->rt, config, &m->saved, &m->scratch, err));
-    m->other += (uint64_t)config->tokens * (sizeof *t->buffer.ids + sizeof *t->buffer.target);
+    m->other += (uint64_t)config->tokens *
+                (sizeof *t->buffer.ids + sizeof *t->buffer.target + sizeof *t->buffer.segment);
     m->total = m->mapped + m->state + m->saved + m->scratch + m->other;
     uint64_t peak = gr_peak_rss(); /* tokenizing may have needed more than training will */
     if (peak > m->total) {

@@ -85,13 +85,12 @@ static graft_status add_tiles(search *s, settings x, graft_error *err) {
 /* Measures every combination of what may be chosen. */
 static graft_status measure_all(search *s, graft_error *err) {
     const gr_work *w = &s->t->work;
-    bool one_row = gr_net_one_row(&s->t->rt.model->config, s->t->rt.tuning);
     s->count = 0;
     for (gr_recompute r = 0; r < GR_RECOMPUTES; r++)
         for (int i = 0; i < (w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
             x.config.recompute = r;
-            if (w->longest) x.config.tokens = one_row ? w->longest : w->slice[i].tokens;
+            if (w->longest) x.config.tokens = w->slice[i].tokens;
             GR_TRY(add_tiles(s, x, err));
         }
     return GRAFT_OK;
@@ -124,6 +123,7 @@ static void size_text(char text[24], uint64_t bytes) {
 static void hint(search *s, graft_error *err) {
     const gr_trainer *t = s->t;
     gr_net_config x = s->least->config;
+    int64_t longest = x.longest, unit = gr_max_i64(longest, t->work.unit);
     uint64_t least = s->least->memory.total, pinned = s->least->memory.mapped + s->least->memory.other;
     char size[24];
     graft_memory m;
@@ -133,14 +133,17 @@ static void hint(search *s, graft_error *err) {
         gr_hint(err, "weights, program and data alone take %s: a smaller model, or fewer bits", size);
         return;
     }
-    for (int64_t row = x.longest - x.longest / 4; row >= s->least->config.longest / 4 && t->work.longest;
-         row -= gr_max_i64(row / 4, 1)) {
-        x.longest = x.tokens = row; /* a row cannot be cut, so the longest sets the floor */
+    for (int64_t row = unit - unit / 4; row >= unit / 4 && t->work.longest; row -= gr_max_i64(row / 4, 1)) {
+        x.tokens = row; /* a row or a pack cannot be cut, so the largest sets the floor */
+        x.longest = gr_min_i64(row, longest);
         if (gr_trainer_memory(t, &x, &m, &none) != GRAFT_OK || m.total > s->budget) continue;
-        gr_hint(err,
-                "--max-seq-length %lld with --overflow drop or truncate would fit (the longest row has %lld "
-                "tokens)",
-                (long long)row, (long long)s->least->config.longest);
+        if (row < longest)
+            gr_hint(err,
+                    "--max-seq-length %lld with --overflow drop or truncate would fit (the longest row has "
+                    "%lld tokens)",
+                    (long long)row, (long long)longest);
+        else
+            gr_hint(err, "--max-seq-length %lld would fit: packs would be no larger", (long long)row);
         return;
     }
     if (s->least->memory.state > least / 8)

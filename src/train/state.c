@@ -7,7 +7,7 @@ _Static_assert(GR_UPDATE_ROWS_END >> (GR_TREE_LEVELS - 1) == 0, "an update's tre
 int64_t gr_trainer_update_rows(const gr_trainer *t) {
     int64_t batch = t->o->batch_size, iterations = t->o->grad_accumulation_steps;
     if (t->train && t->iters > 0) { /* a run of a few rows needs no tree for more */
-        batch = gr_min_i64(batch, gr_rows_count(t->train));
+        batch = gr_min_i64(batch, t->order.packs ? gr_order_units(&t->order) : gr_rows_count(t->train));
         iterations = gr_min_i64(iterations, t->iters);
     }
     return batch * iterations; /* below GR_UPDATE_ROWS_END: gr_options_check */

@@ -9,7 +9,7 @@ const gr_dropout *gr_trainer_dropout(gr_trainer *t) {
     return p > 0 ? &t->dropout : NULL;
 }
 
-/* Forward, loss and backward of the rows collected in the buffer; each row is one leaf of the tree. */
+/* Forward, loss and backward of the units collected in the buffer; each is one leaf of the tree. */
 static int64_t run_slice(gr_trainer *t) {
     gr_batch *batch = &t->buffer.batch;
     if (batch->nrows == 0) return 0;
@@ -28,31 +28,57 @@ int64_t gr_trainer_take(gr_trainer *t) {
     return n;
 }
 
+static gr_row row_of(const gr_trainer *t, int64_t unit, int64_t k) {
+    return gr_rows_at(t->train, gr_order_row(&t->order, unit, k));
+}
+
+int64_t gr_trainer_unit_cost(const gr_trainer *t, int64_t unit) {
+    int64_t cost = 0;
+    for (int64_t k = 0; k < gr_order_unit_rows(&t->order, unit); k++) {
+        gr_row row = row_of(t, unit, k);
+        cost += gr_batch_cost(&row);
+    }
+    return cost;
+}
+
 /* Targets of an iteration before it runs. */
-static int64_t count_targets(const gr_trainer *t, const int64_t *rows, int64_t n) {
+static int64_t count_targets(const gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t targets = 0;
-    for (int64_t i = 0; i < n; i++) targets += gr_rows_at(t->train, rows[i]).targets;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < gr_order_unit_rows(&t->order, units[i]); k++)
+            targets += row_of(t, units[i], k).targets;
     return targets;
 }
 
-int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n) {
+/* All rows of a unit as one of the batch: the first opens it. */
+static void add_unit(gr_trainer *t, int64_t unit) {
+    for (int64_t k = 0; k < gr_order_unit_rows(&t->order, unit); k++) {
+        gr_row row = row_of(t, unit, k);
+        if (k)
+            gr_batch_join(&t->buffer, &row);
+        else
+            gr_batch_add(&t->buffer, &row);
+    }
+}
+
+int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t targets = 0;
     int64_t most = gr_min_i64(t->slice_tokens, t->buffer.max_tokens);
     double before = t->p.report_loss;
     if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
-        t->rt.net.head.weight = 1 / (float)gr_max_i64(count_targets(t, rows, n), 1);
+        t->rt.net.head.weight = 1 / (float)gr_max_i64(count_targets(t, units, n), 1);
         t->p.report_loss = 0;
     }
     gr_batch_clear(&t->buffer, t->p.pending_rows);
     for (int64_t i = 0; i < n; i++) {
-        gr_row row = gr_rows_at(t->train, rows[i]);
-        if (gr_batch_cost(&row) == 0) continue;
+        int64_t cost = gr_trainer_unit_cost(t, units[i]);
+        if (cost == 0) continue;
         const gr_batch *b = &t->buffer.batch;
-        if (b->nrows && (b->tokens + gr_batch_cost(&row) > most || b->nrows == t->slice_rows)) {
+        if (b->nrows && (b->tokens + cost > most || b->nrows == t->slice_rows)) {
             targets += run_slice(t);
             gr_batch_clear(&t->buffer, t->p.pending_rows);
         }
-        gr_batch_add(&t->buffer, &row);
+        add_unit(t, units[i]);
     }
     targets += run_slice(t);
     if (t->mlx_loss) t->p.report_loss = before + t->p.report_loss / (double)gr_max_i64(targets, 1);

@@ -211,6 +211,7 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
         (graft_train_result){.iterations = t->p.iteration,
                              .updates = t->p.update,
                              .trained_tokens = t->p.trained_tokens,
+                             .packing = gr_trainer_packing(t),
                              .train_loss = t->p.train_loss,
                              .val_loss_first = t->p.first_val,
                              .val_loss_last = t->p.last_val,

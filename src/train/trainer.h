@@ -22,10 +22,10 @@ typedef struct gr_train_progress {
     int64_t iteration;          /* iterations done */
     int64_t update;             /* updates done */
     int64_t pending_iterations; /* since the last update */
-    uint64_t pending_rows;      /* rows with targets in them: the state of the gradient tree */
+    uint64_t pending_rows;      /* units with targets in them: the state of the gradient tree */
     int64_t pending_targets;
     uint64_t epoch;
-    int64_t position;   /* rows taken from the epoch */
+    int64_t position;   /* units (rows, or packs with --pack) taken from the epoch */
     double report_loss; /* sum over targets since the last report */
     int64_t report_tokens;
     int64_t report_iterations;            /* since the last report, also of an earlier process */
@@ -48,6 +48,7 @@ typedef struct gr_slice {
 typedef struct gr_work {
     gr_slice slice[GR_SLICES]; /* falling limits */
     int64_t longest, batch; /* tokens of the longest row and of the largest iteration; longest 0: unknown */
+    int64_t unit;           /* of the largest part that no slice cuts: the longest row, or the fullest pack */
 } gr_work;
 
 typedef struct gr_trainer {
@@ -66,15 +67,15 @@ typedef struct gr_trainer {
     gr_optim optim;
     gr_batch_buffer buffer;
     gr_dropout dropout;   /* of the update in progress */
-    int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between rows */
-    int64_t slice_rows;   /* most rows of one */
+    int64_t slice_tokens; /* most tokens of one forward and backward; a batch above it is cut between units */
+    int64_t slice_rows;   /* most units of one */
     gr_recompute recompute;
     gr_net_config net_config; /* what the buffers are bound for */
     gr_work work;
     float *start;  /* parameters of --resume-adapter-file until the start; owned */
     bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
     gr_order order;
-    int64_t *indices;       /* [batch_size] */
+    int64_t *indices;       /* [batch_size] units of the iteration */
     int64_t iters, updates; /* in all */
     uint64_t total_tokens;  /* inputs of all iterations */
     gr_train_progress p;
@@ -131,17 +132,22 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
 graft_status gr_trainer_settle(gr_trainer *t, gr_net_config *config, graft_error *err) GR_MUST_CHECK;
 /* Iterations, updates and t->work, by taking the rows as training will. */
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
-/* Rows of an update at most. */
+/* What --pack came to. */
+graft_packing gr_trainer_packing(const gr_trainer *t);
+/* Units of an update at most. */
 int64_t gr_trainer_update_rows(const gr_trainer *t);
 /* start.c: A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0; everything else as in the base. */
 void gr_trainer_init_params(gr_trainer *t);
 
 /* What drops elements of the update in progress; NULL: nothing does. Borrowed from t. */
 const gr_dropout *gr_trainer_dropout(gr_trainer *t);
-/* Rows of the next iteration into t->indices; how many. */
+/* Units of the next iteration into t->indices; how many. */
 int64_t gr_trainer_take(gr_trainer *t);
-/* One iteration's rows: gradients join the tree, losses the sums. Returns the number of targets. */
-int64_t gr_trainer_rows(gr_trainer *t, const int64_t *rows, int64_t n);
+/* Inputs that a unit costs; 0: it has no target. */
+int64_t gr_trainer_unit_cost(const gr_trainer *t, int64_t unit);
+/* One iteration's units, each a leaf: gradients join the tree, losses the sums. Returns the number of
+ * targets. */
+int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n);
 /* The gradient of `rows` rows, divided, from the tree into t->grad, which ends the tree; its norm. */
 double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor);
 /* Ends the update: mean gradient, clip, optimizer. */

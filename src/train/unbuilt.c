@@ -9,7 +9,6 @@ typedef struct unbuilt {
 
 static const unbuilt rows[] = {
     {"gguf", NULL, "adapters.safetensors and adapter_model.safetensors are written"},
-    {"pack", NULL, "rows are trained one by one"},
 };
 
 static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {

@@ -37,7 +37,7 @@ static void begin_batch(cutter *c) {
     c->batch = 0;
 }
 
-static void add_row(cutter *c, int64_t cost) {
+static void add_unit(cutter *c, int64_t cost) {
     gr_work *w = c->work;
     for (int i = 0; i < GR_SLICES; i++) {
         if (c->one_row || c->tokens[i] + cost > w->slice[i].limit) c->tokens[i] = 0;
@@ -46,38 +46,35 @@ static void add_row(cutter *c, int64_t cost) {
     }
     c->batch += cost;
     w->batch = gr_max_i64(w->batch, c->batch);
-    w->longest = gr_max_i64(w->longest, cost);
+    w->unit = gr_max_i64(w->unit, cost);
 }
 
-/* Rows that are looked at beforehand: all of a usual run, else three epochs or this many. */
-#define WALKED_ROWS 4000000
+/* Units that are looked at beforehand: all of a usual run, else three epochs or this many. */
+#define WALKED_UNITS 4000000
 
-/* Takes the rows as training will. A run too long for that is measured by its start: its batches then have at
- * most a batch of longest rows, its tokens follow from the mean. */
+/* Takes the units as training will. A run too long for that is measured by its start: its batches then have
+ * at most a batch of largest units, its tokens follow from the mean. */
 static graft_status walk_order(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     gr_work *w = &t->work;
     cutter cut = {.work = w, .one_row = one_row(t)};
-    int64_t count = gr_rows_count(t->train), walked = 0, it = 0;
-    int64_t limit = gr_max_i64(WALKED_ROWS, 3 * count);
+    int64_t count = gr_order_units(&t->order), walked = 0, it = 0;
+    int64_t limit = gr_max_i64(WALKED_UNITS, 3 * count);
     for (; it < t->iters && walked < limit; it++) {
         int64_t n = gr_trainer_take(t);
         begin_batch(&cut);
-        for (int64_t i = 0; i < n; i++) {
-            gr_row row = gr_rows_at(t->train, t->indices[i]);
-            add_row(&cut, gr_batch_cost(&row));
-        }
+        for (int64_t i = 0; i < n; i++) add_unit(&cut, gr_trainer_unit_cost(t, t->indices[i]));
         walked += n;
         t->total_tokens += (uint64_t)cut.batch;
         if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
             return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
     }
     if (it == t->iters) return GRAFT_OK;
-    w->longest = longest_row(t->train);
-    w->batch = w->longest * gr_min_i64(o->batch_size, count);
+    w->unit = t->order.packs ? t->order.packs->largest : longest_row(t->train);
+    w->batch = w->unit * gr_min_i64(o->batch_size, count);
     for (int i = 0; i < GR_SLICES; i++)
         w->slice[i].tokens =
-            one_row(t) ? w->longest : gr_min_i64(w->batch, gr_max_i64(w->longest, w->slice[i].limit));
+            one_row(t) ? w->unit : gr_min_i64(w->batch, gr_max_i64(w->unit, w->slice[i].limit));
     double tokens = (double)t->total_tokens * ((double)t->iters / (double)it);
     t->total_tokens = (uint64_t)fmin(tokens, 0x1p62);
     return GRAFT_OK;
@@ -86,7 +83,7 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
 /* A plan without data: full rows. */
 static void full_rows(gr_trainer *t) {
     int64_t row = t->o->max_seq_length, batch = t->o->batch_size;
-    t->work.longest = row;
+    t->work.longest = t->work.unit = row;
     t->work.batch = row * batch;
     for (int i = 0; i < GR_SLICES; i++) {
         gr_slice *slice = &t->work.slice[i];
@@ -96,20 +93,52 @@ static void full_rows(gr_trainer *t) {
     t->total_tokens = 0;
 }
 
+/* The order that training takes, of packs with --pack. */
+static graft_status order_rows(gr_trainer *t, graft_error *err) {
+    const graft_options *o = t->o;
+    int64_t count = gr_rows_count(t->train);
+    GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
+    if (!o->pack) return GRAFT_OK;
+    int32_t *cost = gr_calloc((size_t)count, sizeof *cost);
+    if (!cost) return gr_no_memory(err, (size_t)count * sizeof *cost);
+    for (int64_t i = 0; i < count; i++) {
+        gr_row row = gr_rows_at(t->train, i);
+        cost[i] = (int32_t)gr_batch_cost(&row); /* at most max-seq-length */
+    }
+    GR_TRY(gr_order_pack(&t->order, cost, o->max_seq_length, err));
+    graft_packing p = gr_trainer_packing(t);
+    gr_trainer_note(t, "--pack: %lld rows in %lld packs of up to %lld tokens, %.0f %% full",
+                    (long long)p.rows, (long long)p.packs, (long long)p.capacity, p.percent_full);
+    return GRAFT_OK;
+}
+
+graft_packing gr_trainer_packing(const gr_trainer *t) {
+    const gr_packs *p = t->order.packs;
+    if (!p) return (graft_packing){0};
+    return (graft_packing){.rows = p->rows,
+                           .packs = p->count,
+                           .tokens = p->tokens,
+                           .capacity = p->capacity,
+                           .percent_full =
+                               100 * (double)p->tokens / ((double)p->count * (double)p->capacity)};
+}
+
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     t->iters = o->iters;
-    t->work = (gr_work){.longest = 1, .batch = 1};
+    t->work = (gr_work){.longest = 1, .batch = 1, .unit = 1};
     for (int i = 0; i < GR_SLICES; i++) t->work.slice[i] = (gr_slice){slice_limits[i], 1};
     if (!t->train) {
         full_rows(t);
         return GRAFT_OK;
     }
-    int64_t count = gr_rows_count(t->train), per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
+    GR_TRY(order_rows(t, err));
+    int64_t count = gr_order_units(&t->order),
+            per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
     if (t->mlx_loss && count < o->batch_size) {
         gr_fail(err, GRAFT_MISMATCH,
                 "--loss mlx-lm drops batches that are not full, and there is no full one");
-        gr_expected(err, "at least %lld rows", (long long)o->batch_size);
+        gr_expected(err, "at least %lld %s", (long long)o->batch_size, o->pack ? "packs" : "rows");
         return gr_found(err, "%lld", (long long)count);
     }
     if (t->mlx_loss) per_epoch = count / o->batch_size;
@@ -118,8 +147,8 @@ graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
     if (t->updates == 0)
         gr_trainer_note(t, "--loss mlx-lm makes no update before %lld iterations, and this run has %lld",
                         (long long)o->grad_accumulation_steps, (long long)t->iters);
-    GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
     GR_TRY(walk_order(t, err));
+    t->work.longest = o->pack ? longest_row(t->train) : t->work.unit;
     if (t->valid) { /* validation fills the same buffers */
         t->work.longest = gr_max_i64(t->work.longest, longest_row(t->valid));
         for (int k = 0; k < GR_SLICES; k++)

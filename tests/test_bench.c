@@ -45,6 +45,37 @@ static void takes_the_optimizer(void **state) {
     graft_bench_result_free(&sgd);
 }
 
+/* Packs of rows of the data, or of made-up ones: also where packs are trained one at a time, whose first loss
+ * is the base's as well. The rounding of f32 sums is all that differs: none, since each token is computed
+ * alike. */
+static void packs(void **state) {
+    (void)state;
+    char *rows = tiny_data_dir(root, "packed", 9, 0);
+    for (int with_data = 0; with_data < 2; with_data++) {
+        double first[2];
+        for (int own_embedding = 0; own_embedding < 2; own_embedding++) {
+            graft_bench_result r;
+            graft_options o;
+            graft_error err = {0};
+            graft_options_init(&o);
+            tiny_set(&o, GRAFT_VERB_BENCH,
+                     (const char *const[]){"model", model, "pack", "-", "steps", "3", "seq-length", "70",
+                                           "batch-size", "3", "lora-rank", "4", "compute", "fp32",
+                                           with_data ? "data" : NULL, rows, NULL});
+            if (own_embedding)
+                tiny_set(&o, GRAFT_VERB_BENCH,
+                         (const char *const[]){"modules-to-save", "embed_tokens", NULL});
+            if (graft_bench_train(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+            first[own_embedding] = r.losses[0];
+            assert_true(r.losses[0] > 0 && r.losses[2] != r.losses[0] && r.tokens_per_second > 0);
+            graft_bench_result_free(&r);
+            graft_options_free(&o);
+        }
+        if (fabs(first[0] - first[1]) > 1e-12 * first[0]) fail_msg("%.17g %.17g", first[0], first[1]);
+    }
+    free(rows);
+}
+
 static void stop_after_two(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_PROGRESS && e->done == 2) *(volatile int *)user = 1;
 }
@@ -330,6 +361,7 @@ static void options_of_benchmarks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(takes_the_optimizer),
+                                       cmocka_unit_test(packs),
                                        cmocka_unit_test(stops),
                                        cmocka_unit_test(accumulates_exactly),
                                        cmocka_unit_test(equal_rows_have_equal_means),

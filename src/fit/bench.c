@@ -43,12 +43,12 @@ static double median(double *values, int64_t count) {
 
 static void summarize(const gr_bench_run *run, samples *s, graft_bench_result *r) {
     const gr_trainer *t = &run->t;
-    const graft_options *o = t->o;
     const gr_model_config *c = &t->rt.model->config;
-    double tokens = (double)(o->seq_length * o->batch_size * o->grad_accumulation_steps),
-           *percent = s->seconds + s->count;
-    double executed = tokens * gr_train_flops(c, t->rt.tuning, o->seq_length, t->recompute, 1),
-           needed = tokens * gr_train_flops(c, t->rt.tuning, o->seq_length, GR_RECOMPUTE_NONE, 1);
+    double tokens = run->tokens / (double)s->count, /* of a step; packs may differ */
+        *percent = s->seconds + s->count;
+    int64_t seen = (int64_t)(run->squares / run->tokens); /* tokens of a token's row */
+    double executed = tokens * gr_train_flops(c, t->rt.tuning, seen, t->recompute, 1),
+           needed = tokens * gr_train_flops(c, t->rt.tuning, seen, GR_RECOMPUTE_NONE, 1);
     int64_t n = s->count - s->warm;
     for (int64_t i = s->warm; i < s->count; i++)
         percent[i] = 100 * executed / s->seconds[i] / 1e9 / s->peak[i];

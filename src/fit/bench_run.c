@@ -10,21 +10,51 @@ static int32_t next_token(gr_bench_run *run) {
     return id;
 }
 
+/* Appends `length` inputs as a row by themselves, or as the next segment of the batch's last pack. The tokens
+ * are `ids` [length + 1], or NULL: the next ones. */
+static void append(gr_bench_run *run, const int32_t *ids, int64_t length) {
+    gr_batch_buffer *b = &run->t.buffer;
+    int64_t at = b->batch.tokens;
+    int32_t id = ids ? ids[0] : next_token(run);
+    for (int64_t i = 0; i < length; i++) {
+        b->ids[at + i] = id;
+        b->target[at + i] = id = ids ? ids[i + 1] : next_token(run);
+    }
+    b->batch.tokens += length;
+    if (b->batch.segment) b->segment[++b->batch.nsegments] = b->batch.tokens;
+    run->tokens += (double)length;
+    run->squares += (double)length * (double)length;
+}
+
+/* Inputs of a row of the data. */
+static int64_t inputs_of(const gr_bench_run *run, const gr_row *row) {
+    return gr_min_i64(row->count - 1, run->t.o->seq_length);
+}
+
+static void append_pack(gr_bench_run *run) {
+    const gr_trainer *t = &run->t;
+    int64_t left = t->o->seq_length, quarter = gr_max_i64(1, left / 4), unit = run->unit++;
+    if (!t->order.packs)
+        for (int64_t n; left; left -= n) append(run, NULL, n = left < 2 * quarter ? left : quarter);
+    else
+        for (int64_t k = 0; k < gr_order_unit_rows(&t->order, unit % gr_order_units(&t->order)); k++) {
+            gr_row row = gr_rows_at(t->train, gr_order_row(&t->order, unit % gr_order_units(&t->order), k));
+            append(run, row.ids, inputs_of(run, &row));
+        }
+}
+
 void gr_bench_run_fill(gr_bench_run *run, uint64_t first) {
     gr_batch_buffer *b = &run->t.buffer;
-    int64_t batch = run->t.o->batch_size, length = run->t.o->seq_length;
+    const graft_options *o = run->t.o;
     gr_batch_clear(b, first);
-    for (int64_t j = 0; j < batch; j++) {
-        int32_t id = next_token(run);
-        for (int64_t i = 0; i < length; i++) {
-            int64_t at = j * length + i;
-            b->ids[at] = id;
-            b->target[at] = id = next_token(run);
-        }
-        b->start[j + 1] = (j + 1) * length;
+    if (o->pack) b->batch.segment = b->segment;
+    while (b->batch.nrows < o->batch_size) {
+        if (o->pack)
+            append_pack(run);
+        else
+            append(run, NULL, o->seq_length);
+        b->start[++b->batch.nrows] = b->batch.tokens;
     }
-    b->batch.nrows = batch;
-    b->batch.tokens = batch * length;
 }
 
 /* Forward, loss and backward of one piece; its targets. */
@@ -42,17 +72,26 @@ int64_t gr_bench_run_batch(gr_bench_run *run, double *loss) {
     whole->dropout = gr_trainer_dropout(t);
     t->dropout.skip = run->skip;
     if (t->slice_rows > 1) return run_piece(t, whole, loss);
-    int64_t targets = 0;
+    int64_t targets = 0, *segment = t->buffer.segment;
     for (int64_t j = 0; j < whole->nrows; j++) { /* some things train row by row only */
-        int64_t at = whole->start[j], start[] = {0, whole->start[j + 1] - at};
+        int64_t at = whole->start[j], start[] = {0, whole->start[j + 1] - at}, n = 0;
+        if (whole->segment) { /* counted from the row's first token */
+            segment[0] = 0;
+            do {
+                segment[++n] -= at;
+            } while (segment[n] < start[1]);
+        }
         gr_batch row = {.ids = whole->ids + at,
                         .target = whole->target + at,
                         .start = start,
                         .nrows = 1,
                         .tokens = start[1],
                         .first = whole->first + (uint64_t)j,
-                        .dropout = whole->dropout};
+                        .dropout = whole->dropout,
+                        .segment = whole->segment ? segment : NULL,
+                        .nsegments = n};
         targets += run_piece(t, &row, loss);
+        segment += n;
     }
     return targets;
 }
@@ -87,6 +126,21 @@ static graft_status open_data(gr_trainer *t, const char *dir, graft_error *err) 
     return st;
 }
 
+/* The data's rows in packs of seq_length, in the order of the file; longer ones are cut. */
+static graft_status pack_data(gr_bench_run *run, graft_error *err) {
+    gr_trainer *t = &run->t;
+    if (!t->o->pack || !t->train) return GRAFT_OK;
+    int64_t count = gr_rows_count(t->train);
+    GR_TRY(gr_order_init(&t->order, count, false, 0, err));
+    int32_t *cost = gr_calloc((size_t)count, sizeof *cost);
+    if (!cost) return gr_no_memory(err, (size_t)count * sizeof *cost);
+    for (int64_t i = 0; i < count; i++) {
+        gr_row row = gr_rows_at(t->train, i);
+        cost[i] = (int32_t)inputs_of(run, &row);
+    }
+    return gr_order_pack(&t->order, cost, t->o->seq_length, err);
+}
+
 static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purpose purpose,
                              graft_error *err) {
     gr_trainer *t = &run->t;
@@ -95,6 +149,7 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     float *start = NULL;
     t->now = (int64_t)time(NULL);
     GR_TRY(open_data(t, dir, err));
+    GR_TRY(pack_data(run, err));
     GR_TRY(dir ? gr_model_open(&model, dir, err)
                : gr_model_from_shape(&model, o->shape, purpose == GR_TRAINER_RUN, err));
     GR_TRY(gr_runtime_init(&t->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));

@@ -6,11 +6,13 @@
 #include "train/trainer.h"
 
 /* Rows of exactly seq_length inputs, every one with a target: the data's tokens one after another, or a fixed
- * walk over the vocabulary. Every run of the same options sees the same rows. */
+ * walk over the vocabulary. With options.pack they are packs: of the data's rows, or of rows of a quarter of
+ * seq_length. Every run of the same options sees the same rows. */
 typedef struct gr_bench_run {
     gr_trainer t; /* t.train: the data, or NULL; t.buffer holds the batch */
-    int64_t row, at, counter;
-    uint64_t skip; /* as in gr_dropout, of the next gr_bench_run_batch */
+    int64_t row, at, counter, unit;
+    double tokens, squares; /* inputs so far; sum over the rows that attention sees of the square of theirs */
+    uint64_t skip;          /* as in gr_dropout, of the next gr_bench_run_batch */
 } gr_bench_run;
 
 /* Opens the data if options.data is set (dir must be), the model (dir NULL: options.shape with random

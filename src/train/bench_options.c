@@ -25,15 +25,14 @@ static const struct {
     {MODELS | KERNELS, "seed,compute"},
     {MODELS | TOKENIZE, "model,data"},
     {MODELS, "svg"},
-    {STEPS | ACCUMULATE,
-     "shape,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
-     "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
-     "alpha-pattern,modules-to-save,batch-size,grad-accumulation-steps"},
+    {STEPS | ACCUMULATE, "shape,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
+                         "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
+                         "alpha-pattern,modules-to-save,batch-size,grad-accumulation-steps"},
     {STEPS,
      "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget,steps"},
     {TRAIN | ACCUMULATE, "grad-checkpoint,seq-length"},
     {TRAIN | TOKENIZE, "peer"},
-    {TRAIN, "peer-steps,profile"},
+    {TRAIN, "peer-steps,profile,pack"},
     {CHECKPOINT, "seq-lengths"},
     {LOAD | KERNELS, "bits,q-group-size"},
     {KERNELS, "isa,only"},
@@ -88,5 +87,9 @@ graft_status gr_options_check_bench(const graft_options *o, const char *benchmar
     }
     if (o->peer && !(takers_of_peer(o->peer) & bit_of(benchmark)))
         return gr_fail(err, GRAFT_USAGE, "%s does not do the work of bench %s", o->peer, benchmark);
+    if (o->pack && o->peer) {
+        gr_fail(err, GRAFT_USAGE, "--pack with --peer: the other program is given whole rows");
+        return gr_hint(err, "leave one of them away");
+    }
     return GRAFT_OK;
 }

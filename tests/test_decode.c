@@ -29,8 +29,7 @@ static double paths_apart(tiny_net *n, const rows *r) {
           *found = tiny_keep(n, (size_t)(tokens * vocab) * sizeof *found);
     gr_net_forward(net, &batch);
     for (int64_t t = 0; t < tokens; t++) {
-        gr_head_logits(&net->compute, &net->head, net->saved[n->spec.layers].x, t, 1);
-        memcpy(whole + t * vocab, net->head.logits, (size_t)vocab * sizeof *whole);
+        gr_head_logits(&net->compute, &net->head, whole + t * vocab, net->saved[n->spec.layers].x, t, 1);
     }
     gr_decode_prompt(&d, r->ids, PROMPT);
     for (int64_t t = PROMPT - 1; t < tokens; t++) {

@@ -142,8 +142,7 @@ static void compare_paths(const char *model, const char *adapter, const char *is
     gr_batch batch = {.ids = ids, .start = start, .nrows = 1, .tokens = T};
     gr_net_forward(net, &batch);
     for (int t = 0; t < T; t++) {
-        gr_head_logits(&net->compute, &net->head, net->saved[TINY_LAYERS].x, t, 1);
-        memcpy(whole + t * TINY_VOCAB, net->head.logits, TINY_VOCAB * sizeof *whole);
+        gr_head_logits(&net->compute, &net->head, whole + t * TINY_VOCAB, net->saved[TINY_LAYERS].x, t, 1);
     }
     apart all = {0};
     gr_decode_prompt(&d, ids, 3);

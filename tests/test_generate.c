@@ -15,7 +15,7 @@ static int setup(void **state) {
     graft_error err = {0};
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_TRAIN,
-             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "20",
+             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "60",
                                    "lora-rank", "4", "lora-targets", "full", "learning-rate", "2e-2",
                                    "threads", "1", NULL});
     if (graft_train(&o, NULL, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);

@@ -232,36 +232,50 @@ static void softmax_rows(const gr_kernels *k) {
         }
 }
 
+/* The softmax over a row, panel by panel as the head's product leaves it; then joined and scaled. */
 static void losses(const gr_kernels *k) {
-    static const int lengths[] = {1, 2, 5, 16, 33, 100, 1000, 4099};
+    static const int lengths[] = {1, 2, 5, 16, 33, 64, 65, 100, 1000, 4099};
     static const float spread[] = {1, 30, 1e4f, 1e30f};
-    for (int s = 0; s < 8; s++)
+    for (int s = 0; s < 10; s++)
         for (int kind = 0; kind < 4; kind++) {
-            int n = lengths[s], target = below(n);
-            float weight = uniform(0.1f, 1);
+            int n = lengths[s], panels = (n + GR_NR - 1) / GR_NR;
+            int32_t target = below(n);
+            float weight = uniform(0.1f, 1), *logits = malloc((size_t)n * 4), hit = 0;
+            bool leads = false, first = true;
             CASE(k, "cross entropy n %d spread %g target %d", n, (double)spread[kind], target);
-            guarded x = guarded_new((size_t)n * 4, 4);
-            float *logits = (float *)(void *)x.data;
-            double *copy = malloc((size_t)n * 8), top = -INFINITY, sum = 0;
+            guarded p = guarded_new((size_t)n * (size_t)k->act_bytes, k->act_bytes),
+                    tops = guarded_new((size_t)panels * 4, 4), sums = guarded_new((size_t)panels * 4, 4);
+            float *top = (float *)(void *)tops.data, *sum = (float *)(void *)sums.data;
+            double most = -INFINITY, total = 0;
             for (int i = 0; i < n; i++) {
                 logits[i] = uniform(-1, 1) * spread[kind];
-                copy[i] = (double)logits[i];
-                top = larger(top, copy[i]);
+                if (kind == 0) logits[i] = roundf(logits[i] * 4); /* equal ones */
+                most = larger(most, (double)logits[i]);
             }
-            for (int i = 0; i < n; i++) sum += exp(copy[i] - top);
-            double want = top + log(sum), lse = k->logsumexp(logits, n);
-            if (!(fabs(lse - want) <= 1e-6))
-                fail_msg("%s: logsumexp %.12g, expected %.12g", where, lse, want);
-            k->cross_entropy_back(logits, logits, n, target, lse, weight);
             for (int i = 0; i < n; i++) {
-                double p = exp(copy[i] - want), d = (p - (i == target)) * (double)weight;
-                near_act(k, logits, i, d,
-                         (16 + 2 * fmin(104, fabs(copy[i] - want))) * EPS32 * (double)weight * p);
+                total += exp((double)logits[i] - most);
+                if (i / GR_NR == target / GR_NR)
+                    first &= i < target ? logits[i] < logits[target] : logits[i] <= logits[target];
             }
-            free(copy);
-            guarded_free(&x);
+            gr_softmax to = {p.data, n, panels, top, sum, &target, &hit, &leads};
+            for (int i = 0; i < n; i += GR_NR)
+                k->finish_softmax(&to, logits + i, GR_NR, 0, 1, i, n - i < GR_NR ? n - i : GR_NR);
+            assert_true(hit == logits[target]);
+            assert_true(leads == first);
+            double want = most + log(total), lse = k->softmax_join(top, sum, panels);
+            if (!(fabs(lse - want) <= 1e-6))
+                fail_msg("%s: log-sum-exp %.12g, expected %.12g", where, lse, want);
+            k->softmax_factors(top, top, panels, lse, weight);
+            k->softmax_scale(p.data, n, top);
+            for (int i = 0; i < n; i++) {
+                double d = exp((double)logits[i] - want) * (double)weight;
+                double slack = (24 + 4 * fmin(104, fabs((double)logits[i] - want))) * EPS32 * d;
+                near_act(k, p.data, i, d, slack + (k->fp32 ? 0 : d / 255)); /* rounded to act twice, by 2^-8 of it each */
+            }
+            free(logits);
+            guarded_free(&p), guarded_free(&tops), guarded_free(&sums);
         }
-    assert_true(k->logsumexp(NULL, 0) == -INFINITY);
+    assert_true(k->softmax_join(NULL, NULL, 0) == -INFINITY);
 }
 
 /* e^x through a softmax of two scores: relative error at most 2e-7 over the whole range. */

@@ -314,9 +314,10 @@ static void one_matmul(const gr_kernels *k, int m, int n, int kin, int bits, int
         x[p] = act_new(k, (int64_t)(m - 1) * ld[p] + inner[p], 1);
         act_fill(k, x[p].data, (int64_t)(m - 1) * ld[p] + inner[p], ORDINARY);
     }
-    gr_product products[3] = {{x[0].data, ld[0], &w.m, NULL, 0, true, inner[0]},
-                              {x[1].data, ld[1], &lora.m, NULL, 0, false, inner[1]},
-                              {x[2].data, ld[2], NULL, act.data, n + 2, false, inner[2]}};
+    gr_product products[3] = {
+        {.x = x[0].data, .ldx = ld[0], .w = &w.m, .trans = true, .k = inner[0]},
+        {.x = x[1].data, .ldx = ld[1], .w = &lora.m, .k = inner[1]},
+        {.x = x[2].data, .ldx = ld[2], .w_act = act.data, .ld_w = n + 2, .k = inner[2]}};
     guarded y[3];
     int64_t ldy = n + 3, size = (int64_t)(m - 1) * ldy + n;
     for (int threads = 1; threads <= 2; threads++) {

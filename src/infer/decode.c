@@ -55,8 +55,8 @@ void gr_decode_prompt(gr_decode *d, const int32_t *ids, int64_t count) {
     net->cache = &d->cache;
     gr_net_forward(net, &batch);
     net->cache = NULL;
-    gr_head_logits(&net->compute, &net->head, net->saved[net->model->config.layers].x, count - 1, 1);
-    memcpy(d->logits, net->head.logits, (size_t)net->model->config.vocab * sizeof *d->logits);
+    gr_head_logits(&net->compute, &net->head, d->logits, net->saved[net->model->config.layers].x, count - 1,
+                   1);
     gr_decode_legs(d);
 }
 

@@ -195,13 +195,21 @@ static graft_status write_logits(gr_session *s, const gr_ids *prompt, graft_erro
     header[10 + n] = ' ';
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 0x76 = 118 bytes follow the first 10 */
     header[sizeof header - 1] = '\n';
-    GR_TRY(gr_writer_begin(&w, s->o->logits, err));
-    graft_status st = gr_writer_write(&w, header, sizeof header, err);
-    for (int64_t t = 0; st == GRAFT_OK && t < count; t += net->head.tile) {
-        int64_t rows = gr_min_i64(net->head.tile, count - t);
-        gr_head_logits(&net->compute, &net->head, net->saved[net->model->config.layers].x, t, rows);
-        st = gr_writer_write(&w, net->head.logits, (size_t)(rows * vocab) * sizeof(float), err);
+    int64_t tile = gr_min_i64(net->head.tile, 64);
+    float *logits = gr_calloc((size_t)tile, (size_t)vocab * sizeof *logits);
+    if (!logits) return gr_no_memory(err, (size_t)(tile * vocab) * sizeof *logits);
+    graft_status st = gr_writer_begin(&w, s->o->logits, err);
+    if (st != GRAFT_OK) {
+        free(logits);
+        return st;
     }
+    st = gr_writer_write(&w, header, sizeof header, err);
+    for (int64_t t = 0; st == GRAFT_OK && t < count; t += tile) {
+        int64_t rows = gr_min_i64(tile, count - t);
+        gr_head_logits(&net->compute, &net->head, logits, net->saved[net->model->config.layers].x, t, rows);
+        st = gr_writer_write(&w, logits, (size_t)(rows * vocab) * sizeof(float), err);
+    }
+    free(logits);
     if (st == GRAFT_OK) return gr_writer_commit(&w, err);
     gr_writer_abort(&w);
     return st;

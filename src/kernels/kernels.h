@@ -74,6 +74,17 @@ typedef struct gr_term {
     int kc;            /* length of this part of the sum (a row of `a` is readable for kc elements) */
 } gr_term;
 
+/* Where the softmax over the N columns of a result goes instead of the result: gr_epilogue.softmax. */
+typedef struct gr_softmax {
+    void *p; /* act [M, N]: exp(logit - top of its panel); NULL: not wanted */
+    int64_t ldp;
+    int64_t panels;        /* ceil(N / 64) */
+    float *top, *sum;      /* [M, panels]: largest logit of the panel, sum of its p (before rounding) */
+    const int32_t *target; /* [M] column */
+    float *target_logit;   /* [M] */
+    bool *leads;           /* [M]: no logit of its panel is larger, none before it equal */
+} gr_softmax;
+
 /* What happens to a finished 6 x 64 tile of f32 sums. Optional steps run in the order of the fields. */
 typedef struct gr_epilogue {
     void *y; /* destination [M, N] */
@@ -90,6 +101,7 @@ typedef struct gr_epilogue {
      * may be one of those read). */
     float *const *slots;
     uint64_t row;
+    const gr_softmax *softmax; /* NULL, or instead of everything above */
 } gr_epilogue;
 
 /* Slots of a gradient tree at most. */
@@ -158,12 +170,14 @@ typedef struct gr_kernels {
     /* y[n] f32 += x[n] f32 */
     void (*add_f32)(float *y, const float *x, int64_t n);
 
-    /* log(sum(exp(x))) of f32 logits[n]. */
-    double (*logsumexp)(const float *logits, int64_t n);
-    /* d[n] = (exp(logits - lse) - (i == target)) * weight, as act, in place over the f32 logits (d ==
-     * logits). */
-    void (*cross_entropy_back)(void *d, const float *logits, int64_t n, int64_t target, double lse,
-                               float weight);
+    /* The head. finish_softmax takes a finished tile of logits c[rows, cols] of one panel where finish would
+     * store it. softmax_join: log(sum(sum[i] * exp(top[i]))) over n panels. softmax_factors: factor[i] =
+     * exp(top[i] - lse) * weight; factor may be top. softmax_scale: p[n] act *= factor[i / 64]. */
+    void (*finish_softmax)(const gr_softmax *s, const float *c, int64_t ldc, int64_t m0, int rows, int64_t n0,
+                           int cols);
+    double (*softmax_join)(const float *top, const float *sum, int64_t n);
+    void (*softmax_factors)(float *factor, const float *top, int64_t n, double lse, float weight);
+    void (*softmax_scale)(void *p, int64_t n, const float *factor);
     /* y[out] f32 = W x for one activation row (T = 1, generation): trans product straight from the stored
      * weights. Rows [row0, row0 + nrows). */
     void (*matvec)(float *y, const gr_mat *mat, const void *x, int64_t row0, int64_t nrows);
@@ -203,6 +217,7 @@ typedef struct gr_product {
     int64_t ld_w;
     bool trans;
     int64_t k;
+    int64_t k_first; /* the sum's first k in w (0: all of w takes part); x starts there already */
 } gr_product;
 
 #define GR_MAX_PRODUCTS 8

@@ -53,6 +53,7 @@ INLINE void NAME(store_n)(act_t *p, vf v, int64_t n) {
 
 #include "kernels/template_rows.h" /* first: the others convert rows with it */
 
+#include "kernels/template_head.h"
 #include "kernels/template_matvec.h"
 #include "kernels/template_softmax.h"
 #include "kernels/template_tile.h"
@@ -89,8 +90,10 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .drop = NAME(drop),
                       .dot = NAME(dot),
                       .add_f32 = NAME(add_f32),
-                      .logsumexp = NAME(logsumexp),
-                      .cross_entropy_back = NAME(cross_entropy_back),
+                      .finish_softmax = NAME(finish_softmax),
+                      .softmax_join = NAME(softmax_join),
+                      .softmax_factors = NAME(softmax_factors),
+                      .softmax_scale = NAME(softmax_scale),
                       .matvec = NAME(matvec),
                       .burst = burst};
 }

@@ -71,9 +71,10 @@ static void make_panels(const job *j, const chunk *chunks, int count, char *scra
     for (int i = 0; i < count; i++) {
         const gr_product *p = &j->products[chunks[i].product];
         if (p->w)
-            k->panel(scratch, p->w, p->trans, n0, ncols, chunks[i].k0, chunks[i].kc);
+            k->panel(scratch, p->w, p->trans, n0, ncols, p->k_first + chunks[i].k0, chunks[i].kc);
         else
-            k->panel_act(scratch, p->w_act, p->ld_w, p->trans, n0, ncols, chunks[i].k0, chunks[i].kc);
+            k->panel_act(scratch, p->w_act, p->ld_w, p->trans, n0, ncols, p->k_first + chunks[i].k0,
+                         chunks[i].kc);
         terms[i] = (gr_term){NULL, p->ldx, scratch, chunks[i].kc};
         scratch += gr_panel_bytes(k, chunks[i].kc);
     }
@@ -97,7 +98,11 @@ static void run_strips(const job *j, const chunk *chunks, int count, gr_term *te
         float *c = tile ? tile + (m - m0) * GR_NR : one;
         point_terms(j, chunks, count, m, terms);
         k->tile(terms, count, c, GR_NR, rows, !first);
-        if (last) k->finish(j->epilogue, c, GR_NR, m, rows, n0, ncols);
+        if (!last) continue;
+        if (j->epilogue->softmax)
+            k->finish_softmax(j->epilogue->softmax, c, GR_NR, m, rows, n0, ncols);
+        else
+            k->finish(j->epilogue, c, GR_NR, m, rows, n0, ncols);
     }
 }
 

@@ -1,4 +1,4 @@
-/* kernels/template_softmax.h - softmax rows of attention, and the loss over logits.
+/* kernels/template_softmax.h - softmax rows of attention.
  * Included once per isa_*.c and mode.
  */
 
@@ -40,41 +40,5 @@ static void NAME(softmax_block_back)(void *p, void *ds, const float *s, const fl
         }
         NAME(store_n)((act_t *)p + i, e, n - i);
         NAME(store_n)((act_t *)ds + i, d, n - i);
-    }
-}
-
-/* Sums of 64 vectors in f32, those sums in double: the error stays near that of one exp. */
-static double NAME(logsumexp)(const float *logits, int64_t n) {
-    vf top = v_set1(-INFINITY);
-    for (int64_t i = 0; i < n; i += VL) {
-        int take = (int)gr_min_i64(VL, n - i);
-        top = v_max(v_between(v_load_n(logits + i, take), 0, 0, take, -INFINITY), top);
-    }
-    float max = v_top(top);
-    if (!(max > -INFINITY)) return (double)max; /* empty, all -infinity, or NaN */
-    double total = 0;
-    for (int64_t block = 0; block < n; block += 64 * VL) {
-        vf sum = {0};
-        for (int64_t i = block; i < n && i < block + 64 * VL; i += VL) {
-            int take = (int)gr_min_i64(VL, n - i);
-            sum += v_between(v_exp(v_load_n(logits + i, take) - max), 0, 0, take, 0);
-        }
-        total += (double)v_sum(sum);
-    }
-    return (double)max + log(total);
-}
-
-/* In place: a vector of acts is written at or below the logits that were read for it. */
-static void NAME(cross_entropy_back)(void *d, const float *logits, int64_t n, int64_t target, double lse,
-                                     float weight) {
-    act_t *out = d;
-    float high = (float)lse, low = (float)(lse - (double)high); /* x - high is exact where x is near lse */
-    float hit = 0;
-    if (target >= 0 && target < n) hit = (v_exp1((logits[target] - high) - low) - 1.0f) * weight;
-    for (int64_t i = 0; i < n; i += VL)
-        NAME(store_n)(out + i, v_exp((v_load_n(logits + i, n - i) - high) - low) * weight, n - i);
-    if (target >= 0 && target < n) {
-        vf v = v_set1(hit);
-        NAME(store_n)(out + target, v, 1);
     }
 }

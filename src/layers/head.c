@@ -1,11 +1,13 @@
 #include "layers/head.h"
 #include "layers/rowwise.h"
+#include <math.h>
 
-#define LOGITS_BYTES ((int64_t)50 << 20)
+#define SOFTMAX_BYTES ((int64_t)54000000)
 
+/* Two bytes of each logit and 8 of each panel. */
 int64_t gr_head_tile(int64_t vocab) {
-    int64_t rows = LOGITS_BYTES / (vocab * (int64_t)sizeof(float)) / GR_MR * GR_MR;
-    return gr_max_i64(GR_HEAD_TILE_LEAST, gr_min_i64(43 * GR_MR, rows));
+    int64_t rows = SOFTMAX_BYTES / (2 * vocab + vocab / 8) / GR_MR * GR_MR;
+    return gr_max_i64(GR_HEAD_TILE_LEAST, gr_min_i64(GR_MBLK, rows));
 }
 
 typedef struct tile_job {
@@ -64,37 +66,42 @@ static void drop_low_row(void *context, int task, int worker) {
     drop_row(j, j->h->low, j->h->low, task);
 }
 
-static bool is_largest(const float *logits, int64_t n, int64_t target) {
-    float best = logits[target];
-    for (int64_t i = 0; i < target; i++)
-        if (logits[i] >= best) return false;
-    for (int64_t i = target + 1; i < n; i++)
-        if (logits[i] > best) return false;
+/* Does the target's logit lead all panels: its own, and by their largest the others? */
+static bool is_largest(const gr_softmax *s, const float *top, int64_t row) {
+    int64_t own = s->target[row] / GR_NR;
+    float best = s->target_logit[row];
+    if (!s->leads[row]) return false;
+    for (int64_t i = 0; i < s->panels; i++)
+        if (i < own ? top[i] >= best : i > own && top[i] > best) return false;
     return true;
 }
 
+/* The loss of a row; what is left of it in top are the factors of its panels, in target_logit the gradient at
+ * the target. */
 static void loss_row(void *context, int task, int worker) {
     const tile_job *j = context;
-    float *logits = j->h->logits + task * j->h->vocab;
-    int32_t target = j->batch->target[j->h->at[task]];
+    const gr_softmax *s = &j->h->softmax;
+    float *top = s->top + task * s->panels, logit = s->target_logit[task], weight = j->h->weight;
     (void)worker;
-    double lse = j->c->k->logsumexp(logits, j->h->vocab);
-    j->targets[task] =
-        (gr_target){.loss = lse - (double)logits[target], .correct = is_largest(logits, j->h->vocab, target)};
-    if (j->gradients) j->c->k->cross_entropy_back(logits, logits, j->h->vocab, target, lse, j->h->weight);
+    double lse = j->c->k->softmax_join(top, s->sum + task * s->panels, s->panels);
+    j->targets[task] = (gr_target){.loss = lse - (double)logit, .correct = is_largest(s, top, task)};
+    if (!j->gradients) return;
+    j->c->k->softmax_factors(top, top, s->panels, lse, weight);
+    s->target_logit[task] = (float)expm1((double)logit - lse) * weight;
 }
 
 /* dx of the tile's rows through the final norm. */
 static void scatter_row(void *context, int task, int worker) {
     const tile_job *j = context;
-    size_t row = act_row(j);
+    const gr_head *h = j->h;
     (void)worker;
-    j->c->k->rmsnorm_back(j->dx + j->h->at[task] * j->h->hidden, (const char *)j->h->dx + (size_t)task * row,
-                          false, (const char *)j->h->x_in + (size_t)task * row, j->h->rstd[task], j->h->norm,
-                          j->h->hidden);
+    j->c->k->rmsnorm_back(j->dx + h->at[task] * h->hidden, h->dx + task * h->hidden, true,
+                          (const char *)h->x_in + (size_t)task * act_row(j), h->rstd[task], h->norm,
+                          h->hidden);
 }
 
-static void logits_of_tile(const tile_job *j, int64_t rows) {
+/* The tile's logits into wherever the epilogue says. */
+static void logits_of_tile(const tile_job *j, int64_t rows, const gr_epilogue *e) {
     const gr_head *h = j->h;
     gr_pool_run(j->c->pool, gather_row, (void *)(uintptr_t)j, (int)rows);
     gr_mat a = gr_mat_f32(h->a, h->rank, h->hidden, low_rank_scale(j)),
@@ -105,13 +112,7 @@ static void logits_of_tile(const tile_job *j, int64_t rows) {
     }
     gr_product p[2] = {{.x = h->x, .ldx = h->hidden, .w = h->w, .trans = true, .k = h->hidden},
                        {.x = h->xa, .ldx = h->rank, .w = &b, .k = h->rank}};
-    gr_matmul(j->c, rows, h->vocab, p, h->rank ? 2 : 1,
-              &(gr_epilogue){.y = h->logits, .ldy = h->vocab, .y_f32 = true});
-}
-
-/* Elements from one row of dlogits to the next: act elements at the start of each row's f32 memory. */
-static int64_t ld_dlogits(const tile_job *j) {
-    return j->h->vocab * (int64_t)sizeof(float) / j->c->k->act_bytes;
+    gr_matmul(j->c, rows, h->vocab, p, h->rank ? 2 : 1, e);
 }
 
 /* The tile's rows that belong to one row of data. */
@@ -164,7 +165,7 @@ static void add_norm(const tile_job *j, const segment *s) {
     size_t skip = (size_t)s->i0 * act_row(j);
     uint64_t leaf = j->batch->first + (uint64_t)s->row;
     gr_rmsnorm_weight_sum(j->c, gr_gradients_leaf(j->gradients, h->norm_at, leaf), !s->first,
-                          (const char *)h->dx + skip, false, (const char *)h->x_in + skip, h->rstd + s->i0,
+                          h->dx + s->i0 * h->hidden, true, (const char *)h->x_in + skip, h->rstd + s->i0,
                           s->count, h->hidden);
     if (s->last) gr_gradients_join(j->c, j->gradients, h->norm_at, leaf, h->hidden);
 }
@@ -174,7 +175,7 @@ static void add_segment(const tile_job *j, const segment *s) {
     if (h->w_at != GR_NOWHERE) add_product(j, s, h->w_at, h->vocab, h->hidden, h->dlogits_t, h->x, h->hidden);
     if (h->rank) {
         add_product(j, s, h->a_at, h->rank, h->hidden, h->dxa_t, low_rank_input(j), h->hidden);
-        add_product(j, s, h->b_at, h->rank, h->vocab, h->xa_t, h->logits, ld_dlogits(j));
+        add_product(j, s, h->b_at, h->rank, h->vocab, h->xa_t, h->softmax.p, h->vocab);
     }
     if (h->norm_at != GR_NOWHERE) add_norm(j, s);
 }
@@ -198,7 +199,7 @@ static void transpose_task(void *context, int task, int worker) {
     int64_t v0 = (int64_t)task * TRANSPOSED, act = j->tile->c->k->act_bytes;
     (void)worker;
     j->tile->c->k->transpose((char *)h->dlogits_t + v0 * h->tile * act, h->tile,
-                             (const char *)h->logits + v0 * act, ld_dlogits(j->tile), j->rows,
+                             (const char *)h->softmax.p + v0 * act, h->vocab, j->rows,
                              gr_min_i64(TRANSPOSED, h->vocab - v0));
 }
 
@@ -225,39 +226,81 @@ static bool trains(const gr_head *h) {
     return h->rank || h->w_at != GR_NOWHERE || h->norm_at != GR_NOWHERE;
 }
 
-/* From dlogits to dx and to the gradients of what trains. */
-static void backward_of_tile(tile_job *j, int64_t rows) {
+/* Columns of dlogits at a time: what a tile has of them stays in the cache between its scaling and the
+ * product, which reads it once for every 64 columns of dx. */
+#define CHUNK 4096
+
+typedef struct chunk_job {
+    const tile_job *tile;
+    int64_t v0, n; /* columns */
+} chunk_job;
+
+/* dlogits = (p - [target]) * weight: the panels of row `task` by their factors. */
+static void scale_row(void *context, int task, int worker) {
+    const chunk_job *j = context;
+    const gr_softmax *s = &j->tile->h->softmax;
+    const gr_kernels *k = j->tile->c->k;
+    char *row = (char *)s->p + ((int64_t)task * s->ldp + j->v0) * k->act_bytes;
+    int64_t hit = s->target[task] - j->v0;
+    (void)worker;
+    k->softmax_scale(row, j->n, s->top + task * s->panels + j->v0 / GR_NR);
+    if (hit >= 0 && hit < j->n) k->to_act(row + hit * k->act_bytes, &s->target_logit[task], 1);
+}
+
+/* What beside dlogits W belongs to dx: none, a product, or masked already. Returns the products. */
+static int low_rank_part(const tile_job *j, int64_t rows, gr_product *low, const gr_mat *a, gr_epilogue *e) {
+    const gr_head *h = j->h;
+    *low = (gr_product){.x = h->dxa, .ldx = h->rank, .w = a, .k = h->rank};
+    if (!drops(j)) return 1;
+    gr_matmul(j->c, rows, h->hidden, low, 1, &(gr_epilogue){.y = h->low, .ldy = h->hidden});
+    gr_pool_run(j->c->pool, drop_low_row, (void *)(uintptr_t)j, (int)rows);
+    e->residual = h->low;
+    e->ld_residual = h->hidden;
+    return 0;
+}
+
+/* dlogits in chunks and, `wanted`, dx from each; dxa needs all of them and joins the last. */
+static void backward_chunks(const tile_job *j, int64_t rows, bool wanted) {
     const gr_head *h = j->h;
     gr_mat a = gr_mat_f32(h->a, h->rank, h->hidden, 1),
            b = gr_mat_f32(h->b, h->rank, h->vocab, low_rank_scale(j));
-    if (h->rank) {
-        gr_product q = {.x = h->logits, .ldx = ld_dlogits(j), .w = &b, .trans = true, .k = h->vocab};
-        gr_matmul(j->c, rows, h->rank, &q, 1, &(gr_epilogue){.y = h->dxa, .ldy = h->rank});
-    }
-    if (j->dx || h->norm_at != GR_NOWHERE) {
-        gr_product p[2] = {{.x = h->logits, .ldx = ld_dlogits(j), .w = h->w, .k = h->vocab},
-                           {.x = h->dxa, .ldx = h->rank, .w = &a, .k = h->rank}};
-        gr_epilogue e = {.y = h->dx, .ldy = h->hidden};
-        if (drops(j)) { /* the low-rank part is masked before it joins the sum */
-            gr_matmul(j->c, rows, h->hidden, &p[1], 1, &(gr_epilogue){.y = h->low, .ldy = h->hidden});
-            gr_pool_run(j->c->pool, drop_low_row, (void *)(uintptr_t)j, (int)rows);
-            e.residual = h->low;
-            e.ld_residual = h->hidden;
+    for (int64_t v0 = 0; v0 < h->vocab; v0 += CHUNK) {
+        chunk_job chunk = {j, v0, gr_min_i64(CHUNK, h->vocab - v0)};
+        gr_epilogue e = {.y = h->dx, .ldy = h->hidden, .y_f32 = true, .accumulate = v0 > 0};
+        gr_product p[2] = {{.x = (const char *)h->softmax.p + v0 * j->c->k->act_bytes,
+                            .ldx = h->vocab,
+                            .w = h->w,
+                            .k = chunk.n,
+                            .k_first = v0}};
+        int more = 0;
+        gr_pool_run(j->c->pool, scale_row, &chunk, (int)rows);
+        if (h->rank && v0 + CHUNK >= h->vocab) {
+            gr_product q = {.x = h->softmax.p, .ldx = h->vocab, .w = &b, .trans = true, .k = h->vocab};
+            gr_matmul(j->c, rows, h->rank, &q, 1, &(gr_epilogue){.y = h->dxa, .ldy = h->rank});
+            if (wanted) more = low_rank_part(j, rows, &p[1], &a, &e);
         }
-        gr_matmul(j->c, rows, h->hidden, p, h->rank && !drops(j) ? 2 : 1, &e);
+        if (wanted) gr_matmul(j->c, rows, h->hidden, p, 1 + more, &e);
     }
+}
+
+/* From the softmax to dx and to the gradients of what trains. */
+static void backward_of_tile(tile_job *j, int64_t rows) {
+    backward_chunks(j, rows, j->dx || j->h->norm_at != GR_NOWHERE);
     if (j->dx) gr_pool_run(j->c->pool, scatter_row, (void *)(uintptr_t)j, (int)rows);
-    if (trains(h)) add_gradients(j, rows);
+    if (trains(j->h)) add_gradients(j, rows);
 }
 
 static void run_tile(tile_job *j, int64_t rows) {
+    const gr_head *h = j->h;
     gr_profile *profile = j->c->profile;
     gr_part before = gr_part_enter(profile, GR_PART_HEAD);
-    logits_of_tile(j, rows);
+    gr_softmax softmax = h->softmax;
+    if (!j->gradients) softmax.p = NULL;
+    for (int64_t i = 0; i < rows; i++) h->target[i] = j->batch->target[h->at[i]];
+    logits_of_tile(j, rows, &(gr_epilogue){.softmax = &softmax});
     gr_part_enter(profile, GR_PART_HEAD_LOSS);
     gr_pool_run(j->c->pool, loss_row, (void *)(uintptr_t)j, (int)rows);
-    gr_part_work(profile, 0,
-                 (double)(rows * j->h->vocab * (8 + (j->gradients ? 4 + j->c->k->act_bytes : 0))));
+    gr_part_work(profile, 0, (double)(rows * softmax.panels * 8));
     gr_part_enter(profile, GR_PART_HEAD_DX);
     if (j->gradients) backward_of_tile(j, rows);
     gr_part_enter(profile, before);
@@ -277,15 +320,24 @@ static bool starts_row(const gr_batch *batch, int64_t t) {
     return false;
 }
 
+/* As few tiles as h->tile allows, of one size: a small last one would pay for its panels alone. */
+static int64_t even_tile(const gr_head *h, const gr_batch *batch) {
+    int64_t targets = 0;
+    for (int64_t t = 0; t < batch->tokens; t++) targets += batch->target[t] >= 0;
+    int64_t tiles = gr_max_i64(1, (targets + h->tile - 1) / h->tile), rows = (targets + tiles - 1) / tiles;
+    return gr_min_i64(h->tile, (rows + GR_MR - 1) / GR_MR * GR_MR);
+}
+
 int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx,
                      const gr_gradients *gradients, const void *x, const gr_batch *batch) {
     tile_job j = {
         .c = c, .h = h, .batch = batch, .x = x, .targets = targets, .dx = dx, .gradients = gradients};
-    int64_t done = 0, rows = 0;
+    int64_t done = 0, rows = 0, tile = even_tile(h, batch);
     /* How a row of data is cut must not depend on the others: the sums of its pieces would. */
     bool whole_rows = gradients && trains(h);
+    if (whole_rows) tile = h->tile;
     for (int64_t t = 0; t < batch->tokens; t++) {
-        bool full = rows == h->tile;
+        bool full = rows == tile;
         if (whole_rows && rows && !full) full = starts_row(batch, t) && !fits(h, batch, t, rows);
         if (full) {
             run_tile(&j, rows);
@@ -300,8 +352,9 @@ int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, 
     return done + rows;
 }
 
-void gr_head_logits(const gr_compute *c, const gr_head *h, const void *x, int64_t t0, int64_t n) {
+void gr_head_logits(const gr_compute *c, const gr_head *h, float *logits, const void *x, int64_t t0,
+                    int64_t n) {
     tile_job j = {.c = c, .h = h, .x = x};
     for (int64_t i = 0; i < n; i++) h->at[i] = t0 + i;
-    logits_of_tile(&j, n);
+    logits_of_tile(&j, n, &(gr_epilogue){.y = logits, .ldy = h->vocab, .y_f32 = true});
 }

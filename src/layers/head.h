@@ -1,6 +1,6 @@
 /* layers/head.h - final norm, lm_head and cross-entropy over the tokens that carry loss, in tiles of rows.
- * What it does: logits of a tile -> loss per target -> dlogits -> straight back; full logits never exist, and
- * rows without a target cost nothing. May include: base, kernels, layers.
+ * What it does: softmax of a tile -> loss per target -> dlogits -> straight back; full logits never exist,
+ * and rows without a target cost nothing. May include: base, kernels, layers.
  */
 #ifndef GR_LAYERS_HEAD_H
 #define GR_LAYERS_HEAD_H
@@ -21,10 +21,11 @@ typedef struct gr_head {
     int64_t layer; /* dropout's number of the head */
     bool shared; /* a, b and w are the embedding's: its backward completes each row's leaf and lets it join */
     /* scratch, from bind */
-    float *logits;                 /* [tile, vocab]; dlogits take its place */
+    gr_softmax softmax;            /* [tile, vocab]; dlogits take p's place; p is NULL without backward */
+    int32_t *target;               /* [tile] */
     void *x_in, *x;                /* act [tile, hidden]: gathered, normalized */
     float *rstd;                   /* [tile] */
-    void *dx;                      /* act [tile, hidden] */
+    float *dx;                     /* f32 [tile, hidden] */
     int64_t *at;                   /* [tile]: token of each row */
     void *xa, *dxa, *xa_t, *dxa_t; /* act [tile, rank], transposed [rank, tile]; NULL: no adapter */
     void *dlogits_t;               /* act [vocab, tile]; NULL unless w trains */
@@ -37,7 +38,7 @@ typedef struct gr_target {
     bool correct; /* the target has the largest logit (first of equals) */
 } gr_target;
 
-/* Rows per tile: as many as keep the logits tile within 50 MB, GR_HEAD_TILE_LEAST .. 258. */
+/* Rows per tile: as many as keep the tile's softmax within 54 MB (in bf16), GR_HEAD_TILE_LEAST .. GR_MBLK. */
 #define GR_HEAD_TILE_LEAST (2 * GR_MR)
 int64_t gr_head_tile(int64_t vocab);
 
@@ -48,7 +49,8 @@ int64_t gr_head_tile(int64_t vocab);
 int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx,
                      const gr_gradients *gradients, const void *x, const gr_batch *batch);
 
-/* f32 logits [n, vocab] of tokens t0 .. t0+n (n <= tile) into h->logits. */
-void gr_head_logits(const gr_compute *c, const gr_head *h, const void *x, int64_t t0, int64_t n);
+/* logits[n, vocab] f32 of tokens t0 .. t0+n, n <= tile. */
+void gr_head_logits(const gr_compute *c, const gr_head *h, float *logits, const void *x, int64_t t0,
+                    int64_t n);
 
 #endif

@@ -129,7 +129,7 @@ static void bind_backward(gr_net *n, gr_arena *scratch) {
 static void bind_head_training(gr_net *n, gr_arena *scratch) {
     gr_head *h = &n->head;
     size_t act = (size_t)n->compute.k->act_bytes;
-    h->dx = take(scratch, h->tile, h->hidden, act);
+    h->dx = take(scratch, h->tile, h->hidden, sizeof(float));
     if (h->w_at != GR_NOWHERE) h->dlogits_t = take(scratch, h->vocab, h->tile, act);
     if (!h->rank) return;
     if (n->tuning->dropout > 0) {
@@ -158,6 +158,19 @@ static void bind_attention_back(gr_net *n, gr_arena *scratch) {
     n->dv_f32 = take(scratch, t, kv, sizeof(float));
 }
 
+static void bind_softmax(gr_net *n, gr_arena *scratch) {
+    gr_head *h = &n->head;
+    gr_softmax *s = &h->softmax;
+    s->ldp = h->vocab;
+    s->panels = (h->vocab + GR_NR - 1) / GR_NR;
+    if (n->config.training) s->p = take(scratch, h->tile, h->vocab, (size_t)n->compute.k->act_bytes);
+    s->top = take(scratch, h->tile, s->panels, sizeof(float));
+    s->sum = take(scratch, h->tile, s->panels, sizeof(float));
+    s->target_logit = gr_arena_array(scratch, h->tile, sizeof(float));
+    s->leads = gr_arena_array(scratch, h->tile, sizeof(bool));
+    s->target = h->target = gr_arena_array(scratch, h->tile, sizeof(int32_t));
+}
+
 static void bind_head(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     size_t act = (size_t)n->compute.k->act_bytes;
@@ -167,7 +180,7 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
     gr_net_use(n, n->tuning);
     h->tile = gr_min_i64(n->config.head_tile ? n->config.head_tile : gr_head_tile(c->vocab),
                          gr_max_i64(1, n->config.tokens));
-    h->logits = take(scratch, h->tile, c->vocab, sizeof(float));
+    bind_softmax(n, scratch);
     h->x_in = take(scratch, h->tile, c->hidden, act);
     h->x = take(scratch, h->tile, c->hidden, act);
     h->rstd = gr_arena_array(scratch, h->tile, sizeof(float));

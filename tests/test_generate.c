@@ -15,7 +15,7 @@ static int setup(void **state) {
     graft_error err = {0};
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_TRAIN,
-             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "60",
+             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "30",
                                    "lora-rank", "4", "lora-targets", "full", "learning-rate", "2e-2",
                                    "threads", "1", NULL});
     if (graft_train(&o, NULL, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
@@ -42,6 +42,8 @@ static void on_event(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_NOTE) gr_buf_printf(&h->notes, "%s\n", e->text);
 }
 
+static const char *prompt = "one two three";
+
 /* The answer with seed 3; h receives what was sent. */
 static graft_generation answer(const char *const *more, heard *h, graft_generation *base) {
     graft_options o;
@@ -51,7 +53,7 @@ static graft_generation answer(const char *const *more, heard *h, graft_generati
     graft_hooks hooks = {.user = h ? h : &own, .event = on_event};
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_GENERATE,
-             (const char *const[]){"model", model, "prompt", "one two three", "max-tokens", "60", "seed", "3",
+             (const char *const[]){"model", model, "prompt", prompt, "max-tokens", "60", "seed", "3",
                                    "ignore-chat-template", "-", "threads", "1", NULL});
     tiny_set(&o, GRAFT_VERB_GENERATE, more);
     if (graft_generate(&o, &hooks, &r, base, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
@@ -65,8 +67,23 @@ static graft_generation answer(const char *const *more, heard *h, graft_generati
 static char *three(const char *text) {
     for (const char *p = text + 2; strlen(text) > 5 && p[2]; p++)
         if (p[0] > ' ' && p[1] > ' ' && p[2] > ' ' && p[0] != p[1]) return strndup(p, 3);
-    fail_msg("no three letters in %s", text);
     return NULL;
+}
+
+/* Rounding decides when a model this small ends its answer: takes the first prompt with a long enough one. */
+static void choose_prompt(const char *temp) {
+    static const char *const prompts[] = {"one two three", "two three", "five six", "seven", "four five one"};
+    bool found = false;
+    for (size_t i = 0; !found && i < sizeof prompts / sizeof *prompts; i++) {
+        prompt = prompts[i];
+        graft_generation r =
+            answer((const char *const[]){"temp", temp, "adapter-path", adapter, NULL}, NULL, NULL);
+        char *stop = three(r.text);
+        found = stop != NULL;
+        free(stop);
+        graft_generation_free(&r);
+    }
+    assert_true(found);
 }
 
 /* The text is `plain` up to the first `stop`. */
@@ -83,6 +100,7 @@ static void stop_text(void **state) {
     for (size_t i = 0; i < sizeof temps / sizeof *temps; i++) {
         heard h = {0};
         graft_generation plain_base, cut_base;
+        choose_prompt(temps[i]);
         graft_generation plain =
             answer((const char *const[]){"temp", temps[i], "adapter-path", adapter, "compare", "-", NULL}, &h,
                    &plain_base);

@@ -31,8 +31,8 @@ static void softmax_block(const row_work *w) {
     float max = 0, sum = 0;
     w->k->softmax_block(w->x, (float *)(void *)w->y, WIDTH, 0, WIDTH, 1e-3f, &max, &sum);
 }
-static void logsumexp(const row_work *w) {
-    *w->f = (float)w->k->logsumexp((float *)(void *)w->y, WIDTH);
+static void softmax_scale(const row_work *w) {
+    w->k->softmax_scale(w->x, WIDTH, w->f);
 }
 static void to_act(const row_work *w) {
     w->k->to_act(w->x, (float *)(void *)w->y, WIDTH);
@@ -59,7 +59,7 @@ static const struct line {
              {"swiglu", swiglu, 3, 0, false},
              {"swiglu_back", swiglu_back, 4, 0, false},
              {"softmax_block", softmax_block, 1, 1, true},
-             {"logsumexp", logsumexp, 0, 1, true},
+             {"softmax_scale", softmax_scale, 2, 0, false},
              {"to_act", to_act, 1, 1, true},
              {"to_f32", to_f32, 1, 1, true},
              {"add_f32", add_f32, 0, 2, true},

@@ -3,15 +3,6 @@
 #include "tests/tiny_run.h"
 #include <sys/wait.h>
 
-/* A sanitizer keeps memory of its own, and more with every call. */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-#define SANITIZED 1
-#elif defined __has_feature
-#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define SANITIZED 0
-#endif
-
 /* A plan's forecast of a published shape. */
 static graft_status plan(graft_plan *p, const char *const *more, graft_error *err) {
     graft_options o;

@@ -223,6 +223,7 @@ static void same_bits(void **state) {
  */
 static void budgets(void **state) {
     (void)state;
+    if (SANITIZED) skip();
     char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *own = data;
     data = tiny_data_dir(root, "many", 400, 0);
     graft_error err = {0};

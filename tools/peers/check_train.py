@@ -28,8 +28,8 @@ CASES = [
 ]
 
 
-def torch_half(model_dir, data_dir, init_dir, case, dtype=None):
-    """Makes the initial adapter if absent and trains; returns the report and the trained tensors."""
+def torch_half(model_dir, data_dir, init_dir, case, dtype=None, units=lambda rows: rows, **kwargs):
+    """Makes the initial adapter if absent and trains units(rows); returns the report and the trained tensors."""
     import peft
 
     _, _, _, lr, schedule, warmup, targets = case
@@ -40,18 +40,18 @@ def torch_half(model_dir, data_dir, init_dir, case, dtype=None):
     if dtype is not None:
         model = model.to(dtype)
     rows = common.read_rows(common.tokenizer(model_dir), Path(data_dir) / "train.jsonl")
-    report = train_torch.train(model, rows, ITERS, BATCH, ACCUMULATION, lr, schedule, warmup)
+    report = train_torch.train(model, units(rows), ITERS, BATCH, ACCUMULATION, lr, schedule, warmup, **kwargs)
     return report, train_torch.adapter_tensors(model)
 
 
-def graft_half(ctx, model_dir, data_dir, init_dir, out_dir, case):
+def graft_half(ctx, model_dir, data_dir, init_dir, out_dir, case, *more):
     _, _, data, lr, schedule, warmup, _ = case
     masked = ["--mask-prompt"] if data == "chat" else []
     ctx.run("train", "--model", model_dir, "--data", data_dir, "--adapter-path", out_dir, "--iters", ITERS,
             "--batch-size", BATCH, "--grad-accumulation-steps", ACCUMULATION, "--learning-rate", lr, "--lr-schedule",
             schedule, "--warmup", warmup, "--weight-decay", 0.01, "--grad-clip", 1.0, "--optimizer", "adamw",
             "--compute", "fp32", "--no-shuffle", "--steps-per-report", 1, "--steps-per-eval", 1000,
-            "--resume-adapter-file", init_dir, *masked)
+            "--resume-adapter-file", init_dir, *masked, *more)
     from safetensors.numpy import load_file
 
     lines = [json.loads(line) for line in (out_dir / "metrics.jsonl").read_text().splitlines()]

@@ -54,8 +54,8 @@ def row_loss(model, ids, mask):
 
 
 def train(model, rows, iters, batch_size, accumulation, lr, schedule="constant", warmup=0, weight_decay=0.01,
-          clip=1.0, loraplus_ratio=None):
-    """Trains what requires a gradient, in place. Returns per iteration (loss per trained token, rate and gradient norm of the update
+          clip=1.0, loraplus_ratio=None, loss_of=lambda model, row: row_loss(model, *row)):
+    """Trains what requires a gradient, in place; loss_of(model, row) is a row's loss and number of targets. Returns per iteration (loss per trained token, rate and gradient norm of the update
     that ended there or None)."""
     import torch
 
@@ -73,8 +73,8 @@ def train(model, rows, iters, batch_size, accumulation, lr, schedule="constant",
     model.train()
     for iteration, batch in enumerate(batches(rows, batch_size, iters), 1):
         total, count = 0.0, 0
-        for ids, mask in batch:
-            loss, trained = row_loss(model, ids, mask)
+        for row in batch:
+            loss, trained = loss_of(model, row)
             loss.backward()
             total, count = total + loss.item(), count + trained
         pending += count

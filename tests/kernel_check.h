@@ -24,6 +24,7 @@ struct CMUnitTest {
     { #f, f }
 #define fail_msg(...)                                  (printf(__VA_ARGS__), printf("\n"), exit(1))
 #define assert_true(c)                                 ((c) ? (void)0 : (void)fail_msg("%s:%d: %s", __FILE__, __LINE__, #c))
+#define assert_in_range(v, lo, hi)                     assert_true((v) >= (lo) && (v) <= (hi))
 #define cmocka_run_group_tests(tests, setup, teardown) plain_run(tests, (int)(sizeof tests / sizeof *(tests)))
 static int plain_run(const struct CMUnitTest *tests, int n) {
     for (int i = 0; i < n; i++) tests[i].run(NULL), printf("ok %s\n", tests[i].name);

@@ -24,6 +24,26 @@ static inline uint32_t stored_code(const uint8_t *row, int64_t i, int bits) {
     return v & ((1u << bits) - 1);
 }
 
+/* Eight codes, bits * 8 bits at p, in whole loads: bytes stored one by one would stall the load that follows.
+ */
+static inline uint64_t stored_eight(const uint8_t *p, int bits) {
+    uint64_t all;
+    uint32_t four;
+    uint16_t two;
+    if (bits == 8) {
+        memcpy(&all, p, 8);
+        return all;
+    }
+    if (bits < 4) {
+        memcpy(&two, p, 2);
+        return bits == 3 ? two | (uint64_t)p[2] << 16 : two;
+    }
+    memcpy(&four, p, 4);
+    if (bits == 5) return four | (uint64_t)p[4] << 32;
+    if (bits == 6) memcpy(&two, p + 4, 2);
+    return bits == 6 ? four | (uint64_t)two << 32 : four;
+}
+
 /* Scale number i of a GR_MICRO matrix, and what a code of it means. */
 static inline float stored_micro_scale(const gr_mat *m, int64_t i) {
     uint8_t code = ((const uint8_t *)m->scales)[i];

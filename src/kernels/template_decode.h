@@ -1,109 +1,136 @@
 /* kernels/template_decode.h - stored weights to f32, vectorized. Included once per isa_*.c.
- * The values equal gr_mat_row's bit for bit: multiply, then add, never fused.
+ * The values equal gr_mat_row's: multiply, then add, never fused.
  */
 #ifndef GR_KERNELS_TEMPLATE_DECODE_H
 #define GR_KERNELS_TEMPLATE_DECODE_H
-#include "kernels/stored.h"
-#include "kernels/vec.h"
+#include "kernels/template_codes.h"
 
-/* The bits * 8 bits at p in whole loads: bytes stored one by one would stall the load that follows. */
-INLINE uint64_t decode_word(const uint8_t *p, int bits) {
-    uint64_t all;
-    uint32_t four;
-    uint16_t two;
-    if (bits == 8) {
-        memcpy(&all, p, 8);
-        return all;
-    }
-    if (bits < 4) {
-        memcpy(&two, p, 2);
-        return bits == 3 ? two | (uint64_t)p[2] << 16 : two;
-    }
-    memcpy(&four, p, 4);
-    if (bits == 5) return four | (uint64_t)p[4] << 32;
-    if (bits == 6) memcpy(&two, p + 4, 2);
-    return bits == 6 ? four | (uint64_t)two << 32 : four;
+/* A stored format, as the constant of what is compiled for it: affine of so many bits, or one of the small
+ * floats. */
+typedef enum code_format {
+    AFFINE2 = 2,
+    AFFINE3 = 3,
+    AFFINE4 = 4,
+    AFFINE5 = 5,
+    AFFINE6 = 6,
+    AFFINE8 = 8,
+    MICRO4 = 16 | 4,
+    MICRO8 = 16 | 8
+} code_format;
+
+INLINE code_format code_format_of(const gr_mat *m) {
+    return (code_format)((m->layout == GR_MICRO ? 16 : 0) | m->bits);
+}
+INLINE int code_bits(code_format format) {
+    return (int)format & 15;
+}
+#define CODE_FORMATS(X) X(AFFINE2) X(AFFINE3) X(AFFINE4) X(AFFINE5) X(AFFINE6) X(AFFINE8) X(MICRO4) X(MICRO8)
+
+INLINE int group_shift(const gr_mat *m) { /* groups are powers of two */
+    return __builtin_ctz((unsigned)m->group);
+}
+INLINE const uint8_t *code_row(const gr_mat *m, int64_t row, int bits) {
+    return (const uint8_t *)m->data + row * (m->cols / 8 * bits);
 }
 
-/* n codes of one group from code number col on: out = code * scale + bias. Eight codes are `bits` bytes. */
-INLINE void decode_group(float *out, const uint8_t *row, int64_t col, int64_t n, int bits, float scale,
-                         float bias) {
-    typedef uint32_t u8x32 __attribute__((vector_size(32)));
-    typedef float f8x32 __attribute__((vector_size(32)));
-    const uint32_t b = (uint32_t)bits;
-    const bool short_code = bits <= 4; /* eight codes fit one 32-bit word, else four do */
-    const u8x32 shift = short_code ? (u8x32){0, b, 2 * b, 3 * b, 4 * b, 5 * b, 6 * b, 7 * b}
-                                   : (u8x32){0, b, 2 * b, 3 * b, 0, b, 2 * b, 3 * b};
-    int64_t i = 0;
-    if ((col & 7) == 0)
-        for (; i + 8 <= n; i += 8) {
-            uint64_t word = decode_word(row + (col + i) / 8 * bits, bits);
-            uint32_t lo = (uint32_t)word, hi = short_code ? lo : (uint32_t)(word >> 4 * bits);
-            u8x32 code = ((u8x32){lo, lo, lo, lo, hi, hi, hi, hi} >> shift) & ((1u << bits) - 1);
-            typedef int32_t i8x32 __attribute__((vector_size(32)));
-            f8x32 v = __builtin_convertvector((i8x32)code, f8x32) * scale + bias;
-            memcpy(out + i, &v, sizeof v);
-        }
-    for (; i < n; i++) out[i] = (float)stored_code(row, col + i, bits) * scale + bias;
+/* Vector number v of the block of 32 elements at p; scale and bias (affine alone) of its group. */
+INLINE vf decode_vector(const uint8_t *p, code_format format, int v, float scale, float bias) {
+    int bits = code_bits(format);
+    if (format == MICRO8) return e4m3_float(p + v * VL) * scale;
+    if (format == MICRO4) return e2m1_float(p, v) * scale;
+#if defined(__AVX512F__) && VL == 16
+    if (bits <= 4) { /* through a table of the group's values; its index is the low four bits */
+        vf code = __builtin_convertvector((vi)(v_lanes() & ((1u << bits) - 1)), vf);
+        return _mm512_permutexvar_ps((__m512i)codes_loose(p, bits, v), code * scale + bias);
+    }
+#endif
+    return codes_float(p, bits, v) * scale + bias;
 }
 
-static void decode_affine(float *out, const gr_mat *m, int64_t row, int64_t col, int64_t n) {
-    const uint8_t *codes = (const uint8_t *)m->data + row * (m->cols * m->bits / 8);
-    int64_t groups = m->cols / m->group;
+#define SCALES_MOST 32
+
+/* The scales and biases of n groups of a row from group g on, n <= SCALES_MOST. */
+INLINE void row_scales(float *scale, float *bias, const gr_mat *m, code_format format, int64_t row, int64_t g,
+                       int64_t n) {
+    int64_t at = row * (m->cols >> group_shift(m)) + g;
+    if (format & 16) {
+        micro_scales(scale, m, at, n);
+    } else {
+        affine_scales(scale, m->scales, m->dtype, at, n);
+        affine_scales(bias, m->biases, m->dtype, at, n);
+    }
+}
+
+/* out[n] = elements [row, col .. col+n), col and n multiples of 32. */
+INLINE void decode_blocks(float *out, const gr_mat *m, code_format format, int64_t row, int64_t col,
+                          int64_t n) {
+    const int bits = code_bits(format), shift = group_shift(m);
+    const uint8_t *p = code_row(m, row, bits) + col / 8 * bits;
+    float scale[SCALES_MOST], bias[SCALES_MOST];
     while (n > 0) {
-        int64_t g = col / m->group, take = gr_min_i64(n, (g + 1) * m->group - col);
-        float scale = stored_float(m->scales, row * groups + g, m->dtype);
-        float bias = stored_float(m->biases, row * groups + g, m->dtype);
-        switch (m->bits) {
-        case 2: decode_group(out, codes, col, take, 2, scale, bias); break;
-        case 3: decode_group(out, codes, col, take, 3, scale, bias); break;
-        case 4: decode_group(out, codes, col, take, 4, scale, bias); break;
-        case 5: decode_group(out, codes, col, take, 5, scale, bias); break;
-        case 6: decode_group(out, codes, col, take, 6, scale, bias); break;
-        default: decode_group(out, codes, col, take, 8, scale, bias); break;
+        int64_t g = col >> shift, take = gr_min_i64(n, ((g + SCALES_MOST) << shift) - col);
+        row_scales(scale, bias, m, format, row, g, ((col + take - 1) >> shift) - g + 1);
+        for (int64_t i = 0; i < take; i += 32, p += 4 * bits, out += 32) {
+            int64_t at = ((col + i) >> shift) - g, next = ((col + i + 16) >> shift) - g;
+            UNROLL
+            for (int v = 0; v < 32 / VL; v++) {
+                int64_t j = v * VL < 16 ? at : next;
+                v_store(out + v * VL, decode_vector(p, format, v, scale[j], bias[j]));
+            }
         }
-        out += take;
         col += take;
         n -= take;
     }
 }
 
-/* Sixteen values of a group at a time for 4 bits; 8 bits are shifted into place. */
-static void decode_micro(float *out, const gr_mat *m, int64_t row, int64_t col, int64_t n) {
-    const uint8_t *codes = (const uint8_t *)m->data + row * (m->cols * m->bits / 8);
-    int64_t groups = m->cols / m->group;
-    while (n > 0) {
-        int64_t g = col / m->group, take = gr_min_i64(n, (g + 1) * m->group - col);
-        float scale = stored_micro_scale(m, row * groups + g), value[16];
-        if (m->bits == 4) {
-            for (uint32_t c = 0; c < 16; c++) value[c] = gr_e2m1_to_f32(c) * scale;
-            int64_t i = 0;
-            if ((col & 1) == 0)
-                for (const uint8_t *byte = codes + col / 2; i + 2 <= take; i += 2, byte++) {
-                    out[i] = value[*byte & 15];
-                    out[i + 1] = value[*byte >> 4];
-                }
-            for (; i < take; i++) out[i] = value[stored_code(codes, col + i, 4)];
-        } else {
-            for (int64_t i = 0; i < take; i++) out[i] = gr_e4m3_to_f32(codes[col + i]) * scale;
-        }
-        out += take;
-        col += take;
-        n -= take;
+/* Elements one by one: what is left of a block, or before its start. */
+static void decode_scalar(float *out, const gr_mat *m, int64_t row, int64_t col, int64_t n) {
+    const uint8_t *codes = code_row(m, row, m->bits);
+    const int64_t shift = group_shift(m), groups = m->cols >> shift;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t g = row * groups + ((col + i) >> shift);
+        uint32_t code = stored_code(codes, col + i, m->bits);
+        out[i] = m->layout == GR_MICRO ? stored_micro_value(code, m->bits) * stored_micro_scale(m, g)
+                                       : (float)code * stored_float(m->scales, g, m->dtype) +
+                                             stored_float(m->biases, g, m->dtype);
     }
+}
+
+static void decode_coded(float *out, const gr_mat *m, int64_t row, int64_t col, int64_t n) {
+    int64_t head = gr_min_i64(n, -col & 31), body = (n - head) & ~(int64_t)31;
+    if (head) decode_scalar(out, m, row, col, head);
+    out += head, col += head;
+    switch (code_format_of(m)) {
+#define X(f)                                                                                                 \
+    case f: decode_blocks(out, m, f, row, col, body); break;
+        CODE_FORMATS(X)
+#undef X
+    }
+    if (head + body < n) decode_scalar(out + body, m, row, col + body, n - head - body);
+}
+
+/* Vector i of a dense array. */
+INLINE vf decode_element(const void *data, gr_dtype dtype, int64_t i) {
+    const char *p = (const char *)data + i * (dtype == GR_F32 ? 4 : 2);
+    if (dtype == GR_F32) {
+        vf v;
+        memcpy(&v, p, sizeof v);
+        return v;
+    }
+    const uint16_t *half = (const uint16_t *)(const void *)p;
+    return dtype == GR_BF16 ? v_from_bf16(half) : v_from_f16(half);
 }
 
 static void decode_dense(float *out, const void *data, gr_dtype dtype, int64_t n) {
-    const uint16_t *half = data;
     int64_t i = 0;
     if (dtype == GR_F32) {
         memcpy(out, data, (size_t)n * 4);
         return;
     }
     if (dtype == GR_BF16)
-        for (; i + VL <= n; i += VL) v_store(out + i, v_from_bf16(half + i));
+        for (; i + VL <= n; i += VL) v_store(out + i, decode_element(data, GR_BF16, i));
     else
-        for (; i + VL <= n; i += VL) v_store(out + i, v_from_f16(half + i));
+        for (; i + VL <= n; i += VL) v_store(out + i, decode_element(data, GR_F16, i));
     for (; i < n; i++) out[i] = stored_float(data, i, dtype);
 }
 
@@ -112,10 +139,8 @@ static void decode_row(float *out, const gr_mat *m, int64_t row, int64_t col, in
     if (m->layout == GR_DENSE)
         decode_dense(out, (const char *)m->data + (row * m->ld + col) * (m->dtype == GR_F32 ? 4 : 2),
                      m->dtype, n);
-    else if (m->layout == GR_AFFINE)
-        decode_affine(out, m, row, col, n);
     else
-        decode_micro(out, m, row, col, n);
+        decode_coded(out, m, row, col, n);
     if (m->alpha != 1.0f)
         for (int64_t i = 0; i < n; i++) out[i] *= m->alpha;
 }

@@ -89,18 +89,73 @@ INLINE vf v_between(vf v, int base, int lo, int hi, float other) {
 }
 /* Sum and maximum of the lanes, always in the same order. */
 INLINE float v_sum(vf v) {
-    UNROLL
-    for (int w = VL / 2; w; w /= 2) {
-        UNROLL
-        for (int i = 0; i < w; i++) v[i] += v[i + w];
-    }
-    return v[0];
+#if VL == 16
+    typedef float f8 __attribute__((vector_size(32)));
+    f8 w = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+           __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    vf w = v;
+#endif
+    typedef float f4 __attribute__((vector_size(16)));
+#if VL >= 8
+    f4 q = __builtin_shufflevector(w, w, 0, 1, 2, 3) + __builtin_shufflevector(w, w, 4, 5, 6, 7);
+#else
+    f4 q = w;
+#endif
+    return (q[0] + q[2]) + (q[1] + q[3]);
 }
 INLINE float v_top(vf v) {
     float m = v[0];
     UNROLL
     for (int i = 1; i < VL; i++) m = v[i] > m ? v[i] : m;
     return m;
+}
+
+/* ---- integers */
+
+INLINE vu v_lanes(void) {
+    vu lane;
+    UNROLL
+    for (uint32_t i = 0; i < VL; i++) lane[i] = i;
+    return lane;
+}
+/* VL bytes; the compilers' own conversions go through 16 bits. */
+INLINE vf v_from_u8(const uint8_t *p) {
+#if defined(__AVX512F__) && VL == 16
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif defined(__AVX2__) && VL == 8
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+    typedef uint8_t bytes __attribute__((vector_size(VL)));
+    bytes b;
+    memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+#endif
+}
+/* VL bytes as words. */
+INLINE vh v_words(const uint8_t *p) {
+#if defined(__AVX2__) && VL == 16
+    return (vh)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+#elif defined(__AVX2__) && VL == 8
+    return (vh)_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+#else
+    typedef uint8_t bytes __attribute__((vector_size(VL)));
+    bytes b;
+    memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(b, vh);
+#endif
+}
+INLINE vf v_from_i8(const int8_t *p) {
+#if defined(__AVX512F__) && VL == 16
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif defined(__AVX2__) && VL == 8
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+    typedef int8_t bytes __attribute__((vector_size(VL)));
+    bytes b;
+    memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+#endif
 }
 
 /* ---- 16-bit floats */
@@ -110,19 +165,24 @@ INLINE vf v_from_bf16(const uint16_t *p) {
     memcpy(&h, p, sizeof h);
     return (vf)(__builtin_convertvector(h, vu) << 16);
 }
-INLINE vf v_from_f16(const uint16_t *p) {
+INLINE vf v_from_half(vh h) {
 #if defined(__AVX512F__) && VL == 16
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_cvtph_ps((__m256i)h);
 #elif defined(__F16C__) && VL == 8
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_cvtph_ps((__m128i)h);
+#elif defined(__aarch64__) && VL == 4
+    return (vf)vcvt_f32_f16((float16x4_t)h);
 #else
-    vh h;
-    memcpy(&h, p, sizeof h);
     vu bits = __builtin_convertvector(h, vu), magnitude = bits & 0x7fffu, sign = (bits & 0x8000u) << 16;
     vf finite = (vf)(magnitude << 13) * 0x1p112f; /* see gr_f16_to_f32 */
     vf special = (vf)(0x7f800000u | (magnitude & 0x3ffu) << 13);
     return (vf)((vu)v_select((vi)(magnitude >= 0x7c00u), special, finite) | sign);
 #endif
+}
+INLINE vf v_from_f16(const uint16_t *p) {
+    vh h;
+    memcpy(&h, p, sizeof h);
+    return v_from_half(h);
 }
 /* Rounds to nearest even; with AVX512-BF16 subnormals become zero. */
 INLINE void v_to_bf16(uint16_t *p, vf v) {
@@ -133,6 +193,65 @@ INLINE void v_to_bf16(uint16_t *p, vf v) {
     vi is_nan = (vi)((bits & 0x7fffffffu) > 0x7f800000u);
     vh h = __builtin_convertvector((vu)v_select(is_nan, (vf)quiet, (vf)rounded), vh);
     memcpy(p, &h, sizeof h);
+#endif
+}
+
+/* ---- transposes */
+
+#define SHUFFLE __builtin_shufflevector
+
+/* r[i][j] becomes r[j][i]. */
+INLINE void v_transpose(vf *r) {
+    vf t[VL];
+#if VL == 4
+    t[0] = SHUFFLE(r[0], r[1], 0, 4, 1, 5), t[1] = SHUFFLE(r[0], r[1], 2, 6, 3, 7);
+    t[2] = SHUFFLE(r[2], r[3], 0, 4, 1, 5), t[3] = SHUFFLE(r[2], r[3], 2, 6, 3, 7);
+    r[0] = SHUFFLE(t[0], t[2], 0, 1, 4, 5), r[1] = SHUFFLE(t[0], t[2], 2, 3, 6, 7);
+    r[2] = SHUFFLE(t[1], t[3], 0, 1, 4, 5), r[3] = SHUFFLE(t[1], t[3], 2, 3, 6, 7);
+#elif VL == 8
+    UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = SHUFFLE(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = SHUFFLE(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    UNROLL
+    for (int i = 0; i < 8; i++) { /* of the four rows from q on; columns c and c + 4 */
+        int q = i & 4, c = i & 3;
+        r[i] = c & 1 ? SHUFFLE(t[q + c / 2], t[q + c / 2 + 2], 2, 3, 10, 11, 6, 7, 14, 15)
+                     : SHUFFLE(t[q + c / 2], t[q + c / 2 + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        t[i] = SHUFFLE(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        t[i + 4] = SHUFFLE(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    UNROLL
+    for (int i = 0; i < 8; i++) r[i] = t[i];
+#else
+    UNROLL
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    UNROLL
+    for (int i = 0; i < 16; i++) { /* of the four rows from q on; columns c, c + 4, c + 8 and c + 12 */
+        int q = i & 12, c = i & 3;
+        __m512d a = (__m512d)t[q + c / 2], b = (__m512d)t[q + c / 2 + 2];
+        r[i] = (vf)(c & 1 ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        UNROLL
+        for (int q = 0; q < 16; q += 8) {
+            t[q + i] = _mm512_shuffle_f32x4(r[q + i], r[q + i + 4], 0x88);
+            t[q + i + 4] = _mm512_shuffle_f32x4(r[q + i], r[q + i + 4], 0xdd);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    }
 #endif
 }
 

@@ -89,16 +89,12 @@ static double losses_apart(const graft_bench_result *r, const graft_bench_peer *
 }
 
 static void print_train(const graft_bench_result *r) {
-    out_buf peak, forecast, least;
+    out_buf peak, forecast;
     printf("speed    %.4g tokens per second, %.4g s per step\n", r->tokens_per_second, r->step_seconds);
     printf("compute  %.4g GFLOP/s, %.1f %% of the measured peak of %.4g (%.1f %% without recompute)\n",
            r->gflops, r->percent_of_peak, r->peak_gflops, r->percent_of_peak_without_recompute);
-    printf(
-        "memory   peak %s, forecast %s, floor %s; recompute %s, up to %lld tokens and %lld rows of logits at "
-        "once\n",
-        out_size(&peak, r->peak_rss_bytes), out_size(&forecast, r->forecast_bytes),
-        out_size(&least, r->floor_bytes), r->grad_checkpoint, (long long)r->slice_tokens,
-        (long long)r->head_tile);
+    printf("memory   peak %s, forecast %s\n", out_size(&peak, r->peak_rss_bytes),
+           out_size(&forecast, r->forecast_bytes));
     if (r->nlosses)
         printf("loss     %.4f -> %.4f in %zu steps\n", r->losses[0], r->losses[r->nlosses - 1], r->nlosses);
 }
@@ -368,6 +364,33 @@ static graft_status bench_tokenize(cli *c) {
     return status;
 }
 
+/* ------------------------------------------------------------------------------------------------ curves */
+
+static void print_curves(const graft_bench_curves_result *r) {
+    out_buf x[4];
+    printf("%-12s %-34s   %s\n%-12s", "", "everything kept", "with recompute", r->over);
+    for (int i = 0; i < 2; i++) printf(" %10s %9s %12s%s", "tokens/s", "of peak", "process", i ? "\n" : "  ");
+    for (size_t i = 0; i < r->npoints; i++) {
+        const graft_bench_cost *a = &r->points[i].none, *b = &r->points[i].layer;
+        printf("%-12lld %10.1f %9s %12s   %10.1f %9s %12s\n", (long long)r->points[i].value,
+               a->tokens_per_second, percent(&x[0], a->percent_of_peak), out_size(&x[1], a->peak_rss_bytes),
+               b->tokens_per_second, percent(&x[2], b->percent_of_peak), out_size(&x[3], b->peak_rss_bytes));
+    }
+}
+
+static graft_status bench_curves(cli *c) {
+    graft_bench_curves_result r = {0};
+    char name[64];
+    graft_status status = graft_bench_curves(&c->options, &c->hooks, &r, &c->err);
+    progress_clear(&c->bar);
+    if (status != GRAFT_OK) return status;
+    const char *path = picture_path(c, name, sizeof name);
+    status = path ? graft_bench_curves_svg(&r, path, &c->err) : GRAFT_OK;
+    status = picture_written(c, status, &path);
+    if (!c->json) print_curves(&r);
+    return finish(c, c->json ? doc_bench_curves(&r) : NULL, path, status);
+}
+
 /* ----------------------------------------------------------------------------------------------- the verb */
 
 static const struct benchmark {
@@ -378,7 +401,8 @@ static const struct benchmark {
                   {"checkpoint", bench_checkpoint},
                   {"accumulate", bench_accumulate},
                   {"kernels", bench_kernels},
-                  {"tokenize", bench_tokenize}};
+                  {"tokenize", bench_tokenize},
+                  {"curves", bench_curves}};
 
 int cmd_bench(cli *c) {
     const char *name = c->words_count ? c->words[0] : NULL;

@@ -37,14 +37,13 @@ json_t *doc_bench(const graft_bench_result *r) {
     json_t *losses = json_array();
     for (size_t i = 0; losses && i < r->nlosses; i++) losses = append(losses, doc_number(r->losses[i]));
     json_t *document = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o}", "tokens_per_second",
-        doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "gflops",
-        doc_number(r->gflops), "peak_gflops", doc_number(r->peak_gflops), "percent_of_peak",
-        doc_number(r->percent_of_peak), "percent_of_peak_without_recompute",
-        doc_number(r->percent_of_peak_without_recompute), "peak_rss_bytes", size_or_null(r->peak_rss_bytes),
-        "forecast_bytes", size_or_null(r->forecast_bytes), "floor_bytes", size_or_null(r->floor_bytes),
-        "grad_checkpoint", doc_text(r->grad_checkpoint), "slice_tokens", (json_int_t)r->slice_tokens,
-        "head_tile", (json_int_t)r->head_tile, "losses", losses);
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
+        doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "fastest_step_seconds",
+        doc_number(r->fastest_step_seconds), "gflops", doc_number(r->gflops), "peak_gflops",
+        doc_number(r->peak_gflops), "percent_of_peak", doc_number(r->percent_of_peak),
+        "percent_of_peak_without_recompute", doc_number(r->percent_of_peak_without_recompute),
+        "peak_rss_bytes", size_or_null(r->peak_rss_bytes), "forecast_bytes", size_or_null(r->forecast_bytes),
+        "losses", losses);
     return document && r->nparts ? with_profile(document, r) : document;
 }
 
@@ -101,6 +100,21 @@ json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *r) {
     for (size_t i = 0; lengths && i < r->nlengths; i++) lengths = append(lengths, doc_length(&r->lengths[i]));
     return json_pack("{s:I, s:I, s:o}", "batch_size", (json_int_t)r->batch_size, "steps",
                      (json_int_t)r->steps, "lengths", lengths);
+}
+
+static json_t *doc_cost(const graft_bench_cost *x) {
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens_per_second", doc_number(x->tokens_per_second),
+                     "percent_of_peak", doc_number(x->percent_of_peak), "peak_rss_bytes",
+                     size_or_null(x->peak_rss_bytes), "forecast_bytes", size_or_null(x->forecast_bytes));
+}
+
+json_t *doc_bench_curves(const graft_bench_curves_result *r) {
+    json_t *points = json_array();
+    for (size_t i = 0; points && i < r->npoints; i++)
+        points =
+            append(points, json_pack("{s:I, s:o, s:o}", "value", (json_int_t)r->points[i].value, "none",
+                                     doc_cost(&r->points[i].none), "layer", doc_cost(&r->points[i].layer)));
+    return json_pack("{s:s, s:o}", "over", r->over, "points", points);
 }
 
 json_t *doc_bench_tokenize(const graft_bench_tokenize_result *r) {

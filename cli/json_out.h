@@ -17,6 +17,7 @@ json_t *doc_bench(const graft_bench_result *result);
 json_t *doc_bench_load(const graft_bench_load_result *result);
 json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *result);
 json_t *doc_bench_accumulate(const graft_bench_accumulate_result *result);
+json_t *doc_bench_curves(const graft_bench_curves_result *result);
 json_t *doc_bench_tokenize(const graft_bench_tokenize_result *result);
 
 /* bench_kernels_out.c */

@@ -84,7 +84,7 @@ static const verb table[] = {
      {"graft info model.gguf", "graft info adapters/adapters.safetensors", "graft info model-4bit --json"}},
     {"bench",
      GRAFT_VERB_BENCH,
-     "load, train, checkpoint, accumulate, kernels or tokenize",
+     "load, train, checkpoint, accumulate, kernels, tokenize or curves",
      1,
      "how fast this machine trains, what 4 bits and recompute save",
      "load: the model in 16 bits against --bits, time and memory; the halves that it converts stay in "
@@ -95,7 +95,8 @@ static const verb table[] = {
      "accumulate: the gradient of micro-batches against one batch's. Each prints a table and draws a "
      "picture. kernels: products, attention and elementwise work alone, in percent of the peak or of the "
      "bandwidth that the same run measures; no picture. "
-     "tokenize: how fast the lines of --data become tokens. graft bench NAME --help lists the options of "
+     "tokenize: how fast the lines of --data become tokens. curves: speed and memory of a "
+     "step as a setting grows. graft bench NAME --help lists the options of "
      "one.",
      cmd_bench,
      {"graft bench load --model model-4bit --data data", "graft bench train --shape llama-3.2-1b --steps 3",

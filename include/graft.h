@@ -119,10 +119,11 @@ typedef struct graft_options {
     char *shape;
     bool tensors;
     int64_t steps, seq_length;
-    int64_t bits;      /* bench load, kernels */
-    char *isa, *only;  /* bench kernels */
-    char *seq_lengths; /* bench checkpoint: "512,1024"; NULL: the guide's */
-    char *peer;        /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
+    int64_t bits;        /* bench load, kernels */
+    char *isa, *only;    /* bench kernels */
+    char *over, *values; /* bench curves: a setting, and a list such as "1,2,4"; NULL: the usual */
+    char *seq_lengths;   /* bench checkpoint: "512,1024"; NULL: the guide's */
+    char *peer;          /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
     int64_t peer_steps;
     bool profile; /* bench train */
     char *svg;    /* where the command line puts the picture; NULL: bench-NAME.svg */
@@ -412,13 +413,9 @@ typedef struct graft_bench_part {
 } graft_bench_part;
 
 typedef struct graft_bench_result {
-    double tokens_per_second, step_seconds;
+    double tokens_per_second, step_seconds, fastest_step_seconds;
     double gflops, peak_gflops, percent_of_peak, percent_of_peak_without_recompute;
     uint64_t peak_rss_bytes, forecast_bytes;
-    uint64_t floor_bytes;        /* the least that such training could take, one row at a time */
-    const char *grad_checkpoint; /* what auto or the budget chose: none, mlp or layer */
-    int64_t slice_tokens;        /* most tokens of one forward and backward */
-    int64_t head_tile;           /* most rows of logits at once */
     double *losses;
     size_t nlosses;
     double read_gbs; /* bandwidth of reading memory; 0 without options.profile */
@@ -552,6 +549,25 @@ graft_status graft_bench_kernels(const graft_options *options, const graft_hooks
                                  graft_bench_kernels_result *result, graft_error *err);
 void graft_bench_kernels_result_free(graft_bench_kernels_result *result);
 
+/* What a step costs with one setting of a training. */
+typedef struct graft_bench_cost {
+    double tokens_per_second, percent_of_peak;
+    uint64_t peak_rss_bytes, forecast_bytes;
+} graft_bench_cost;
+typedef struct graft_bench_point {
+    int64_t value;
+    graft_bench_cost none, layer; /* everything kept; blocks computed again */
+} graft_bench_point;
+#define GRAFT_BENCH_POINTS 16
+typedef struct graft_bench_curves_result {
+    const char *over; /* seq-length, batch-size, lora-rank or threads; static */
+    size_t npoints;
+    graft_bench_point points[GRAFT_BENCH_POINTS];
+} graft_bench_curves_result;
+/* graft_bench_train with options.over set to each of options.values, everything kept and with recompute. */
+graft_status graft_bench_curves(const graft_options *options, const graft_hooks *hooks,
+                                graft_bench_curves_result *result, graft_error *err);
+
 /* Every line of options.data (a file, or a directory with train.jsonl) that is not blank is a text;
  * options.model has the tokenizer. One thread; the median of several passes over all texts. */
 typedef struct graft_bench_tokenize_result {
@@ -573,6 +589,8 @@ graft_status graft_bench_train_svg(const graft_bench_result *result, const graft
 graft_status graft_bench_load_svg(const graft_bench_load_result *result, const char *path, graft_error *err);
 graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *result, const char *path,
                                         graft_error *err);
+graft_status graft_bench_curves_svg(const graft_bench_curves_result *result, const char *path,
+                                    graft_error *err);
 graft_status graft_bench_accumulate_svg(const graft_bench_accumulate_result *result, const char *path,
                                         graft_error *err);
 

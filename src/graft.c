@@ -330,6 +330,18 @@ graft_status graft_bench_export(const graft_options *o, const graft_hooks *hooks
     return st;
 }
 
+graft_status graft_bench_curves(const graft_options *o, const graft_hooks *hooks,
+                                graft_bench_curves_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin_bench(o, "curves", err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
+    graft_status st = gr_bench_curves(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}
+
 graft_status graft_bench_tokenize(const graft_options *o, const graft_hooks *hooks,
                                   graft_bench_tokenize_result *result, graft_error *err) {
     OWN_ERROR(err);

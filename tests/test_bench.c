@@ -347,6 +347,33 @@ static void tokenizes_lines(void **state) {
     free(dir);
 }
 
+/* Kept activations grow with the length, those of recompute hardly; by default threads go up to the cores. */
+static void costs_by_length_and_threads(void **state) {
+    (void)state;
+    graft_options o;
+    graft_bench_curves_result r;
+    graft_error err = {0};
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_BENCH,
+             (const char *const[]){"model", model, "steps", "1", "values", "16,128", NULL});
+    if (graft_bench_curves(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
+    assert_string_equal(r.over, "seq-length");
+    assert_int_equal(r.npoints, 2);
+    assert_int_equal(r.points[1].value, 128);
+    for (size_t i = 0; i < 2; i++)
+        assert_true(r.points[i].none.tokens_per_second > 0 && r.points[i].layer.tokens_per_second > 0);
+    assert_true(r.points[1].none.forecast_bytes > r.points[0].none.forecast_bytes);
+    assert_true(r.points[1].none.forecast_bytes > r.points[1].layer.forecast_bytes);
+    graft_options_free(&o);
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_BENCH,
+             (const char *const[]){"model", model, "steps", "1", "over", "threads", "seq-length", "8", NULL});
+    assert_int_equal(graft_bench_curves(&o, NULL, &r, &err), GRAFT_OK);
+    assert_int_equal(r.points[0].value, 1);
+    assert_true(r.points[r.npoints - 1].value >= 1 && r.npoints <= GRAFT_BENCH_POINTS);
+    graft_options_free(&o);
+}
+
 /* Every option of the verb belongs to a benchmark, and none of another verb does. */
 static void options_of_benchmarks(void **state) {
     (void)state;
@@ -370,6 +397,7 @@ int main(void) {
                                        cmocka_unit_test(exports_the_work),
                                        cmocka_unit_test(draws_both_curves),
                                        cmocka_unit_test(tokenizes_lines),
+                                       cmocka_unit_test(costs_by_length_and_threads),
                                        cmocka_unit_test(options_of_benchmarks),
                                        cmocka_unit_test(plans_without_weights)};
     return cmocka_run_group_tests_name("bench", tests, setup, teardown);

@@ -309,6 +309,9 @@ static void benchmarks_print_and_draw(void **state) {
          "bench-train.svg"},
         {"checkpoint --model tiny --steps 1 --seq-lengths 8", "lengths", "bench-checkpoint.svg"},
         {"accumulate --model tiny --seq-length 8 --svg own.svg", "splits", "own.svg"},
+        {"curves --model tiny --steps 1 --values 8,12", "points", "bench-curves.svg"},
+        {"curves --model tiny --steps 1 --seq-length 8 --over lora-rank --values 2", "points",
+         "bench-curves.svg"},
     };
     static const char fake[] =
         "test -f $1/run.json && test -f $1/adapter/adapter_config.json && echo noise && "

@@ -55,14 +55,13 @@ static void summarize(const gr_bench_run *run, samples *s, graft_bench_result *r
     r->percent_of_peak = median(percent + s->warm, n);
     r->percent_of_peak_without_recompute = r->percent_of_peak * needed / executed;
     r->step_seconds = median(s->seconds + s->warm, n);
+    r->fastest_step_seconds = r->step_seconds;
+    for (int64_t i = s->warm; i < s->count; i++)
+        r->fastest_step_seconds = fmin(r->fastest_step_seconds, s->seconds[i]);
     r->peak_gflops = median(s->peak + s->warm, n);
     r->tokens_per_second = tokens / r->step_seconds;
     r->gflops = executed / r->step_seconds / 1e9;
     r->forecast_bytes = t->forecast.total;
-    r->floor_bytes = gr_memory_floor(t);
-    r->grad_checkpoint = gr_recompute_name[t->recompute];
-    r->slice_tokens = t->net_config.tokens;
-    r->head_tile = t->rt.net.head.tile;
     r->peak_rss_bytes = gr_peak_rss();
 }
 

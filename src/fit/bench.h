@@ -4,8 +4,8 @@
  * Files: bench_run.c (a training on fixed rows), bench.c (speed), bench_checkpoint.c (recompute),
  * bench_load.c (16-bit against quantized), bench_accumulate.c (the gradient of micro-batches),
  * bench_kernels.c (kernels alone, bench_kernels_cases.c: which), bench_tokenize.c (the tokenizer),
- * bench_export.c (the same work for another program), bench_svg.c (pictures). dir is the model's directory,
- * NULL for random weights of options.shape.
+ * bench_curves.c (speed and memory as a setting grows), bench_export.c (the same work for another program),
+ * bench_svg.c (pictures). dir is the model's directory, NULL for random weights of options.shape.
  */
 #ifndef GR_FIT_BENCH_H
 #define GR_FIT_BENCH_H
@@ -30,6 +30,9 @@ graft_status gr_bench_accumulate(const char *dir, const graft_options *o, const 
 graft_status gr_bench_kernels(const graft_options *o, const graft_hooks *hooks,
                               graft_bench_kernels_result *result, graft_error *err) GR_MUST_CHECK;
 
+/* As graft_bench_curves. */
+graft_status gr_bench_curves(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                             graft_bench_curves_result *result, graft_error *err) GR_MUST_CHECK;
 /* dir is the tokenizer's directory. */
 graft_status gr_bench_tokenize(const char *dir, const graft_options *o, const graft_hooks *hooks,
                                graft_bench_tokenize_result *result, graft_error *err) GR_MUST_CHECK;

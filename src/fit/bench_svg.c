@@ -117,6 +117,32 @@ graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *r, 
     return save(&out, st, path, err);
 }
 
+graft_status graft_bench_curves_svg(const graft_bench_curves_result *r, const char *path, graft_error *err) {
+    graft_error own;
+    if (!err) err = &own;
+    gr_error_clear(err);
+    gr_buf out = {0};
+    double values[4][GRAFT_BENCH_POINTS];
+    char text[GRAFT_BENCH_POINTS][24], title[64];
+    const char *names[GRAFT_BENCH_POINTS];
+    for (size_t i = 0; i < r->npoints; i++) {
+        const graft_bench_point *x = &r->points[i];
+        values[0][i] = x->none.tokens_per_second;
+        values[1][i] = x->layer.tokens_per_second;
+        values[2][i] = megabytes(x->none.peak_rss_bytes);
+        values[3][i] = megabytes(x->layer.peak_rss_bytes);
+        snprintf(text[i], sizeof text[i], "%lld", (long long)x->value);
+        names[i] = text[i];
+    }
+    gr_bar_series series[4];
+    for (int k = 0; k < 4; k++)
+        series[k] = (gr_bar_series){k % 2 ? "blocks computed again" : "everything kept", values[k]};
+    const gr_bar_panel panels[] = {{"tokens per second", names, r->npoints, series, 2, 0},
+                                   {"peak memory, MB", names, r->npoints, series + 2, 2, 0}};
+    snprintf(title, sizeof title, "a training step by %s", r->over);
+    return save(&out, gr_bars_svg(&out, title, panels, 2, err), path, err);
+}
+
 graft_status graft_bench_accumulate_svg(const graft_bench_accumulate_result *r, const char *path,
                                         graft_error *err) {
     graft_error own;

@@ -27,7 +27,6 @@ void gr_avx512bf16_init(gr_kernels *table, bool fp32) {
     table->panel = panel_pairs;
     table->panel_act = panel_pairs_act;
     table->tile = tile_pairs;
-    table->tile_narrow = tile_pairs_narrow;
     table->transpose = transpose_pairs;
     table->matvec = matvec_pairs;
     table->burst = burst_pairs;

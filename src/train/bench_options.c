@@ -8,13 +8,14 @@ enum {
     ACCUMULATE = 8,
     KERNELS = 16,
     TOKENIZE = 32,
-    STEPS = TRAIN | CHECKPOINT,
+    CURVES = 64,
+    STEPS = TRAIN | CHECKPOINT | CURVES,
     MODELS = LOAD | STEPS | ACCUMULATE
 };
 
 /* ORDER: the bits. */
 static const char *const benchmarks[] = {"load",    "train",    "checkpoint", "accumulate",
-                                         "kernels", "tokenize", NULL};
+                                         "kernels", "tokenize", "curves",     NULL};
 enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks - 1 };
 
 static const struct {
@@ -30,7 +31,9 @@ static const struct {
                          "alpha-pattern,modules-to-save,batch-size,grad-accumulation-steps"},
     {STEPS,
      "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget,steps"},
-    {TRAIN | ACCUMULATE, "grad-checkpoint,seq-length"},
+    {TRAIN | ACCUMULATE, "grad-checkpoint"},
+    {TRAIN | ACCUMULATE | CURVES, "seq-length"},
+    {CURVES, "over,values"},
     {TRAIN | TOKENIZE, "peer"},
     {TRAIN, "peer-steps,profile,pack"},
     {CHECKPOINT, "seq-lengths"},

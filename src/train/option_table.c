@@ -167,6 +167,8 @@ static const gr_option_row table[] = {
     INT("bits", 0, B, "4", 2, 8, bits, "bits of quantized weights: 2, 3, 4, 5, 6 or 8"),
     TEXT("isa", 0, B, "NAME", "", isa, "an instruction set; all that this processor has by default"),
     TEXT("only", 0, B, "WORD,WORD", "", only, "only lines that have each of these words"),
+    CHOICE("over", B, "seq-length", "seq-length, batch-size, lora-rank, threads", over, "what grows"),
+    TEXT("values", 0, B, "N,N,..", "", values, "its values; the usual ones by default"),
     TEXT("seq-lengths", 0, B, "N,N,..", "", seq_lengths, "lengths; 512,1024,2048,4096 by default"),
     CHOICE("peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb, tokenizers", peer,
            "the same batches by PyTorch + PEFT, by mlx-lm, or by PyTorch with bitsandbytes NF4"),

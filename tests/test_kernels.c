@@ -187,49 +187,136 @@ static double larger(double a, double b) {
     return a > b ? a : b;
 }
 
-/* Two blocks of one row, online, against the softmax of the row; then its backward. */
-static void softmax_rows(const gr_kernels *k) {
-    for (int s = 0; s < SIZES; s++)
-        for (int kind = 0; kind < KINDS; kind++) {
-            int n = sizes[s], lo = s % 3 ? below(n) : 0, hi = s % 4 ? lo + below(n - lo + 1) : n;
-            float scale = uniform(0.05f, 1), sc[2][MOST], dp[MOST], max = -INFINITY, sum = 0, factor[2];
-            CASE(k, "softmax n %d lo %d hi %d kind %d scale %g", n, lo, hi, kind, (double)scale);
-            guarded p[2], ds = act_new(k, n, 3), p2 = act_new(k, n, 1);
-            for (int b = 0; b < 2; b++) {
-                p[b] = act_new(k, n, 1 + b);
-                for (int i = 0; i < n; i++) sc[b][i] = number(kind);
-                if (b && kind == LARGE) sc[b][lo] = -1e30f;
-                factor[b] = k->softmax_block(p[b].data, sc[b], n, lo, hi, scale, &max, &sum);
-            }
-            double top = -INFINITY, total = 0, delta = 0.25;
-            for (int b = 0; b < 2; b++)
-                for (int i = lo; i < hi; i++) top = larger(top, (double)(sc[b][i] * scale));
-            for (int b = 0; b < 2; b++)
-                for (int i = lo; i < hi; i++) total += exp((double)(sc[b][i] * scale) - top);
-            assert_true(lo < hi ? (double)max == top : max == -INFINITY && sum == 0 && factor[0] == 1);
-            near_f32((double)sum, total, (6 + sqrt(n)) * EPS32 * total, -1);
-            for (int b = 0; b < 2; b++)
-                for (int i = 0; i < n; i++) {
-                    double fold = b ? 1 : (double)factor[1];
-                    double x = (double)(sc[b][i] * scale) - top, want = i >= lo && i < hi ? exp(x) : 0;
-                    double got = (double)act_get(k, p[b].data, i) * fold, unit = k->fp32 ? EPS32 : EPS_BF16;
-                    near_f32(got, want, (unit + (6 + fabs(x)) * EPS32) * want, i);
-                }
-            float lse = (float)(top + log(total));
-            for (int i = 0; i < n; i++) dp[i] = number(ORDINARY);
-            if (lo < hi && kind != LARGE && kind != MIXED) {
-                k->softmax_block_back(p2.data, ds.data, sc[0], dp, n, lo, hi, scale, lse, (float)delta);
-                for (int i = 0; i < n; i++) {
-                    double x = (double)(sc[0][i] * scale),
-                           want = i >= lo && i < hi ? exp(x - (double)lse) : 0;
-                    double slack = (6 + 2 * fabs(x) + 2 * fabs((double)lse)) * EPS32 * want;
-                    near_act(k, p2.data, i, want, slack);
-                    double d = (double)dp[i] - delta, w = want * (double)scale;
-                    near_act(k, ds.data, i, w * d, 2 * slack * fabs(d) + 4 * EPS32 * w * (fabs(d) + delta));
-                }
-            }
-            guarded_free(&p[0]), guarded_free(&p[1]), guarded_free(&ds), guarded_free(&p2);
+static float panel_get(const gr_kernels *k, const void *panel, int i, int c) {
+    if (!k->pair) return ((const float *)panel)[i * GR_NR + c];
+    return gr_bf16_to_f32(((const uint16_t *)panel)[(i / 2 * GR_NR + c) * 2 + i % 2]);
+}
+
+/* Blocks of scores: guards behind the panels, the last one's partner is 0 where panels hold pairs. */
+typedef struct score_block {
+    int n, diag, window;
+    float *s;
+    guarded panel;
+} score_block;
+
+static bool sees(const score_block *b, int i, int c) {
+    return i <= c + b->diag && (!b->window || i > c + b->diag - b->window);
+}
+
+static double weight(const score_block *b, int i, int c, float scale, double lse) {
+    return sees(b, i, c) ? exp((double)b->s[i * GR_NR + c] * (double)scale - lse) : 0;
+}
+
+/* 1.5e-7: the worst of the polynomials; the rest are roundings of x, which e^x takes as its own error. */
+static double weight_slack(double x, double lse) {
+    return 1.5e-7 + (6 + 2 * fabs(x) + 2 * fabs(lse)) * EPS32;
+}
+
+static void check_back(const gr_kernels *k, const score_block *b, float scale, const float *lse) {
+    guarded p = act_new(k, (int64_t)b->n * GR_NR, 0), ds = act_new(k, (int64_t)b->n * GR_NR, 0),
+            panel = guarded_new(gr_panel_bytes(k, b->n), 0);
+    float *dp = aligned_alloc(64, (size_t)b->n * GR_NR * 4), delta[GR_NR];
+    for (int i = 0; i < b->n * GR_NR; i++) dp[i] = number(ORDINARY);
+    for (int c = 0; c < GR_NR; c++) delta[c] = uniform(-1, 1);
+    k->softmax_block_back(p.data, ds.data, panel.data, b->s, dp, b->n, b->diag, b->window, scale, lse, delta);
+    for (int i = 0; i < b->n; i++)
+        for (int c = 0; c < GR_NR; c++) {
+            int at = i * GR_NR + c;
+            double want = weight(b, i, c, scale, (double)lse[c]), d = (double)dp[at] - (double)delta[c];
+            double slack = weight_slack((double)b->s[at] * (double)scale, (double)lse[c]) * want;
+            near_act(k, p.data, at, want, slack);
+            near_act(k, ds.data, at, want * d, slack * fabs(d) + 4 * EPS32 * want * (fabs(d) + 1));
+            double got = (double)panel_get(k, panel.data, i, c), unit = k->pair ? EPS_BF16 : EPS32;
+            near_f32(got, want * d, slack * fabs(d) + (unit + 4 * EPS32) * want * (fabs(d) + 1), at);
         }
+    if (k->pair && b->n % 2)
+        for (int c = 0; c < GR_NR; c++) assert_true(panel_get(k, panel.data, b->n, c) == 0);
+    free(dp);
+    guarded_free(&p), guarded_free(&ds), guarded_free(&panel);
+}
+
+/* Two blocks of keys, online, against the softmax of the columns; then their backward. */
+static void softmax_blocks(const gr_kernels *k) {
+    static const int keys[] = {1, 2, 5, 6, 36, 63, 64, 65, 100, 192};
+    for (int n = 0; n < 10; n++)
+        for (int kind = 0; kind < 12; kind++) {
+            int window = kind % 3 == 2 ? 1 + below(150) : 0, diag = kind % 2 ? 300 : below(2 * keys[n]) - 10;
+            float scale = uniform(0.05f, 1), size = kind == 11 ? 1e9f : 30, max[GR_NR], sum[GR_NR];
+            CASE(k, "softmax n %d diag %d window %d scale %g", keys[n], diag, window, (double)scale);
+            score_block b[2];
+            float factor[2][GR_NR];
+            for (int c = 0; c < GR_NR; c++) max[c] = -INFINITY, sum[c] = 0, factor[1][c] = 1;
+            for (int i = 0; i < 2; i++) {
+                b[i] = (score_block){keys[n], diag - i * keys[n], window, NULL, {0}};
+                b[i].s = aligned_alloc(64, (size_t)keys[n] * GR_NR * 4);
+                for (int e = 0; e < keys[n] * GR_NR; e++) b[i].s[e] = uniform(-size, size) * (i ? 1 : 0.5f);
+                b[i].panel = guarded_new(gr_panel_bytes(k, keys[n]), 0);
+                float all[GR_NR];
+                if (k->softmax_block(b[i].panel.data, b[i].s, keys[n], b[i].diag, window, scale, max, sum,
+                                     all))
+                    memcpy(factor[i], all, sizeof all);
+            }
+            float lse[GR_NR];
+            for (int c = 0; c < GR_NR; c++) {
+                double top = -INFINITY, total = 0;
+                for (int i = 0; i < 2 * keys[n]; i++)
+                    if (sees(&b[i / keys[n]], i % keys[n], c))
+                        top = larger(top, (double)b[i / keys[n]].s[i % keys[n] * GR_NR + c] * (double)scale);
+                for (int i = 0; i < 2 * keys[n]; i++)
+                    total += weight(&b[i / keys[n]], i % keys[n], c, scale, top);
+                lse[c] = 0;
+                if (top == -INFINITY) {
+                    assert_true(max[c] == -INFINITY && sum[c] == 0);
+                    continue;
+                }
+                lse[c] = (float)(top + log(total));
+                double reach = fmin(fabs(top), 1e9) + 60;
+                if (size < 1e3f)
+                    near_f32((double)max[c] + log((double)sum[c]), top + log(total),
+                             weight_slack(reach, top) * 2, c);
+                assert_true((double)max[c] <= top * (1 + (top > 0 ? 1e-6 : -1e-6)) && isfinite(sum[c]));
+                for (int i = 0; i < 2 * keys[n]; i++) {
+                    const score_block *at = &b[i / keys[n]];
+                    double fold = i < keys[n] ? (double)factor[1][c] : 1, unit = k->pair ? EPS_BF16 : EPS32;
+                    double x = (double)at->s[i % keys[n] * GR_NR + c] * (double)scale;
+                    double want = weight(at, i % keys[n], c, scale, (double)max[c]);
+                    double got = (double)panel_get(k, at->panel.data, i % keys[n], c) * fold;
+                    near_f32(got, want, (unit + 2 * weight_slack(x, fabs((double)max[c]) + 60)) * want, i);
+                }
+                if (k->pair && keys[n] % 2) assert_true(panel_get(k, b[1].panel.data, keys[n], c) == 0);
+            }
+            for (int i = 0; i < 2; i++) {
+                if (size < 1e3f) check_back(k, &b[i], scale, lse);
+                free(b[i].s);
+                guarded_free(&b[i].panel);
+            }
+        }
+}
+
+static void turned_blocks(const gr_kernels *k) {
+    static const int shapes[][2] = {{1, 1}, {16, 16}, {33, 31}, {64, 64}, {80, 5}, {7, 64}, {128, 50}};
+    for (int n = 0; n < 14; n++) {
+        int rows = shapes[n / 2][0], cols = shapes[n / 2][1], ld = rows + 3;
+        bool more = n & 1;
+        CASE(k, "turned %d x %d", rows, cols);
+        guarded x = guarded_new((size_t)rows * GR_NR * 4, 0),
+                y = guarded_new((size_t)cols * (size_t)ld * 4, 4), z = act_new(k, (int64_t)rows * GR_NR, 0);
+        float *in = (float *)(void *)x.data, *out = (float *)(void *)y.data, weights[GR_NR];
+        for (int c = 0; c < GR_NR; c++) weights[c] = number(ORDINARY);
+        for (int i = 0; i < rows * GR_NR; i++) in[i] = number(ORDINARY);
+        for (int i = 0; i < cols * ld; i++) out[i] = 2;
+        k->add_transposed(out, ld, in, rows, cols, 0.3f, more);
+        for (int c = 0; c < cols; c++)
+            for (int r = 0; r < ld; r++) {
+                double add = r < rows ? (double)0.3f * (double)in[r * GR_NR + c] : 0;
+                near_f32((double)out[c * ld + r], r < rows && !more ? add : 2 + add, 2 * EPS32 * fabs(add),
+                         r);
+            }
+        k->weigh_columns(z.data, false, in, weights, rows);
+        for (int i = 0; i < rows * GR_NR; i++)
+            near_act(k, z.data, i, (double)in[i] * (double)weights[i % GR_NR], 0);
+        guarded_free(&x), guarded_free(&y), guarded_free(&z);
+    }
 }
 
 /* The softmax over a row, panel by panel as the head's product leaves it; then joined and scaled. */
@@ -281,12 +368,16 @@ static void losses(const gr_kernels *k) {
 /* e^x through a softmax of two scores: relative error at most 2e-7 over the whole range. */
 static void exponential(const gr_kernels *k) {
     if (!k->fp32) return;
-    for (int i = 0; i < 20000; i++) {
-        float s[2] = {0, uniform(-87, 0)}, p[2], max = -INFINITY, sum = 0;
-        CASE(k, "exp(%.9g)", (double)s[1]);
-        k->softmax_block(p, s, 2, 0, 2, 1, &max, &sum);
-        double want = exp((double)s[1]);
-        if (!(fabs((double)p[1] - want) <= 2e-7 * want)) fail_msg("%s is %.9g", where, (double)p[1]);
+    for (int i = 0; i < 2000; i++) {
+        float s[2 * GR_NR] __attribute__((aligned(64))) = {0}, p[2 * GR_NR] __attribute__((aligned(64)));
+        float max[GR_NR], sum[GR_NR] = {0}, factor[GR_NR];
+        for (int c = 0; c < GR_NR; c++) s[GR_NR + c] = uniform(-87, 0), max[c] = -INFINITY;
+        CASE(k, "exponential %d", i);
+        k->softmax_block(p, s, 2, 2, 0, 1, max, sum, factor);
+        for (int c = 0; c < GR_NR; c++) {
+            double want = exp((double)s[GR_NR + c]), got = (double)p[GR_NR + c];
+            if (!(fabs(got - want) <= 2e-7 * want)) fail_msg("%s is %.9g", where, got);
+        }
     }
 }
 
@@ -328,7 +419,8 @@ EACH(rotations)
 EACH(gates)
 EACH(dots)
 EACH(drops)
-EACH(softmax_rows)
+EACH(softmax_blocks)
+EACH(turned_blocks)
 EACH(losses)
 EACH(exponential)
 
@@ -348,8 +440,9 @@ int main(void) {
         cmocka_unit_test(test_special_numbers), cmocka_unit_test(test_transposes),
         cmocka_unit_test(test_norms),           cmocka_unit_test(test_rotations),
         cmocka_unit_test(test_gates),           cmocka_unit_test(test_dots),
-        cmocka_unit_test(test_softmax_rows),    cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_exponential),     cmocka_unit_test(test_drops),
+        cmocka_unit_test(test_softmax_blocks),  cmocka_unit_test(test_turned_blocks),
+        cmocka_unit_test(test_losses),          cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_drops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,8 +28,10 @@ static void swiglu_back(const row_work *w) {
     w->k->swiglu_back(w->x, w->y, w->f, w->x, w->y, WIDTH);
 }
 static void softmax_block(const row_work *w) {
-    float max = 0, sum = 0;
-    w->k->softmax_block(w->x, (float *)(void *)w->y, WIDTH, 0, WIDTH, 1e-3f, &max, &sum);
+    float *s = (float *)(void *)w->y; /* keys by 64 queries; an f32 panel takes their place */
+    for (int i = 0; i < 2 * GR_NR; i++) w->f[i] = 0;
+    w->k->softmax_block(w->k->pair ? (void *)w->x : s, s, WIDTH / GR_NR, WIDTH, 0, 1e-3f, w->f, w->f + GR_NR,
+                        w->f + 2 * GR_NR);
 }
 static void softmax_scale(const row_work *w) {
     w->k->softmax_scale(w->x, WIDTH, w->f);

@@ -7,6 +7,7 @@
 #define ACT_F32      0
 #include "kernels/bf16_matvec.h"
 #include "kernels/bf16_panel.h"
+#include "kernels/bf16_softmax.h"
 #include "kernels/bf16_tile.h"
 #include "kernels/bf16_transpose.h"
 #include "kernels/isa.h"
@@ -28,6 +29,9 @@ void gr_avx512bf16_init(gr_kernels *table, bool fp32) {
     table->panel_act = panel_pairs_act;
     table->tile = tile_pairs;
     table->transpose = transpose_pairs;
+    table->softmax_block = softmax_block_pairs;
+    table->softmax_block_back = softmax_block_back_pairs;
+    table->add_transposed = add_transposed_pairs;
     table->matvec = matvec_pairs;
     table->burst = burst_pairs;
 }

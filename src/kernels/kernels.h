@@ -107,6 +107,9 @@ typedef struct gr_epilogue {
 /* Slots of a gradient tree at most. */
 #define GR_TREE_LEVELS 40
 
+/* e^8 times the weight that a maximum was chosen for: f32 and bf16 lose nothing up there. */
+#define GR_SOFTMAX_SLACK 8.0f
+
 /* ------------------------------------------------------------------ the table */
 
 typedef struct gr_kernels {
@@ -151,15 +154,24 @@ typedef struct gr_kernels {
     /* dgate, dup (act) from dy; dgate may be gate's memory and dup up's. */
     void (*swiglu_back)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
 
-    /* One row of a softmax block: s[n] f32 scores in, p[n] = exp(scale*s - new_max) act out for lo <= i < hi,
-     * 0 outside. *max and *sum are updated (online softmax over blocks); returns exp(old_max - new_max), the
-     * factor for the output accumulated so far. A row with lo >= hi gives zeros and returns 1. */
-    float (*softmax_block)(void *p, const float *s, int n, int lo, int hi, float scale, float *max,
-                           float *sum);
-    /* One row of the backward block, keys i < n against one query: p = exp(scale*s - lse), for lo <= i < hi;
-     * ds = scale * p * (dp - delta); both act, 0 outside. */
-    void (*softmax_block_back)(void *p, void *ds, const float *s, const float *dp, int n, int lo, int hi,
-                               float scale, float lse, float delta);
+    /* A block of attention scores s[n][64]: keys down, 64 queries across. Query c sees key i where i <= c +
+     * diag and, with a window, i > c + diag - window. The scores become a panel of length n (as k->panel
+     * makes them; it may be s's memory where panels are f32): exp(scale * s - max), 0 where unseen. max[64]
+     * and sum[64] go on over the blocks of a query (from -infinity and 0). A maximum stays while no score
+     * passes it by more than GR_SOFTMAX_SLACK: the weights may exceed 1, their quotient is the same. True if
+     * one moved; then factor[64] is what the sums so far are multiplied by (sum is already). */
+    bool (*softmax_block)(void *panel, const float *s, int n, int diag, int window, float scale, float *max,
+                          float *sum, float *factor);
+    /* Its backward: p = exp(scale * s - lse) and ds = p * (dp - delta), 0 where unseen (the gradient of scale
+     * * s). s, dp [n][64] f32; lse, delta [64]; p, ds [n][64] act; panel: ds once more, as a panel of length
+     * n. */
+    void (*softmax_block_back)(void *p, void *ds, void *panel, const float *s, const float *dp, int n,
+                               int diag, int window, float scale, const float *lse, const float *delta);
+    /* y[rows][64] = x[rows][64] * weight[64]; y f32 or act; y may be x's memory. */
+    void (*weigh_columns)(void *y, bool y_f32, const float *x, const float *weight, int64_t rows);
+    /* y[c][r] (=, or += with accumulate) scale * x[r][c]: x f32 [rows][64], c < cols <= 64. */
+    void (*add_transposed)(float *y, int64_t ldy, const float *x, int rows, int cols, float scale,
+                           bool accumulate);
     /* y[n] f32 *= factor */
     void (*scale_f32)(float *y, float factor, int64_t n);
     /* dot product of two act rows, f32 */

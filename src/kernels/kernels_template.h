@@ -86,6 +86,8 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .swiglu_back = NAME(swiglu_back),
                       .softmax_block = NAME(softmax_block),
                       .softmax_block_back = NAME(softmax_block_back),
+                      .weigh_columns = NAME(weigh_columns),
+                      .add_transposed = NAME(add_transposed),
                       .scale_f32 = NAME(scale_f32),
                       .drop = NAME(drop),
                       .dot = NAME(dot),

@@ -51,7 +51,8 @@ INLINE void top_of_row(__m512 *top, const float *s, int i, int diag, int window,
 
 INLINE __m512 weight_of(const float *s, int j, __m512 scale, __m512 base, int i, int diag, int window,
                         bool masked) {
-    __m512 e = exp2_pairs(_mm512_fmsub_ps(_mm512_load_ps(s + 16 * j), scale, base));
+    /* The product is rounded as the maximum was: huge scores still leave 0 at the top, not an ulp of it. */
+    __m512 e = exp2_pairs((_mm512_load_ps(s + 16 * j) * scale - base) * LOG2E);
     int lo = i - diag, hi = window ? lo + window : GR_NR;
     return masked ? _mm512_maskz_mov_ps(seen_pairs(16 * j, lo, hi), e) : e;
 }
@@ -70,7 +71,7 @@ INLINE void weigh_pair(uint32_t *panel, const float *s, __m512 scale, const __m5
 
 static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, int window, float scale,
                                 float *max, float *sum, float *factor) {
-    __m512 top[4], base[4], total[4], fold = _mm512_set1_ps(scale * LOG2E);
+    __m512 top[4], base[4], total[4], factors = _mm512_set1_ps(scale);
     bool moved = false;
     UNROLL
     for (int j = 0; j < 4; j++) top[j] = _mm512_set1_ps(-INFINITY);
@@ -89,7 +90,7 @@ static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, in
         _mm512_storeu_ps(max + 16 * j, now);
         __mmask16 none = _mm512_cmp_ps_mask(now, _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ);
         now = _mm512_mask_mov_ps(now, none, _mm512_setzero_ps());
-        base[j] = now * LOG2E;
+        base[j] = now;
         __m512 f = exp2_pairs((old - now) * LOG2E);
         _mm512_storeu_ps(factor + 16 * j, f);
         total[j] = _mm512_setzero_ps();
@@ -97,9 +98,9 @@ static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, in
     for (int i = 0; i < n; i += 2) {
         uint32_t *at = (uint32_t *)panel + i / 2 * GR_NR;
         if (all_see(i, diag, window) && all_see(i + 1, diag, window))
-            weigh_pair(at, s + i * GR_NR, fold, base, total, i, n, diag, window, false);
+            weigh_pair(at, s + i * GR_NR, factors, base, total, i, n, diag, window, false);
         else
-            weigh_pair(at, s + i * GR_NR, fold, base, total, i, n, diag, window, true);
+            weigh_pair(at, s + i * GR_NR, factors, base, total, i, n, diag, window, true);
     }
     UNROLL
     for (int j = 0; j < 4; j++) {
@@ -110,13 +111,20 @@ static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, in
     return moved;
 }
 
+/* Words of two vectors alternating: their first halves, their second halves. */
+INLINE __m512i pairs_low(void) {
+    return _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
+                            36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+}
+INLINE __m512i pairs_high(void) {
+    return _mm512_add_epi16(pairs_low(), _mm512_set1_epi16(16));
+}
+
 /* Columns 32 h .. of key rows i and i + 1: weights, their gradients, and the latter interleaved. */
 INLINE void back_pair(uint16_t *p, uint16_t *ds, uint32_t *panel, const float *s, const float *dp,
                       __m512 scale, const __m512 *base, const __m512 *delta, int i, int n, int diag,
                       int window, bool masked) {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7,
-                                         38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    const __m512i low = pairs_low(), high = pairs_high();
     UNROLL
     for (int h = 0; h < 2; h++) {
         __m512i d[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -141,10 +149,10 @@ INLINE void back_pair(uint16_t *p, uint16_t *ds, uint32_t *panel, const float *s
 static void softmax_block_back_pairs(void *p, void *ds, void *panel, const float *s, const float *dp, int n,
                                      int diag, int window, float scale, const float *lse,
                                      const float *delta) {
-    __m512 fold = _mm512_set1_ps(scale * LOG2E), base[4], d[4];
+    __m512 factors = _mm512_set1_ps(scale), base[4], d[4];
     UNROLL
     for (int j = 0; j < 4; j++) {
-        base[j] = _mm512_loadu_ps(lse + 16 * j) * LOG2E;
+        base[j] = _mm512_loadu_ps(lse + 16 * j);
         d[j] = _mm512_loadu_ps(delta + 16 * j);
     }
     for (int i = 0; i < n; i += 2) {
@@ -152,9 +160,9 @@ static void softmax_block_back_pairs(void *p, void *ds, void *panel, const float
         uint16_t *pi = (uint16_t *)p + at, *dsi = (uint16_t *)ds + at;
         uint32_t *to = (uint32_t *)panel + at / 2;
         if (i + 1 < n && all_see(i, diag, window) && all_see(i + 1, diag, window))
-            back_pair(pi, dsi, to, s + at, dp + at, fold, base, d, i, i + 2, diag, window, false);
+            back_pair(pi, dsi, to, s + at, dp + at, factors, base, d, i, i + 2, diag, window, false);
         else
-            back_pair(pi, dsi, to, s + at, dp + at, fold, base, d, i, n, diag, window, true);
+            back_pair(pi, dsi, to, s + at, dp + at, factors, base, d, i, n, diag, window, true);
     }
 }
 
@@ -179,6 +187,62 @@ static void add_transposed_pairs(float *y, int64_t ldy, const float *x, int rows
                 _mm512_mask_storeu_ps(to, in, t);
             }
         }
+}
+
+/* x[rows][d] as two panels at once: along d (queries become columns) and across it (queries are summed). */
+static void panel_both_pairs(void *along, void *across, const void *x, int64_t ld, int rows, int64_t d) {
+    if (rows < GR_NR || d % GR_NR) {
+        panel_pairs_act(along, x, ld, true, 0, rows, 0, (int)d);
+        for (int64_t n = 0; n < d; n += GR_NR)
+            panel_pairs_act((uint32_t *)across + n / GR_NR * (GR_NR / 2) * GR_NR, x, ld, false, n,
+                            (int)gr_min_i64(GR_NR, d - n), 0, rows);
+        return;
+    }
+    const __m512i low = pairs_low(), high = pairs_high();
+    for (int r = 0; r < GR_NR; r += 16)
+        for (int64_t c = 0; c < d; c += 32) {
+            const uint16_t *from = (const uint16_t *)x + r * ld + c;
+            uint32_t *to = (uint32_t *)across + (c / GR_NR * (GR_NR / 2) + r / 2) * GR_NR + c % GR_NR;
+            __m512i v[16];
+            UNROLL
+            for (int i = 0; i < 16; i++) v[i] = _mm512_loadu_si512(from + i * ld);
+            UNROLL
+            for (int i = 0; i < 8; i++) {
+                _mm512_store_si512(to + i * GR_NR, _mm512_permutex2var_epi16(v[2 * i], low, v[2 * i + 1]));
+                _mm512_store_si512(to + i * GR_NR + 16,
+                                   _mm512_permutex2var_epi16(v[2 * i], high, v[2 * i + 1]));
+            }
+            transpose16(v);
+            UNROLL
+            for (int i = 0; i < 16; i++)
+                _mm512_store_si512((uint32_t *)along + (c / 2 + i) * GR_NR + r, v[i]);
+        }
+}
+
+/* Sixteen rows at a time: their sums across the vectors are a transpose and fifteen additions. */
+static void dots_pairs(float *y, const void *a, const void *b, int64_t ld, int64_t rows, int64_t n) {
+    for (int64_t r = 0; r < rows; r += 16) {
+        const uint16_t *x = (const uint16_t *)a + r * ld, *z = (const uint16_t *)b + r * ld;
+        __m512i v[16];
+        UNROLL
+        for (int i = 0; i < 16; i++) {
+            __m512 sum = _mm512_setzero_ps();
+            for (int64_t c = 0; r + i < rows && c < n; c += 32) {
+                __mmask32 in = n - c >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << (n - c)) - 1;
+                sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_maskz_loadu_epi16(in, x + i * ld + c),
+                                       (__m512bh)_mm512_maskz_loadu_epi16(in, z + i * ld + c));
+            }
+            v[i] = (__m512i)sum;
+        }
+        transpose16(v);
+        UNROLL
+        for (int w = 8; w; w /= 2) {
+            UNROLL
+            for (int i = 0; i < w; i++) v[i] = (__m512i)((__m512)v[i] + (__m512)v[i + w]);
+        }
+        _mm512_mask_storeu_ps(y + r, (__mmask16)(rows - r >= 16 ? 0xffff : (1 << (rows - r)) - 1),
+                              (__m512)v[0]);
+    }
 }
 
 #endif

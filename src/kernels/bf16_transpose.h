@@ -31,9 +31,14 @@ INLINE void transpose32(uint16_t *y, int64_t ldy, const uint16_t *x, int64_t ldx
 
 static void transpose_pairs(void *y, int64_t ldy, const void *x, int64_t ldx, int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r += 32)
-        for (int64_t c = 0; c < cols; c += 32)
-            transpose32((uint16_t *)y + c * ldy + r, ldy, (const uint16_t *)x + r * ldx + c, ldx,
-                        (int)gr_min_i64(32, rows - r), (int)gr_min_i64(32, cols - c));
+        for (int64_t c = 0; c < cols; c += 32) {
+            uint16_t *to = (uint16_t *)y + c * ldy + r;
+            const uint16_t *from = (const uint16_t *)x + r * ldx + c;
+            if (rows - r >= 32 && cols - c >= 32) /* without masks */
+                transpose32(to, ldy, from, ldx, 32, 32);
+            else
+                transpose32(to, ldy, from, ldx, (int)gr_min_i64(32, rows - r), (int)gr_min_i64(32, cols - c));
+        }
 }
 
 #endif

@@ -32,6 +32,8 @@ void gr_avx512bf16_init(gr_kernels *table, bool fp32) {
     table->softmax_block = softmax_block_pairs;
     table->softmax_block_back = softmax_block_back_pairs;
     table->add_transposed = add_transposed_pairs;
+    table->panel_both = panel_both_pairs;
+    table->dots = dots_pairs;
     table->matvec = matvec_pairs;
     table->burst = burst_pairs;
 }

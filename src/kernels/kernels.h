@@ -172,6 +172,11 @@ typedef struct gr_kernels {
     /* y[c][r] (=, or += with accumulate) scale * x[r][c]: x f32 [rows][64], c < cols <= 64. */
     void (*add_transposed)(float *y, int64_t ldy, const float *x, int rows, int cols, float scale,
                            bool accumulate);
+    /* Both panels of act x[rows][d], rows <= 64: `along` as panel_act(trans) of length d, and `across` as
+     * panel_act of length rows for every 64 columns, each gr_panel_bytes(64) from the one before. */
+    void (*panel_both)(void *along, void *across, const void *x, int64_t ld, int rows, int64_t d);
+    /* y[i] = dot product of rows i of a and b, act [rows][n] with leading dimension ld, f32 */
+    void (*dots)(float *y, const void *a, const void *b, int64_t ld, int64_t rows, int64_t n);
     /* y[n] f32 *= factor */
     void (*scale_f32)(float *y, float factor, int64_t n);
     /* dot product of two act rows, f32 */

@@ -65,6 +65,17 @@ static void NAME(panel_act)(void *dst, const void *act, int64_t ld, bool trans, 
     panel_f32(dst, &m, trans, n0, ncols, k0, kc);
 }
 
+static void NAME(panel_both)(void *along, void *across, const void *x, int64_t ld, int rows, int64_t d) {
+    NAME(panel_act)(along, x, ld, true, 0, rows, 0, (int)d);
+    for (int64_t n = 0; n < d; n += GR_NR) NAME(panel_act)
+    ((float *)across + n * GR_NR, x, ld, false, n, (int)gr_min_i64(GR_NR, d - n), 0, rows);
+}
+
+static void NAME(dots)(float *y, const void *a, const void *b, int64_t ld, int64_t rows, int64_t n) {
+    for (int64_t i = 0; i < rows; i++)
+        y[i] = NAME(dot)((const act_t *)a + i * ld, (const act_t *)b + i * ld, n);
+}
+
 static void NAME(fill)(gr_kernels *t, const char *isa) {
     *t = (gr_kernels){.isa = isa,
                       .fp32 = ACT_F32,
@@ -88,6 +99,8 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .softmax_block_back = NAME(softmax_block_back),
                       .weigh_columns = NAME(weigh_columns),
                       .add_transposed = NAME(add_transposed),
+                      .panel_both = NAME(panel_both),
+                      .dots = NAME(dots),
                       .scale_f32 = NAME(scale_f32),
                       .drop = NAME(drop),
                       .dot = NAME(dot),

@@ -28,6 +28,11 @@ static int64_t round64(int64_t n) {
     return (n + 63) / 64 * 64;
 }
 
+/* Bytes of the panels that sum over 64 queries. */
+static size_t across_bytes(const gr_kernels *k, int64_t d) {
+    return gr_panel_bytes(k, GR_NR) * (size_t)(round64(d) / GR_NR);
+}
+
 /* Tasks whose turns there is room for: those of one row at least. */
 static int64_t turns(const gr_attention *a) {
     return gr_max_i64(TURNS, (a->longest / KEYS + 2) * a->kv_heads);
@@ -36,8 +41,7 @@ static int64_t turns(const gr_attention *a) {
 static space carve(char *base, const gr_kernels *k, const gr_attention *a) {
     space w = {0};
     size_t act = (size_t)k->act_bytes, d = (size_t)a->d, d64 = (size_t)round64(a->d);
-    size_t along = gr_panel_bytes(k, a->d) * GR_PANELS,
-           across = gr_panel_bytes(k, GR_NR) * GR_PANELS * (d64 / 64);
+    size_t along = gr_panel_bytes(k, a->d) * GR_PANELS, across = across_bytes(k, a->d) * GR_PANELS;
     w.k = gr_attention_take(base, &w.bytes, d * KEYS * act);
     w.q_t = gr_attention_take(base, &w.bytes, along);
     w.do_t = gr_attention_take(base, &w.bytes, along);
@@ -93,20 +97,13 @@ static void pack_queries(const work *x, step *t) {
     for (int p = 0; p * GR_NR < t->nq; p++) {
         int64_t q0 = t->q0 + p * GR_NR, at = gr_attention_q(w, t->head, q0);
         int cols = (int)gr_min_i64(GR_NR, t->nq - p * GR_NR);
-        const char *q = gr_attention_at(w, j->q, at), *g = gr_attention_at(w, j->dout, at),
-                   *out = gr_attention_at(w, j->out, at);
-        k->panel_act(x->ws.q_t + (size_t)p * gr_panel_bytes(k, d), q, w->ldq, true, 0, cols, 0, (int)d);
-        k->panel_act(x->ws.do_t + (size_t)p * gr_panel_bytes(k, d), g, w->ldq, true, 0, cols, 0, (int)d);
-        for (int64_t n = 0; n < d; n += GR_NR) {
-            size_t to = (size_t)(n / GR_NR * GR_PANELS + p) * gr_panel_bytes(k, GR_NR);
-            int take = (int)gr_min_i64(GR_NR, d - n);
-            k->panel_act(x->ws.q_n + to, q, w->ldq, false, n, take, 0, cols);
-            k->panel_act(x->ws.do_n + to, g, w->ldq, false, n, take, 0, cols);
-        }
-        for (int64_t i = 0; i < cols; i++, out += w->ldq * k->act_bytes, g += w->ldq * k->act_bytes) {
-            t->lse[p * GR_NR + i] = j->lse[t->head * j->batch->tokens + w->t0 + q0 + i];
-            t->delta[p * GR_NR + i] = k->dot(out, g, d);
-        }
+        const char *q = gr_attention_at(w, j->q, at), *g = gr_attention_at(w, j->dout, at);
+        size_t along = (size_t)p * gr_panel_bytes(k, d), across = (size_t)p * across_bytes(k, d);
+        k->panel_both(x->ws.q_t + along, x->ws.q_n + across, q, w->ldq, cols, d);
+        k->panel_both(x->ws.do_t + along, x->ws.do_n + across, g, w->ldq, cols, d);
+        k->dots(t->delta + p * GR_NR, gr_attention_at(w, j->out, at), g, w->ldq, cols, d);
+        memcpy(t->lse + p * GR_NR, j->lse + t->head * j->batch->tokens + w->t0 + q0,
+               (size_t)cols * sizeof *t->lse);
     }
 }
 
@@ -146,15 +143,15 @@ static void add_keys(const work *x, const step *t, float *sum, const char *a, co
     const gr_kernels *k = x->j->c->k;
     int64_t d = x->j->a->d, d64 = round64(d);
     size_t panel = gr_panel_bytes(k, GR_NR), act = (size_t)k->act_bytes;
-    for (int64_t n = 0; n < d; n += GR_NR, b += panel * GR_PANELS)
+    for (int64_t n = 0; n < d; n += GR_NR, b += panel)
         for (int64_t i = 0; i < x->nk; i += GR_MR) {
             gr_term terms[GR_PANELS];
             int count = 0;
             for (int p = 0; p < GR_PANELS; p++)
                 if (t->keys[p] > i)
-                    terms[count++] =
-                        (gr_term){a + (size_t)(p * ROWS + i) * GR_NR * act, GR_NR, b + (size_t)p * panel,
-                                  (int)gr_min_i64(GR_NR, t->nq - p * GR_NR)};
+                    terms[count++] = (gr_term){a + (size_t)(p * ROWS + i) * GR_NR * act, GR_NR,
+                                               b + (size_t)p * across_bytes(k, d),
+                                               (int)gr_min_i64(GR_NR, t->nq - p * GR_NR)};
             if (count || !accumulate)
                 k->tile(terms, count, sum + i * d64 + n, d64, (int)gr_min_i64(GR_MR, x->nk - i), accumulate);
         }

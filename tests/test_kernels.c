@@ -187,6 +187,38 @@ static double larger(double a, double b) {
     return a > b ? a : b;
 }
 
+/* Two blocks of one row, online, against the softmax of the row. */
+static void softmax_rows(const gr_kernels *k) {
+    for (int s = 0; s < SIZES; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int n = sizes[s], lo = s % 3 ? below(n) : 0, hi = s % 4 ? lo + below(n - lo + 1) : n;
+            float scale = uniform(0.05f, 1), sc[2][MOST], max = -INFINITY, sum = 0, factor[2];
+            CASE(k, "softmax n %d lo %d hi %d kind %d scale %g", n, lo, hi, kind, (double)scale);
+            guarded p[2];
+            for (int b = 0; b < 2; b++) {
+                p[b] = act_new(k, n, 1 + b);
+                for (int i = 0; i < n; i++) sc[b][i] = number(kind);
+                if (b && kind == LARGE) sc[b][lo] = -1e30f;
+                factor[b] = k->softmax_keys(p[b].data, sc[b], n, lo, hi, scale, &max, &sum);
+            }
+            double top = -INFINITY, total = 0;
+            for (int b = 0; b < 2; b++)
+                for (int i = lo; i < hi; i++) top = larger(top, (double)(sc[b][i] * scale));
+            for (int b = 0; b < 2; b++)
+                for (int i = lo; i < hi; i++) total += exp((double)(sc[b][i] * scale) - top);
+            assert_true(lo < hi ? (double)max == top : max == -INFINITY && sum == 0 && factor[0] == 1);
+            near_f32((double)sum, total, (6 + sqrt(n)) * EPS32 * total, -1);
+            for (int b = 0; b < 2; b++)
+                for (int i = 0; i < n; i++) {
+                    double fold = b ? 1 : (double)factor[1];
+                    double x = (double)(sc[b][i] * scale) - top, want = i >= lo && i < hi ? exp(x) : 0;
+                    double got = (double)act_get(k, p[b].data, i) * fold, unit = k->fp32 ? EPS32 : EPS_BF16;
+                    near_f32(got, want, (unit + (6 + fabs(x)) * EPS32) * want, i);
+                }
+            guarded_free(&p[0]), guarded_free(&p[1]);
+        }
+}
+
 static float panel_get(const gr_kernels *k, const void *panel, int i, int c) {
     if (!k->pair) return ((const float *)panel)[i * GR_NR + c];
     return gr_bf16_to_f32(((const uint16_t *)panel)[(i / 2 * GR_NR + c) * 2 + i % 2]);
@@ -357,7 +389,8 @@ static void losses(const gr_kernels *k) {
             for (int i = 0; i < n; i++) {
                 double d = exp((double)logits[i] - want) * (double)weight;
                 double slack = (24 + 4 * fmin(104, fabs((double)logits[i] - want))) * EPS32 * d;
-                near_act(k, p.data, i, d, slack + (k->fp32 ? 0 : d / 255)); /* rounded to act twice, by 2^-8 of it each */
+                near_act(k, p.data, i, d,
+                         slack + (k->fp32 ? 0 : d / 255)); /* rounded to act twice, by 2^-8 of it each */
             }
             free(logits);
             guarded_free(&p), guarded_free(&tops), guarded_free(&sums);
@@ -419,6 +452,7 @@ EACH(rotations)
 EACH(gates)
 EACH(dots)
 EACH(drops)
+EACH(softmax_rows)
 EACH(softmax_blocks)
 EACH(turned_blocks)
 EACH(losses)
@@ -440,9 +474,9 @@ int main(void) {
         cmocka_unit_test(test_special_numbers), cmocka_unit_test(test_transposes),
         cmocka_unit_test(test_norms),           cmocka_unit_test(test_rotations),
         cmocka_unit_test(test_gates),           cmocka_unit_test(test_dots),
-        cmocka_unit_test(test_softmax_blocks),  cmocka_unit_test(test_turned_blocks),
-        cmocka_unit_test(test_losses),          cmocka_unit_test(test_exponential),
-        cmocka_unit_test(test_drops),
+        cmocka_unit_test(test_softmax_rows),    cmocka_unit_test(test_softmax_blocks),
+        cmocka_unit_test(test_turned_blocks),   cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_exponential),     cmocka_unit_test(test_drops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

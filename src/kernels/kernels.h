@@ -154,6 +154,12 @@ typedef struct gr_kernels {
     /* dgate, dup (act) from dy; dgate may be gate's memory and dup up's. */
     void (*swiglu_back)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
 
+    /* One query against a block of keys: s[n] f32 scores in, p[n] = exp(scale*s - new_max) act out for lo <=
+     * i < hi, 0 outside. *max and *sum are updated (online softmax over blocks); returns exp(old_max -
+     * new_max), the factor for the output accumulated so far. A row with lo >= hi gives zeros and returns 1.
+     */
+    float (*softmax_keys)(void *p, const float *s, int n, int lo, int hi, float scale, float *max,
+                          float *sum);
     /* A block of attention scores s[n][64]: keys down, 64 queries across. Query c sees key i where i <= c +
      * diag and, with a window, i > c + diag - window. The scores become a panel of length n (as k->panel
      * makes them; it may be s's memory where panels are f32): exp(scale * s - max), 0 where unseen. max[64]

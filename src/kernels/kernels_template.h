@@ -95,6 +95,7 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .rope_f32 = NAME(rope_f32),
                       .swiglu = NAME(swiglu),
                       .swiglu_back = NAME(swiglu_back),
+                      .softmax_keys = NAME(softmax_keys),
                       .softmax_block = NAME(softmax_block),
                       .softmax_block_back = NAME(softmax_block_back),
                       .weigh_columns = NAME(weigh_columns),

@@ -2,6 +2,34 @@
  * Included once per isa_*.c and mode.
  */
 
+static float NAME(softmax_keys)(void *p, const float *s, int n, int lo, int hi, float scale, float *max,
+                                float *sum) {
+    act_t *out = p;
+    vf top = v_set1(*max), total = {0};
+    if (lo < 0) lo = 0;
+    if (hi > n) hi = n;
+    if (lo >= hi) {
+        memset(out, 0, (size_t)(n > 0 ? n : 0) * sizeof(act_t));
+        return 1.0f;
+    }
+    int first = lo / VL * VL; /* vectors before it and from hi on are all zero */
+    for (int i = first; i < hi; i += VL)
+        top = v_max(v_between(v_load_n(s + i, n - i) * scale, i, lo, hi, *max), top);
+    float new_max = v_top(top);
+    memset(out, 0, (size_t)first * sizeof(act_t));
+    for (int i = first; i < hi; i += VL) {
+        vf e = v_between(v_exp(v_load_n(s + i, n - i) * scale - new_max), i, lo, hi, 0);
+        total += e;
+        NAME(store_n)(out + i, e, n - i);
+    }
+    int done = (hi + VL - 1) / VL * VL;
+    if (done < n) memset(out + done, 0, (size_t)(n - done) * sizeof(act_t));
+    float factor = v_exp1(*max - new_max);
+    *sum = *sum * factor + v_sum(total);
+    *max = new_max;
+    return factor;
+}
+
 /* Lanes of columns c.. that see key row i keep v. */
 INLINE vf NAME(see)(vf v, int c, int i, int diag, int window, float other) {
     int lo = i - diag, hi = window ? lo + window : GR_NR;

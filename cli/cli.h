@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
-enum { CLI_WORDS_MAX = 4, CLI_EXAMPLES_MAX = 6 };
+enum { CLI_WORDS_MAX = 4, CLI_EXAMPLES_MAX = 7 };
 
 /* A progress bar on a terminal, sparse lines elsewhere; always on stderr. */
 typedef struct progress {

@@ -77,11 +77,40 @@ static void print_answer(const cli *c, const graft_generation *answer, const gra
             answer->generation_tokens_per_second);
 }
 
+/* One answer of many: a JSON line, or the text below its line's number. */
+static void on_answer(void *user, uint64_t line, const graft_generation *answer) {
+    cli *c = user;
+    progress_clear(&c->bar);
+    if (c->json) {
+        json_t *row = json_pack("{s:I, s:o, s:I, s:I}", "line", (json_int_t)line, "text",
+                                doc_text(answer->text), "tokens", (json_int_t)answer->tokens, "prompt_tokens",
+                                (json_int_t)answer->prompt_tokens);
+        (void)doc_print(c, row, true);
+        return;
+    }
+    printf("--- line %llu\n", (unsigned long long)line);
+    out_text(stdout, answer->text, strlen(answer->text), c->stream);
+    putchar('\n');
+}
+
+static int generate_many(cli *c) {
+    graft_generation total = {0};
+    graft_status status = graft_generate_batch(&c->options, &c->hooks, on_answer, c, &total, &c->err);
+    progress_clear(&c->bar);
+    fflush(stdout);
+    if (status == GRAFT_OK)
+        fprintf(stderr, "%lld prompt tokens at %.3g/s, %lld tokens at %.3g/s\n",
+                (long long)total.prompt_tokens, total.prompt_tokens_per_second, (long long)total.tokens,
+                total.generation_tokens_per_second);
+    return cli_report(c, status);
+}
+
 int cmd_generate(cli *c) {
     graft_status status = GRAFT_OK;
+    if (c->options.prompts) return generate_many(c);
     if (!c->options.prompt) {
         cli_fail(c, GRAFT_USAGE, "no prompt");
-        cli_expected(c, "--prompt TEXT, or --prompt - to read standard input");
+        cli_expected(c, "--prompt TEXT, --prompt - to read standard input, or --prompts FILE.jsonl");
         return cli_report(c, GRAFT_USAGE);
     }
     if (strcmp(c->options.prompt, "-") == 0) status = read_prompt(c);

@@ -127,6 +127,19 @@ json_t *doc_bench_tokenize(const graft_bench_tokenize_result *r) {
                      "digest", digest);
 }
 
+json_t *doc_bench_generate(const graft_bench_generate_result *r) {
+    return json_pack(
+        "{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "batch_size",
+        (json_int_t)r->batch_size, "prompt_tokens", (json_int_t)r->prompt_tokens, "tokens",
+        (json_int_t)r->tokens, "prompt_tokens_per_second", doc_number(r->prompt_tokens_per_second),
+        "prompt_gflops", doc_number(r->prompt_gflops), "peak_gflops", doc_number(r->peak_gflops),
+        "prompt_percent_of_peak", doc_number(r->prompt_percent_of_peak), "generation_tokens_per_second",
+        doc_number(r->generation_tokens_per_second), "generation_gbs", doc_number(r->generation_gbs),
+        "read_gbs", doc_number(r->read_gbs), "generation_percent_of_bandwidth",
+        doc_number(r->generation_percent_of_bandwidth), "step_bytes", (json_int_t)r->step_bytes,
+        "peak_rss_bytes", (json_int_t)r->peak_rss_bytes);
+}
+
 static json_t *doc_split(const graft_bench_split *x) {
     return json_pack("{s:I, s:I, s:b, s:o, s:o, s:o, s:o}", "micro_batches", (json_int_t)x->micro_batches,
                      "rows", (json_int_t)x->rows, "identical", (int)x->identical, "largest_difference",

@@ -19,6 +19,7 @@ json_t *doc_bench_checkpoint(const graft_bench_checkpoint_result *result);
 json_t *doc_bench_accumulate(const graft_bench_accumulate_result *result);
 json_t *doc_bench_curves(const graft_bench_curves_result *result);
 json_t *doc_bench_tokenize(const graft_bench_tokenize_result *result);
+json_t *doc_bench_generate(const graft_bench_generate_result *result);
 
 /* bench_kernels_out.c */
 json_t *doc_bench_kernels(const graft_bench_kernels_result *result);

@@ -57,11 +57,13 @@ static const verb table[] = {
      "",
      0,
      "answer a prompt, with or without the adapter",
-     "Applies the model's chat template unless told otherwise. A prompt of - is read from standard input.",
+     "Applies the model's chat template unless told otherwise. A prompt of - is read from standard input. "
+     "--prompts answers every line of a file, --batch-size at once; with --json each answer is a JSON line.",
      cmd_generate,
      {"graft generate --model model-4bit --prompt 'Why is the sky blue?'",
       "graft generate --model model-4bit --adapter-path adapters --prompt 'Why is the sky blue?' --compare",
-      "echo 'Why?' | graft generate --model model-4bit --prompt - --temp 0.7 --seed 1"}},
+      "echo 'Why?' | graft generate --model model-4bit --prompt - --temp 0.7 --seed 1",
+      "graft generate --model model-4bit --prompts questions.jsonl --batch-size 16 --json"}},
     {"tokenize",
      GRAFT_VERB_TOKENIZE,
      "",
@@ -84,7 +86,7 @@ static const verb table[] = {
      {"graft info model.gguf", "graft info adapters/adapters.safetensors", "graft info model-4bit --json"}},
     {"bench",
      GRAFT_VERB_BENCH,
-     "load, train, checkpoint, accumulate, kernels, tokenize or curves",
+     "load, train, checkpoint, accumulate, kernels, tokenize, curves or generate",
      1,
      "how fast this machine trains, what 4 bits and recompute save",
      "load: the model in 16 bits against --bits, time and memory; the halves that it converts stay in "
@@ -96,14 +98,18 @@ static const verb table[] = {
      "picture. kernels: products, attention and elementwise work alone, in percent of the peak or of the "
      "bandwidth that the same run measures; no picture. "
      "tokenize: how fast the lines of --data become tokens. curves: speed and memory of a "
-     "step as a setting grows. graft bench NAME --help lists the options of "
+     "step as a setting grows. generate: how fast a prompt of --seq-length tokens is read, in percent of the "
+     "peak, and --max-tokens more are written, in percent of the bandwidth; --peer llama runs llama.cpp on "
+     "the "
+     "same GGUF file. graft bench NAME --help lists the options of "
      "one.",
      cmd_bench,
      {"graft bench load --model model-4bit --data data", "graft bench train --shape llama-3.2-1b --steps 3",
       "graft bench train --model model-4bit --batch-size 1 --steps 50 --peer torch",
       "graft bench checkpoint --model model-4bit --seq-lengths 512,1024,2048,4096",
       "graft bench accumulate --model model-4bit --data data --grad-accumulation-steps 8",
-      "graft bench kernels --only matmul,2048x2048"}},
+      "graft bench kernels --only matmul,2048x2048",
+      "graft bench generate --model model.gguf --max-tokens 128 --peer llama"}},
     {"help",
      0,
      "[VERB]",

@@ -105,7 +105,7 @@ typedef struct graft_options {
     char *split; /* test, valid, train */
     bool per_row;
     /* generate */
-    char *prompt, *system_prompt, *logits;
+    char *prompt, *prompts, *system_prompt, *logits;
     bool ignore_chat_template, compare;
     int64_t max_tokens, top_k;
     double temp, top_p, min_p;
@@ -364,6 +364,14 @@ graft_status graft_generate(const graft_options *options, const graft_hooks *hoo
                             graft_generation *base, graft_error *err);
 void graft_generation_free(graft_generation *generation);
 
+/* Answers every line of options.prompts (a JSON string, {"prompt": ..} or {"messages": ..}),
+ * options.batch_size at once. answer(user, ..) is called in the order of the lines, with a text that is
+ * borrowed and rates that are 0; `total` receives the sums and the rates of all. A line's answer has the same
+ * bits at every batch size. */
+graft_status graft_generate_batch(const graft_options *options, const graft_hooks *hooks,
+                                  void (*answer)(void *user, uint64_t line, const graft_generation *answer),
+                                  void *user, graft_generation *total, graft_error *err);
+
 /* ------------------------------------------------------------------------------------------- tokenize */
 
 typedef struct graft_row {
@@ -581,6 +589,23 @@ graft_status graft_bench_tokenize(const graft_options *options, const graft_hook
 /* Writes dir/run.json for another program: model (the directory), data (the file), threads. dir NULL: only
  * whether it could. */
 graft_status graft_bench_tokenize_export(const graft_options *options, const graft_hooks *hooks,
+                                         const char *dir, graft_error *err);
+
+/* A prompt of options.seq_length tokens, then options.max_tokens more, by options.batch_size rows at once
+ * (1 unless given), options.steps times (3 unless given): medians. On options.model, with
+ * options.adapter_path if set, or on random weights of options.shape. */
+typedef struct graft_bench_generate_result {
+    int64_t batch_size, prompt_tokens, tokens; /* the latter two of each row */
+    double prompt_tokens_per_second, prompt_gflops, peak_gflops, prompt_percent_of_peak;
+    double generation_tokens_per_second, generation_gbs, read_gbs, generation_percent_of_bandwidth;
+    uint64_t step_bytes;     /* read for one token of every row: weights, adapter, cache */
+    uint64_t peak_rss_bytes; /* without what measures the bandwidth */
+} graft_bench_generate_result;
+graft_status graft_bench_generate(const graft_options *options, const graft_hooks *hooks,
+                                  graft_bench_generate_result *result, graft_error *err);
+/* Writes dir/run.json for another program, which reads options.model itself: a GGUF file. dir NULL: only
+ * whether it could. */
+graft_status graft_bench_generate_export(const graft_options *options, const graft_hooks *hooks,
                                          const char *dir, graft_error *err);
 
 /* Pictures of the results, as SVG. peer may be NULL. */

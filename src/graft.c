@@ -5,6 +5,7 @@
 #include "convert/convert_events.h"
 #include "fit/bench.h"
 #include "fit/forecast.h"
+#include "infer/bench_generate.h"
 #include "infer/session.h"
 #include "model/locate.h"
 #include "report/info.h"
@@ -227,6 +228,19 @@ graft_status graft_generate(const graft_options *o, const graft_hooks *hooks, gr
     return st;
 }
 
+graft_status graft_generate_batch(const graft_options *o, const graft_hooks *hooks,
+                                  void (*answer)(void *user, uint64_t line, const graft_generation *answer),
+                                  void *user, graft_generation *total, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(total, 0, sizeof *total);
+    GR_TRY(begin(o, GRAFT_VERB_GENERATE, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_generate_batch(dir, o, hooks, answer, user, total, err);
+    free(dir);
+    return st;
+}
+
 graft_status graft_tokenize(const graft_options *o, const graft_hooks *hooks,
                             void (*row)(void *user, const graft_row *row), void *user, graft_error *err) {
     OWN_ERROR(err);
@@ -414,6 +428,26 @@ graft_status graft_bench_kernels(const graft_options *o, const graft_hooks *hook
     memset(result, 0, sizeof *result);
     GR_TRY(begin_bench(o, "kernels", err));
     return gr_bench_kernels(o, hooks, result, err);
+}
+
+graft_status graft_bench_generate(const graft_options *o, const graft_hooks *hooks,
+                                  graft_bench_generate_result *result, graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin_bench(o, "generate", err));
+    GR_TRY(dir_or_shape(&dir, o, GRAFT_VERB_BENCH, hooks, err));
+    graft_status st = gr_bench_generate(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}
+
+graft_status graft_bench_generate_export(const graft_options *o, const graft_hooks *hooks, const char *dir,
+                                         graft_error *err) {
+    OWN_ERROR(err);
+    (void)hooks;
+    GR_TRY(begin_bench(o, "generate", err));
+    return gr_bench_generate_export(o, dir, err);
 }
 
 graft_status graft_bench_accumulate(const graft_options *o, const graft_hooks *hooks,

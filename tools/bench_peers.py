@@ -7,6 +7,7 @@ runs right before and right after each peer; the ratio is to the mean of both. T
 executed operations of the step by graft's formula (recompute counted where the program recomputes), against the bf16
 peak that graft measured in the same minutes.
 """
+import os
 import sys
 
 import bench_runs
@@ -78,8 +79,8 @@ def peer_row(rungs, row, before, after):
 
 def generation(bench):
     """Rows of `graft bench generate --peer llama`."""
-    document = bench_runs.run([bench.graft, "bench", "generate", "--model", bench.model, "--peer", "llama", "--svg",
-                               "none", "--json"])
+    document = bench_runs.run([bench.graft, "bench", "generate", "--model", os.environ["GGUF"], "--peer", "llama",
+                               "--json"])
     if not document or not document.get("peer"):
         return []
     rows, other = [], document["peer"]

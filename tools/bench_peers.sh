@@ -11,5 +11,5 @@ python=$(tools/peers/setup tools/peers/requirements.txt) && gguf=$(tools/fetch_s
 if [ ! -f $work/smollm2-4bit/config.json ]; then
     "$graft" convert --model "$gguf" --mlx-path $work/smollm2-4bit -q || exit 1
 fi
-export GRAFT_PEERS_PYTHON=$python GRAFT_TOOLS=tools
+export GRAFT_PEERS_PYTHON=$python GRAFT_TOOLS=tools GGUF=$gguf
 "$python" tools/bench_peers.py "$graft" $work/smollm2-4bit bench/PEERS.md "$@"

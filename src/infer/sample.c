@@ -43,7 +43,8 @@ static int32_t largest(const float *logits, int64_t n) {
     return (int32_t)best;
 }
 
-/* Sorts ids by falling probability, equal ones by id: a heap sort needs no memory and no context pointer. */
+/* Ids by falling probability, equal ones by id: a heap whose top is the likeliest, so that only those that
+ * are looked at have to be sorted. */
 static bool before(const double *p, int32_t a, int32_t b) {
     return p[a] > p[b] || (p[a] == p[b] && a < b);
 }
@@ -52,8 +53,8 @@ static void sift(int32_t *order, const double *p, int64_t at, int64_t n) {
     for (;;) {
         int64_t child = 2 * at + 1;
         if (child >= n) return;
-        if (child + 1 < n && before(p, order[child], order[child + 1])) child++;
-        if (before(p, order[child], order[at])) return;
+        if (child + 1 < n && before(p, order[child + 1], order[child])) child++;
+        if (before(p, order[at], order[child])) return;
         int32_t t = order[at];
         order[at] = order[child];
         order[child] = t;
@@ -61,27 +62,34 @@ static void sift(int32_t *order, const double *p, int64_t at, int64_t n) {
     }
 }
 
-static void sort_ids(int32_t *order, const double *p, int64_t n) {
-    for (int64_t i = 0; i < n; i++) order[i] = (int32_t)i;
-    for (int64_t i = n / 2; i-- > 0;) sift(order, p, i, n);
-    for (int64_t end = n - 1; end > 0; end--) {
-        int32_t t = order[0];
-        order[0] = order[end];
-        order[end] = t;
-        sift(order, p, 0, end);
-    }
+/* All ids as such a heap; exp(logit - the largest one) normalized into s->p. */
+static void likeliest_first(gr_sampler *s, const float *logits, int64_t n, double best) {
+    double total = 0;
+    for (int64_t i = 0; i < n; i++) total += s->p[i] = exp((double)logits[i] - best);
+    for (int64_t i = 0; i < n; i++) s->p[i] /= total, s->order[i] = (int32_t)i;
+    for (int64_t i = n / 2; i-- > 0;) sift(s->order, s->p, i, n);
 }
 
-/* How many of the sorted tokens stay. Tokens as likely as the last one within top-p stay with it, as in
- * mlx-lm: nothing tells them apart. */
-static int64_t filter(const gr_sampler *s, int64_t n) {
+/* The likeliest of the left ids in the heap goes behind them. */
+static int32_t take_next(gr_sampler *s, int64_t left) {
+    int32_t id = s->order[0];
+    s->order[0] = s->order[left - 1];
+    s->order[left - 1] = id;
+    sift(s->order, s->p, 0, left - 1);
+    return id;
+}
+
+/* Takes the ids that stay, to the end of s->order; how many. Ids as likely as the last one within top-p stay
+ * with it, as in mlx-lm: nothing tells them apart. */
+static int64_t filter(gr_sampler *s, int64_t n) {
     const gr_sampler_config *c = &s->config;
     bool nucleus = c->top_p > 0 && c->top_p < 1;
     int64_t most = c->top_k > 0 ? gr_min_i64(c->top_k, n) : n;
-    double mass = s->p[s->order[0]], last = mass, least = c->min_p * mass;
+    double first = s->p[take_next(s, n)], mass = first, last = first, least = c->min_p * first;
     for (int64_t i = 1; i < most; i++) {
-        double p = s->p[s->order[i]];
+        double p = s->p[s->order[0]];
         if (p < least || (nucleus && mass >= c->top_p && p < last)) return i;
+        take_next(s, n - i);
         mass += last = p;
     }
     return most;
@@ -89,19 +97,37 @@ static int64_t filter(const gr_sampler *s, int64_t n) {
 
 int64_t gr_sampler_spread(gr_sampler *s, const float *logits, int64_t n) {
     double best = (double)logits[largest(logits, n)], total = 0;
-    for (int64_t i = 0; i < n; i++) total += s->p[i] = exp((double)logits[i] - best);
-    for (int64_t i = 0; i < n; i++) s->p[i] /= total;
-    sort_ids(s->order, s->p, n);
+    likeliest_first(s, logits, n, best);
     int64_t keep = filter(s, n);
-    total = 0;
+    for (int64_t i = 0; i < n / 2; i++) { /* the taken ones come first now, the likeliest of them too */
+        int32_t t = s->order[i];
+        s->order[i] = s->order[n - 1 - i];
+        s->order[n - 1 - i] = t;
+    }
     for (int64_t i = 0; i < keep; i++)
         total += s->p[s->order[i]] = exp(((double)logits[s->order[i]] - best) / s->config.temp);
     for (int64_t i = 0; i < keep; i++) s->p[s->order[i]] /= total;
     return keep;
 }
 
+/* Without a filter: ids are only taken until the drawn one. */
+static int32_t draw_from_all(gr_sampler *s, const float *logits, int64_t n, double at) {
+    double best = (double)logits[largest(logits, n)], total = 0, drawn = 0;
+    likeliest_first(s, logits, n, best);
+    for (int64_t i = 0; i < n; i++) total += exp(((double)logits[i] - best) / s->config.temp);
+    for (int64_t left = n; left > 1; left--) {
+        int32_t id = take_next(s, left);
+        drawn += exp(((double)logits[id] - best) / s->config.temp) / total;
+        if (at < drawn) return id;
+    }
+    return s->order[0]; /* the sum may round to just below 1 */
+}
+
 int32_t gr_sample(gr_sampler *s, const float *logits, int64_t n) {
-    if (s->config.temp <= 0) return largest(logits, n);
+    const gr_sampler_config *c = &s->config;
+    if (c->temp <= 0) return largest(logits, n);
+    bool filters = (c->top_p > 0 && c->top_p < 1) || c->top_k > 0 || c->min_p > 0;
+    if (!filters) return draw_from_all(s, logits, n, gr_rng_uniform(&s->rng));
     int64_t keep = gr_sampler_spread(s, logits, n);
     double at = gr_rng_uniform(&s->rng), drawn = 0;
     for (int64_t i = 0; i < keep; i++) {

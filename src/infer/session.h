@@ -30,6 +30,9 @@ graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_ho
                          graft_eval_result *result, graft_error *err) GR_MUST_CHECK;
 graft_status gr_generate(const char *dir, const graft_options *o, const graft_hooks *hooks,
                          graft_generation *result, graft_generation *base, graft_error *err) GR_MUST_CHECK;
+graft_status gr_generate_batch(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                               void (*answer)(void *user, uint64_t line, const graft_generation *answer),
+                               void *user, graft_generation *total, graft_error *err) GR_MUST_CHECK;
 graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_hooks *hooks,
                           void (*row)(void *user, const graft_row *row), void *user,
                           graft_error *err) GR_MUST_CHECK;

@@ -9,32 +9,36 @@ enum {
     KERNELS = 16,
     TOKENIZE = 32,
     CURVES = 64,
+    GENERATE = 128,
     STEPS = TRAIN | CHECKPOINT | CURVES,
     MODELS = LOAD | STEPS | ACCUMULATE
 };
 
 /* ORDER: the bits. */
-static const char *const benchmarks[] = {"load",    "train",    "checkpoint", "accumulate",
-                                         "kernels", "tokenize", "curves",     NULL};
+static const char *const benchmarks[] = {"load",     "train",  "checkpoint", "accumulate", "kernels",
+                                         "tokenize", "curves", "generate",   NULL};
 enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks - 1 };
 
 static const struct {
     unsigned by;
     const char *options;
 } table[] = {
-    {MODELS | KERNELS | TOKENIZE, "threads"},
-    {MODELS | KERNELS, "seed,compute"},
-    {MODELS | TOKENIZE, "model,data"},
+    {MODELS | KERNELS | TOKENIZE | GENERATE, "threads"},
+    {MODELS | KERNELS | GENERATE, "seed,compute"},
+    {MODELS | TOKENIZE | GENERATE, "model"},
+    {MODELS | TOKENIZE, "data"},
     {MODELS, "svg"},
-    {STEPS | ACCUMULATE, "shape,fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
+    {STEPS | ACCUMULATE, "fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
                          "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
-                         "alpha-pattern,modules-to-save,batch-size,grad-accumulation-steps"},
-    {STEPS,
-     "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget,steps"},
+                         "alpha-pattern,modules-to-save,grad-accumulation-steps"},
+    {STEPS, "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget"},
+    {STEPS | ACCUMULATE | GENERATE, "shape,batch-size"},
+    {STEPS | GENERATE, "steps"},
+    {GENERATE, "max-tokens,adapter-path"},
     {TRAIN | ACCUMULATE, "grad-checkpoint"},
-    {TRAIN | ACCUMULATE | CURVES, "seq-length"},
+    {TRAIN | ACCUMULATE | CURVES | GENERATE, "seq-length"},
     {CURVES, "over,values"},
-    {TRAIN | TOKENIZE, "peer"},
+    {TRAIN | TOKENIZE | GENERATE, "peer"},
     {TRAIN, "peer-steps,profile,pack"},
     {CHECKPOINT, "seq-lengths"},
     {LOAD | KERNELS, "bits,q-group-size"},
@@ -73,7 +77,8 @@ bool graft_bench_takes(const char *benchmark, const char *option) {
 
 /* Another program does the work of one benchmark. */
 static unsigned takers_of_peer(const char *peer) {
-    return strcmp(peer, "tokenizers") == 0 ? TOKENIZE : TRAIN;
+    if (strcmp(peer, "tokenizers") == 0) return TOKENIZE;
+    return strcmp(peer, "llama") == 0 ? GENERATE : TRAIN;
 }
 
 graft_status gr_options_check_bench(const graft_options *o, const char *benchmark, graft_error *err) {

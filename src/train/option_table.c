@@ -63,7 +63,7 @@ static const gr_option_row table[] = {
     CHOICE("loss", P | T, "", "mlx-lm", loss,
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
 
-    TEXT("adapter-path", 0, P | T | E | G, "DIR", "", adapter_path,
+    TEXT("adapter-path", 0, P | T | E | G | B, "DIR", "", adapter_path,
          "the adapter; train writes to adapters by default"),
     CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
            "on 4 bits: quick (rank 8, q v), standard (16, q k v o), high-quality (32, q k v o gate up); on "
@@ -90,7 +90,8 @@ static const gr_option_row table[] = {
     REAL("loraplus-lr-ratio", RUN, "", 0, MANY, loraplus_lr_ratio,
          "LoRA+: rate of B over rate of A, as in PEFT"),
 
-    INT("batch-size", 0, RUN, "4", 1, 0x1p20, batch_size, "rows (with --pack: packs) of an iteration"),
+    INT("batch-size", 0, RUN | G, "4", 1, 0x1p20, batch_size,
+        "rows (with --pack: packs) of an iteration; generate: of one answer each, at once"),
     INT("grad-accumulation-steps", 0, RUN, "1", 1, 0x1p30, grad_accumulation_steps,
         "iterations of an update"),
     INT("iters", 0, P | T, "1000", 1, MANY, iters, "iterations of the run"),
@@ -138,9 +139,11 @@ static const gr_option_row table[] = {
     SWITCH("per-row", 0, E, per_row, "the loss of every row"),
 
     TEXT("prompt", 'p', G, "TEXT", "", prompt, "what to answer"),
+    TEXT("prompts", 0, G, "FILE.jsonl", "", prompts,
+         "many prompts, --batch-size at once: lines with a string, a prompt or messages"),
     TEXT("system-prompt", 0, G, "TEXT", "", system_prompt, "a system message before it"),
     SWITCH("ignore-chat-template", 0, G, ignore_chat_template, "continue the prompt as plain text"),
-    INT("max-tokens", 'm', G, "100", 0, 0x1p30, max_tokens, "most tokens of the answer"),
+    INT("max-tokens", 'm', G | B, "100", 0, 0x1p30, max_tokens, "most tokens of the answer"),
     REAL("temp", G, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
     REAL("top-p", G, "1", 0, 1, top_p, "nucleus; 1 is off"),
     INT("top-k", 0, G, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
@@ -162,16 +165,17 @@ static const gr_option_row table[] = {
 
     TEXT("shape", 0, P | B, "NAME", "", shape, "a published shape instead of a model"),
     SWITCH("tensors", 0, P, tensors, "every tensor in the table"),
-    INT("steps", 0, B, "10", 1, MANY, steps, "training steps to time"),
-    INT("seq-length", 0, B, "512", 2, 0x1p30, seq_length, "tokens of a row"),
+    INT("steps", 0, B, "10", 1, MANY, steps, "training steps to time; generate: answers, 3 by default"),
+    INT("seq-length", 0, B, "512", 2, 0x1p30, seq_length, "tokens of a row, or of a prompt"),
     INT("bits", 0, B, "4", 2, 8, bits, "bits of quantized weights: 2, 3, 4, 5, 6 or 8"),
     TEXT("isa", 0, B, "NAME", "", isa, "an instruction set; all that this processor has by default"),
     TEXT("only", 0, B, "WORD,WORD", "", only, "only lines that have each of these words"),
     CHOICE("over", B, "seq-length", "seq-length, batch-size, lora-rank, threads", over, "what grows"),
     TEXT("values", 0, B, "N,N,..", "", values, "its values; the usual ones by default"),
     TEXT("seq-lengths", 0, B, "N,N,..", "", seq_lengths, "lengths; 512,1024,2048,4096 by default"),
-    CHOICE("peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb, tokenizers", peer,
-           "the same batches by PyTorch + PEFT, by mlx-lm, or by PyTorch with bitsandbytes NF4"),
+    CHOICE(
+        "peer", B, "", "torch, torch-compile, torch-recompute, torch-fp32, mlx, bnb, tokenizers, llama", peer,
+        "the same work by PyTorch + PEFT, by mlx-lm, by PyTorch with bitsandbytes NF4; llama: by llama.cpp"),
     INT("peer-steps", 0, B, "5", 1, MANY, peer_steps, "steps that the other program does"),
     SWITCH("profile", 0, B, profile, "where a step's time goes, by part, each against its own limit"),
     TEXT("svg", 0, B, "FILE", "", svg, "the picture; bench-NAME.svg here by default, none for none"),

@@ -1,0 +1,42 @@
+/* infer/growth.h - from a prompt to its ids, and from logits to the text of an answer, a token at a time:
+ * samplers, stop texts, what is sent while it grows. May include: what infer may. Never: runs the model.
+ */
+#ifndef GR_INFER_GROWTH_H
+#define GR_INFER_GROWTH_H
+#include "infer/sample.h"
+#include "infer/session.h"
+#include "infer/stops.h"
+
+/* The prompt's ids: a chat with the template, or the text as it is. */
+graft_status gr_prompt_encode(const gr_session *s, const char *prompt, gr_ids *ids,
+                              graft_error *err) GR_MUST_CHECK;
+/* The same of a list of messages; tools may be NULL. */
+graft_status gr_messages_encode(const gr_session *s, const json_t *messages, const json_t *tools, gr_ids *ids,
+                                graft_error *err) GR_MUST_CHECK;
+/* Tokens of an answer at most: options.max_tokens within what a cache can be asked for. */
+int64_t gr_answer_most(const graft_options *o);
+
+/* An answer while it grows. */
+typedef struct gr_growth {
+    gr_ids ids;     /* the prompt's and the answer's */
+    size_t prompt;  /* how many of them are the prompt's */
+    gr_buf text;    /* the answer's */
+    gr_stops stops; /* --stop */
+    gr_sampler sampler;
+    bool send;   /* to the hooks */
+    size_t sent; /* bytes */
+} gr_growth;
+
+/* Owned by caller until gr_growth_free, also after a failure. */
+graft_status gr_growth_init(gr_growth *g, const gr_session *s, const gr_ids *prompt, bool send,
+                            graft_error *err) GR_MUST_CHECK;
+void gr_growth_free(gr_growth *g);
+/* The next token from logits, which the penalty changes, into the text. *over after the last one; else *id is
+ * what the model has to see. */
+graft_status gr_growth_next(gr_growth *g, const gr_session *s, float *logits, int32_t *id, bool *over,
+                            graft_error *err) GR_MUST_CHECK;
+int64_t gr_growth_tokens(const gr_growth *g);
+/* Hands the text over (malloc'ed). */
+graft_status gr_growth_text(gr_growth *g, char **text, graft_error *err) GR_MUST_CHECK;
+
+#endif

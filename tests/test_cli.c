@@ -176,8 +176,12 @@ static void help_of_a_benchmark(void **state) {
         outcome o = run(arguments);
         assert_int_equal(o.code, 0);
         for (size_t i = 0; graft_option_at(i); i++) {
-            if (!(graft_option_at(i)->verbs & GRAFT_VERB_BENCH)) continue;
-            snprintf(flag, sizeof flag, "    --%s ", graft_option_at(i)->name);
+            const graft_option *option = graft_option_at(i);
+            if (!(option->verbs & GRAFT_VERB_BENCH)) continue;
+            if (option->letter)
+                snprintf(flag, sizeof flag, "  -%c, --%s ", option->letter, option->name);
+            else
+                snprintf(flag, sizeof flag, "    --%s ", option->name);
             if ((strstr(o.out, flag) != NULL) != graft_bench_takes(names[k], graft_option_at(i)->name))
                 fail_msg("%s:%s", arguments, flag);
         }

@@ -89,12 +89,16 @@ static double losses_apart(const graft_bench_result *r, const graft_bench_peer *
 }
 
 static void print_train(const graft_bench_result *r) {
-    out_buf peak, forecast;
+    out_buf peak, forecast, least;
     printf("speed    %.4g tokens per second, %.4g s per step\n", r->tokens_per_second, r->step_seconds);
     printf("compute  %.4g GFLOP/s, %.1f %% of the measured peak of %.4g (%.1f %% without recompute)\n",
            r->gflops, r->percent_of_peak, r->peak_gflops, r->percent_of_peak_without_recompute);
-    printf("memory   peak %s, forecast %s\n", out_size(&peak, r->peak_rss_bytes),
-           out_size(&forecast, r->forecast_bytes));
+    printf(
+        "memory   peak %s, forecast %s, floor %s; recompute %s, up to %lld tokens and %lld rows of logits at "
+        "once\n",
+        out_size(&peak, r->peak_rss_bytes), out_size(&forecast, r->forecast_bytes),
+        out_size(&least, r->floor_bytes), r->grad_checkpoint, (long long)r->slice_tokens,
+        (long long)r->head_tile);
     if (r->nlosses)
         printf("loss     %.4f -> %.4f in %zu steps\n", r->losses[0], r->losses[r->nlosses - 1], r->nlosses);
 }

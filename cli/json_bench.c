@@ -37,13 +37,14 @@ json_t *doc_bench(const graft_bench_result *r) {
     json_t *losses = json_array();
     for (size_t i = 0; losses && i < r->nlosses; i++) losses = append(losses, doc_number(r->losses[i]));
     json_t *document = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens_per_second",
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o}", "tokens_per_second",
         doc_number(r->tokens_per_second), "step_seconds", doc_number(r->step_seconds), "fastest_step_seconds",
         doc_number(r->fastest_step_seconds), "gflops", doc_number(r->gflops), "peak_gflops",
         doc_number(r->peak_gflops), "percent_of_peak", doc_number(r->percent_of_peak),
         "percent_of_peak_without_recompute", doc_number(r->percent_of_peak_without_recompute),
         "peak_rss_bytes", size_or_null(r->peak_rss_bytes), "forecast_bytes", size_or_null(r->forecast_bytes),
-        "losses", losses);
+        "floor_bytes", size_or_null(r->floor_bytes), "grad_checkpoint", doc_text(r->grad_checkpoint),
+        "slice_tokens", (json_int_t)r->slice_tokens, "head_tile", (json_int_t)r->head_tile, "losses", losses);
     return document && r->nparts ? with_profile(document, r) : document;
 }
 

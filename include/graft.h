@@ -424,6 +424,10 @@ typedef struct graft_bench_result {
     double tokens_per_second, step_seconds, fastest_step_seconds;
     double gflops, peak_gflops, percent_of_peak, percent_of_peak_without_recompute;
     uint64_t peak_rss_bytes, forecast_bytes;
+    uint64_t floor_bytes;        /* the least that such training could take, one row at a time */
+    const char *grad_checkpoint; /* what auto or the budget chose: none, mlp or layer */
+    int64_t slice_tokens;        /* most tokens of one forward and backward */
+    int64_t head_tile;           /* most rows of logits at once */
     double *losses;
     size_t nlosses;
     double read_gbs; /* bandwidth of reading memory; 0 without options.profile */

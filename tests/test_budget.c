@@ -33,7 +33,8 @@ static void plans_keep_within(void **state) {
     if (SANITIZED) skip();
     graft_plan p;
     graft_error err;
-    assert_int_equal(plan(&p, (const char *const[]){"grad-checkpoint", "none", NULL}, &err), GRAFT_OK);
+    assert_int_equal(plan(&p, (const char *const[]){"grad-checkpoint", "none", "budget", "50GB", NULL}, &err),
+                     GRAFT_OK);
     uint64_t usual = p.memory.total;
     graft_plan_free(&p);
     assert_int_equal(plan(&p, (const char *const[]){"budget", "1MB", NULL}, &err), GRAFT_USAGE);

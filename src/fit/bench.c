@@ -62,6 +62,10 @@ static void summarize(const gr_bench_run *run, samples *s, graft_bench_result *r
     r->tokens_per_second = tokens / r->step_seconds;
     r->gflops = executed / r->step_seconds / 1e9;
     r->forecast_bytes = t->forecast.total;
+    r->floor_bytes = gr_memory_floor(t);
+    r->grad_checkpoint = gr_recompute_name[t->recompute];
+    r->slice_tokens = t->net_config.tokens;
+    r->head_tile = t->rt.net.head.tile;
     r->peak_rss_bytes = gr_peak_rss();
 }
 

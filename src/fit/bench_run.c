@@ -66,32 +66,48 @@ static int64_t run_piece(gr_trainer *t, const gr_batch *piece, double *loss) {
     return n;
 }
 
+/* Rows from `start` on, of `left`, that run together: what the buffers hold, but some things train row by row
+ * only. at: the first's first token. */
+static int64_t rows_at_once(const gr_trainer *t, const int64_t *start, int64_t at, int64_t left) {
+    int64_t n = 1;
+    while (t->slice_rows > 1 && n < left && start[n + 1] - at <= t->rt.net.config.tokens) n++;
+    return n;
+}
+
+/* Counts places from `at` on: marks[0] becomes 0. Returns how many follow up to `tokens`. */
+static int64_t count_from(int64_t *marks, int64_t at, int64_t tokens) {
+    int64_t n = 0;
+    marks[0] = 0;
+    do {
+        marks[++n] -= at;
+    } while (marks[n] < tokens);
+    return n;
+}
+
 int64_t gr_bench_run_batch(gr_bench_run *run, double *loss) {
     gr_trainer *t = &run->t;
     gr_batch *whole = &t->buffer.batch;
     whole->dropout = gr_trainer_dropout(t);
     t->dropout.skip = run->skip;
-    if (t->slice_rows > 1) return run_piece(t, whole, loss);
-    int64_t targets = 0, *segment = t->buffer.segment;
-    for (int64_t j = 0; j < whole->nrows; j++) { /* some things train row by row only */
-        int64_t at = whole->start[j], start[] = {0, whole->start[j + 1] - at}, n = 0;
-        if (whole->segment) { /* counted from the row's first token */
-            segment[0] = 0;
-            do {
-                segment[++n] -= at;
-            } while (segment[n] < start[1]);
+    int64_t targets = 0, at = 0, *start = t->buffer.start, *segment = t->buffer.segment;
+    for (int64_t j = 0; j < whole->nrows;) {
+        int64_t end = start[rows_at_once(t, start, at, whole->nrows - j)];
+        gr_batch piece = *whole;
+        piece.ids += at;
+        piece.target += at;
+        piece.start = start;
+        piece.tokens = end - at;
+        piece.nrows = count_from(start, at, end - at);
+        piece.first += (uint64_t)j;
+        if (whole->segment) {
+            piece.segment = segment;
+            piece.nsegments = count_from(segment, at, end - at);
+            segment += piece.nsegments;
         }
-        gr_batch row = {.ids = whole->ids + at,
-                        .target = whole->target + at,
-                        .start = start,
-                        .nrows = 1,
-                        .tokens = start[1],
-                        .first = whole->first + (uint64_t)j,
-                        .dropout = whole->dropout,
-                        .segment = whole->segment ? segment : NULL,
-                        .nsegments = n};
-        targets += run_piece(t, &row, loss);
-        segment += n;
+        targets += run_piece(t, &piece, loss);
+        start += piece.nrows;
+        j += piece.nrows;
+        at = end;
     }
     return targets;
 }
@@ -156,11 +172,12 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     t->updates = o->steps;
     GR_TRY(gr_trainer_select(t, &start, err));
     free(start);
-    gr_net_config config = {.tokens = o->seq_length * o->batch_size, .longest = o->seq_length};
+    gr_net_config config = {.longest = o->seq_length};
+    gr_trainer_full_rows(t, o->seq_length);
     GR_TRY(gr_trainer_reserve(t, &config, purpose, err));
     if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
     gr_batch_free(&t->buffer); /* as many rows as the batch has */
-    GR_TRY(gr_batch_init(&t->buffer, config.tokens, o->batch_size, err));
+    GR_TRY(gr_batch_init(&t->buffer, t->work.batch, o->batch_size, err));
     gr_trainer_init_params(t);
     return GRAFT_OK;
 }

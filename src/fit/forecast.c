@@ -60,6 +60,15 @@ static void make_up(gr_trainer *t, int64_t tokens) {
     }
 }
 
+uint64_t gr_memory_floor(const gr_trainer *t) {
+    const gr_model_config *c = &t->rt.model->config;
+    uint64_t h = (uint64_t)c->hidden, m = (uint64_t)c->mlp, kv = (uint64_t)(c->kv_heads * c->head_dim),
+             tokens = (uint64_t)t->net_config.longest, act = (uint64_t)t->rt.kernels.act_bytes;
+    uint64_t token = act * ((uint64_t)c->layers * h + 2 * m + kv) + sizeof(float) * h;
+    return t->forecast.mapped + t->forecast.other + 4 * sizeof(float) * (uint64_t)t->rt.tuning->parameters +
+           tokens * token + 44 * sizeof(float) * (uint64_t)c->vocab;
+}
+
 /* Calibration: training steps on made-up ids for about two seconds. Tokens per second. */
 static double calibrate(gr_trainer *t) {
     gr_batch_buffer *b = &t->buffer;
@@ -126,6 +135,7 @@ static graft_status measure_full(graft_plan *plan, gr_trainer *t, graft_error *e
     GR_TRY(gr_tuning_select(&all, &m->config, &request, err));
     gr_net_config config = t->net_config;
     if (gr_net_one_row(&m->config, all)) config.tokens = gr_max_i64(config.longest, t->work.unit);
+    config.head_tile = 0; /* the head trains */
     graft_memory fixed = t->fixed;
     gr_arena state = {0};
     t->rt.tuning = all;

@@ -14,9 +14,16 @@
 /* Times this close are the same: the smaller memory decides. */
 #define SAME_TIME 1.01
 
-/* Steps of the tile: the usual one, halved again and again. */
-#define TILE_STEPS 6
-#define CANDIDATES (GR_RECOMPUTES * GR_SLICES * TILE_STEPS)
+/* A product of attention takes as long as this many of a linear: its blocks are small, and half of those on
+ * the diagonal are masked. */
+#define ATTENTION_COST 1.4
+
+/* Rows of a tile of logits: the usual ones, then what the search may take instead. The largest is one block
+ * of rows, above which a panel serves no more of them. */
+static const int64_t tiles[] = {0,          GR_MBLK,   43 * GR_MR, 28 * GR_MR, 20 * GR_MR,        14 * GR_MR,
+                                10 * GR_MR, 7 * GR_MR, 5 * GR_MR,  3 * GR_MR,  GR_HEAD_TILE_LEAST};
+#define TILES      (int)(sizeof tiles / sizeof *tiles)
+#define CANDIDATES (GR_RECOMPUTES * GR_SLICES * TILES)
 
 typedef struct settings {
     gr_net_config config;
@@ -31,7 +38,7 @@ typedef struct search {
     const char *recompute; /* a name, or auto */
     uint64_t budget;       /* 0: none */
     uint64_t room;         /* without one: for activations and buffers */
-    bool tiles;            /* smaller tiles too */
+    bool tight;            /* other tiles on every rung; else larger ones, where all activations are kept */
     int count;
     settings candidate[CANDIDATES];
     const settings *best, *least; /* best NULL: nothing fits */
@@ -44,6 +51,16 @@ static double rows_cost(const search *s, double n, double part) {
     return n + parts * (PANEL_ROWS * blocks + THREAD_ROWS * gr_pool_threads(s->t->rt.pool));
 }
 
+static bool is_auto(const search *s) {
+    return strcmp(s->recompute, "auto") == 0;
+}
+
+/* Rows of logits at once. */
+static int64_t tile_rows(const search *s, const gr_net_config *x) {
+    return gr_min_i64(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab),
+                      gr_max_i64(x->tokens, 1));
+}
+
 /* Relative, as gr_train_flops counts: forward and backward of the blocks, what of the forward is computed
  * again, and both passes of the head. */
 static double cost_of(const search *s, const gr_net_config *x) {
@@ -53,14 +70,14 @@ static double cost_of(const search *s, const gr_net_config *x) {
     double block = 2 * h * q + 2 * h * kv + 3 * h * m;
     const double again[GR_RECOMPUTES] = {0, 2 * h * m, block - h * m};
     double passes = 2 * block + again[x->recompute];
-    double tile = (double)gr_min_i64(x->head_tile ? x->head_tile : gr_head_tile(c->vocab), x->tokens);
-    return passes * (double)c->layers * rows_cost(s, n, (double)x->tokens) +
-           2 * h * (double)c->vocab * rows_cost(s, n, tile);
+    double attention =
+        ATTENTION_COST * (x->recompute == GR_RECOMPUTE_LAYER ? 4.5 : 3.5) * q * (double)x->longest;
+    return (double)c->layers * (passes * rows_cost(s, n, (double)x->tokens) + attention * n) +
+           2 * h * (double)c->vocab * rows_cost(s, n, (double)tile_rows(s, x));
 }
 
 static bool allowed(const search *s, const settings *x) {
-    return strcmp(s->recompute, "auto") == 0 ||
-           strcmp(s->recompute, gr_recompute_name[x->config.recompute]) == 0;
+    return is_auto(s) || strcmp(s->recompute, gr_recompute_name[x->config.recompute]) == 0;
 }
 
 static bool fits(const search *s, const settings *x) {
@@ -70,11 +87,12 @@ static bool fits(const search *s, const settings *x) {
 
 static graft_status add_tiles(search *s, settings x, graft_error *err) {
     const gr_model_config *c = &s->t->rt.model->config;
-    int64_t tile = gr_head_tile(c->vocab);
-    int steps = s->tiles && !gr_net_fixed_tile(c, s->t->rt.tuning) ? TILE_STEPS : 1;
-    for (int i = 0; i < steps; i++, tile = tile / 2 / GR_MR * GR_MR) {
-        if (i && tile < GR_HEAD_TILE_LEAST) break;
-        x.config.head_tile = i ? tile : 0;
+    int64_t usual = gr_head_tile(c->vocab);
+    int steps = gr_net_fixed_tile(c, s->t->rt.tuning) ? 1 : TILES;
+    for (int i = 0; i < steps; i++) {
+        bool larger = tiles[i] > usual && x.config.recompute == GR_RECOMPUTE_NONE && is_auto(s);
+        if (i && (tiles[i] == usual || !(s->tight || larger))) continue;
+        x.config.head_tile = tiles[i];
         GR_TRY(gr_trainer_memory(s->t, &x.config, &x.memory, err));
         x.cost = cost_of(s, &x.config);
         s->candidate[s->count++] = x;
@@ -161,8 +179,7 @@ static graft_status refuse(search *s, graft_error *err) {
     size_text(least, s->least->memory.total + ((uint64_t)128 << 10)); /* another process is a few pages off */
     gr_fail(err, GRAFT_USAGE, "the run does not fit --budget %s", s->t->o->budget);
     gr_expected(err, "at least %s, with --grad-checkpoint %s, %lld tokens and %lld rows of logits at once",
-                least, gr_recompute_name[x->recompute], (long long)x->tokens,
-                (long long)(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab)));
+                least, gr_recompute_name[x->recompute], (long long)x->tokens, (long long)tile_rows(s, x));
     hint(s, err);
     return GRAFT_USAGE;
 }
@@ -175,8 +192,7 @@ static void say(const search *s) {
                     "--budget %s: the fastest of %d settings that fits takes %s: --grad-checkpoint %s, up to "
                     "%lld tokens and %lld rows of logits at once, about %.2f times the time of the fastest",
                     s->t->o->budget, s->count, size, gr_recompute_name[x->recompute], (long long)x->tokens,
-                    (long long)(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab)),
-                    s->best->cost / s->fastest);
+                    (long long)tile_rows(s, x), s->best->cost / s->fastest);
 }
 
 /* A wish for one way of recompute holds even where nothing fits. */
@@ -189,8 +205,9 @@ static const settings *smallest(const search *s) {
     return found;
 }
 
-/* Without a budget the usual tile, and the forward pass of every layer kept where a third of the free memory
- * holds it. Where even recompute needs more than there is, whatever takes least. */
+/* Without a budget the forward pass of every layer kept, with a larger tile if that is faster, where a third
+ * of the free memory holds it. A rung that is asked for has the usual tile. Where even recompute needs more
+ * than there is, whatever takes least. */
 static graft_status settle_free(search *s, graft_error *err) {
     uint64_t available = gr_memory_available();
     GR_TRY(measure_all(s, err));
@@ -200,7 +217,7 @@ static graft_status settle_free(search *s, graft_error *err) {
     s->room = available ? available : UINT64_MAX;
     pick(s);
     if (s->best) return GRAFT_OK;
-    s->tiles = true;
+    s->tight = true;
     GR_TRY(measure_all(s, err));
     pick(s);
     if (!s->best) s->best = smallest(s);
@@ -209,7 +226,7 @@ static graft_status settle_free(search *s, graft_error *err) {
 
 static graft_status settle_budget(search *s, graft_error *err) {
     GR_TRY(gr_parse_size(&s->budget, s->t->o->budget, err));
-    s->tiles = true;
+    s->tight = true;
     GR_TRY(measure_all(s, err));
     pick(s);
     if (!s->best) return refuse(s, err);

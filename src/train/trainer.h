@@ -134,6 +134,8 @@ graft_status gr_trainer_settle(gr_trainer *t, gr_net_config *config, graft_error
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* What --pack came to. */
 graft_packing gr_trainer_packing(const gr_trainer *t);
+/* t->work as if every row had `row` tokens. */
+void gr_trainer_full_rows(gr_trainer *t, int64_t row);
 /* Units of an update at most. */
 int64_t gr_trainer_update_rows(const gr_trainer *t);
 /* start.c: A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0; everything else as in the base. */

@@ -80,17 +80,13 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
-/* A plan without data: full rows. */
-static void full_rows(gr_trainer *t) {
-    int64_t row = t->o->max_seq_length, batch = t->o->batch_size;
-    t->work.longest = t->work.unit = row;
-    t->work.batch = row * batch;
+void gr_trainer_full_rows(gr_trainer *t, int64_t row) {
+    int64_t batch = t->o->batch_size;
+    t->work = (gr_work){.longest = row, .unit = row, .batch = row * batch};
     for (int i = 0; i < GR_SLICES; i++) {
-        gr_slice *slice = &t->work.slice[i];
-        slice->tokens = one_row(t) ? row : row * gr_min_i64(batch, gr_max_i64(1, slice->limit / row));
+        int64_t rows = one_row(t) ? 1 : gr_min_i64(batch, gr_max_i64(1, slice_limits[i] / row));
+        t->work.slice[i] = (gr_slice){slice_limits[i], row * rows};
     }
-    t->updates = count_updates(t);
-    t->total_tokens = 0;
 }
 
 /* The order that training takes, of packs with --pack. */
@@ -128,8 +124,10 @@ graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
     t->iters = o->iters;
     t->work = (gr_work){.longest = 1, .batch = 1, .unit = 1};
     for (int i = 0; i < GR_SLICES; i++) t->work.slice[i] = (gr_slice){slice_limits[i], 1};
-    if (!t->train) {
-        full_rows(t);
+    if (!t->train) { /* a plan without data */
+        gr_trainer_full_rows(t, o->max_seq_length);
+        t->updates = count_updates(t);
+        t->total_tokens = 0;
         return GRAFT_OK;
     }
     GR_TRY(order_rows(t, err));

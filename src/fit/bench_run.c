@@ -157,6 +157,18 @@ static graft_status pack_data(gr_bench_run *run, graft_error *err) {
     return gr_order_pack(&t->order, cost, t->o->seq_length, err);
 }
 
+/* Sizes the work; a batch is made as a whole. */
+static graft_status size_work(gr_trainer *t, graft_error *err) {
+    int64_t tokens = t->o->seq_length * t->o->batch_size;
+    if (tokens > GR_NET_TOKENS_MAX) {
+        gr_fail(err, GRAFT_RANGE, "too many tokens in a batch");
+        gr_expected(err, "at most %lld", (long long)GR_NET_TOKENS_MAX);
+        return gr_found(err, "%lld", (long long)tokens);
+    }
+    gr_trainer_full_rows(t, t->o->seq_length);
+    return GRAFT_OK;
+}
+
 static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purpose purpose,
                              graft_error *err) {
     gr_trainer *t = &run->t;
@@ -173,7 +185,7 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     GR_TRY(gr_trainer_select(t, &start, err));
     free(start);
     gr_net_config config = {.longest = o->seq_length};
-    gr_trainer_full_rows(t, o->seq_length);
+    GR_TRY(size_work(t, err));
     GR_TRY(gr_trainer_reserve(t, &config, purpose, err));
     if (purpose == GR_TRAINER_PLAN) return GRAFT_OK;
     gr_batch_free(&t->buffer); /* as many rows as the batch has */

@@ -212,6 +212,14 @@ static void tiles(const gr_kernels *k) {
                     if (memcmp(one, out + i * 70, sizeof one) != 0)
                         fail_msg("%s: row %d differs alone", where, i);
                 }
+                for (int cols = 1; k->tile_narrow && cols <= GR_NR; cols += 7) { /* and with few columns */
+                    float few[GR_MR * GR_NR];
+                    for (int i = 0; i < GR_MR * GR_NR; i++) few[i] = 0.5f;
+                    k->tile_narrow(terms, 2, few, GR_NR, rows, cols, more);
+                    for (int i = 0; i < rows; i++)
+                        if (memcmp(few + i * GR_NR, out + i * 70, (size_t)cols * 4) != 0)
+                            fail_msg("%s: row %d differs in %d columns", where, i, cols);
+                }
                 for (int i = 0; i + 1 < rows; i++) assert_true(out[i * 70 + 64] == 0.5f);
                 for (int t = 0; t < 2; t++) guarded_free(&a[t]), guarded_free(&b[t]), guarded_free(&p[t]);
                 guarded_free(&c);

@@ -28,6 +28,7 @@ void gr_avx512bf16_init(gr_kernels *table, bool fp32) {
     table->panel = panel_pairs;
     table->panel_act = panel_pairs_act;
     table->tile = tile_pairs;
+    table->tile_narrow = tile_pairs_narrow;
     table->transpose = transpose_pairs;
     table->softmax_block = softmax_block_pairs;
     table->softmax_block_back = softmax_block_back_pairs;

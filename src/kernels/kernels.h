@@ -129,6 +129,10 @@ typedef struct gr_kernels {
     /* c[rows, 64] (=, or += with accumulate) sum over terms; rows <= GR_MR; c is f32 with leading dimension
      * ldc. */
     void (*tile)(const gr_term *terms, int nterms, float *c, int64_t ldc, int rows, bool accumulate);
+    /* The same where only the first `cols` columns are wanted, and the others may stay as they are; NULL:
+     * tile does. The bits are tile's. */
+    void (*tile_narrow)(const gr_term *terms, int nterms, float *c, int64_t ldc, int rows, int cols,
+                        bool accumulate);
     /* Finishes c[rows, cols] into rows m0.., columns n0.. of the epilogue's destination. */
     void (*finish)(const gr_epilogue *e, const float *c, int64_t ldc, int64_t m0, int rows, int64_t n0,
                    int cols);

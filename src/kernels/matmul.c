@@ -97,7 +97,10 @@ static void run_strips(const job *j, const chunk *chunks, int count, gr_term *te
         int rows = (int)gr_min_i64(GR_MR, m1 - m);
         float *c = tile ? tile + (m - m0) * GR_NR : one;
         point_terms(j, chunks, count, m, terms);
-        k->tile(terms, count, c, GR_NR, rows, !first);
+        if (ncols <= GR_NR / 2 && k->tile_narrow)
+            k->tile_narrow(terms, count, c, GR_NR, rows, ncols, !first);
+        else
+            k->tile(terms, count, c, GR_NR, rows, !first);
         if (!last) continue;
         if (j->epilogue->softmax)
             k->finish_softmax(j->epilogue->softmax, c, GR_NR, m, rows, n0, ncols);

@@ -199,6 +199,24 @@ static void backward_low_rank(const gr_compute *c, const gr_linear_group *g, voi
     }
 }
 
+typedef struct low_rank_job {
+    const gr_compute *c;
+    const gr_linear_scratch *scratch;
+    const void *xa;
+    int64_t tokens, ranks;
+} low_rank_job;
+
+/* dxa and x A of BLOCK tokens as columns. */
+static void transpose_low_rank(void *context, int task, int worker) {
+    const low_rank_job *j = context;
+    int64_t t0 = (int64_t)task * BLOCK, n = gr_min_i64(BLOCK, j->tokens - t0);
+    (void)worker;
+    j->c->k->transpose(act_at(j->c, j->scratch->dxa_t, t0), j->tokens,
+                       act_at(j->c, j->scratch->dxa, t0 * j->ranks), j->ranks, n, j->ranks);
+    j->c->k->transpose(act_at(j->c, j->scratch->xa_t, t0), j->tokens, act_at(j->c, j->xa, t0 * j->ranks),
+                       j->ranks, n, j->ranks);
+}
+
 /* dA = dxa^T drop(x) and dB = xa^T dy, row by row: each row's gradient is complete before it joins the tree.
  */
 static void backward_pair(const gr_compute *c, const gr_linear_group *g, const gr_gradients *gradients,
@@ -206,8 +224,8 @@ static void backward_pair(const gr_compute *c, const gr_linear_group *g, const g
                           const gr_linear_scratch *scratch) {
     int64_t tokens = batch->tokens, t0, len;
     x = low_rank_input(c, g, x, batch, scratch);
-    c->k->transpose(scratch->dxa_t, tokens, scratch->dxa, g->ranks, tokens, g->ranks);
-    c->k->transpose(scratch->xa_t, tokens, xa, g->ranks, tokens, g->ranks);
+    low_rank_job job = {c, scratch, xa, tokens, g->ranks};
+    gr_pool_run(c->pool, transpose_low_rank, &job, blocks(tokens));
     for (int64_t j = 0; j < batch->nrows; j++) {
         uint64_t row = row_of(batch, j, &t0, &len);
         int64_t column = 0;

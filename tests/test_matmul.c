@@ -380,13 +380,16 @@ static void matmuls(const gr_kernels *k) {
     one_matmul(k, 8, 40, k->kc + k->kc / 8 + 32, 2, 700);
 }
 
+/* Some columns are a multiple of no block but their group, some more than are done at a time. */
 static void matvecs(const gr_kernels *k) {
+    static const int widths[] = {384, 416, 576, 4224, 8192 + 320};
     for (int b = 0; b < 7; b++)
-        for (int t = 0; t < 3; t++) {
-            int rows = 70, cols = b == 3 ? 4224 : 384 + 32 * b;
-            CASE(k, "matvec bits %d dtype %d cols %d", all_bits[b], (int)all_types[t], cols);
-            stored s =
-                stored_new(rows, cols, all_bits[b], 32 << (cols % 128 ? 0 : t), all_types[t], b ? 1 : 0.5f);
+        for (int i = 0; i < 15; i++) {
+            int t = i % 3, rows = 70, cols = widths[i / 3] - (b ? 0 : 5);
+            int group = cols % 64 ? 32 : cols % 128 || i % 2 ? 64 : 128;
+            if (i % 4 == 0) group = 32;
+            CASE(k, "matvec bits %d group %d dtype %d cols %d", all_bits[b], group, (int)all_types[t], cols);
+            stored s = stored_new(rows, cols, all_bits[b], group, all_types[t], b ? 1 : 0.5f);
             guarded x = act_new(k, cols, 1), y[3];
             act_fill(k, x.data, cols, ORDINARY);
             for (int threads = 1; threads <= 2; threads++) {

@@ -7,7 +7,8 @@
 #define GR_KERNELS_BF16_MATVEC_H
 #include "kernels/bf16_panel.h"
 
-#define VEC_AHEAD 2048 /* bytes to fetch ahead */
+#define VEC_AHEAD    2048 /* bytes to fetch ahead */
+#define VEC_AHEAD_SB 512  /* of scales and biases */
 
 INLINE float sum_chains(const __m512 sum[4]) {
     return _mm512_reduce_add_ps((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -20,6 +21,14 @@ INLINE __m512 dot_pairs(__m512 sum, __m512i x, __m512i w) {
 /* Up to 32 elements of x, the rest 0. */
 INLINE __m512i x_pairs(const uint16_t *x, int64_t n) {
     return _mm512_maskz_loadu_epi16(n >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << n) - 1, x);
+}
+
+/* n <= 16 scales and biases, and those of rows to come on their way. */
+INLINE void vec_scales(float *scale, float *bias, const gr_mat *m, row_format f, int64_t at, int n) {
+    const int64_t width = row_is_micro(f) ? 1 : m->dtype == GR_F32 ? 4 : 2;
+    _mm_prefetch((const char *)m->scales + at * width + VEC_AHEAD_SB, _MM_HINT_T0);
+    if (!row_is_micro(f)) _mm_prefetch((const char *)m->biases + at * width + VEC_AHEAD_SB, _MM_HINT_T0);
+    pair_scales(scale, bias, m, f, at, n);
 }
 
 /* Dense formats, and any other by decoding. */
@@ -60,7 +69,7 @@ INLINE void matvec_codes(float *y, const gr_mat *m, row_format f, const uint16_t
         for (int64_t g0 = 0; g0 < groups; g0 += 16) {
             float scale[16] __attribute__((aligned(64))), bias[16] __attribute__((aligned(64)));
             int n = (int)gr_min_i64(16, groups - g0);
-            pair_scales(scale, bias, m, f, row * groups + g0, n);
+            vec_scales(scale, bias, m, f, row * groups + g0, n);
             for (int g = 0; g < n; g += step) {
                 __m512 s = _mm512_set1_ps(scale[g]), b = _mm512_set1_ps(bias[g]);
                 __m512i table = _mm512_setzero_si512();
@@ -135,7 +144,7 @@ INLINE float vec4_row(const gr_mat *m, row_format f, const uint16_t *x, int64_t 
     for (int64_t k = 0; k < kc;) {
         float scale[16] __attribute__((aligned(64))), bias[16] __attribute__((aligned(64)));
         int64_t g = first + k / m->group;
-        pair_scales(scale, bias, m, f, row * all + g, (int)gr_min_i64(16, all - g));
+        vec_scales(scale, bias, m, f, row * all + g, (int)gr_min_i64(16, all - g));
         for (int i = 0; i < 16 && k < kc; i += groups, k += 128) {
             int64_t left = kc - k;
             __m512i c = left >= 128

@@ -85,10 +85,10 @@ INLINE void panel_dense_trans(uint32_t *dst, const gr_mat *m, row_format f, int6
             UNROLL
             for (int i = 0; i < 16; i++) {
                 int64_t row = i < present ? n0 + v + i : n0;
-                if (f != ROW_DECODED)
-                    _mm_prefetch((const char *)m->data + row * row_bytes + (k0 + k) * (f == ROW_F32 ? 4 : 2) +
-                                     PANEL_AHEAD,
-                                 _MM_HINT_T0);
+                const int64_t at = row * row_bytes + (k0 + k) * (f == ROW_F32 ? 4 : 2) + PANEL_AHEAD;
+                if (f != ROW_DECODED) /* into L2: rows of 4 KB would push each other out of L1 */
+                    _mm_prefetch((const char *)m->data + at, _MM_HINT_T1);
+                if (f == ROW_F32) _mm_prefetch((const char *)m->data + at + 64, _MM_HINT_T1);
                 r[i] = row32(m, f, row, k0 + k, i < present ? left : 0);
             }
             transpose16(r);

@@ -40,7 +40,8 @@ typedef struct job {
     int nproducts;
     const gr_epilogue *epilogue;
     int64_t panels, rows_per_block;
-    bool single; /* one pass: a tile is finished as soon as it is summed */
+    int64_t whole, parts; /* units that are one task each; tasks of each unit after them */
+    bool single;          /* one pass: a tile is finished as soon as it is summed */
 } job;
 
 /* The next pass: consecutive chunks that fit together, at most one of each product. A product is cut at
@@ -109,12 +110,32 @@ static void run_strips(const job *j, const chunk *chunks, int count, gr_term *te
     }
 }
 
+static int64_t strips(int64_t rows) {
+    return (rows + GR_MR - 1) / GR_MR * GR_MR;
+}
+
+/* Columns from n0 and rows m0 .. m1 of a task; none for a last part that rounding to strips leaves empty. */
+static void place_task(const job *j, int64_t task, int64_t *n0, int64_t *m0, int64_t *m1) {
+    int64_t unit = task, part = 0, parts = 1;
+    if (task >= j->whole) {
+        parts = j->parts;
+        unit = j->whole + (task - j->whole) / parts;
+        part = (task - j->whole) % parts;
+    }
+    int64_t first = unit / j->panels * j->rows_per_block, end = gr_min_i64(j->m, first + j->rows_per_block);
+    int64_t rows = strips((end - first + parts - 1) / parts);
+    *n0 = unit % j->panels * GR_NR;
+    *m0 = first + part * rows;
+    *m1 = gr_min_i64(end, *m0 + rows);
+}
+
 static void run_task(void *context, int task, int worker) {
     const job *j = context;
     char *scratch = j->c->scratch + (size_t)worker * j->c->scratch_bytes;
     float *tile = j->single ? NULL : (float *)(void *)(scratch + panels_bytes(j->c->k));
-    int64_t n0 = task % j->panels * GR_NR, m0 = task / j->panels * j->rows_per_block;
-    int64_t m1 = gr_min_i64(j->m, m0 + j->rows_per_block);
+    int64_t n0, m0, m1;
+    place_task(j, task, &n0, &m0, &m1);
+    if (m0 >= m1) return;
     int ncols = (int)gr_min_i64(GR_NR, j->n - n0);
     cursor at = {0, 0}, ahead;
     chunk chunks[GR_MAX_PRODUCTS], unused[GR_MAX_PRODUCTS];
@@ -128,19 +149,34 @@ static void run_task(void *context, int task, int worker) {
     }
 }
 
-/* Splits rows so that every thread has work: at most GR_MBLK rows a block, and with few panels as many blocks
- * as give each thread at least 4 tasks, but not below 48 rows, where making a panel would outweigh using it.
+#define PANEL_ROWS 24 /* making a panel takes as long as this many rows of its tile, or a little less */
+#define LEAST_ROWS 48 /* of a part: below it, panels would outweigh tiles */
+
+/* How long `units` tasks of `rows` rows take on the threads, in rows; with parts, each is cut into so many.
  */
-static int64_t block_rows(int64_t m, int64_t panels, int threads) {
-    int64_t blocks = (m + GR_MBLK - 1) / GR_MBLK;
-    if (threads > 1)
-        while (blocks * panels < 4 * threads ||
-               (blocks * panels % threads != 0 && blocks * panels < 16 * threads)) {
-            if (m / (blocks + 1) < 48) break;
-            blocks++;
+static int64_t span(int64_t units, int64_t parts, int64_t rows, int threads) {
+    return (units * parts + threads - 1) / threads * (strips((rows + parts - 1) / parts) + PANEL_ROWS);
+}
+
+/* A unit is one panel times one block of rows. Where they do not share out evenly (9 panels on 2 threads),
+ * the last ones are cut into parts, each making the panel anew; as many and into as many as ends first. */
+static int64_t share_out(job *j, int threads) {
+    int64_t blocks = (j->m + GR_MBLK - 1) / GR_MBLK, rows = strips((j->m + blocks - 1) / blocks);
+    int64_t units = j->panels * ((j->m + rows - 1) / rows), cut[] = {units % threads, units};
+    int64_t best = span(units, 1, rows, threads), cuts = 0;
+    j->rows_per_block = rows;
+    j->parts = 1;
+    for (int i = 0; i < 2 && threads > 1 && units < 16 * threads; i++)
+        for (int64_t parts = 2; parts <= rows / LEAST_ROWS; parts++) {
+            int64_t time =
+                (units - cut[i]) / threads * (rows + PANEL_ROWS) + span(cut[i], parts, rows, threads);
+            if (time >= best) continue;
+            best = time;
+            cuts = cut[i];
+            j->parts = parts;
         }
-    int64_t rows = (m + blocks - 1) / blocks;
-    return (rows + GR_MR - 1) / GR_MR * GR_MR;
+    j->whole = units - cuts;
+    return j->whole + cuts * j->parts;
 }
 
 void gr_matmul(const gr_compute *c, int64_t m, int64_t n, const gr_product *products, int nproducts,
@@ -148,13 +184,12 @@ void gr_matmul(const gr_compute *c, int64_t m, int64_t n, const gr_product *prod
     if (m <= 0 || n <= 0) return;
     job j = {.c = c, .m = m, .n = n, .products = products, .nproducts = nproducts, .epilogue = epilogue};
     j.panels = (n + GR_NR - 1) / GR_NR;
-    j.rows_per_block = block_rows(m, j.panels, gr_pool_threads(c->pool));
+    int64_t tasks = share_out(&j, gr_pool_threads(c->pool));
     chunk chunks[GR_MAX_PRODUCTS];
     cursor at = {0, 0};
     next_pass(&j, &at, chunks);
     j.single = next_pass(&j, &at, chunks) == 0;
-    int64_t blocks = (m + j.rows_per_block - 1) / j.rows_per_block;
-    gr_pool_run(c->pool, run_task, &j, (int)(j.panels * blocks));
+    gr_pool_run(c->pool, run_task, &j, (int)tasks);
     for (int i = 0; i < nproducts; i++)
         gr_part_work(c->profile, 2.0 * (double)m * (double)n * (double)products[i].k, 0);
 }

@@ -55,7 +55,7 @@ typedef struct graft_options {
     char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *tools_feature;
     int64_t max_seq_length;
     char *overflow; /* refuse, truncate, drop */
-    bool pack;
+    bool pack;      /* several rows in one sequence; batch_size counts these */
     bool no_shuffle;
     char *loss; /* NULL, or "mlx-lm" */
     /* adapter */

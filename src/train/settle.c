@@ -103,12 +103,13 @@ static graft_status add_tiles(search *s, settings x, graft_error *err) {
 /* Measures every combination of what may be chosen. */
 static graft_status measure_all(search *s, graft_error *err) {
     const gr_work *w = &s->t->work;
+    bool one_row = gr_net_one_row(&s->t->rt.model->config, s->t->rt.tuning); /* or one pack */
     s->count = 0;
     for (gr_recompute r = 0; r < GR_RECOMPUTES; r++)
         for (int i = 0; i < (w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
             x.config.recompute = r;
-            if (w->longest) x.config.tokens = w->slice[i].tokens;
+            if (w->longest) x.config.tokens = one_row ? gr_max_i64(w->unit, w->longest) : w->slice[i].tokens;
             GR_TRY(add_tiles(s, x, err));
         }
     return GRAFT_OK;

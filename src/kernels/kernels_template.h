@@ -4,6 +4,7 @@
  * registers), then includes this file twice: with ACT_F32 0 and 1. Each pass leaves one function, NAME(fill),
  * that fills a table.
  */
+#include "kernels/template_dot.h"
 #include "kernels/template_panel.h"
 #include "kernels/vec.h"
 #ifndef GR_KERNELS_BURST

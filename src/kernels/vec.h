@@ -120,41 +120,33 @@ INLINE vu v_lanes(void) {
     return lane;
 }
 /* VL bytes; the compilers' own conversions go through 16 bits. */
-INLINE vf v_from_u8(const uint8_t *p) {
+INLINE vu v_bytes(const uint8_t *p) {
 #if defined(__AVX512F__) && VL == 16
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+    return (vu)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 #elif defined(__AVX2__) && VL == 8
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+    return (vu)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
 #else
     typedef uint8_t bytes __attribute__((vector_size(VL)));
     bytes b;
     memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+    return __builtin_convertvector(b, vu);
 #endif
 }
-/* VL bytes as words. */
+INLINE vf v_from_u8(const uint8_t *p) {
+    return __builtin_convertvector((vi)v_bytes(p), vf);
+}
+/* VL signed bytes as words. */
 INLINE vh v_words(const uint8_t *p) {
 #if defined(__AVX2__) && VL == 16
-    return (vh)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return (vh)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
 #elif defined(__AVX2__) && VL == 8
-    return (vh)_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
-#else
-    typedef uint8_t bytes __attribute__((vector_size(VL)));
-    bytes b;
-    memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(b, vh);
-#endif
-}
-INLINE vf v_from_i8(const int8_t *p) {
-#if defined(__AVX512F__) && VL == 16
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
-#elif defined(__AVX2__) && VL == 8
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+    return (vh)_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
 #else
     typedef int8_t bytes __attribute__((vector_size(VL)));
+    typedef int16_t words __attribute__((vector_size(VL * 2)));
     bytes b;
     memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+    return (vh) __builtin_convertvector(b, words);
 #endif
 }
 

@@ -10,6 +10,11 @@ int64_t gr_head_tile(int64_t vocab) {
     return gr_max_i64(GR_HEAD_TILE_LEAST, gr_min_i64(GR_MBLK, rows));
 }
 
+int64_t gr_head_even_tile(int64_t tile, int64_t targets) {
+    int64_t tiles = gr_max_i64(1, (targets + tile - 1) / tile), rows = (targets + tiles - 1) / tiles;
+    return gr_max_i64(1, gr_min_i64(tile, (rows + GR_MR - 1) / GR_MR * GR_MR));
+}
+
 typedef struct tile_job {
     const gr_compute *c;
     const gr_head *h;
@@ -320,12 +325,10 @@ static bool starts_row(const gr_batch *batch, int64_t t) {
     return false;
 }
 
-/* As few tiles as h->tile allows, of one size: a small last one would pay for its panels alone. */
 static int64_t even_tile(const gr_head *h, const gr_batch *batch) {
     int64_t targets = 0;
     for (int64_t t = 0; t < batch->tokens; t++) targets += batch->target[t] >= 0;
-    int64_t tiles = gr_max_i64(1, (targets + h->tile - 1) / h->tile), rows = (targets + tiles - 1) / tiles;
-    return gr_min_i64(h->tile, (rows + GR_MR - 1) / GR_MR * GR_MR);
+    return gr_head_even_tile(h->tile, targets);
 }
 
 int64_t gr_head_loss(const gr_compute *c, const gr_head *h, gr_target *targets, float *dx,

@@ -41,6 +41,9 @@ typedef struct gr_target {
 /* Rows per tile: as many as keep the tile's softmax within 54 MB (in bf16), GR_HEAD_TILE_LEAST .. GR_MBLK. */
 #define GR_HEAD_TILE_LEAST (2 * GR_MR)
 int64_t gr_head_tile(int64_t vocab);
+/* As few tiles of at most `tile` rows as hold so many targets, of one size: a small last one would pay for
+ * its panels alone. At least 1. */
+int64_t gr_head_even_tile(int64_t tile, int64_t targets);
 
 /* For every token t with a target: predicts it from x[t] (act [T, hidden], the last block's output).
  * targets[n] are filled in token order; returns n. gradients (NULL: no backward) receives what trains here,

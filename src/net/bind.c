@@ -178,8 +178,7 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
     *h = (gr_head){
         .eps = (float)c->norm_eps, .hidden = c->hidden, .vocab = c->vocab, .layer = c->layers, .weight = 1};
     gr_net_use(n, n->tuning);
-    h->tile = gr_min_i64(n->config.head_tile ? n->config.head_tile : gr_head_tile(c->vocab),
-                         gr_max_i64(1, n->config.tokens));
+    h->tile = gr_net_tile(&n->config, c, n->tuning);
     bind_softmax(n, scratch);
     h->x_in = take(scratch, h->tile, c->hidden, act);
     h->x = take(scratch, h->tile, c->hidden, act);

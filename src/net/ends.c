@@ -34,6 +34,12 @@ bool gr_net_fixed_tile(const gr_model_config *c, const gr_tuning *t) {
     return false;
 }
 
+int64_t gr_net_tile(const gr_net_config *x, const gr_model_config *c, const gr_tuning *t) {
+    int64_t tile = x->head_tile ? x->head_tile : gr_head_tile(c->vocab),
+            targets = x->targets ? x->targets : gr_max_i64(x->tokens, 1);
+    return gr_net_fixed_tile(c, t) ? gr_min_i64(tile, targets) : gr_head_even_tile(tile, targets);
+}
+
 void gr_net_use(gr_net *n, const gr_tuning *tuning) {
     const gr_model *m = n->model;
     gr_head *h = &n->head;

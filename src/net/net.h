@@ -45,6 +45,7 @@ extern const char *const gr_recompute_name[GR_RECOMPUTES]; /* none, mlp, layer *
 typedef struct gr_net_config {
     int64_t tokens;  /* most tokens of one batch */
     int64_t longest; /* most tokens of one row */
+    int64_t targets; /* most of them in one batch; 0: every token may be one */
     bool training;   /* backward will run */
     gr_recompute recompute;
     int64_t head_tile; /* rows of logits at once; 0: gr_head_tile. Changes no bit */
@@ -101,6 +102,8 @@ bool gr_net_one_row(const gr_model_config *config, const gr_tuning *tuning);
 /* Must the head's tile be the usual one? Something trains after the blocks: a long row's gradient is then the
  * sum of its tiles'. */
 bool gr_net_fixed_tile(const gr_model_config *config, const gr_tuning *tuning);
+/* Rows of logits at once as bind sets them. */
+int64_t gr_net_tile(const gr_net_config *x, const gr_model_config *config, const gr_tuning *tuning);
 /* Goes on with another tuning over the same parameters; NULL: as the base is. */
 void gr_net_use(gr_net *net, const gr_tuning *tuning);
 /* A norm's weight as it trains or as it is in the base; layer is ignored outside blocks. */

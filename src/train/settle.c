@@ -57,8 +57,7 @@ static bool is_auto(const search *s) {
 
 /* Rows of logits at once. */
 static int64_t tile_rows(const search *s, const gr_net_config *x) {
-    return gr_min_i64(x->head_tile ? x->head_tile : gr_head_tile(s->t->rt.model->config.vocab),
-                      gr_max_i64(x->tokens, 1));
+    return gr_net_tile(x, &s->t->rt.model->config, s->t->rt.tuning);
 }
 
 /* Relative, as gr_train_flops counts: forward and backward of the blocks, what of the forward is computed
@@ -109,7 +108,10 @@ static graft_status measure_all(search *s, graft_error *err) {
         for (int i = 0; i < (w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
             x.config.recompute = r;
-            if (w->longest) x.config.tokens = one_row ? gr_max_i64(w->unit, w->longest) : w->slice[i].tokens;
+            if (w->longest) {
+                x.config.tokens = one_row ? gr_max_i64(w->unit, w->longest) : w->slice[i].tokens;
+                x.config.targets = w->slice[i].targets;
+            }
             GR_TRY(add_tiles(s, x, err));
         }
     return GRAFT_OK;
@@ -153,6 +155,7 @@ static void hint(search *s, graft_error *err) {
         return;
     }
     for (int64_t row = unit - unit / 4; row >= unit / 4 && t->work.longest; row -= gr_max_i64(row / 4, 1)) {
+        x.targets = 0;
         x.tokens = row; /* a row or a pack cannot be cut, so the largest sets the floor */
         x.longest = gr_min_i64(row, longest);
         if (gr_trainer_memory(t, &x, &m, &none) != GRAFT_OK || m.total > s->budget) continue;

@@ -41,12 +41,16 @@ int64_t gr_trainer_unit_cost(const gr_trainer *t, int64_t unit) {
     return cost;
 }
 
+int64_t gr_trainer_unit_targets(const gr_trainer *t, int64_t unit) {
+    int64_t targets = 0;
+    for (int64_t k = 0; k < gr_order_unit_rows(&t->order, unit); k++) targets += row_of(t, unit, k).targets;
+    return targets;
+}
+
 /* Targets of an iteration before it runs. */
 static int64_t count_targets(const gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t targets = 0;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t k = 0; k < gr_order_unit_rows(&t->order, units[i]); k++)
-            targets += row_of(t, units[i], k).targets;
+    for (int64_t i = 0; i < n; i++) targets += gr_trainer_unit_targets(t, units[i]);
     return targets;
 }
 

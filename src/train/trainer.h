@@ -38,9 +38,10 @@ typedef struct gr_train_progress {
     uint64_t metrics_bytes; /* length of metrics.jsonl */
 } gr_train_progress;
 
-/* Tokens of the largest slice where slices have at most `limit` tokens; a row above it is a slice. */
+/* Most tokens, and most targets, of a slice where slices have at most `limit` tokens; a row above it is a
+ * slice. targets 0: unknown. */
 typedef struct gr_slice {
-    int64_t limit, tokens;
+    int64_t limit, tokens, targets;
 } gr_slice;
 
 /* What a run will go through. */
@@ -147,6 +148,7 @@ const gr_dropout *gr_trainer_dropout(gr_trainer *t);
 int64_t gr_trainer_take(gr_trainer *t);
 /* Inputs that a unit costs; 0: it has no target. */
 int64_t gr_trainer_unit_cost(const gr_trainer *t, int64_t unit);
+int64_t gr_trainer_unit_targets(const gr_trainer *t, int64_t unit);
 /* One iteration's units, each a leaf: gradients join the tree, losses the sums. Returns the number of
  * targets. */
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n);

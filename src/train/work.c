@@ -27,22 +27,26 @@ static bool one_row(const gr_trainer *t) {
 /* Batches cut into slices as gr_trainer_rows cuts them, for every limit at once. */
 typedef struct cutter {
     gr_work *work;
-    int64_t tokens[GR_SLICES]; /* of the slice in progress */
-    int64_t batch;             /* of the batch in progress */
-    bool one_row;              /* what trains wants every row alone */
+    int64_t tokens[GR_SLICES], targets[GR_SLICES]; /* of the slice in progress */
+    int64_t batch;                                 /* of the batch in progress */
+    bool one_row;                                  /* what trains wants every row alone */
 } cutter;
 
 static void begin_batch(cutter *c) {
     memset(c->tokens, 0, sizeof c->tokens);
+    memset(c->targets, 0, sizeof c->targets);
     c->batch = 0;
 }
 
-static void add_unit(cutter *c, int64_t cost) {
+static void add_unit(cutter *c, int64_t cost, int64_t targets) {
     gr_work *w = c->work;
     for (int i = 0; i < GR_SLICES; i++) {
-        if (c->one_row || c->tokens[i] + cost > w->slice[i].limit) c->tokens[i] = 0;
+        gr_slice *slice = &w->slice[i];
+        if (c->one_row || c->tokens[i] + cost > slice->limit) c->tokens[i] = c->targets[i] = 0;
         c->tokens[i] += cost;
-        w->slice[i].tokens = gr_max_i64(w->slice[i].tokens, c->tokens[i]);
+        c->targets[i] += targets;
+        slice->tokens = gr_max_i64(slice->tokens, c->tokens[i]);
+        slice->targets = gr_max_i64(slice->targets, c->targets[i]);
     }
     c->batch += cost;
     w->batch = gr_max_i64(w->batch, c->batch);
@@ -63,7 +67,10 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
     for (; it < t->iters && walked < limit; it++) {
         int64_t n = gr_trainer_take(t);
         begin_batch(&cut);
-        for (int64_t i = 0; i < n; i++) add_unit(&cut, gr_trainer_unit_cost(t, t->indices[i]));
+        for (int64_t i = 0; i < n; i++) {
+            int64_t unit = t->indices[i];
+            add_unit(&cut, gr_trainer_unit_cost(t, unit), gr_trainer_unit_targets(t, unit));
+        }
         walked += n;
         t->total_tokens += (uint64_t)cut.batch;
         if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
@@ -72,9 +79,11 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
     if (it == t->iters) return GRAFT_OK;
     w->unit = t->order.packs ? t->order.packs->largest : longest_row(t->train);
     w->batch = w->unit * gr_min_i64(o->batch_size, count);
-    for (int i = 0; i < GR_SLICES; i++)
+    for (int i = 0; i < GR_SLICES; i++) {
         w->slice[i].tokens =
             one_row(t) ? w->unit : gr_min_i64(w->batch, gr_max_i64(w->unit, w->slice[i].limit));
+        w->slice[i].targets = 0;
+    }
     double tokens = (double)t->total_tokens * ((double)t->iters / (double)it);
     t->total_tokens = (uint64_t)fmin(tokens, 0x1p62);
     return GRAFT_OK;
@@ -85,7 +94,7 @@ void gr_trainer_full_rows(gr_trainer *t, int64_t row) {
     t->work = (gr_work){.longest = row, .unit = row, .batch = row * batch};
     for (int i = 0; i < GR_SLICES; i++) {
         int64_t rows = one_row(t) ? 1 : gr_min_i64(batch, gr_max_i64(1, slice_limits[i] / row));
-        t->work.slice[i] = (gr_slice){slice_limits[i], row * rows};
+        t->work.slice[i] = (gr_slice){slice_limits[i], row * rows, 0};
     }
 }
 
@@ -119,11 +128,31 @@ graft_packing gr_trainer_packing(const gr_trainer *t) {
                                100 * (double)p->tokens / ((double)p->count * (double)p->capacity)};
 }
 
+/* Validation fills the same buffers with as many rows as fit. */
+static void add_validation(gr_trainer *t) {
+    gr_work *w = &t->work;
+    int64_t longest = longest_row(t->valid);
+    w->longest = gr_max_i64(w->longest, longest);
+    for (int i = 0; i < GR_SLICES; i++) {
+        gr_slice *slice = &w->slice[i];
+        int64_t tokens = 0, targets = 0;
+        slice->tokens = gr_max_i64(slice->tokens, longest);
+        for (int64_t k = 0; slice->targets && k < gr_rows_count(t->valid); k++) {
+            gr_row row = gr_rows_at(t->valid, k);
+            int64_t cost = gr_batch_cost(&row);
+            if (tokens + cost > slice->tokens) tokens = targets = 0;
+            tokens += cost;
+            targets += row.targets;
+            slice->targets = gr_max_i64(slice->targets, targets);
+        }
+    }
+}
+
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     t->iters = o->iters;
     t->work = (gr_work){.longest = 1, .batch = 1, .unit = 1};
-    for (int i = 0; i < GR_SLICES; i++) t->work.slice[i] = (gr_slice){slice_limits[i], 1};
+    for (int i = 0; i < GR_SLICES; i++) t->work.slice[i] = (gr_slice){slice_limits[i], 1, 0};
     if (!t->train) { /* a plan without data */
         gr_trainer_full_rows(t, o->max_seq_length);
         t->updates = count_updates(t);
@@ -147,10 +176,6 @@ graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
                         (long long)o->grad_accumulation_steps, (long long)t->iters);
     GR_TRY(walk_order(t, err));
     t->work.longest = o->pack ? longest_row(t->train) : t->work.unit;
-    if (t->valid) { /* validation fills the same buffers */
-        t->work.longest = gr_max_i64(t->work.longest, longest_row(t->valid));
-        for (int k = 0; k < GR_SLICES; k++)
-            t->work.slice[k].tokens = gr_max_i64(t->work.slice[k].tokens, t->work.longest);
-    }
+    if (t->valid) add_validation(t);
     return gr_order_seek(&t->order, 0, 0, err);
 }

@@ -5,7 +5,7 @@ enum { KEYS = GR_ATTEND_KEYS };
 
 /* A worker's block. `group` heads share one head of keys. */
 typedef struct space {
-    char *panel; /* 64 keys transposed, or 64 columns of a range's values */
+    char *panel; /* 64 columns of a range's values */
     float *s;    /* [group, KEYS] */
     char *p;     /* act [group, KEYS] */
     float *o;    /* [group, d64], then the largest score and the sum of weights of each head */
@@ -18,7 +18,7 @@ static int64_t round64(int64_t n) {
 
 static space carve(char *base, const gr_kernels *k, int64_t group, int64_t d) {
     space w = {0};
-    size_t panel = gr_panel_bytes(k, gr_max_i64(d, KEYS)), s = sizeof(float) * (size_t)(group * KEYS);
+    size_t panel = gr_panel_bytes(k, KEYS), s = sizeof(float) * (size_t)(group * KEYS);
     size_t p = (size_t)k->act_bytes * (size_t)(group * KEYS),
            o = sizeof(float) * (size_t)(group * round64(d));
     if (base)
@@ -91,11 +91,14 @@ static void attend(const gr_attend_layer *l, space *w, int64_t row, int64_t kv, 
     int64_t b = k->act_bytes, d = a->d, group = a->heads / a->kv_heads, d64 = round64(d);
     int64_t at = ((l->layer * a->kv_heads + kv) * cache->capacity + t0) * d * b;
     const char *q = (const char *)a->q + (row * a->heads + kv * group) * d * b;
-    for (int64_t j = 0; j < n; j += GR_NR) {
-        k->panel_act(w->panel, cache->k + at + j * d * b, d, true, 0, (int)gr_min_i64(GR_NR, n - j), 0,
-                     (int)d);
-        product(k, w->s + j, KEYS, group, q, d, w->panel, d);
-    }
+    gr_mat keys = {.layout = GR_DENSE,
+                   .dtype = k->fp32 ? GR_F32 : GR_BF16,
+                   .rows = n,
+                   .cols = d,
+                   .ld = d,
+                   .data = cache->k + at,
+                   .alpha = 1};
+    for (int64_t h = 0; h < group; h++) k->matvec(w->s + h * KEYS, &keys, q + h * d * b, 0, n);
     for (int64_t h = 0; h < group; h++) {
         max[h] = -INFINITY, sum[h] = 0;
         k->softmax_keys(w->p + h * KEYS * b, w->s + h * KEYS, (int)n, (int)lo, (int)n, 1.0f / sqrtf((float)d),

@@ -79,9 +79,9 @@ static void add_low_rank(const gr_decode *d, const gr_linear *l, int64_t column,
     }
 }
 
-/* Bytes that are worked on at a time, and how many such pieces are under way meanwhile: what a core needs to
- * read at its full rate. */
-enum { PIECE = 2048, AHEAD = 5 };
+/* Bytes that are asked for while others still work on the leg before; matvec itself looks ahead from there.
+ */
+#define AHEAD 16384
 
 /* Rows row0 .. row0 + n of linear number i: y[0 .. n), complete but for what is done to whole vectors. */
 static void rows_of(const part *p, int i, float *y, int64_t row0, int64_t n, int worker) {
@@ -89,12 +89,9 @@ static void rows_of(const part *p, int i, float *y, int64_t row0, int64_t n, int
     const gr_linear *l = &p->g.linear[i];
     const void *x = input_of(p, worker);
     space w = space_of(d, worker);
-    int64_t column = 0, some = gr_max_i64(1, PIECE / gr_mat_row_bytes(&l->w));
+    int64_t column = 0;
     for (int j = 0; j < i; j++) column += p->g.linear[j].rank;
-    for (int64_t at = 0; at < n; at += some) {
-        gr_mat_prefetch(&l->w, row0 + at + AHEAD * some, some); /* beyond n, too: the next task's */
-        d->rt->kernels.matvec(y - row0, &l->w, x, row0 + at, gr_min_i64(some, n - at));
-    }
+    d->rt->kernels.matvec(y - row0, &l->w, x, row0, n);
     for (int64_t at = 0; at < n && l->rank; at += GR_NR)
         add_low_rank(d, l, column, y + at, row0 + at, gr_min_i64(GR_NR, n - at), &w);
     for (int64_t o = 0; l->dora.gain && o < n; o++) y[o] *= l->dora.gain[row0 + o];
@@ -128,7 +125,7 @@ static int head_of(const part *p, int task, int64_t *head) {
 }
 
 static void prefetch_linear(const gr_mat *w, int64_t row) {
-    gr_mat_prefetch(w, row, AHEAD * gr_max_i64(1, PIECE / gr_mat_row_bytes(w)));
+    gr_mat_prefetch(w, row, gr_max_i64(1, AHEAD / gr_mat_row_bytes(w)));
 }
 
 static void before_heads(void *context, int task, int worker) {

@@ -6,7 +6,7 @@
 #if defined(__x86_64__)
 #define GR_ISA_MAP(X) X(avx512bf16) X(avx512) X(avx2) X(portable)
 #elif defined(__aarch64__)
-#define GR_ISA_MAP(X) X(neon) X(portable)
+#define GR_ISA_MAP(X) X(neonbf16) X(neon) X(portable)
 #else
 #define GR_ISA_MAP(X) X(portable)
 #endif

@@ -113,7 +113,7 @@ typedef struct gr_epilogue {
 /* ------------------------------------------------------------------ the table */
 
 typedef struct gr_kernels {
-    const char *isa; /* "avx512bf16", "avx512", "avx2", "neon", "portable" */
+    const char *isa; /* "avx512bf16", "avx512", "avx2", "neonbf16", "neon", "portable" */
     bool fp32;       /* activations are f32, else bf16 */
     int act_bytes;   /* 2 or 4 */
     bool pair;       /* panels hold bf16 pairs [k/2][64][2]; else f32 [k][64] */

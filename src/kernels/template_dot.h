@@ -116,9 +116,16 @@ INLINE float dot_row(const dot_pass *p, const uint8_t *codes, const float *scale
                      code_format format, int blocks) {
     const int bits = code_bits(format);
     vf sum[2] = {{0}, {0}};
+    float rest = 0;
     if (!blocks) {
-        for (int64_t g = 0; g < p->groups; g += 2, codes += 4 * bits)
+        int64_t g = 0;
+        for (; g + 2 <= p->groups; g += 2, codes += 4 * bits)
             sum[g >> 1 & 1] += dot_halves(codes, p->x + g * 16, scale + g);
+        if (g < p->groups) { /* half a block: too short for whole loads */
+            for (int i = 0; i < 16; i++)
+                rest += stored_micro_value(stored_code(codes, i, 4), 4) * p->x[g * 16 + i];
+            rest *= scale[g];
+        }
     } else {
         const float *x = p->x;
         int64_t g = 0;
@@ -134,7 +141,7 @@ INLINE float dot_row(const dot_pass *p, const uint8_t *codes, const float *scale
             vf b = v_between(v_load(bias + g), 0, 0, (int)gr_min_i64(VL, p->groups - g), 0);
             sum[1] = v_fma(b, v_load(p->sum + g), sum[1]);
         }
-    return v_sum(sum[0] + sum[1]);
+    return v_sum(sum[0] + sum[1]) + rest;
 }
 
 /* y[r] = or += the rows' products with the pass's x. */

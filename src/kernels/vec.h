@@ -180,6 +180,8 @@ INLINE vf v_from_f16(const uint16_t *p) {
 INLINE void v_to_bf16(uint16_t *p, vf v) {
 #if defined(__AVX512BF16__) && VL == 16
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(v));
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && VL == 4
+    vst1_u16(p, vreinterpret_u16_bf16(vcvt_bf16_f32((float32x4_t)v)));
 #else
     vu bits = (vu)v, rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
     vi is_nan = (vi)((bits & 0x7fffffffu) > 0x7f800000u);

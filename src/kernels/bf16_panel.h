@@ -119,10 +119,11 @@ INLINE void panel_codes_trans(uint32_t *dst, const gr_mat *m, row_format f, int6
                                    : one_table(f, s0, b0);
                 }
             }
+            const int at = k / 8 * bits;
+            if ((at ^ (at - 4 * bits)) & ~63) code_rows_ahead(&rows, m, at, kc / 8 * bits); /* a new line */
             UNROLL
             for (int i = 0; i < 16; i++) {
-                const char *codes = rows.codes[i] + k / 8 * bits;
-                _mm_prefetch(codes + PANEL_AHEAD, _MM_HINT_T0);
+                const char *codes = rows.codes[i] + at;
                 r[i] = codes_values(f, codes, table[i], _mm512_set1_ps(rows.scale[i][g]),
                                     _mm512_set1_ps(rows.bias[i][g]));
             }
@@ -148,8 +149,8 @@ INLINE void panel_pairs_rows(uint32_t *dst, const gr_mat *m, row_format f, int64
         const char *at = (const char *)m->data + (k0 + k) * row_bytes + n0 * col_bits / 8;
         if (f != ROW_DECODED)
             for (int64_t line = 0; line < GR_NR * col_bits / 8; line += 64) {
-                _mm_prefetch(at + ROWS_AHEAD * row_bytes + line, _MM_HINT_T0);
-                _mm_prefetch(at + (ROWS_AHEAD + 1) * row_bytes + line, _MM_HINT_T0);
+                _mm_prefetch(at + ROWS_AHEAD * row_bytes + line, _MM_HINT_T1);
+                _mm_prefetch(at + (ROWS_AHEAD + 1) * row_bytes + line, _MM_HINT_T1);
             }
         UNROLL
         for (int h = 0; h < 2; h++) {

@@ -7,10 +7,9 @@
 #define GR_KERNELS_BF16_PANEL4_H
 #include "kernels/bf16_codes.h"
 
-#define PANEL_AHEAD                                                                                          \
-    512              /* bytes of each row to fetch ahead: 16 rows at once are more than hardware follows     \
-                      */
-#define ROWS_AHEAD 8 /* rows to fetch ahead: more would push each other out of L1 where rows are 4 KB */
+#define PANEL_AHEAD 512 /* bytes of each row to fetch ahead: 16 rows at once are more than hardware follows  \
+                         */
+#define ROWS_AHEAD 32   /* rows to fetch ahead, into L2: rows of 4 KB would push each other out of L1 */
 
 /* ---------------------------------------------------------------------------- sixteen rows of codes, forward
  */
@@ -34,6 +33,14 @@ INLINE void code_rows_at(code_rows *r, const gr_mat *m, int64_t n0, int v, int n
         r->codes[i] = (const char *)m->data + row * row_bytes + k0 * m->bits / 8;
         r->scale_at[i] = row * groups;
     }
+}
+
+/* Fetches what follows byte `at` of `bytes` of every row: of the rows themselves, then of the next sixteen.
+ */
+INLINE void code_rows_ahead(const code_rows *r, const gr_mat *m, int64_t at, int64_t bytes) {
+    int64_t ahead = at + gr_min_i64(PANEL_AHEAD, bytes);
+    if (ahead >= bytes) ahead += 16 * (m->cols * m->bits / 8) - bytes;
+    for (int i = 0; i < 16; i++) _mm_prefetch(r->codes[i] + ahead, _MM_HINT_T0);
 }
 
 /* Moves on to the group of block k; true when it is another one than before. */
@@ -118,7 +125,7 @@ INLINE void panel4_columns(uint32_t *dst, const gr_mat *m, row_format f, int64_t
             codes[i] = _mm512_inserti32x4(codes[i], load16(r.codes[12 + i] + k / 2), 3);
         }
         if ((k & 96) == 0) /* a line of each row */
-            for (int i = 0; i < 16; i++) _mm_prefetch(r.codes[i] + k / 2 + PANEL_AHEAD, _MM_HINT_T0);
+            code_rows_ahead(&r, m, k / 2, kc / 2);
         UNROLL
         for (int j = 0; j < 4; j++) panel4_step(dst + (int64_t)(k / 2) * GR_NR + v, codes, low, high, j);
     }
@@ -172,11 +179,11 @@ INLINE void panel4_rows_dtype(uint32_t *dst, const gr_mat *m, row_format f, int6
         const bool pair = k + 1 < kc;
         int64_t scale = (k0 + k) * groups + n0 / m->group;
         __m512i table = _mm512_setzero_si512();
-        _mm_prefetch(at + ROWS_AHEAD * row_bytes, _MM_HINT_T0);
-        _mm_prefetch(at + (ROWS_AHEAD + 1) * row_bytes, _MM_HINT_T0);
-        _mm_prefetch((const char *)m->scales + (scale + ROWS_AHEAD * groups) * width, _MM_HINT_T0);
+        _mm_prefetch(at + ROWS_AHEAD * row_bytes, _MM_HINT_T1);
+        _mm_prefetch(at + (ROWS_AHEAD + 1) * row_bytes, _MM_HINT_T1);
+        _mm_prefetch((const char *)m->scales + (scale + ROWS_AHEAD * groups) * width, _MM_HINT_T1);
         if (f == ROW_CODES4)
-            _mm_prefetch((const char *)m->biases + (scale + ROWS_AHEAD * groups) * width, _MM_HINT_T0);
+            _mm_prefetch((const char *)m->biases + (scale + ROWS_AHEAD * groups) * width, _MM_HINT_T1);
         UNROLL
         for (int h = 0; h < 2; h++) {
             if (32 * h >= ncols) {

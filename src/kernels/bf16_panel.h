@@ -145,6 +145,9 @@ INLINE void panel_pairs_rows(uint32_t *dst, const gr_mat *m, row_format f, int64
     const bool codes = !row_is_dense(f) && f != ROW_DECODED;
     const int64_t row_bytes = codes ? m->cols * row_bits(f) / 8 : m->ld * (f == ROW_F32 ? 4 : 2);
     const int64_t col_bits = codes ? row_bits(f) : f == ROW_F32 ? 32 : 16;
+    const int64_t groups = codes ? m->cols / m->group : 0, width = row_is_micro(f)      ? 1
+                                                                   : m->dtype == GR_F32 ? 4
+                                                                                        : 2;
     for (int k = 0; k < kc; k += 2, dst += GR_NR) {
         const char *at = (const char *)m->data + (k0 + k) * row_bytes + n0 * col_bits / 8;
         if (f != ROW_DECODED)
@@ -152,16 +155,28 @@ INLINE void panel_pairs_rows(uint32_t *dst, const gr_mat *m, row_format f, int64
                 _mm_prefetch(at + ROWS_AHEAD * row_bytes + line, _MM_HINT_T1);
                 _mm_prefetch(at + (ROWS_AHEAD + 1) * row_bytes + line, _MM_HINT_T1);
             }
+        if (codes) {
+            int64_t scale = (k0 + k + ROWS_AHEAD) * groups + n0 / m->group;
+            _mm_prefetch((const char *)m->scales + scale * width, _MM_HINT_T1);
+            _mm_prefetch((const char *)m->scales + (scale + groups) * width, _MM_HINT_T1);
+            if (!row_is_micro(f)) {
+                _mm_prefetch((const char *)m->biases + scale * width, _MM_HINT_T1);
+                _mm_prefetch((const char *)m->biases + (scale + groups) * width, _MM_HINT_T1);
+            }
+        }
+        __m512i table[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+        __m512 s[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, b[2] = {s[0], s[0]};
         UNROLL
         for (int h = 0; h < 2; h++) {
             int left = ncols - 32 * h;
+            bool fresh =
+                h == 0 || ((n0 + 32) & (m->group - 1)) == 0; /* else the group of the columns before */
             __m512i r[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
             for (int i = 0; i < 2; i++) {
                 if (k + i >= kc || left <= 0) continue;
                 if (codes) {
-                    __m512 s, b;
-                    __m512i table = codes_group(m, f, k0 + k + i, n0 + 32 * h, &s, &b);
-                    r[i] = codes_values(f, at + i * row_bytes + 4 * h * col_bits, table, s, b);
+                    if (fresh) table[i] = codes_group(m, f, k0 + k + i, n0 + 32 * h, &s[i], &b[i]);
+                    r[i] = codes_values(f, at + i * row_bytes + 4 * h * col_bits, table[i], s[i], b[i]);
                 } else {
                     r[i] = row32(m, f, k0 + k + i, n0 + 32 * h, left);
                 }

@@ -7,9 +7,10 @@
 #define GR_KERNELS_BF16_PANEL4_H
 #include "kernels/bf16_codes.h"
 
-#define PANEL_AHEAD 512 /* bytes of each row to fetch ahead: 16 rows at once are more than hardware follows  \
-                         */
-#define ROWS_AHEAD 32   /* rows to fetch ahead, into L2: rows of 4 KB would push each other out of L1 */
+#define PANEL_AHEAD                                                                                          \
+    512               /* bytes of each row to fetch ahead: 16 rows at once are more than hardware follows    \
+                       */
+#define ROWS_AHEAD 32 /* rows to fetch ahead, into L2: rows of 4 KB would push each other out of L1 */
 
 /* ---------------------------------------------------------------------------- sixteen rows of codes, forward
  */

@@ -212,7 +212,10 @@ static void run_vec_task(void *context, int task, int worker) {
 }
 
 void gr_matvec(const gr_compute *c, float *y, const gr_mat *w, const void *x) {
-    /* About 128 K weights a task, tens of microseconds: balanced at the end, cheap to hand out. */
-    vec_job j = {c, y, w, x, gr_max_i64(1, (128 << 10) / gr_max_i64(1, w->cols))};
+    /* Four tasks a thread, balanced at the end; fewer than 32 K weights are not worth handing out, and what
+     * was fetched ahead is lost where a task ends: not more of them than half a million weights make. */
+    int64_t each = w->rows * w->cols / (4 * gr_pool_threads(c->pool));
+    each = gr_min_i64(512 << 10, gr_max_i64(32 << 10, each));
+    vec_job j = {c, y, w, x, gr_max_i64(1, each / gr_max_i64(1, w->cols))};
     gr_pool_run(c->pool, run_vec_task, &j, (int)((w->rows + j.rows - 1) / j.rows));
 }

@@ -239,9 +239,9 @@ static double weight(const score_block *b, int i, int c, float scale, double lse
     return sees(b, i, c) ? exp((double)b->s[i * GR_NR + c] * (double)scale - lse) : 0;
 }
 
-/* 1.5e-7: the worst of the polynomials; the rest are roundings of x, which e^x takes as its own error. */
-static double weight_slack(double x, double lse) {
-    return 1.5e-7 + (6 + 2 * fabs(x) + 2 * fabs(lse)) * EPS32;
+/* What the polynomial is good for; the rest are roundings of x, which e^x takes as its own error. */
+static double weight_slack(const gr_kernels *k, double x, double lse) {
+    return (k->pair ? 2.7e-6 : 1.5e-7) + (6 + 2 * fabs(x) + 2 * fabs(lse)) * EPS32;
 }
 
 static void check_back(const gr_kernels *k, const score_block *b, float scale, const float *lse) {
@@ -255,7 +255,7 @@ static void check_back(const gr_kernels *k, const score_block *b, float scale, c
         for (int c = 0; c < GR_NR; c++) {
             int at = i * GR_NR + c;
             double want = weight(b, i, c, scale, (double)lse[c]), d = (double)dp[at] - (double)delta[c];
-            double slack = weight_slack((double)b->s[at] * (double)scale, (double)lse[c]) * want;
+            double slack = weight_slack(k, (double)b->s[at] * (double)scale, (double)lse[c]) * want;
             near_act(k, p.data, at, want, slack);
             near_act(k, ds.data, at, want * d, slack * fabs(d) + 4 * EPS32 * want * (fabs(d) + 1));
             double got = (double)panel_get(k, panel.data, i, c), unit = k->pair ? EPS_BF16 : EPS32;
@@ -305,7 +305,7 @@ static void softmax_blocks(const gr_kernels *k) {
                 double reach = fmin(fabs(top), 1e9) + 60;
                 if (size < 1e3f)
                     near_f32((double)max[c] + log((double)sum[c]), top + log(total),
-                             weight_slack(reach, top) * 2, c);
+                             weight_slack(k, reach, top) * 2, c);
                 assert_true((double)max[c] <= top * (1 + (top > 0 ? 1e-6 : -1e-6)) && isfinite(sum[c]));
                 for (int i = 0; i < 2 * keys[n]; i++) {
                     const score_block *at = &b[i / keys[n]];
@@ -313,7 +313,7 @@ static void softmax_blocks(const gr_kernels *k) {
                     double x = (double)at->s[i % keys[n] * GR_NR + c] * (double)scale;
                     double want = weight(at, i % keys[n], c, scale, (double)max[c]);
                     double got = (double)panel_get(k, at->panel.data, i % keys[n], c) * fold;
-                    near_f32(got, want, (unit + 2 * weight_slack(x, fabs((double)max[c]) + 60)) * want, i);
+                    near_f32(got, want, (unit + 2 * weight_slack(k, x, fabs((double)max[c]) + 60)) * want, i);
                 }
                 if (k->pair && keys[n] % 2) assert_true(panel_get(k, b[1].panel.data, keys[n], c) == 0);
             }

@@ -1,6 +1,6 @@
 /* kernels/bf16_softmax.h - blocks of attention scores to panels of bf16 pairs. Included by isa_avx512bf16.c.
  *
- * A weight is rounded to bf16 (2^-9), so e^x comes from a polynomial that is good for 1.5e-7 and two
+ * A weight is rounded to bf16 (2^-9), so e^x comes from a polynomial that is good for 2.7e-6 and two
  * instructions that take the exponent apart and put it back.
  */
 #ifndef GR_KERNELS_BF16_SOFTMAX_H
@@ -12,12 +12,11 @@
 /* 2^y: y = n + f with n = floor(y); below -150 the result is 0. */
 INLINE __m512 exp2_pairs(__m512 y) {
     __m512 f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF);
-    __m512 p = _mm512_set1_ps(0x1.ec320ap-10f);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.26900cp-7f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.c95446p-5f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.ebd5a8p-3f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.62e4f6p-1f));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.fffffep-1f));
+    __m512 p = _mm512_set1_ps(0x1.bb7cd4p-7f);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.aa13f0p-5f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.ee798ap-3f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.62d166p-1f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0x1.00002cp+0f));
     return _mm512_scalef_ps(p, y);
 }
 
@@ -91,7 +90,7 @@ static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, in
         __mmask16 none = _mm512_cmp_ps_mask(now, _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ);
         now = _mm512_mask_mov_ps(now, none, _mm512_setzero_ps());
         base[j] = now;
-        __m512 f = exp2_pairs((old - now) * LOG2E);
+        __m512 f = _mm512_mask_mov_ps(_mm512_set1_ps(1), rise, exp2_pairs((old - now) * LOG2E));
         _mm512_storeu_ps(factor + 16 * j, f);
         total[j] = _mm512_setzero_ps();
     }

@@ -6,19 +6,21 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#define KEYS  192 /* of one block: a multiple of a tile's rows; dk and dv (96 KB at d 64) stay in L2 */
-#define STRIP 36  /* keys between scores and softmax: both products (18 KB) stay in L1 */
-#define ROWS  (KEYS + GR_MR)
+#define KEYS 192 /* of one block: a multiple of a tile's rows; dk and dv (96 KB at d 64) stay in L2 */
+#define LONG                                                                                                 \
+    1024         /* tokens of a row whose blocks are twice as long: there balance can do without small ones */
+#define STRIP 36 /* keys between scores and softmax: both products (18 KB) stay in L1 */
 #define TURNS 1024 /* tasks of one call to the pool, at least */
 
 typedef struct space {
-    char *k;          /* keys, turned: act [d][KEYS] */
+    char *k_t;        /* keys, turned: act [d][keys of a block] */
+    char *k, *v;      /* keys and values: act [keys][d] */
     char *q_t, *do_t; /* [panel]: of length d */
     char *q_n, *do_n; /* [panel][d / 64]: of length 64 */
     float *s, *dp;    /* [STRIP][64] */
-    char *p, *ds;     /* act [panel][ROWS][64] */
-    char *ds_n;       /* [panel]: of length KEYS */
-    float *dk, *dv;   /* [KEYS][d64] */
+    char *p, *ds;     /* act [panel][keys + GR_MR][64] */
+    char *ds_n;       /* [panel]: of length keys */
+    float *dk, *dv;   /* [keys][d64] */
     float *dq;        /* [d][64] */
     atomic_int *turn; /* worker 0's: how far each task is */
     size_t bytes;
@@ -26,6 +28,11 @@ typedef struct space {
 
 static int64_t round64(int64_t n) {
     return (n + 63) / 64 * 64;
+}
+
+/* Keys of a block: a function of the row alone, like every sum. */
+static int64_t keys_of(int64_t len) {
+    return len >= LONG ? 2 * KEYS : KEYS;
 }
 
 /* Bytes of the panels that sum over 64 queries. */
@@ -40,20 +47,23 @@ static int64_t turns(const gr_attention *a) {
 
 static space carve(char *base, const gr_kernels *k, const gr_attention *a) {
     space w = {0};
+    size_t keys = (size_t)keys_of(a->longest), rows = keys + GR_MR;
     size_t act = (size_t)k->act_bytes, d = (size_t)a->d, d64 = (size_t)round64(a->d);
     size_t along = gr_panel_bytes(k, a->d) * GR_PANELS, across = across_bytes(k, a->d) * GR_PANELS;
-    w.k = gr_attention_take(base, &w.bytes, d * KEYS * act);
+    w.k_t = gr_attention_take(base, &w.bytes, d * keys * act);
+    w.k = gr_attention_take(base, &w.bytes, d * keys * act);
+    w.v = gr_attention_take(base, &w.bytes, d * keys * act);
     w.q_t = gr_attention_take(base, &w.bytes, along);
     w.do_t = gr_attention_take(base, &w.bytes, along);
     w.q_n = gr_attention_take(base, &w.bytes, across);
     w.do_n = gr_attention_take(base, &w.bytes, across);
     w.s = gr_attention_take(base, &w.bytes, sizeof(float) * STRIP * GR_NR);
     w.dp = gr_attention_take(base, &w.bytes, sizeof(float) * STRIP * GR_NR);
-    w.p = gr_attention_take(base, &w.bytes, act * ROWS * GR_QUERIES);
-    w.ds = gr_attention_take(base, &w.bytes, act * ROWS * GR_QUERIES);
-    w.ds_n = gr_attention_take(base, &w.bytes, gr_panel_bytes(k, KEYS) * GR_PANELS);
-    w.dk = gr_attention_take(base, &w.bytes, sizeof(float) * KEYS * d64);
-    w.dv = gr_attention_take(base, &w.bytes, sizeof(float) * KEYS * d64);
+    w.p = gr_attention_take(base, &w.bytes, act * rows * GR_QUERIES);
+    w.ds = gr_attention_take(base, &w.bytes, act * rows * GR_QUERIES);
+    w.ds_n = gr_attention_take(base, &w.bytes, gr_panel_bytes(k, (int64_t)keys) * GR_PANELS);
+    w.dk = gr_attention_take(base, &w.bytes, sizeof(float) * keys * d64);
+    w.dv = gr_attention_take(base, &w.bytes, sizeof(float) * keys * d64);
     w.dq = gr_attention_take(base, &w.bytes, sizeof(float) * d * GR_NR);
     w.turn = gr_attention_take(base, &w.bytes, sizeof(atomic_int) * (size_t)turns(a));
     return w;
@@ -78,7 +88,7 @@ typedef struct work {
     const job *j;
     gr_attention_view w;
     space ws;
-    int64_t k0, nk;
+    int64_t k0, nk, keys; /* first key, their number, and that of a whole block */
     int task;
 } work;
 
@@ -107,26 +117,41 @@ static void pack_queries(const work *x, step *t) {
     }
 }
 
+/* What this step adds to, and what the next one reads: the queries behind these. */
+static gr_attention_ahead look_ahead(const work *x, const step *t) {
+    const job *j = x->j;
+    const gr_attention_view *w = &x->w;
+    int64_t at = gr_attention_q(w, t->head, t->q0), next = at + GR_QUERIES * w->ldq, act = j->c->k->act_bytes;
+    int64_t rows = gr_min_i64(GR_QUERIES, w->len - t->q0 - GR_QUERIES), bytes = j->a->d * act, tiles = 0;
+    gr_attention_ahead h = {0};
+    if (x->k0) gr_attention_expect(&h, j->dq + at, w->ldq * 4, t->nq, j->a->d * 4);
+    gr_attention_expect(&h, gr_attention_at(w, j->q, next), w->ldq * act, rows, bytes);
+    gr_attention_expect(&h, gr_attention_at(w, j->dout, next), w->ldq * act, rows, bytes);
+    gr_attention_expect(&h, gr_attention_at(w, j->out, next), w->ldq * act, rows, bytes);
+    for (int p = 0; p < GR_PANELS; p++) tiles += 2 * t->keys[p] / GR_MR;
+    gr_attention_spread(&h, tiles);
+    return h;
+}
+
 /* p and ds of one panel, in strips: scores and their gradient never leave L1. */
-static void panel_weights(const work *x, const step *t, int p) {
+static void panel_weights(const work *x, const step *t, int p, gr_attention_ahead *ahead) {
     const job *j = x->j;
     const gr_kernels *k = j->c->k;
     const space *ws = &x->ws;
-    int64_t d = j->a->d, at = gr_attention_kv(&x->w, x->k0);
-    int n = t->keys[p], diag = (int)(t->q0 + p * GR_NR - x->k0), ldkv = (int)x->w.ldkv;
+    int64_t d = j->a->d;
+    int n = t->keys[p], diag = (int)(t->q0 + p * GR_NR - x->k0);
     size_t act = (size_t)k->act_bytes, panel = (size_t)p * gr_panel_bytes(k, d);
-    char *weights = ws->p + (size_t)p * ROWS * GR_NR * act, *ds = ws->ds + (size_t)p * ROWS * GR_NR * act;
+    char *weights = ws->p + (size_t)p * (size_t)(x->keys + GR_MR) * GR_NR * act,
+         *ds = ws->ds + (size_t)p * (size_t)(x->keys + GR_MR) * GR_NR * act;
     for (int i = 0; i < n; i += STRIP) {
         int rows = n - i < STRIP ? n - i : STRIP;
-        gr_term scores = {gr_attention_at(&x->w, j->k, at + (int64_t)i * ldkv), ldkv, ws->q_t + panel,
-                          (int)d};
-        gr_term grads = {gr_attention_at(&x->w, j->v, at + (int64_t)i * ldkv), ldkv, ws->do_t + panel,
-                         (int)d};
-        gr_attention_product(k, ws->s, GR_NR, rows, &scores, 1, false);
-        gr_attention_product(k, ws->dp, GR_NR, rows, &grads, 1, false);
+        gr_term scores = {ws->k + (size_t)(i * d) * act, d, ws->q_t + panel, (int)d};
+        gr_term grads = {ws->v + (size_t)(i * d) * act, d, ws->do_t + panel, (int)d};
+        gr_attention_product(k, ws->s, GR_NR, rows, scores, false, ahead);
+        gr_attention_product(k, ws->dp, GR_NR, rows, grads, false, ahead);
         size_t row = (size_t)i * GR_NR * act;
         k->softmax_block_back(weights + row, ds + row,
-                              ws->ds_n + (size_t)p * gr_panel_bytes(k, KEYS) + gr_panel_bytes(k, i), ws->s,
+                              ws->ds_n + (size_t)p * gr_panel_bytes(k, x->keys) + gr_panel_bytes(k, i), ws->s,
                               ws->dp, rows, diag - i, (int)j->a->window, 1.0f / sqrtf((float)d),
                               t->lse + p * GR_NR, t->delta + p * GR_NR);
     }
@@ -149,7 +174,7 @@ static void add_keys(const work *x, const step *t, float *sum, const char *a, co
             int count = 0;
             for (int p = 0; p < GR_PANELS; p++)
                 if (t->keys[p] > i)
-                    terms[count++] = (gr_term){a + (size_t)(p * ROWS + i) * GR_NR * act, GR_NR,
+                    terms[count++] = (gr_term){a + (size_t)(p * (x->keys + GR_MR) + i) * GR_NR * act, GR_NR,
                                                b + (size_t)p * across_bytes(k, d),
                                                (int)gr_min_i64(GR_NR, t->nq - p * GR_NR)};
             if (count || !accumulate)
@@ -168,7 +193,7 @@ static inline void relax(int spins) {
 
 /* Waits until the block of keys before this one has passed the queries at `place`. */
 static void await_turn(const work *x, int64_t place) {
-    const atomic_int *before = &x->j->turn[x->task - x->j->a->kv_heads];
+    const atomic_int *before = &x->j->turn[x->task - x->keys / KEYS * x->j->a->kv_heads];
     for (int spins = 0; atomic_load_explicit(before, memory_order_acquire) <= place; spins++) relax(spins);
 }
 
@@ -181,9 +206,9 @@ static void add_queries(const work *x, const step *t, int64_t place) {
     for (int p = 0; p < GR_PANELS; p++) {
         if (!t->keys[p]) continue;
         int64_t q0 = t->q0 + p * GR_NR;
-        bool more = x->k0 > gr_attention_first(a, q0) / KEYS * KEYS;
-        gr_term term = {x->ws.k, KEYS, x->ws.ds_n + (size_t)p * gr_panel_bytes(k, KEYS), t->keys[p]};
-        gr_attention_product(k, x->ws.dq, GR_NR, a->d, &term, 1, false);
+        bool more = x->k0 > gr_attention_first(a, q0) / x->keys * x->keys;
+        gr_term term = {x->ws.k_t, x->keys, x->ws.ds_n + (size_t)p * gr_panel_bytes(k, x->keys), t->keys[p]};
+        gr_attention_product(k, x->ws.dq, GR_NR, a->d, term, false, NULL);
         if (more && !waited) await_turn(x, place), waited = true;
         k->add_transposed(j->dq + gr_attention_q(&x->w, t->head, q0), x->w.ldq, x->ws.dq, (int)a->d,
                           (int)gr_min_i64(GR_NR, t->nq - p * GR_NR), 1.0f / sqrtf((float)a->d), more);
@@ -207,8 +232,9 @@ static void walk_queries(const work *x) {
             }
             if (!any) continue;
             pack_queries(x, &t);
+            gr_attention_ahead ahead = look_ahead(x, &t);
             for (int p = 0; p < GR_PANELS; p++)
-                if (t.keys[p]) panel_weights(x, &t, p);
+                if (t.keys[p]) panel_weights(x, &t, p, &ahead);
             add_keys(x, &t, x->ws.dv, x->ws.p, x->ws.do_n, begun);
             add_keys(x, &t, x->ws.dk, x->ws.ds, x->ws.q_n, begun);
             add_queries(x, &t, member * blocks + b);
@@ -226,11 +252,15 @@ static void backward_task(void *context, int task, int worker) {
     if (!gr_attention_unit(&x.w, &block, j->c, j->a, j->batch, KEYS, task / j->a->kv_heads,
                            task % j->a->kv_heads))
         return;
+    x.keys = keys_of(x.w.len);
     x.k0 = block * KEYS;
-    x.nk = gr_min_i64(KEYS, x.w.len - x.k0);
+    if (x.k0 % x.keys) return; /* part of the unit before it */
+    x.nk = gr_min_i64(x.keys, x.w.len - x.k0);
     x.ws = carve(j->c->scratch + (size_t)worker * j->c->scratch_bytes, k, j->a);
     int64_t at = gr_attention_kv(&x.w, x.k0);
-    k->transpose(x.ws.k, KEYS, gr_attention_at(&x.w, j->k, at), x.w.ldkv, x.nk, d);
+    gr_attention_gather(&x.w, x.ws.k, gr_attention_at(&x.w, j->k, at), x.nk);
+    gr_attention_gather(&x.w, x.ws.v, gr_attention_at(&x.w, j->v, at), x.nk);
+    k->transpose(x.ws.k_t, x.keys, x.ws.k, d, x.nk, d);
     walk_queries(&x);
     for (int64_t i = 0; i < x.nk; i++, at += x.w.ldkv) {
         k->scale_f32(x.ws.dk + i * d64, 1.0f / sqrtf((float)d), d);

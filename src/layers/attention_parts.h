@@ -73,15 +73,58 @@ static inline int gr_attention_keys(const gr_attention *a, int64_t k0, int64_t n
     return (int)gr_max_i64(0, gr_min_i64(nk, q0 + GR_NR - k0));
 }
 
-/* c[m, 64] (=, += with accumulate) the sum of terms, whose a is that of row 0. */
-static inline void gr_attention_product(const gr_kernels *k, float *c, int64_t ldc, int64_t m,
-                                        const gr_term *terms, int nterms, bool accumulate) {
-    gr_term at[GR_PANELS];
-    for (int t = 0; t < nterms; t++) at[t] = terms[t];
-    for (int64_t i = 0; i < m; i += GR_MR) {
-        k->tile(at, nterms, c + i * ldc, ldc, (int)gr_min_i64(GR_MR, m - i), accumulate);
-        for (int t = 0; t < nterms; t++) at[t].a = (const char *)at[t].a + GR_MR * at[t].lda * k->act_bytes;
+/* Rows of tokens that will be needed soon: products fetch them from L3 into L2, a few lines with each tile.
+ * They lie too far apart for the processor to foresee. */
+typedef struct gr_attention_ahead {
+    struct {
+        const char *at;
+        int64_t step; /* bytes from row to row */
+        int rows, lines;
+    } part[4];
+    int parts, now, per_tile;
+} gr_attention_ahead;
+
+static inline void gr_attention_expect(gr_attention_ahead *h, const void *at, int64_t step, int64_t rows,
+                                       int64_t bytes) {
+    if (rows <= 0) return;
+    h->part[h->parts].at = at;
+    h->part[h->parts].step = step;
+    h->part[h->parts].rows = (int)rows;
+    h->part[h->parts++].lines = (int)((bytes + 63) / 64);
+}
+
+/* Before the first of so many tiles. */
+static inline void gr_attention_spread(gr_attention_ahead *h, int64_t tiles) {
+    int64_t lines = 0;
+    for (int i = 0; i < h->parts; i++) lines += h->part[i].rows * h->part[i].lines;
+    h->per_tile = (int)(lines / gr_max_i64(1, tiles)) + 1;
+}
+
+static inline void gr_attention_fetch(gr_attention_ahead *h) {
+    for (int left = h->per_tile; left > 0 && h->now < h->parts;) {
+        for (int i = 0; i < h->part[h->now].lines; i++, left--)
+            __builtin_prefetch(h->part[h->now].at + 64 * i, 0, 2);
+        h->part[h->now].at += h->part[h->now].step;
+        if (--h->part[h->now].rows == 0) h->now++;
     }
+}
+
+/* c[m, 64] (=, += with accumulate) one term, whose a is that of row 0. */
+static inline void gr_attention_product(const gr_kernels *k, float *c, int64_t ldc, int64_t m, gr_term term,
+                                        bool accumulate, gr_attention_ahead *ahead) {
+    for (int64_t i = 0; i < m; i += GR_MR) {
+        k->tile(&term, 1, c + i * ldc, ldc, (int)gr_min_i64(GR_MR, m - i), accumulate);
+        term.a = (const char *)term.a + GR_MR * term.lda * k->act_bytes;
+        if (ahead) gr_attention_fetch(ahead);
+    }
+}
+
+/* Rows [0, rows) of d elements next to each other: rows that lie a power of two apart share few places of L1.
+ */
+static inline void gr_attention_gather(const gr_attention_view *w, char *y, const char *x, int64_t rows) {
+    size_t bytes = (size_t)(w->a->d * w->c->k->act_bytes);
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(y + (size_t)i * bytes, x + i * w->ldkv * w->c->k->act_bytes, bytes);
 }
 
 /* The next part of a block of scratch that begins at base (NULL: only measures) and is *bytes long so far. */

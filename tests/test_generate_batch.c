@@ -69,7 +69,7 @@ static graft_options options_of(const char *const *more) {
     graft_options o;
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_GENERATE,
-             (const char *const[]){"model", model, "max-tokens", "30", "seed", "3", "ignore-chat-template",
+             (const char *const[]){"model", model, "max-tokens", "30", "seed", "7", "ignore-chat-template",
                                    "-", "adapter-path", adapter, NULL});
     tiny_set(&o, GRAFT_VERB_GENERATE, more);
     return o;

@@ -7,7 +7,7 @@ FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check check-peers bench bench-peers install fuzz format clean
+.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz format clean
 all: build
 
 build:
@@ -33,6 +33,9 @@ check-peers: build
 bench: build
 	@bash tools/deps.sh peers
 	@bash tools/bench.sh $(GRAFT)
+
+bench-memory: build
+	@bash tools/memory_table.sh $(GRAFT)
 
 bench-peers: build
 	@bash tools/deps.sh peers

@@ -12,6 +12,7 @@ struct gr_pattern {
     size_t len;
     pcre2_code *code;
     pcre2_match_context *limits;
+    gr_pattern_at *fast; /* NULL: none */
 };
 
 void gr_match_spans_add(gr_match_spans *spans, size_t start, size_t end, bool is_match) {
@@ -61,6 +62,7 @@ graft_status gr_pattern_regex(gr_pattern **pattern, const char *source, size_t l
     if (!p) return gr_no_memory(err, sizeof *p);
     graft_status st = gr_pattern_translate(source, len, &translated, err);
     if (!st && translated.failed) st = gr_no_memory(err, len);
+    p->fast = gr_pattern_fast(source, len);
     if (!st) st = compile(p, translated.data ? translated.data : "", translated.len, source, err);
     gr_buf_free(&translated);
     if (st)
@@ -136,6 +138,13 @@ graft_status gr_pattern_find(const gr_pattern *p, const char *text, size_t len, 
     size_t done = 0, from = 0;
     bool matched = false;
     while (from <= len && !spans->failed) {
+        size_t end = p->fast && from == done && from < len ? p->fast(text, len, from) : 0;
+        if (end) {
+            gr_match_spans_add(spans, from, end, true);
+            done = from = end;
+            matched = true;
+            continue;
+        }
         int rc = pcre2_match(p->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, spans->match_data,
                              p->limits);
         if (rc == PCRE2_ERROR_NOMATCH) break;

@@ -21,8 +21,6 @@ struct gr_pretokenizer {
     size_t count, cap;
 };
 
-#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-
 /* \w of the Whitespace step, which is not Oniguruma's. */
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
 
@@ -74,7 +72,7 @@ static graft_status read_byte_level(step *s, const json_t *node, graft_error *er
     GR_TRY(gr_member_bool(node, "add_prefix_space", true, &s->add_prefix_space, err));
     GR_TRY(gr_member_bool(node, "use_regex", true, &s->split, err));
     s->behavior = ISOLATED;
-    return s->split ? gr_pattern_regex(&s->pattern, GPT2_PATTERN, strlen(GPT2_PATTERN), err) : GRAFT_OK;
+    return s->split ? gr_pattern_regex(&s->pattern, GR_GPT2_PATTERN, strlen(GR_GPT2_PATTERN), err) : GRAFT_OK;
 }
 
 static graft_status read_metaspace(step *s, const json_t *node, graft_error *err) {

@@ -77,6 +77,11 @@ graft_status gr_pattern_find(const gr_pattern *pattern, const char *text, size_t
                              graft_error *err) GR_MUST_CHECK;
 void gr_match_spans_add(gr_match_spans *spans, size_t start, size_t end, bool is_match);
 void gr_match_spans_free(gr_match_spans *spans);
+/* The end of the match at `at` < n, beyond it; 0: the regular expression must decide. */
+typedef size_t gr_pattern_at(const char *text, size_t n, size_t at);
+/* The shortcut of a regular expression that has one, NULL for others. */
+gr_pattern_at *gr_pattern_fast(const char *source, size_t len);
+#define GR_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 /* Rewrites a regular expression from Oniguruma's (Ruby) syntax to PCRE2's. */
 graft_status gr_pattern_translate(const char *source, size_t len, gr_buf *out,
                                   graft_error *err) GR_MUST_CHECK;

@@ -1,6 +1,7 @@
 """bench/PEERS.md: graft and the programs that people use today, at the same work, in one run on one machine.
 
 usage: bench_peers.py GRAFT MODEL OUT [WORD ...]     (tools/bench_peers.sh calls it; WORDs pick the peers that run)
+$GGUF is the model's file for llama.cpp, $GRAFT_LLAMA_PYTHON the Python that has it; without one it is left out.
 
 Every peer is a process of its own that takes graft's batches and initial adapter (`graft bench train --peer`). graft
 runs right before and right after each peer; the ratio is to the mean of both. The percentage of the peak counts the
@@ -79,6 +80,12 @@ def peer_row(rungs, row, before, after):
 
 def generation(bench):
     """Rows of `graft bench generate --peer llama`."""
+    python = os.environ.get("GRAFT_LLAMA_PYTHON")
+    if not python:
+        print("llama.cpp is left out: tools/peers/setup tools/peers/requirements_llama.txt compiles it",
+              file=sys.stderr)
+        return []
+    os.environ["GRAFT_PEERS_PYTHON"] = python
     document = bench_runs.run([bench.graft, "bench", "generate", "--model", os.environ["GGUF"], "--peer", "llama",
                                "--json"])
     if not document or not document.get("peer"):
@@ -125,7 +132,7 @@ def main():
                              sorted(rows, key=lambda r: r[0] == BIG))
     spoken = generation(bench) if not words or "llama" in words else []
     if spoken:
-        text += "\n## Generation, SmolLM2-135M, tokens/s\n\n"
+        text += "\n## Generation, SmolLM2-135M (the same GGUF file), tokens/s\n\n"
         text += bench_runs.table(["tokens", "program", "graft", "the other", "graft / peer", "target"], spoken)
     with open(out, "w", encoding="utf-8") as f:
         f.write(text)

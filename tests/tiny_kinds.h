@@ -2,6 +2,7 @@
  * and every kind of training that a linear can have. */
 #ifndef TINY_KINDS_H
 #define TINY_KINDS_H
+#include "tests/each_isa.h"
 #include "tests/tiny_net.h"
 
 static const ref_rope_llama3_scaling llama3 = {8, 1, 4, 32};
@@ -90,22 +91,6 @@ static inline void compare_step(tiny_net *n, const rows *r, bool fp32, const cha
         fail_msg("%s: loss %.9g, ref %.9g", what, loss, truth);
     compare_gradients(n, grad, limit, what);
     ref_run_free(run);
-}
-
-/* Is the table of `isa` the next one's under another name (the fp32 mode of what adds bf16 products)? */
-static inline bool same_as_next(const gr_isa *isa, bool fp32) {
-    gr_kernels table, next;
-    graft_error err = {0};
-    return isa[1].name && isa[1].available() && gr_kernels_init(&table, isa->name, fp32, &err) == GRAFT_OK &&
-           gr_kernels_init(&next, isa[1].name, fp32, &err) == GRAFT_OK && table.tile == next.tile;
-}
-
-static inline void each_isa(void (*check)(const char *isa, bool fp32)) {
-    for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
-        if (isa->available()) {
-            if (!same_as_next(isa, true)) check(isa->name, true);
-            check(isa->name, false);
-        }
 }
 
 /* ---- kinds of training */

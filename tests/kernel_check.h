@@ -51,17 +51,18 @@ static char where[256]; /* table and parameters of the case that runs */
         snprintf(where + used_, sizeof where - (size_t)used_, __VA_ARGS__);                                  \
     } while (0)
 
+static inline void one_table(const gr_isa *isa, bool fp32, void (*body)(const gr_kernels *k)) {
+    gr_kernels table;
+    graft_error err = {0};
+    if (gr_kernels_init(&table, isa->name, fp32, &err) != GRAFT_OK) fail_msg("%s: %s", isa->name, err.what);
+    gr_rng_seed(&rng, seed, 0);
+    body(&table);
+}
+
 /* Runs body(k) for every available instruction set in both modes. */
 static inline void each_table(void (*body)(const gr_kernels *k)) {
     for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
-        for (int fp32 = 0; isa->available() && fp32 < 2; fp32++) {
-            gr_kernels table;
-            graft_error err = {0};
-            if (gr_kernels_init(&table, isa->name, fp32, &err) != GRAFT_OK)
-                fail_msg("%s: %s", isa->name, err.what);
-            gr_rng_seed(&rng, seed, 0);
-            body(&table);
-        }
+        for (int fp32 = 0; isa->available() && fp32 < 2; fp32++) one_table(isa, fp32, body);
 }
 
 /* ---- memory with guards: `offset` bytes behind a 64-byte boundary */

@@ -160,7 +160,7 @@ static void same_bits(const char *isa, bool fp32) {
 
 static void test_same_bits(void **state) {
     (void)state;
-    each_isa(same_bits);
+    each_isa_bits(same_bits);
 }
 
 int main(void) {

@@ -143,7 +143,7 @@ static void leaks(const char *isa, bool fp32) {
 
 static void test_no_leak(void **state) {
     (void)state;
-    each_isa(leaks);
+    each_isa_bits(leaks);
 }
 
 /* Threads, recompute and slices of the batch of packs. */
@@ -179,7 +179,7 @@ static void same_bits(const char *isa, bool fp32) {
 
 static void test_same_bits(void **state) {
     (void)state;
-    each_isa(same_bits);
+    each_isa_bits(same_bits);
 }
 
 int main(void) {

@@ -380,11 +380,17 @@ static void matmuls(const gr_kernels *k) {
     one_matmul(k, 8, 40, k->kc + k->kc / 8 + 32, 2, 700);
 }
 
+/* A weight as matvec has it. */
+static double in_matvec(const gr_kernels *k, const gr_mat *m, double v) {
+    bool exact = k->exact_codes && m->layout == GR_AFFINE && 8 % m->bits == 0;
+    return exact ? v : in_panel(k, v);
+}
+
 /* Some columns are a multiple of no block but their group, some more than are done at a time. */
 static void matvecs(const gr_kernels *k) {
-    static const int widths[] = {384, 416, 576, 4224, 8192 + 320};
+    static const int widths[] = {384, 416, 576, 4224, 8192 + 320, 64, 96, 288};
     for (int b = 0; b < 7; b++)
-        for (int i = 0; i < 15; i++) {
+        for (int i = 0; i < 24; i++) {
             int t = i % 3, rows = 70, cols = widths[i / 3] - (b ? 0 : 5);
             int group = cols % 64 ? 32 : cols % 128 || i % 2 ? 64 : 128;
             if (i % 4 == 0) group = 32;
@@ -402,7 +408,7 @@ static void matvecs(const gr_kernels *k) {
             for (int r = 0; r < rows; r++) {
                 double sum = 0, xx = 0, ww = 0;
                 for (int c = 0; c < cols; c++) {
-                    double a = (double)act_get(k, x.data, c), v = in_panel(k, s.value[r * cols + c]);
+                    double a = (double)act_get(k, x.data, c), v = in_matvec(k, &s.m, s.value[r * cols + c]);
                     sum += a * v, xx += a * a, ww += v * v;
                 }
                 near_f32((double)((float *)(void *)y[1].data)[r], sum, 2 * sqrt(cols) * EPS32 * sqrt(xx * ww),

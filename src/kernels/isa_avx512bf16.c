@@ -24,6 +24,7 @@ void gr_avx512bf16_init(gr_kernels *table, bool fp32) {
     if (fp32) return;
     fill_bf16act(table, "avx512bf16"); /* the same template, with native rounding to bf16 */
     table->pair = true;
+    table->exact_codes = true;
     table->kc = PAIRS_KC;
     table->panel = panel_pairs;
     table->panel_act = panel_pairs_act;

@@ -113,11 +113,13 @@ typedef struct gr_epilogue {
 /* ------------------------------------------------------------------ the table */
 
 typedef struct gr_kernels {
-    const char *isa; /* "avx512bf16", "avx512", "avx2", "neonbf16", "neon", "portable" */
-    bool fp32;       /* activations are f32, else bf16 */
-    int act_bytes;   /* 2 or 4 */
-    bool pair;       /* panels hold bf16 pairs [k/2][64][2]; else f32 [k][64] */
-    int kc;          /* most k of one pass over panels; a multiple of 128 */
+    const char *isa;  /* "avx512bf16", "avx512", "avx2", "neonbf16", "neon", "portable" */
+    bool fp32;        /* activations are f32, else bf16 */
+    int act_bytes;    /* 2 or 4 */
+    bool pair;        /* panels hold bf16 pairs [k/2][64][2]; else f32 [k][64] */
+    bool exact_codes; /* matvec takes affine codes of 2, 4 and 8 bits as they are, others as a panel has them
+                       */
+    int kc;           /* most k of one pass over panels; a multiple of 128 */
 
     /* Panel of op(mat): panel[k][n] = mat[n0+n, k0+k] (trans: y = x W^T) or mat[k0+k, n0+n] (not trans: dx =
      * dy W), n < ncols <= 64, k < kc; columns from ncols to 64 and an odd last k are zero. dst is 64-byte

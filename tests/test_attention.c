@@ -88,8 +88,11 @@ static void run(const gr_kernels *k, const shape *s, const arrays *x, int thread
                *xv = (char *)x->v + kv * k->act_bytes, *g = (char *)x->dout + q * k->act_bytes;
     char *out = (char *)x->out + q * k->act_bytes;
     float *lse = x->lse + t0 * s->heads; /* [heads, tokens] of these rows alone */
+    float *delta = malloc((size_t)(b.tokens * s->heads) * sizeof *delta);
+    assert_non_null(delta);
     gr_attention_forward(&c, &a, out, lse, xq, xk, xv, &b);
-    gr_attention_backward(&c, &a, x->dq + q, x->dk + kv, x->dv + kv, xq, xk, xv, out, g, lse, &b);
+    gr_attention_backward(&c, &a, x->dq + q, x->dk + kv, x->dv + kv, xq, xk, xv, out, g, lse, delta, &b);
+    free(delta);
     gr_pool_free(pool);
     guarded_free(&scratch);
 }

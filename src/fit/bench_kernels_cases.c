@@ -171,10 +171,10 @@ static void run_attention(const gr_compute *c, void *context, int64_t call) {
     char *q = h->b->x, *y = h->b->y, *k = h->b->x + n, *v = h->b->x + n + n / 2;
     (void)call;
     char *out = h->b->x + 2 * n;
-    float *lse = (float *)(void *)(h->b->x + 3 * n);
+    float *lse = (float *)(void *)(h->b->x + 3 * n), *delta = lse + a->longest * a->heads;
     if (h->backward)
         gr_attention_backward(c, a, (float *)(void *)y, (float *)(void *)(y + n),
-                              (float *)(void *)(y + n + n / 2), q, k, v, out, y + 2 * n, lse, &batch);
+                              (float *)(void *)(y + n + n / 2), q, k, v, out, y + 2 * n, lse, delta, &batch);
     else
         gr_attention_forward(c, a, out, lse, q, k, v, &batch);
 }

@@ -56,9 +56,9 @@ INLINE __m512 weight_of(const float *s, int j, __m512 scale, __m512 base, int i,
     return masked ? _mm512_maskz_mov_ps(seen_pairs(16 * j, lo, hi), e) : e;
 }
 
-/* Key rows i and i + 1 (absent if it is not below n) of all four vectors of columns. */
+/* Key rows i and i + 1 (absent if it is not below n) of all four vectors of columns; top: largest scores. */
 INLINE void weigh_pair(uint32_t *panel, const float *s, __m512 scale, const __m512 *base, __m512 *total,
-                       int i, int n, int diag, int window, bool masked) {
+                       __m512 *top, int i, int n, int diag, int window, bool masked) {
     UNROLL
     for (int j = 0; j < 4; j++) {
         __m512 a = weight_of(s, j, scale, base[j], i, diag, window, masked), b = _mm512_setzero_ps();
@@ -66,20 +66,27 @@ INLINE void weigh_pair(uint32_t *panel, const float *s, __m512 scale, const __m5
         total[j] += a + b;
         _mm512_store_si512(panel + 16 * j, interleave_halves((__m512i)_mm512_cvtne2ps_pbh(b, a)));
     }
+    top_of_row(top, s, i, diag, window, masked);
+    if (i + 1 < n) top_of_row(top, s + GR_NR, i + 1, diag, window, masked);
 }
 
-static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, int window, float scale,
-                                float *max, float *sum, float *factor) {
-    __m512 top[4], base[4], total[4], factors = _mm512_set1_ps(scale);
-    bool moved = false;
+/* The panel of n key rows, its sums and the largest scores by column. */
+INLINE void weigh_rows(void *panel, const float *s, int n, int diag, int window, __m512 scale,
+                       const __m512 *base, __m512 *total, __m512 *top) {
     UNROLL
-    for (int j = 0; j < 4; j++) top[j] = _mm512_set1_ps(-INFINITY);
-    for (int i = 0; i < n; i++) {
-        if (all_see(i, diag, window))
-            top_of_row(top, s + i * GR_NR, i, diag, window, false);
+    for (int j = 0; j < 4; j++) total[j] = _mm512_setzero_ps(), top[j] = _mm512_set1_ps(-INFINITY);
+    for (int i = 0; i < n; i += 2) {
+        uint32_t *at = (uint32_t *)panel + i / 2 * GR_NR;
+        if (i + 1 < n && all_see(i, diag, window) && all_see(i + 1, diag, window))
+            weigh_pair(at, s + i * GR_NR, scale, base, total, top, i, i + 2, diag, window, false);
         else
-            top_of_row(top, s + i * GR_NR, i, diag, window, true);
+            weigh_pair(at, s + i * GR_NR, scale, base, total, top, i, n, diag, window, true);
     }
+}
+
+/* max where a score passes it by more than the slack; true if one did. base: what weights are relative to. */
+INLINE bool raise_pairs(float *max, float *factor, __m512 *base, const __m512 *top, __m512 scale) {
+    bool moved = false;
     UNROLL
     for (int j = 0; j < 4; j++) {
         __m512 old = _mm512_loadu_ps(max + 16 * j), now = top[j] * scale;
@@ -88,19 +95,37 @@ static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, in
         moved |= rise != 0;
         _mm512_storeu_ps(max + 16 * j, now);
         __mmask16 none = _mm512_cmp_ps_mask(now, _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ);
-        now = _mm512_mask_mov_ps(now, none, _mm512_setzero_ps());
-        base[j] = now;
-        __m512 f = _mm512_mask_mov_ps(_mm512_set1_ps(1), rise, exp2_pairs((old - now) * LOG2E));
+        base[j] = _mm512_mask_mov_ps(now, none, _mm512_setzero_ps());
+        __m512 f = _mm512_mask_mov_ps(_mm512_set1_ps(1), rise, exp2_pairs((old - base[j]) * LOG2E));
         _mm512_storeu_ps(factor + 16 * j, f);
+    }
+    return moved;
+}
+
+/* After a query's first block its maximum seldom moves: the weights are made relative to the one so far
+ * while the block's is found, and a second time if it did. */
+static bool softmax_block_pairs(void *panel, const float *s, int n, int diag, int window, float scale,
+                                float *max, float *sum, float *factor) {
+    __m512 top[4], base[4], total[4], factors = _mm512_set1_ps(scale);
+    bool begun = true;
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        base[j] = _mm512_loadu_ps(max + 16 * j);
+        begun &= !_mm512_cmp_ps_mask(base[j], _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ);
+        top[j] = _mm512_set1_ps(-INFINITY);
         total[j] = _mm512_setzero_ps();
     }
-    for (int i = 0; i < n; i += 2) {
-        uint32_t *at = (uint32_t *)panel + i / 2 * GR_NR;
-        if (all_see(i, diag, window) && all_see(i + 1, diag, window))
-            weigh_pair(at, s + i * GR_NR, factors, base, total, i, n, diag, window, false);
-        else
-            weigh_pair(at, s + i * GR_NR, factors, base, total, i, n, diag, window, true);
-    }
+    if (begun)
+        weigh_rows(panel, s, n, diag, window, factors, base, total, top);
+    else
+        for (int i = 0; i < n; i++) {
+            if (all_see(i, diag, window))
+                top_of_row(top, s + i * GR_NR, i, diag, window, false);
+            else
+                top_of_row(top, s + i * GR_NR, i, diag, window, true);
+        }
+    bool moved = raise_pairs(max, factor, base, top, factors);
+    if (moved || !begun) weigh_rows(panel, s, n, diag, window, factors, base, total, top);
     UNROLL
     for (int j = 0; j < 4; j++) {
         __m512 before = _mm512_loadu_ps(sum + 16 * j);

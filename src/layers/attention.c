@@ -1,14 +1,14 @@
 /* layers/attention.c - attention's forward pass. A task is 128 queries of up to four heads that share keys
- * (256 of one): each block of values is turned once for all of them. */
+ * (256 of one or two): each block of values is turned once for all of them. */
 #include "layers/attention_parts.h"
 #include <math.h>
 
 #define KEYS  192 /* of one block: a multiple of a tile's rows; scores (48 KB) stay near L1 */
 #define HEADS 4   /* of one task, at most: their queries and sums share L2 with the block */
 
-/* Of one task and head: more where a block is turned for one head alone. */
+/* Of one task and head: more where a block is turned for one head or two. */
 static int64_t queries_of(const gr_attention *a) {
-    return a->heads == a->kv_heads ? 2 * GR_QUERIES : GR_QUERIES;
+    return a->heads <= 2 * a->kv_heads ? 2 * GR_QUERIES : GR_QUERIES;
 }
 
 typedef struct space {

@@ -20,10 +20,11 @@ size_t gr_attention_scratch(const gr_kernels *k, const gr_attention *a, bool bac
 void gr_attention_forward(const gr_compute *c, const gr_attention *a, void *out, float *lse, const void *q,
                           const void *k, const void *v, const gr_batch *batch);
 
-/* dq [T, heads*d], dk, dv [T, kv_heads*d], all f32 (=). source: arXiv 2307.08691 section 3.1.2
+/* dq [T, heads*d], dk, dv [T, kv_heads*d], all f32 (=). delta [heads, T] f32 is scratch: dot products of out
+ * and dout. source: arXiv 2307.08691 section 3.1.2
  * Heads that share a kv head are added in the order of their number, whoever computed them. */
 void gr_attention_backward(const gr_compute *c, const gr_attention *a, float *dq, float *dk, float *dv,
                            const void *q, const void *k, const void *v, const void *out, const void *dout,
-                           const float *lse, const gr_batch *batch);
+                           const float *lse, float *delta, const gr_batch *batch);
 
 #endif

@@ -9,7 +9,7 @@
 #define KEYS 192 /* of one block: a multiple of a tile's rows; dk and dv (96 KB at d 64) stay in L2 */
 #define LONG                                                                                                 \
     1024         /* tokens of a row whose blocks are twice as long: there balance can do without small ones */
-#define STRIP 36 /* keys between scores and softmax: both products (18 KB) stay in L1 */
+#define STRIP 96 /* keys between scores and softmax: both products (48 KB) stay near L1 */
 #define TURNS 1024 /* tasks of one call to the pool, at least */
 
 typedef struct space {
@@ -79,6 +79,7 @@ typedef struct job {
     const gr_batch *batch;
     const void *q, *k, *v, *out, *dout;
     const float *lse;
+    float *delta; /* [heads, T]: out times dout, once for every block of keys */
     float *dq, *dk, *dv;
     atomic_int *turn;
 } job;
@@ -111,9 +112,9 @@ static void pack_queries(const work *x, step *t) {
         size_t along = (size_t)p * gr_panel_bytes(k, d), across = (size_t)p * across_bytes(k, d);
         k->panel_both(x->ws.q_t + along, x->ws.q_n + across, q, w->ldq, cols, d);
         k->panel_both(x->ws.do_t + along, x->ws.do_n + across, g, w->ldq, cols, d);
-        k->dots(t->delta + p * GR_NR, gr_attention_at(w, j->out, at), g, w->ldq, cols, d);
-        memcpy(t->lse + p * GR_NR, j->lse + t->head * j->batch->tokens + w->t0 + q0,
-               (size_t)cols * sizeof *t->lse);
+        int64_t row = t->head * j->batch->tokens + w->t0 + q0;
+        memcpy(t->lse + p * GR_NR, j->lse + row, (size_t)cols * sizeof *t->lse);
+        memcpy(t->delta + p * GR_NR, j->delta + row, (size_t)cols * sizeof *t->delta);
     }
 }
 
@@ -127,7 +128,6 @@ static gr_attention_ahead look_ahead(const work *x, const step *t) {
     if (x->k0) gr_attention_expect(&h, j->dq + at, w->ldq * 4, t->nq, j->a->d * 4);
     gr_attention_expect(&h, gr_attention_at(w, j->q, next), w->ldq * act, rows, bytes);
     gr_attention_expect(&h, gr_attention_at(w, j->dout, next), w->ldq * act, rows, bytes);
-    gr_attention_expect(&h, gr_attention_at(w, j->out, next), w->ldq * act, rows, bytes);
     for (int p = 0; p < GR_PANELS; p++) tiles += 2 * t->keys[p] / GR_MR;
     gr_attention_spread(&h, tiles);
     return h;
@@ -269,9 +269,23 @@ static void backward_task(void *context, int task, int worker) {
     }
 }
 
+#define DELTAS 64 /* tokens of a task */
+
+static void delta_task(void *context, int task, int worker) {
+    const job *j = context;
+    const gr_attention *a = j->a;
+    int64_t t0 = (int64_t)task * DELTAS, n = gr_min_i64(DELTAS, j->batch->tokens - t0), ld = a->heads * a->d;
+    (void)worker;
+    for (int64_t head = 0; head < a->heads; head++) {
+        int64_t at = (t0 * ld + head * a->d) * j->c->k->act_bytes;
+        j->c->k->dots(j->delta + head * j->batch->tokens + t0, (const char *)j->out + at,
+                      (const char *)j->dout + at, ld, n, a->d);
+    }
+}
+
 void gr_attention_backward(const gr_compute *c, const gr_attention *a, float *dq, float *dk, float *dv,
                            const void *q, const void *k, const void *v, const void *out, const void *dout,
-                           const float *lse, const gr_batch *batch) {
+                           const float *lse, float *delta, const gr_batch *batch) {
     gr_batch part = *batch;
     job j = {.c = c,
              .a = a,
@@ -282,10 +296,12 @@ void gr_attention_backward(const gr_compute *c, const gr_attention *a, float *dq
              .out = out,
              .dout = dout,
              .lse = lse,
+             .delta = delta,
              .dq = dq,
              .dk = dk,
              .dv = dv,
              .turn = carve(c->scratch, c->k, a).turn};
+    gr_pool_run(c->pool, delta_task, &j, (int)((batch->tokens + DELTAS - 1) / DELTAS));
     for (int64_t row = 0; row < batch->nrows; row += part.nrows) {
         part.start = batch->start + row;
         part.nrows = 1;

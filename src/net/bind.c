@@ -156,6 +156,7 @@ static void bind_attention_back(gr_net *n, gr_arena *scratch) {
     n->dq_f32 = take(scratch, t, q, sizeof(float));
     n->dk_f32 = take(scratch, t, kv, sizeof(float));
     n->dv_f32 = take(scratch, t, kv, sizeof(float));
+    n->delta = take(scratch, t, c->heads, sizeof(float));
 }
 
 static void bind_softmax(gr_net *n, gr_arena *scratch) {

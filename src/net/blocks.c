@@ -199,7 +199,7 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     if (!below) return;
     gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION_BACK);
     gr_attention_backward(c, &b->attention, n->dq_f32, n->dk_f32, n->dv_f32, s->q, s->k, s->v, s->attn,
-                          n->d_attn, s->lse, &b->segments);
+                          n->d_attn, s->lse, n->delta, &b->segments);
     if (c->profile) gr_part_work(c->profile, 10 * seen_pairs(b), 0);
     gr_part_enter(c->profile, before);
     gr_rotary_backward(c, &b->q, s->q, n->dq_f32, s->q_rstd, s->q_raw, &b->segments);

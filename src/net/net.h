@@ -68,8 +68,9 @@ typedef struct gr_net {
     void *norm, *act_mlp;   /* [T, hidden], [T, mlp]; norm is the place of the last block's output, too */
     float *dres;            /* f32 [T, hidden]: gradient of the residual stream */
     void *d_hidden, *d_mlp; /* the places of norm and act_mlp: a linear's x and then its dx */
-    void *d_attn;           /* act [T, q]; this and the next three in the place of act_mlp */
+    void *d_attn;           /* act [T, q]; this and the next four in the place of act_mlp */
     float *dq_f32, *dk_f32, *dv_f32; /* [T, q], [T, kv]; rounded into the saved q, k, v, which they end */
+    float *delta;                    /* [heads, T]; attention's */
     gr_linear_scratch linear_scratch;
     /* what follows from the parameters */
     gr_dora (*dora)[GR_LINEARS]; /* [layers]; NULL: no DoRA */

@@ -34,6 +34,7 @@ static inline int teardown(void **state) {
 typedef struct watch {
     volatile int stop;
     int events, stop_at; /* stop_at 0: never */
+    int64_t stop_after;  /* iterations; 0: never */
     char notes[2048];
     int saved;
 } watch;
@@ -44,7 +45,9 @@ static inline void on_event(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(w->notes + strlen(w->notes), sizeof w->notes - strlen(w->notes), "%s\n", e->text);
     if (e->kind == GRAFT_EVENT_SAVED) w->saved++;
-    if (++w->events == w->stop_at) w->stop = 1;
+    bool there = w->stop_after && e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "train") == 0 &&
+                 e->done == w->stop_after;
+    if (++w->events == w->stop_at || there) w->stop = 1;
 }
 
 /* The short run that most tests share: 8 iterations of 2 rows, updates after 3, 6 and 8. */

@@ -132,6 +132,20 @@ static inline void same_results(const char *a, const char *b) {
     free(y);
 }
 
+/* best/ of both as well. */
+static inline void same_best(const char *a, const char *b) {
+    char *x = tiny_join(root, a), *y = tiny_join(root, b);
+    char *p = tiny_join(x, "best"), *q = tiny_join(y, "best");
+    same_results(a, b);
+    tiny_same_file(p, q, "adapters.safetensors");
+    tiny_same_file(p, q, "adapter_model.safetensors");
+    tiny_same_file(p, q, "adapter_config.json");
+    free(q);
+    free(p);
+    free(y);
+    free(x);
+}
+
 static inline void forget(const char *out) {
     char *path = tiny_join(root, out);
     tiny_remove(path);

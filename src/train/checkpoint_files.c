@@ -95,6 +95,11 @@ static graft_status clear(const gr_trainer *t, const char *end, graft_error *err
 }
 
 graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) {
-    GR_TRY(clear(t, "", err));
-    return clear(t, ASIDE, err);
+    char *dir = gr_checkpoint_dir(t);
+    if (!dir) return gr_no_memory(err, 0);
+    graft_status st = clear(t, "", err);
+    if (st == GRAFT_OK) st = clear(t, ASIDE, err);
+    if (st == GRAFT_OK) st = gr_dir_sync(dir, err); /* one that came back would be newer than this run's */
+    free(dir);
+    return st;
 }

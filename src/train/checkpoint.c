@@ -228,21 +228,30 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     return st;
 }
 
+/* One number of an intact checkpoint's progress. */
+static graft_status peek(int64_t *value, const char *path, const char *key, graft_error *err) {
+    gr_safetensors *file = NULL;
+    json_t *object = NULL;
+    const char *text = NULL;
+    graft_status st = open_checked(&file, &text, path, err);
+    if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
+    const gr_json_scope root = {object, path, ""};
+    if (st == GRAFT_OK) st = read_int(&root, key, value, err);
+    json_decref(object);
+    gr_safetensors_close(file);
+    return st;
+}
+
+graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) {
+    return peek(iteration, path, "iteration", err);
+}
+
 bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
     bool found = false;
     for (int64_t i = gr_checkpoint_newest(t, INT64_MAX); i >= 0 && !found; i = gr_checkpoint_newest(t, i)) {
-        gr_safetensors *file = NULL;
-        json_t *object = NULL;
-        const char *text = NULL;
         graft_error none = {0};
         char *path = gr_checkpoint_path(t, i);
-        if (path && open_checked(&file, &text, path, &none) == GRAFT_OK &&
-            gr_json_parse(&object, text, strlen(text), path, &none) == GRAFT_OK) {
-            gr_json_scope root = {object, path, ""};
-            found = read_int(&root, "now", now, &none) == GRAFT_OK;
-        }
-        json_decref(object);
-        gr_safetensors_close(file);
+        found = path && peek(now, path, "now", &none) == GRAFT_OK;
         free(path);
     }
     return found;

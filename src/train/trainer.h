@@ -197,6 +197,8 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
  * GRAFT_MISMATCH names all that differs. A damaged one is left for the one before it, aloud, and set aside
  * once that has been read; GRAFT_CORRUPT when none is left. */
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) GR_MUST_CHECK;
+/* Is every byte of that file as it was written? GRAFT_CORRUPT if not. *iteration: of the checkpoint. */
+graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) GR_MUST_CHECK;
 /* The `now` of the run in dir, read before its data can be: from the newest checkpoint that has one. False:
  * there is none. */
 bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now);

@@ -2,6 +2,7 @@
  * threads, another rung and other saves: it ends in the bytes of the run that nothing stopped, and every
  * checkpoint on the way is whole. tools/kill_test.sh runs this thousands of times and on a real model:
  *
+ *     GRAFT          the program, the built one
  *     GRAFT_KILLS    how many, 30
  *     GRAFT_SEED     of the instants, 1
  *     GRAFT_DELAY    seconds that a process lives at most, 0.06
@@ -50,7 +51,7 @@ static pid_t start(campaign *c, const char *dir, bool resume) {
     char options[2048], *argv[80], *rest = NULL, word[3][32];
     int n = 0;
     snprintf(options, sizeof options, "%s", c->options);
-    argv[n++] = (char *)(uintptr_t)GRAFT_BINARY;
+    argv[n++] = (char *)(uintptr_t)setting("GRAFT", GRAFT_BINARY);
     argv[n++] = (char *)(uintptr_t) "train";
     argv[n++] = (char *)(uintptr_t) "--model";
     argv[n++] = c->model;
@@ -80,7 +81,7 @@ static pid_t start(campaign *c, const char *dir, bool resume) {
     posix_spawn_file_actions_addopen(&files, 1, c->log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     posix_spawn_file_actions_adddup2(&files, 1, 2);
     pid_t pid;
-    assert_int_equal(posix_spawn(&pid, GRAFT_BINARY, &files, NULL, argv, environ), 0);
+    assert_int_equal(posix_spawn(&pid, argv[0], &files, NULL, argv, environ), 0);
     posix_spawn_file_actions_destroy(&files);
     return pid;
 }

@@ -56,7 +56,8 @@ gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const 
  * named at once. Of graft's own pair mlx-lm's file is read, or PEFT's where the former is padded or folded.
  * dropout is left 0. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not
  * checked), or if the files of the directory record different digests: a save was cut short, and they do not
- * belong together. GRAFT_UNSUPPORTED names the setting of a kind that graft does not compute. */
+ * belong together; GRAFT_CORRUPT if the numbers are not those of the recorded digest. GRAFT_UNSUPPORTED names
+ * the setting of a kind that graft does not compute. */
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, uint64_t base_digest,
                              graft_error *err) GR_MUST_CHECK;

@@ -1,6 +1,6 @@
 /* A run and the power: after every call that changes a file, every state that the disk may be in is made, and
  * a resumed run finds a checkpoint that was saved and ends in the bytes of the run that nothing stopped. */
-#include "tests/disk_model.h"
+#include "tests/disk_states.h"
 /* whose arguments the globals of this one would hide */
 #include "tests/tiny_run.h"
 

@@ -227,8 +227,8 @@ static void killed_anywhere(void **state) {
     assert_int_equal(waitpid(pid, &status, 0), pid);
     must_exit_0(&c, status);
     print_message("not stopped: %.1f s\n", gr_clock() - began);
-    gr_model *m;
-    float *params;
+    gr_model *m = NULL;
+    float *params = NULL;
     graft_error err = {0};
     if (gr_model_open(&m, c.model, &err) != GRAFT_OK ||
         gr_adapter_load(&c.tuning, &params, c.whole, &m->config, 0, &err) != GRAFT_OK)

@@ -11,10 +11,10 @@ typedef struct drift {
 /* How far the adapters of two directories are apart. */
 static drift compare(const char *model, const char *a, const char *b) {
     char *x = tiny_join(root, a), *y = tiny_join(root, b);
-    gr_model *m;
-    gr_tuning *s, *t;
+    gr_model *m = NULL;
+    gr_tuning *s = NULL, *t = NULL;
     graft_error err = {0};
-    float *p, *q;
+    float *p = NULL, *q = NULL;
     if (gr_model_open(&m, model, &err) != GRAFT_OK ||
         gr_adapter_load(&s, &p, x, &m->config, 0, &err) != GRAFT_OK ||
         gr_adapter_load(&t, &q, y, &m->config, 0, &err) != GRAFT_OK)

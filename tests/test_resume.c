@@ -293,9 +293,9 @@ static void copy_file(const char *from, const char *to, const char *name) {
 
 static gr_adapter_place which(const char *name, int64_t *iteration) {
     gr_adapter_mark mark;
-    gr_tuning *tuning;
-    gr_model *m;
-    float *params;
+    gr_tuning *tuning = NULL;
+    gr_model *m = NULL;
+    float *params = NULL;
     graft_error err = {0};
     char *dir = tiny_join(root, name), *model = tiny_join(root, "base"), *whole = tiny_join(root, "whole");
     if (gr_model_open(&m, model, &err) != GRAFT_OK ||
@@ -354,7 +354,7 @@ static void altered_adapter(void **state) {
     for (int i = 0; i < 2; i++) {
         graft_error err = {0};
         gr_model *m;
-        gr_tuning *tuning;
+        gr_tuning *tuning = NULL;
         float *params;
         size_t size;
         must_train(model, "part", NULL, NULL, NULL);

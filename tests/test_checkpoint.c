@@ -197,6 +197,7 @@ static void damaged_checkpoints(void **state) {
         damage(older, 5);
         assert_int_equal(train(model, "part", resume, NULL, NULL, &err), GRAFT_CORRUPT);
         assert_non_null(strstr(err.where, "checkpoint-0000000"));
+        assert_non_null(strstr(err.hint, "no older checkpoint is left"));
         free(bytes);
         free(oldest);
         free(older);

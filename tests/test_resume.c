@@ -255,6 +255,7 @@ static void other_costs(void **state) {
     } costs[] = {{{"threads", "2", NULL}, 1},
                  {{"threads", "3", "grad-checkpoint", "layer", NULL}, 0},
                  {{"grad-checkpoint", "mlp", NULL}, 20},
+                 {{"budget", "4GiB", NULL}, 0},
                  {{"grad-checkpoint", "none", "threads", "2", NULL}, 40}};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         char *model = tiny_model_dir(root, "base", &kinds[k].spec);

@@ -7,7 +7,7 @@ FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz format clean
+.PHONY: all build deps demo check kill-test check-peers bench bench-memory bench-peers install fuzz format clean
 all: build
 
 build:
@@ -25,6 +25,9 @@ demo: build
 check:
 	@bash tools/deps.sh build check
 	@bash tools/check.sh
+
+kill-test: build
+	@bash tools/kill_test.sh
 
 check-peers: build
 	@bash tools/deps.sh peers

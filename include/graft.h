@@ -82,8 +82,11 @@ typedef struct graft_options {
         grad_clip;         /* setting optimizer also sets weight_decay's default: adamw 0.01, else 0 */
     char *grad_checkpoint; /* auto, none, mlp, layer */
     char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
-    int64_t steps_per_report, steps_per_eval, val_batches, save_every;
+    int64_t steps_per_report, steps_per_eval, val_batches;
+    char *save_every;  /* iterations, or a time such as 90s, 10m, 2h */
+    int64_t keep_last; /* checkpoints */
     bool keep_best, verify_frozen, resume, gguf;
+    char *allow_changes; /* with resume: settings that may differ from the checkpoint's, "iters,data" */
     char *resume_adapter_file;
     /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
     double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */

@@ -91,6 +91,34 @@ static void setting(void **state) {
     graft_options_free(&o);
 }
 
+/* Iterations, or a time. */
+static void every(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t iterations;
+        double seconds;
+    } cases[] = {{"100", 100, 0}, {"1", 1, 0},     {"90s", 0, 90},
+                 {"1.5m", 0, 90}, {"2h", 0, 7200}, {"0.01s", 0, 0.01}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t iterations;
+        double seconds;
+        assert_int_equal(gr_parse_every(&iterations, &seconds, cases[i].text, &err), GRAFT_OK);
+        assert_int_equal(iterations, cases[i].iterations);
+        assert_true(seconds == cases[i].seconds);
+    }
+    graft_options o;
+    graft_options_init(&o);
+    must_set(&o, "save-every", "10m");
+    assert_int_equal(check(&o, GRAFT_VERB_TRAIN), GRAFT_OK);
+    assert_string_equal(o.save_every, "10m");
+    must_set(&o, "allow-changes", "iters");
+    assert_int_equal(check(&o, GRAFT_VERB_TRAIN), GRAFT_USAGE); /* of what? */
+    must_set(&o, "resume", NULL);
+    assert_int_equal(check(&o, GRAFT_VERB_TRAIN), GRAFT_OK);
+    graft_options_free(&o);
+}
+
 /* A list grows by one string each time. */
 static void lists(void **state) {
     (void)state;
@@ -130,6 +158,15 @@ static void bad_values(void **state) {
         {"optimizer", "adamw, adam"},
         {"budget", "much"},
         {"budget", "2XB"},
+        {"save-every", "0"},
+        {"save-every", "0.5"},
+        {"save-every", "-5"},
+        {"save-every", "10 m"},
+        {"save-every", "m"},
+        {"save-every", "0s"},
+        {"save-every", "1d"},
+        {"save-every", "nanm"},
+        {"keep-last", "0"},
         {"resume", "maybe"},
         {"num-layers", "-2"},
         {"lora-dropout", "1.5"},
@@ -312,6 +349,7 @@ int main(void) {
         cmocka_unit_test(table_is_sound),
         cmocka_unit_test(defaults),
         cmocka_unit_test(setting),
+        cmocka_unit_test(every),
         cmocka_unit_test(lists),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(suggestions),

@@ -119,7 +119,8 @@ static void defaults_are_mlx(void **state) {
         assert_string_equal(o.lora_targets, "all-linear");
         assert_string_equal(o.adapter_path, "adapters");
         assert_int_equal(o.iters, 1000);
-        assert_int_equal(o.save_every, 100);
+        assert_string_equal(o.save_every, "100");
+        assert_int_equal(o.keep_last, 2);
         assert_string_equal(o.config_file, path);
         assert_valid(&o);
         graft_options_free(&o);

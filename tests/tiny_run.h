@@ -34,6 +34,7 @@ static inline int teardown(void **state) {
 typedef struct watch {
     volatile int stop;
     int events, stop_at; /* stop_at 0: never */
+    int64_t stop_after;  /* iterations; 0: never */
     char notes[2048];
     int saved;
 } watch;
@@ -44,7 +45,9 @@ static inline void on_event(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(w->notes + strlen(w->notes), sizeof w->notes - strlen(w->notes), "%s\n", e->text);
     if (e->kind == GRAFT_EVENT_SAVED) w->saved++;
-    if (++w->events == w->stop_at) w->stop = 1;
+    bool there = w->stop_after && e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "train") == 0 &&
+                 e->done == w->stop_after;
+    if (++w->events == w->stop_at || there) w->stop = 1;
 }
 
 /* The short run that most tests share: 8 iterations of 2 rows, updates after 3, 6 and 8. */
@@ -127,6 +130,20 @@ static inline void same_results(const char *a, const char *b) {
     free(n);
     free(x);
     free(y);
+}
+
+/* best/ of both as well. */
+static inline void same_best(const char *a, const char *b) {
+    char *x = tiny_join(root, a), *y = tiny_join(root, b);
+    char *p = tiny_join(x, "best"), *q = tiny_join(y, "best");
+    same_results(a, b);
+    tiny_same_file(p, q, "adapters.safetensors");
+    tiny_same_file(p, q, "adapter_model.safetensors");
+    tiny_same_file(p, q, "adapter_config.json");
+    free(q);
+    free(p);
+    free(y);
+    free(x);
 }
 
 static inline void forget(const char *out) {

@@ -5,7 +5,8 @@
  * May include: base, files, model, plan. Never: trains, computes.
  *
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors), save.c,
- * save_config.c, load.c, load_tensors.c, load_config.c; adapter_parts.h is what they share.
+ * save_config.c, which_save.c (do the files of a directory belong together?), load.c, load_tensors.c,
+ * load_config.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -37,12 +38,26 @@ void gr_adapter_notes(gr_buf *notes, const gr_tuning *tuning);
 /* The tensor files that gr_adapter_save writes for this tuning, by name; ended by NULL. */
 void gr_adapter_files(const char *names[3], const gr_tuning *tuning);
 
+/* The save that an adapter's files are of, as they say themselves. */
+typedef struct gr_adapter_mark {
+    int64_t iteration;
+    char digest[17];
+} gr_adapter_mark;
+typedef enum gr_adapter_place {
+    GR_ADAPTER_NONE, /* dir has none of the files */
+    GR_ADAPTER_TORN, /* some are missing, unreadable, or of another save than the rest */
+    GR_ADAPTER_WHOLE /* all that gr_adapter_save writes for this tuning, of the one save in *mark */
+} gr_adapter_place;
+/* What a save left in dir. Reads headers, not numbers. */
+gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_tuning *tuning);
+
 /* Reads an adapter of any format and kind from a directory, or from one file beside its adapter_config.json:
  * tuning and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are
  * named at once. Of graft's own pair mlx-lm's file is read, or PEFT's where the former is padded or folded.
  * dropout is left 0. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not
  * checked), or if the files of the directory record different digests: a save was cut short, and they do not
- * belong together. GRAFT_UNSUPPORTED names the setting of a kind that graft does not compute. */
+ * belong together; GRAFT_CORRUPT if the numbers are not those of the recorded digest. GRAFT_UNSUPPORTED names
+ * the setting of a kind that graft does not compute. */
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, uint64_t base_digest,
                              graft_error *err) GR_MUST_CHECK;

@@ -171,6 +171,22 @@ static graft_status fill(gr_tuning *t, const gr_adapter_reader *r, graft_error *
     return GRAFT_OK;
 }
 
+/* What was read against the digest that was written with it: also a file whose names and sizes are all right
+ * may have been altered. A padded or folded file has other numbers than what was trained. */
+static graft_status check_numbers(const gr_adapter_reader *r, const char *path, const char *digest,
+                                  const float *params, int64_t count, graft_error *err) {
+    char own[17];
+    if (!digest || (r->settings->padded && r->format->one_rank)) return GRAFT_OK;
+    gr_adapter_digest(own, params, count);
+    if (strcmp(own, digest) == 0) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "the adapter's numbers are not those that were saved");
+    gr_where(err, "%s", path);
+    gr_expected(err, "digest %s", digest);
+    gr_found(err, "%s", own);
+    return gr_hint(
+        err, "the file is damaged, or was edited: train with --resume writes it anew from its checkpoint");
+}
+
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
                               const place *p, uint64_t base_digest, graft_error *err) {
     GR_TRY(gr_safetensors_open(&r->file, p->file, err));
@@ -193,7 +209,7 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
         const gr_param *own = &t->params[i];
         gr_adapter_copy(*params + own->at, own, gr_adapter_found(r, own->role, own->layer, own->kind));
     }
-    return GRAFT_OK;
+    return check_numbers(r, p->file, digest, *params, t->parameters, err);
 }
 
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,

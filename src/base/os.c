@@ -142,17 +142,21 @@ graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_err
     return GRAFT_OK;
 }
 
-/* A rename is only on the disk once the directory is. */
+graft_status gr_dir_sync(const char *dir, graft_error *err) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    graft_status st = GRAFT_OK;
+    if (fd < 0) return GRAFT_OK;
+    if (fsync(fd) != 0 && errno != EINVAL) st = gr_fail_errno(err, errno, "cannot sync directory", dir);
+    close(fd);
+    return st;
+}
+
+/* A new name is only on the disk once its directory is. */
 static graft_status sync_dir_of(const char *path, graft_error *err) {
     const char *slash = strrchr(path, '/');
     char *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
     if (!dir) return gr_no_memory(err, strlen(path));
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    graft_status st = GRAFT_OK;
-    if (fd >= 0) {
-        if (fsync(fd) != 0 && errno != EINVAL) st = gr_fail_errno(err, errno, "cannot sync directory", dir);
-        close(fd);
-    }
+    graft_status st = gr_dir_sync(dir, err);
     free(dir);
     return st;
 }
@@ -199,7 +203,9 @@ graft_status gr_make_dirs(const char *path, graft_error *err) {
         if (*p != '/' && *p) continue;
         char keep = *p;
         *p = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+        if (mkdir(part, 0777) == 0)
+            st = sync_dir_of(part, err); /* what is synced inside is lost with its name */
+        else if (errno != EEXIST)
             st = gr_fail_errno(err, errno, "cannot create directory", part);
         *p = keep;
         if (!keep) break;

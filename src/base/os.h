@@ -53,7 +53,10 @@ typedef struct gr_dir_lock {
 graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
 
-/* mkdir -p. */
+/* What was created, renamed and removed in `dir` so far is on the disk afterwards. A directory that is
+ * missing or cannot be opened is left. */
+graft_status gr_dir_sync(const char *dir, graft_error *err) GR_MUST_CHECK;
+/* mkdir -p; the new names are on the disk afterwards. */
 graft_status gr_make_dirs(const char *path, graft_error *err) GR_MUST_CHECK;
 bool gr_path_exists(const char *path);
 bool gr_path_is_dir(const char *path);

@@ -1,90 +1,11 @@
-#include "base/digest.h"
-#include "files/json_read.h"
-#include "train/trainer.h"
-#include <dirent.h>
+#include "train/checkpoint_files.h"
+#include "train/checkpoint_parts.h"
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define VECTORS (1 + GR_OPTIM_STATES + GR_TREE_LEVELS)
-#define KEPT    2 /* the newest, and one before it in case the newest is damaged later */
 
-static char *checkpoint_dir(const gr_trainer *t) {
-    return gr_path_join(t->dir, "checkpoints");
-}
-
-static void name_of(char *name, size_t size, int64_t iteration) {
-    snprintf(name, size, "checkpoint-%08lld.safetensors", (long long)iteration);
-}
-
-/* Number in "checkpoint-00000100.safetensors", -1 for other names. */
-static int64_t number_of(const char *name) {
-    static const char prefix[] = "checkpoint-";
-    char again[64];
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
-    long long n = strtoll(name + sizeof prefix - 1, NULL, 10);
-    name_of(again, sizeof again, n); /* more than eight digits are fine, any other spelling is not ours */
-    return n >= 0 && strcmp(name, again) == 0 ? n : -1;
-}
-
-static char *checkpoint_path(const gr_trainer *t, int64_t iteration) {
-    char name[64];
-    char *dir = checkpoint_dir(t), *path = NULL;
-    name_of(name, sizeof name, iteration);
-    if (dir) path = gr_path_join(dir, name);
-    free(dir);
-    return path;
-}
-
-/* Calls visit for the iteration number of every checkpoint. */
-static void each_checkpoint(const gr_trainer *t, void (*visit)(void *user, int64_t iteration), void *user) {
-    char *path = checkpoint_dir(t);
-    DIR *dir = path ? opendir(path) : NULL;
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
-        int64_t n = number_of(entry->d_name);
-        if (n >= 0) visit(user, n);
-    }
-    if (dir) closedir(dir);
-    free(path);
-}
-
-typedef struct newest_below {
-    int64_t limit, best;
-} newest_below;
-
-static void keep_newest(void *user, int64_t iteration) {
-    newest_below *n = user;
-    if (iteration < n->limit && iteration > n->best) n->best = iteration;
-}
-
-/* The newest checkpoint below `limit`; -1: none. */
-static int64_t newest(const gr_trainer *t, int64_t limit) {
-    newest_below n = {limit, -1};
-    each_checkpoint(t, keep_newest, &n);
-    return n.best;
-}
-
-static void remove_checkpoint(const gr_trainer *t, int64_t iteration) {
-    char *path = checkpoint_path(t, iteration);
-    if (path) unlink(path);
-    free(path);
-}
-
-graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) {
-    int64_t iteration;
-    (void)err;
-    while ((iteration = newest(t, INT64_MAX)) >= 0) {
-        remove_checkpoint(t, iteration);
-        if (newest(t, INT64_MAX) == iteration) { /* it would not go away */
-            gr_fail(err, GRAFT_IO, "cannot remove an old checkpoint");
-            return gr_where(err, "%s/checkpoints", t->dir);
-        }
-    }
-    return GRAFT_OK;
-}
-
-static json_t *hex(uint64_t value) {
+json_t *gr_json_hex(uint64_t value) {
     char text[24];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
     return json_string(text);
@@ -94,44 +15,25 @@ static json_t *hex(uint64_t value) {
 static json_t *bits(double value) {
     uint64_t word;
     memcpy(&word, &value, 8);
-    return hex(word);
-}
-
-/* What trains, how large it is, and the scales: parameters mean nothing without them. */
-static uint64_t adapter_shape(const gr_tuning *tuning) {
-    uint64_t h = GR_DIGEST_START, scale;
-    memcpy(&scale, &tuning->scale, 8);
-    h = gr_digest_step(h, scale);
-    for (size_t i = 0; i < tuning->param_count; i++) {
-        const gr_param *p = &tuning->params[i];
-        double of = p->kind == GR_PARAM_A ? (double)gr_tuning_of(tuning, p->role, p->layer)->scale : 0;
-        memcpy(&scale, &of, 8);
-        uint64_t words[] = {(uint64_t)p->kind, (uint64_t)p->role, (uint64_t)p->layer,
-                            (uint64_t)p->rows, (uint64_t)p->cols, scale};
-        for (size_t k = 0; k < sizeof words / sizeof *words; k++) h = gr_digest_step(h, words[k]);
-    }
-    return h;
+    return gr_json_hex(word);
 }
 
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
-    char *settings = gr_options_settings(t->o, GRAFT_VERB_TRAIN);
-    json_t *j = json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
-                          "s:I,s:o,s:o,s:o,s:s}",
-                          "now", t->now, "report_iterations", p->report_iterations, "train_loss",
-                          bits(p->train_loss), "iteration", p->iteration, "update", p->update, "validated",
-                          p->validated, "pending_iterations", p->pending_iterations, "pending_rows",
-                          (json_int_t)p->pending_rows, "pending_targets", p->pending_targets, "epoch",
-                          (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss),
-                          "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens, "grad_norm",
-                          bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
-                          "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration",
-                          p->best_iteration, "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter",
-                          hex(adapter_shape(t->rt.tuning)), "base", hex(t->rt.model->digest), "data",
-                          hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_t *j = json_pack(
+        "{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,s:I}", "now",
+        t->now, "report_iterations", p->report_iterations, "train_loss", bits(p->train_loss), "iteration",
+        p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
+        p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets",
+        p->pending_targets, "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss",
+        bits(p->report_loss), "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens,
+        "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
+        bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
+        "metrics_bytes", (json_int_t)p->metrics_bytes);
+    json_t *made_from = gr_checkpoint_inputs(t);
+    char *text = j && made_from && json_object_update(j, made_from) == 0 ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(made_from);
     json_decref(j);
-    free(settings);
     return text;
 }
 
@@ -181,7 +83,7 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
     gr_tensor tensors[VECTORS];
     char names[VECTORS][16], sum[24];
     size_t count = list_vectors(t, tensors, names);
-    char *text = progress_text(t), *path = checkpoint_path(t, t->p.iteration), *dir = checkpoint_dir(t);
+    char *text = progress_text(t), *path = gr_checkpoint_path(t, t->p.iteration), *dir = gr_checkpoint_dir(t);
     graft_status st = text && path && dir ? gr_make_dirs(dir, err) : gr_no_memory(err, 0);
     if (st == GRAFT_OK) {
         checksum(sum, text, tensors, count);
@@ -192,14 +94,12 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
     free(path);
     free(dir);
     if (st != GRAFT_OK) return st;
-    int64_t old = t->p.iteration;
-    for (int i = 1; i < KEPT && old >= 0; i++) old = newest(t, old);
-    while (old >= 0 && (old = newest(t, old)) >= 0) remove_checkpoint(t, old);
+    gr_checkpoint_rotate(t, t->p.iteration, t->o->keep_last);
     return GRAFT_OK;
 }
 
 /* One hexadecimal word of the progress object. */
-static graft_status read_hex(const gr_json_scope *root, const char *key, uint64_t *value, graft_error *err) {
+graft_status gr_json_read_hex(const gr_json_scope *root, const char *key, uint64_t *value, graft_error *err) {
     const char *text = NULL;
     char *end;
     GR_TRY(gr_json_need(root, key, err));
@@ -211,7 +111,7 @@ static graft_status read_hex(const gr_json_scope *root, const char *key, uint64_
 
 static graft_status read_bits(const gr_json_scope *root, const char *key, double *value, graft_error *err) {
     uint64_t word;
-    GR_TRY(read_hex(root, key, &word, err));
+    GR_TRY(gr_json_read_hex(root, key, &word, err));
     memcpy(value, &word, 8);
     return GRAFT_OK;
 }
@@ -250,30 +150,6 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     return GRAFT_OK;
 }
 
-/* Base, data and settings must be those of the checkpoint. */
-static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, graft_error *err) {
-    uint64_t base, data, adapter;
-    const char *then = "";
-    GR_TRY(read_hex(root, "base", &base, err));
-    GR_TRY(read_hex(root, "data", &data, err));
-    GR_TRY(read_hex(root, "adapter", &adapter, err));
-    GR_TRY(gr_json_string(root, "settings", &then, err));
-    const char *what = base != t->rt.model->digest        ? "the base model"
-                       : data != gr_rows_digest(t->train) ? "the training data"
-                                                          : NULL;
-    char *now = gr_options_settings(t->o, GRAFT_VERB_TRAIN),
-         *changed = now && !what ? gr_settings_changed(then, now) : NULL;
-    free(now);
-    if (!what && !changed && adapter != adapter_shape(t->rt.tuning))
-        what = "the adapter (what trains, its ranks or scales)";
-    if (!what && !changed) return GRAFT_OK;
-    gr_fail(err, GRAFT_MISMATCH, "cannot resume: %s differs from the checkpoint", what ? what : "a setting");
-    gr_where(err, "%s", root->file);
-    if (changed) gr_found(err, "%s", changed);
-    free(changed);
-    return gr_hint(err, "use the settings of the first run, or train without --resume to start anew");
-}
-
 /* Opens a checkpoint whose bytes are those that were written. Any damage is GRAFT_CORRUPT, whatever it made
  * of the file. *progress is borrowed from it. Caller closes *file in every case. */
 static graft_status open_checked(gr_safetensors **file, const char **progress, const char *path,
@@ -305,8 +181,10 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
     for (size_t i = 0; i < count; i++) {
         const gr_tensor *x = gr_safetensors_find(file, wanted[i].name);
         if (!x || x->dtype != GR_F32 || x->bytes != wanted[i].bytes) {
-            gr_fail(err, GRAFT_CORRUPT, "checkpoint lacks %s, or its size differs", wanted[i].name);
-            return gr_where(err, "%s", path);
+            gr_fail(err, GRAFT_MISMATCH, "cannot resume: the checkpoint lacks %s, or its size differs",
+                    wanted[i].name);
+            gr_where(err, "%s", path);
+            return gr_hint(err, "the settings of the first run fit it");
         }
         found[i] = *x;
     }
@@ -317,64 +195,86 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
     return GRAFT_OK;
 }
 
+/* What stands in an intact checkpoint. */
+static graft_status take(gr_trainer *t, const gr_safetensors *file, const gr_json_scope *root,
+                         gr_changes *changes, graft_error *err) {
+    GR_TRY(read_progress(root, &t->p, err));
+    GR_TRY(gr_checkpoint_check(t, root, &t->p, changes, err));
+    if (t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t))
+        return gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
+    GR_TRY(read_vectors(t, file, root->file, err));
+    if (changes->allowed.len) /* other rows, or other packs: what is left of a shorter epoch */
+        t->p.position = gr_min_i64(t->p.position, gr_order_units(&t->order));
+    return gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
+}
+
 static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error *err) {
     gr_safetensors *file = NULL;
     json_t *object = NULL;
     gr_train_progress before = t->p;
+    gr_changes changes = {.allow = t->o->allow_changes};
     const char *text = NULL;
     graft_status st = open_checked(&file, &text, path, err);
     if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
     gr_json_scope root = {object, path, ""};
-    if (st == GRAFT_OK) st = check_same(t, &root, err);
-    if (st == GRAFT_OK) st = read_progress(&root, &t->p, err);
-    if (st == GRAFT_OK && t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t))
-        st = gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
-    if (st == GRAFT_OK) st = read_vectors(t, file, path, err);
-    if (st == GRAFT_OK) st = gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
-    if (st != GRAFT_OK) t->p = before;
+    if (st == GRAFT_OK) st = take(t, file, &root, &changes, err);
+    if (st == GRAFT_OK)
+        gr_checkpoint_say(t, &root, &changes);
+    else
+        t->p = before;
+    gr_changes_free(&changes);
     json_decref(object);
     gr_safetensors_close(file);
     return st;
 }
 
+/* One number of an intact checkpoint's progress. */
+static graft_status peek(int64_t *value, const char *path, const char *key, graft_error *err) {
+    gr_safetensors *file = NULL;
+    json_t *object = NULL;
+    const char *text = NULL;
+    graft_status st = open_checked(&file, &text, path, err);
+    if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
+    const gr_json_scope root = {object, path, ""};
+    if (st == GRAFT_OK) st = read_int(&root, key, value, err);
+    json_decref(object);
+    gr_safetensors_close(file);
+    return st;
+}
+
+graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) {
+    return peek(iteration, path, "iteration", err);
+}
+
 bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
     bool found = false;
-    for (int64_t i = newest(t, INT64_MAX); i >= 0 && !found; i = newest(t, i)) {
-        gr_safetensors *file = NULL;
-        json_t *object = NULL;
-        const char *text = NULL;
+    for (int64_t i = gr_checkpoint_newest(t, INT64_MAX); i >= 0 && !found; i = gr_checkpoint_newest(t, i)) {
         graft_error none = {0};
-        char *path = checkpoint_path(t, i);
-        if (path && open_checked(&file, &text, path, &none) == GRAFT_OK &&
-            gr_json_parse(&object, text, strlen(text), path, &none) == GRAFT_OK) {
-            gr_json_scope root = {object, path, ""};
-            found = read_int(&root, "now", now, &none) == GRAFT_OK;
-        }
-        json_decref(object);
-        gr_safetensors_close(file);
+        char *path = gr_checkpoint_path(t, i);
+        found = path && peek(now, path, "now", &none) == GRAFT_OK;
         free(path);
     }
     return found;
 }
 
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) {
-    int64_t limit = INT64_MAX;
     *found = false;
-    for (;;) {
-        int64_t iteration = newest(t, limit);
-        if (iteration < 0) return GRAFT_OK;
-        char *path = checkpoint_path(t, iteration);
+    for (int64_t limit = INT64_MAX, older; (limit = gr_checkpoint_newest(t, limit)) >= 0;) {
+        char *path = gr_checkpoint_path(t, limit);
         graft_error why = {0};
         graft_status st = path ? read_checkpoint(t, path, &why) : gr_no_memory(&why, 0);
-        if (st == GRAFT_OK)
-            *found = true;
-        else if (st == GRAFT_CORRUPT && newest(t, iteration) >= 0)
+        older = gr_checkpoint_newest(t, limit);
+        *found = st == GRAFT_OK;
+        if (st == GRAFT_OK) gr_checkpoint_set_aside(t, limit);
+        if (st == GRAFT_CORRUPT && older >= 0)
             gr_trainer_note(t, "%s: %s; trying the one before", path, why.what);
-        else if (err->status == GRAFT_OK)
-            *err = why;
+        if (st == GRAFT_CORRUPT && older < 0)
+            gr_hint(&why, "no older checkpoint is left: train without --resume to start anew "
+                          "(--resume-adapter-file starts from an adapter)");
         free(path);
-        if (st != GRAFT_CORRUPT) return st;
-        if (newest(t, iteration) < 0) return st;
-        limit = iteration;
+        if (st == GRAFT_CORRUPT && older >= 0) continue;
+        if (st != GRAFT_OK && err->status == GRAFT_OK) *err = why;
+        return st;
     }
+    return GRAFT_OK;
 }

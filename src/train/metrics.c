@@ -28,7 +28,7 @@ graft_status gr_metrics_start(gr_trainer *t, graft_error *err) {
         st = gr_fail_errno(err, errno, "cannot start", path);
     if (fd >= 0) close(fd);
     free(path);
-    return st;
+    return st == GRAFT_OK ? gr_dir_sync(t->dir, err) : st; /* a checkpoint counts on its lines */
 }
 
 graft_status gr_metrics_sync(const gr_trainer *t, graft_error *err) {

@@ -228,6 +228,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = -1;
     GR_TRY(gr_schedule_check(o, err));
+    if (o->save_every) GR_TRY(gr_parse_every(&t->save_iterations, &t->save_seconds, o->save_every, err));
     t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);
     if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);
     GR_TRY(dir ? gr_config_open(&config, dir, err) : gr_shape_config(&config, o->shape, err));

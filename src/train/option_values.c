@@ -48,6 +48,32 @@ graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) 
     return gr_found(err, "%s", text);
 }
 
+#define EVERY_MANY 1e15 /* as the table's MANY */
+
+graft_status gr_parse_every(int64_t *iterations, double *seconds, const char *text, graft_error *err) {
+    static const struct {
+        const char *unit;
+        double seconds;
+    } units[] = {{"s", 1}, {"m", 60}, {"h", 3600}};
+    *iterations = 0;
+    *seconds = 0;
+    if (gr_parse_int(text, iterations) && *iterations >= 1 && (double)*iterations <= EVERY_MANY)
+        return GRAFT_OK;
+    *iterations = 0;
+    size_t digits = strspn(text, "0123456789.");
+    char *number = gr_strndup(text, digits);
+    if (!number) return gr_no_memory(err, digits);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(text + digits, units[i].unit) == 0 && gr_parse_real(number, seconds))
+            *seconds *= units[i].seconds;
+    free(number);
+    if (*seconds > 0 && *seconds <= EVERY_MANY) return GRAFT_OK;
+    *seconds = 0;
+    gr_fail(err, GRAFT_USAGE, "neither a number of iterations nor a time");
+    gr_expected(err, "a whole number, at least 1, or a time such as 90s, 10m or 2h");
+    return gr_found(err, "%s", text);
+}
+
 /* A value that is nearly one of the list. */
 static void hint_choice(const char *choices, const char *text, graft_error *err) {
     char *copy = gr_strdup(choices), *rest = NULL;
@@ -146,15 +172,17 @@ graft_status gr_option_store(graft_options *o, const gr_option_row *row, const c
     uint64_t natural;
     double real;
     bool on;
+    graft_status st;
     switch (row->kind) {
     case GR_OPTION_CHOICE:
         if (!is_choice(shown->choices, text)) return wrong(row, called, text, err);
         return store_text(o, row, text, err);
-    case GR_OPTION_SIZE: {
-        graft_status st = gr_parse_size(&natural, text, err);
+    case GR_OPTION_SIZE:
+    case GR_OPTION_EVERY:
+        st = row->kind == GR_OPTION_SIZE ? gr_parse_size(&natural, text, err)
+                                         : gr_parse_every(&whole, &real, text, err);
         if (st != GRAFT_OK) return gr_where(err, "%s", called);
         return store_text(o, row, text, err);
-    }
     case GR_OPTION_LIST: return store_member(o, row, text, called, err);
     case GR_OPTION_SWITCH:
         if (!parse_switch(text, &on)) return wrong(row, called, text, err);
@@ -192,6 +220,7 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row) {
     case GR_OPTION_CHOICE:
     case GR_OPTION_LIST:
     case GR_OPTION_SIZE:
+    case GR_OPTION_EVERY:
     case GR_OPTION_CONFIG: {
         char **at = field(o, row);
         free(*at);

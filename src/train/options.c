@@ -39,7 +39,7 @@ void graft_options_free(graft_options *o) {
         const gr_option_row *row = gr_option_row_at(i);
         bool text = row->kind == GR_OPTION_TEXT || row->kind == GR_OPTION_CHOICE ||
                     row->kind == GR_OPTION_LIST || row->kind == GR_OPTION_SIZE ||
-                    row->kind == GR_OPTION_CONFIG;
+                    row->kind == GR_OPTION_EVERY || row->kind == GR_OPTION_CONFIG;
         if (text) free(*(char **)((char *)o + row->offset));
     }
     free(o->mlx_schedule);

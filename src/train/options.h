@@ -18,6 +18,7 @@ typedef enum gr_option_kind {
     GR_OPTION_CHOICE, /* char *, one of the row's choices */
     GR_OPTION_LIST,   /* char *, a JSON array of strings; each time the option is set adds one */
     GR_OPTION_SIZE,   /* char *, bytes such as 500MB */
+    GR_OPTION_EVERY,  /* char *, iterations such as 100 or a time such as 10m */
     GR_OPTION_SWITCH, /* bool */
     GR_OPTION_INT,    /* int64_t */
     GR_OPTION_INT32,  /* int */
@@ -59,6 +60,9 @@ void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *o
 
 /* "500MB", "2GiB", "1.5g", "4096": bytes. K, M, G, T are powers of 1000, Ki and so on of 1024. */
 graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) GR_MUST_CHECK;
+/* "100": iterations, *seconds is 0 then; "90s", "1.5m", "2h": seconds, *iterations is 0 then. */
+graft_status gr_parse_every(int64_t *iterations, double *seconds, const char *text,
+                            graft_error *err) GR_MUST_CHECK;
 
 /* True when `name` was set by graft_options_set (not by a file, not by default). */
 bool gr_options_given(const graft_options *o, const char *name);

@@ -139,6 +139,8 @@ static graft_status check_optimizer(const graft_options *o, graft_error *err) {
 static graft_status check_run(const graft_options *o, graft_error *err) {
     if (gr_options_given(o, "iters") && gr_options_given(o, "epochs"))
         return contradiction(err, "iters and epochs say the same thing twice", "give one of them");
+    if (o->allow_changes && o->allow_changes[0] && !o->resume)
+        return contradiction(err, "allow-changes without resume", "add --resume");
     if (o->val_batches == 0)
         return contradiction(err, "val-batches is 0",
                              "-1 is all; without valid.jsonl there is no validation");

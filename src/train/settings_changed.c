@@ -1,39 +1,181 @@
-#include "train/trainer.h"
+#include "train/settings_changed.h"
 
-/* Settings that a resumed run may change: they cost time or memory, or say where things are. */
-static bool may_change(const char *line) {
-    static const char *const free_keys[] = {
-        "threads",   "grad-checkpoint",     "budget",          "preset", /* what it sets is compared */
-        "resume",    "save-every",          "adapter-path",    "model",  "data",
-        "keep-best", "verify-frozen",       "config",          "shape",  "tensors",
-        "gguf",      "resume-adapter-file", "steps-per-report"};
-    for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
-        size_t n = strlen(free_keys[i]);
-        if (strncmp(line, free_keys[i], n) == 0 && line[n] == ':') return true;
+static const char vectors[] = "its vectors would not fit";
+static const char meaning[] = "the numbers trained so far would mean something else";
+static const char place[] = "the place in the data would mean something else";
+
+/* What is not here is refused until --allow-changes names it. */
+static const struct {
+    const char *name;
+    const char *never; /* why no flag allows it; NULL: it may change freely */
+} rules[] = {
+    {"threads", NULL},
+    {"grad-checkpoint", NULL},
+    {"budget", NULL},
+    {"preset", NULL}, /* what it sets is compared */
+    {"resume", NULL},
+    {"allow-changes", NULL},
+    {"save-every", NULL},
+    {"keep-last", NULL},
+    {"keep-best", NULL},
+    {"adapter-path", NULL},
+    {"model", NULL}, /* where they are: base and rows themselves are compared */
+    {"data", NULL},
+    {"verify-frozen", NULL},
+    {"config", NULL},
+    {"shape", NULL},
+    {"tensors", NULL},
+    {"gguf", NULL},
+    {"resume-adapter-file", NULL},
+    {"steps-per-report", NULL},
+    {"fine-tune-type", vectors},
+    {"num-layers", vectors},
+    {"lora-targets", vectors},
+    {"exclude-modules", vectors},
+    {"layers-to-transform", vectors},
+    {"lora-rank", vectors},
+    {"lora-bias", vectors},
+    {"rank-pattern", vectors},
+    {"modules-to-save", vectors},
+    {"lora-alpha", meaning},
+    {"lora-scale", meaning},
+    {"use-rslora", meaning},
+    {"alpha-pattern", meaning},
+    {"loss", "the sums of the loss would mean something else"},
+    {"optimizer", "its state is another's"},
+    {"pack", place},
+};
+
+/* The row of rules for the first n bytes of `name`; -1: none. */
+static int rule_of(const char *name, size_t n) {
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (strlen(rules[i].name) == n && memcmp(rules[i].name, name, n) == 0) return (int)i;
+    return -1;
+}
+
+/* Calls for each name of a list "a,b_c". */
+static bool next_name(char name[64], const char **list) {
+    while (*list && **list) {
+        size_t n = strcspn(*list, ",");
+        snprintf(name, 64, "%.*s", n < 63 ? (int)n : 63, *list);
+        *list += n + ((*list)[n] == ',');
+        if (name[0]) return true;
     }
     return false;
 }
 
-static bool has_line(const char *text, const char *line, size_t n) {
+static bool allowed(const gr_changes *c, const char *name) {
+    char each[64];
+    for (const char *list = c->allow; next_name(each, &list);)
+        if (gr_same_name(each, name)) return true;
+    return false;
+}
+
+static void add_line(gr_buf *to, const char *name, const char *then, const char *now) {
+    static const char none[] = "(none)";
+    gr_buf_printf(to, "%s: %s -> %s", name, then[0] ? then : none, now[0] ? now : none);
+}
+
+void gr_changes_never(gr_changes *c, const char *name, const char *then, const char *now, const char *why) {
+    add_line(&c->refused, name, then, now);
+    gr_buf_printf(&c->refused, " (%s)\n", why);
+    c->count++;
+    c->never++;
+}
+
+void gr_changes_add(gr_changes *c, const char *name, const char *then, const char *now) {
+    gr_buf *to = allowed(c, name) ? &c->allowed : &c->refused;
+    add_line(to, name, then, now);
+    gr_buf_puts(to, "\n");
+    if (to == &c->allowed) return;
+    gr_buf_printf(&c->names, "%s%s", c->names.len ? "," : "", name);
+    c->count++;
+}
+
+/* A line of settings: its name and value; where the next one begins. */
+typedef struct line {
+    const char *name, *value;
+    size_t name_bytes, value_bytes;
+} line;
+
+static const char *read_line(line *l, const char *text) {
+    size_t n = strcspn(text, "\n");
+    const char *colon = memchr(text, ':', n);
+    l->name = text;
+    l->name_bytes = colon ? (size_t)(colon - text) : n;
+    l->value = colon && colon[1] == ' ' ? colon + 2 : text + n;
+    l->value_bytes = (size_t)(text + n - l->value);
+    return text + n + (text[n] == '\n');
+}
+
+static bool find_line(line *found, const char *text, const char *name, size_t n) {
     while (*text) {
-        size_t len = strcspn(text, "\n");
-        if (len == n && memcmp(text, line, n) == 0) return true;
-        text += len + (text[len] == '\n');
+        text = read_line(found, text);
+        if (found->name_bytes == n && memcmp(found->name, name, n) == 0) return true;
     }
+    *found = (line){.value = ""};
     return false;
 }
 
-/* The first line of `a` that `b` lacks and must not; malloc'ed, NULL: none. */
-static char *missing_line(const char *a, const char *b) {
-    while (*a) {
-        size_t n = strcspn(a, "\n");
-        if (n && !may_change(a) && !has_line(b, a, n)) return gr_strndup(a, n);
-        a += n + (a[n] == '\n');
-    }
-    return NULL;
+static void add_difference(gr_changes *c, const line *then, const line *now) {
+    const line *any = then->name_bytes ? then : now;
+    int rule = rule_of(any->name, any->name_bytes);
+    if (rule >= 0 && !rules[rule].never) return;
+    char *name = gr_strndup(any->name, any->name_bytes), *a = gr_strndup(then->value, then->value_bytes),
+         *b = gr_strndup(now->value, now->value_bytes);
+    if (!name || !a || !b)
+        c->refused.failed = true;
+    else if (rule >= 0)
+        gr_changes_never(c, name, a, b, rules[rule].never);
+    else
+        gr_changes_add(c, name, a, b);
+    free(name);
+    free(a);
+    free(b);
 }
 
-char *gr_settings_changed(const char *then, const char *now) {
-    char *line = missing_line(now, then);
-    return line ? line : missing_line(then, now);
+void gr_changes_settings(gr_changes *c, const char *then, const char *now) {
+    line a, b;
+    for (const char *at = then; *at;) {
+        at = read_line(&a, at);
+        if (!find_line(&b, now, a.name, a.name_bytes) || a.value_bytes != b.value_bytes ||
+            memcmp(a.value, b.value, a.value_bytes) != 0)
+            add_difference(c, &a, &b);
+    }
+    for (const char *at = now; *at;) {
+        at = read_line(&b, at);
+        if (!find_line(&a, then, b.name, b.name_bytes)) add_difference(c, &a, &b);
+    }
+}
+
+bool gr_changes_has(const gr_changes *c, const char *name) {
+    line found;
+    return c->allowed.len && find_line(&found, c->allowed.data, name, strlen(name));
+}
+
+graft_status gr_changes_check_names(const gr_changes *c, const char *then, const char *now,
+                                    graft_error *err) {
+    char name[64];
+    line found;
+    for (const char *list = c->allow; next_name(name, &list);) {
+        for (char *p = name; *p; p++)
+            if (*p == '_') *p = '-';
+        if (graft_option_find(GRAFT_VERB_TRAIN, name) || find_line(&found, then, name, strlen(name)) ||
+            find_line(&found, now, name, strlen(name)))
+            continue;
+        const char *names[128] = {0};
+        for (size_t i = 0; i < graft_option_count() && i < 128; i++)
+            if (graft_option_at(i)->verbs & GRAFT_VERB_TRAIN) names[i] = graft_option_at(i)->name;
+        const char *near = gr_nearest_name(name, names, gr_min_i64((int64_t)graft_option_count(), 128));
+        gr_fail(err, GRAFT_USAGE, "--allow-changes names no setting");
+        gr_found(err, "%s", name);
+        return near ? gr_hint(err, "did you mean %s?", near) : err->status;
+    }
+    return GRAFT_OK;
+}
+
+void gr_changes_free(gr_changes *c) {
+    gr_buf_free(&c->allowed);
+    gr_buf_free(&c->refused);
+    gr_buf_free(&c->names);
 }

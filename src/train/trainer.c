@@ -36,15 +36,6 @@ graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {
     return st;
 }
 
-/* The adapter with the lowest validation loss so far, as an adapter directory of its own. */
-static graft_status keep_best(gr_trainer *t, graft_error *err) {
-    char *dir = gr_path_join(t->dir, "best");
-    if (!dir) return gr_no_memory(err, 0);
-    graft_status st = gr_trainer_save(t, dir, err);
-    free(dir);
-    return st;
-}
-
 /* At iteration 0, every N, after the last; also one that a stop cut short before this run resumed. */
 static bool validation_due(const gr_trainer *t) {
     int64_t i = t->p.iteration, every = t->o->steps_per_eval;
@@ -81,7 +72,8 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
     if (!isnan(t->p.best_val) && loss >= t->p.best_val) return GRAFT_OK;
     t->p.best_val = loss;
     t->p.best_iteration = t->p.iteration;
-    return t->o->keep_best ? keep_best(t, err) : GRAFT_OK;
+    t->best_due = t->o->keep_best;
+    return GRAFT_OK;
 }
 
 static graft_status report(gr_trainer *t, graft_error *err) {
@@ -116,9 +108,17 @@ static graft_status save_all(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
     GR_TRY(gr_trainer_save(t, t->dir, err));
+    if (t->best_due) GR_TRY(gr_best_save(t, err));
     gr_trainer_event(t,
                      &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
+    t->saved_at = gr_clock();
     return GRAFT_OK;
+}
+
+/* Saving reads and changes nothing that training uses: when it happens leaves no trace in the results. */
+static bool save_due(const gr_trainer *t) {
+    if (t->save_iterations) return t->p.iteration % t->save_iterations == 0;
+    return gr_clock() - t->saved_at >= t->save_seconds;
 }
 
 static graft_status loop(gr_trainer *t, graft_error *err) {
@@ -127,7 +127,9 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
     if (t->valid && o->val_batches && validation_rows(t) == 0)
         gr_trainer_note(t, "no validation: valid.jsonl has fewer rows than a batch, and --loss mlx-lm drops "
                            "batches that are not full");
+    t->saved_at = gr_clock();
     if (validation_due(t)) GR_TRY(validate(t, err));
+    if (t->best_due && p->iteration < t->iters) GR_TRY(save_all(t, err));
     while (p->iteration < t->iters && !stopping(t)) {
         gr_trainer_iteration(t);
         GR_TRY(gr_trainer_check_finite(t, err));
@@ -137,7 +139,7 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
                    .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
         if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, err));
         if (validation_due(t)) GR_TRY(validate(t, err));
-        if (!last && o->save_every > 0 && p->iteration % o->save_every == 0) GR_TRY(save_all(t, err));
+        if (!last && (t->best_due || save_due(t))) GR_TRY(save_all(t, err));
     }
     return save_all(t, err);
 }
@@ -150,17 +152,6 @@ static graft_status write_reports(gr_trainer *t, const graft_train_result *resul
     free(metrics);
     free(svg);
     return st == GRAFT_OK ? gr_card_save(t, result, err) : st;
-}
-
-/* An earlier run's best adapter is not this run's. */
-static void forget_best(const gr_trainer *t) {
-    static const char *const names[] = {"best/adapters.safetensors", "best/adapter_model.safetensors",
-                                        "best/adapter_config.json"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *path = gr_path_join(t->dir, names[i]);
-        if (path) unlink(path);
-        free(path);
-    }
 }
 
 /* What a run that was killed while it wrote left behind. The lock is held. */
@@ -189,6 +180,7 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     remove_leftovers(t);
     if (t->o->resume) {
         GR_TRY(gr_checkpoint_resume(t, &found, err));
+        if (found) GR_TRY(gr_saved_settle(t, err));
         if (found)
             gr_trainer_note(t, "resuming at iteration %lld of %lld", (long long)t->p.iteration,
                             (long long)t->iters);
@@ -196,8 +188,8 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
             gr_trainer_note(t, "no checkpoint in %s: starting from the beginning", t->dir);
     } else {
         GR_TRY(gr_checkpoint_clear(t, err));
-        forget_best(t);
     }
+    if (!found) gr_best_forget(t);
     say_what_is_saved(t);
     return gr_metrics_start(t, err);
 }

@@ -4,7 +4,9 @@
  * Files: open.c (what a run consists of), work.c (what it will go through), settle.c (settings that change no
  * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), freeze.c
  * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
- * update), checkpoint.c, metrics.c, card.c, trainer.c (the loop).
+ * update), checkpoint.c (what one holds), checkpoint_files.c (which there are), resume_check.c and
+ * settings_changed.c (what must be as it was), saved.c (adapter and best), metrics.c, card.c, trainer.c (the
+ * loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -85,6 +87,10 @@ typedef struct gr_trainer {
     gr_ledger ledger;         /* --verify-frozen */
     uint64_t *before;         /* digests of its tensors; NULL: nothing is watched */
     int64_t watched;          /* updates done by then */
+    int64_t save_iterations;  /* --save-every; 0: by time */
+    double save_seconds;      /* 0: by iterations */
+    double saved_at;          /* gr_clock of the last save, or of the start */
+    bool best_due;            /* the state is the best so far, and best/ does not have it yet */
     double report_seconds;    /* training time since the last report */
     int64_t timed_iterations; /* in report_seconds */
     int64_t timed_tokens;
@@ -185,19 +191,29 @@ void gr_trainer_unwatch(gr_trainer *t);
 /* The whole run from the current progress. */
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;
 
-/* checkpoint.c: one safetensors file holds progress and vectors; the newest two are kept. */
+/* checkpoint.c: one safetensors file holds progress and vectors; the newest --keep-last are kept. */
 graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Continues from the newest checkpoint of dir; *found false: there is none. Other data, base or settings:
- * GRAFT_MISMATCH names what differs. */
+ * GRAFT_MISMATCH names all that differs. A damaged one is left for the one before it, aloud, and set aside
+ * once that has been read; GRAFT_CORRUPT when none is left. */
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) GR_MUST_CHECK;
+/* Is every byte of that file as it was written? GRAFT_CORRUPT if not. *iteration: of the checkpoint. */
+graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) GR_MUST_CHECK;
 /* The `now` of the run in dir, read before its data can be: from the newest checkpoint that has one. False:
  * there is none. */
 bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now);
-/* settings_changed.c: the first setting that differs between two texts of graft_options_text and must not, as
- * it is now or, if it is gone, as it was; malloc'ed, NULL: none. */
-char *gr_settings_changed(const char *then, const char *now);
 /* Removes the checkpoints of an earlier run. */
 graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+
+/* saved.c: the adapters that a run leaves beside its checkpoints. */
+/* The state as the best so far into DIR/best. Its checkpoint is written already: whatever happens meanwhile,
+ * best/ can be made again. */
+graft_status gr_best_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* An earlier run's best adapter is not this run's. */
+void gr_best_forget(const gr_trainer *t);
+/* After a checkpoint was read: the adapter's files are written anew from it, aloud if they were not of one
+ * save, and best/ is made to agree with it. */
+graft_status gr_saved_settle(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* metrics.c: lines of metrics.jsonl. */
 graft_status gr_metrics_start(gr_trainer *t,

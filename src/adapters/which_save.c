@@ -1,0 +1,51 @@
+#include "adapters/adapter_parts.h"
+#include <stdio.h>
+
+/* Both words of one file are those of the save so far; the first file says what it is. */
+static bool agrees(gr_adapter_mark *m, bool *first, const char *iteration, const char *digest) {
+    if (!iteration || !digest || strlen(digest) != 16) return false;
+    if (*first) {
+        snprintf(m->digest, sizeof m->digest, "%s", digest);
+        m->iteration = strtoll(iteration, NULL, 10);
+    }
+    *first = false;
+    return m->iteration == strtoll(iteration, NULL, 10) && strcmp(m->digest, digest) == 0;
+}
+
+static bool tensors_agree(gr_adapter_mark *m, bool *first, const char *path) {
+    gr_safetensors *file = NULL;
+    graft_error why = {0};
+    bool same =
+        gr_safetensors_open(&file, path, &why) == GRAFT_OK &&
+        agrees(m, first, gr_safetensors_metadata(file, "iteration"), gr_safetensors_metadata(file, "digest"));
+    gr_safetensors_close(file);
+    return same;
+}
+
+static bool config_agrees(gr_adapter_mark *m, bool *first, const char *path) {
+    json_t *root = NULL;
+    graft_error why = {0};
+    char iteration[24];
+    if (gr_json_load(&root, path, GR_JSON_LIMIT, &why) != GRAFT_OK) return false;
+    const json_t *graft = json_object_get(root, "graft"), *number = json_object_get(graft, "iteration");
+    snprintf(iteration, sizeof iteration, "%lld", (long long)json_integer_value(number));
+    bool same = json_is_integer(number) &&
+                agrees(m, first, iteration, json_string_value(json_object_get(graft, "digest")));
+    json_decref(root);
+    return same;
+}
+
+gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_tuning *tuning) {
+    const char *names[4] = {0};
+    bool first = true, any = false, same = true;
+    *mark = (gr_adapter_mark){0};
+    gr_adapter_files(names, tuning);
+    for (int i = 0; i == 0 || names[i - 1]; i++) {
+        char *path = gr_path_join(dir, names[i] ? names[i] : "adapter_config.json");
+        bool there = path && gr_path_exists(path);
+        any = any || there;
+        same = same && there && (names[i] ? tensors_agree : config_agrees)(mark, &first, path);
+        free(path);
+    }
+    return !any ? GR_ADAPTER_NONE : same ? GR_ADAPTER_WHOLE : GR_ADAPTER_TORN;
+}

@@ -1,0 +1,58 @@
+#include "train/trainer.h"
+#include <math.h>
+#include <unistd.h>
+
+static char *best_dir(const gr_trainer *t) {
+    return gr_path_join(t->dir, "best");
+}
+
+graft_status gr_best_save(gr_trainer *t, graft_error *err) {
+    char *dir = best_dir(t);
+    if (!dir) return gr_no_memory(err, 0);
+    graft_status st = gr_trainer_save(t, dir, err);
+    free(dir);
+    t->best_due = st != GRAFT_OK;
+    return st;
+}
+
+void gr_best_forget(const gr_trainer *t) {
+    static const char *const names[] = {"best/adapters.safetensors", "best/adapter_model.safetensors",
+                                        "best/adapter_config.json"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = gr_path_join(t->dir, names[i]);
+        if (path) unlink(path);
+        free(path);
+    }
+}
+
+/* best/ against the checkpoint. It is of another iteration where a run was killed after a better validation
+ * and goes on from an older checkpoint, or where it was started without --keep-best: the best is then sought
+ * anew. A run whose settings are unchanged comes by that better validation again. */
+static graft_status settle_best(gr_trainer *t, graft_error *err) {
+    gr_train_progress *p = &t->p;
+    gr_adapter_mark mark;
+    if (!t->o->keep_best || isnan(p->best_val)) return GRAFT_OK;
+    char *dir = best_dir(t);
+    if (!dir) return gr_no_memory(err, 0);
+    gr_adapter_place place = gr_adapter_which(&mark, dir, t->rt.tuning);
+    free(dir);
+    if (place == GR_ADAPTER_WHOLE && mark.iteration == p->best_iteration) return GRAFT_OK;
+    if (p->best_iteration == p->iteration) return gr_best_save(t, err);
+    gr_trainer_note(t,
+                    "%s/best does not hold the best adapter so far, that of iteration %lld: the best from "
+                    "here on goes there",
+                    t->dir, (long long)p->best_iteration);
+    gr_best_forget(t);
+    p->best_val = NAN;
+    p->best_iteration = 0;
+    return GRAFT_OK;
+}
+
+graft_status gr_saved_settle(gr_trainer *t, graft_error *err) {
+    gr_adapter_mark mark;
+    if (gr_adapter_which(&mark, t->dir, t->rt.tuning) == GR_ADAPTER_TORN)
+        gr_trainer_note(t, "the adapter's files in %s are not of one save: written anew from the checkpoint",
+                        t->dir);
+    GR_TRY(gr_trainer_save(t, t->dir, err));
+    return settle_best(t, err);
+}

@@ -66,7 +66,7 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
 
 static graft_status load_config(gr_conversion *c, const char *path, graft_error *err) {
     const char *type = NULL, *dtype = NULL;
-    GR_TRY(gr_json_load(&c->config, path, GR_JSON_LIMIT, err));
+    GR_TRY(gr_json_load(&c->config, path, GR_CONFIG_LIMIT, err));
     if (!json_is_object(c->config)) {
         gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
         return gr_where(err, "%s", path);

@@ -74,7 +74,7 @@ static graft_status add_json(json_t *root, const char *dir, const char *name, gr
     char *path = gr_path_join(dir, name);
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
-    if (gr_path_exists(path)) st = gr_json_load(&value, path, GR_JSON_LIMIT, err);
+    if (gr_path_exists(path)) st = gr_json_load(&value, path, GR_CONFIG_LIMIT, err);
     if (value) json_object_set_new(root, name, value);
     free(path);
     return st;

@@ -1,6 +1,11 @@
 /* Which tokens of a chat carry loss. */
 #include "text/chat_parts.h"
 
+/* Each assistant message is rendered with all that stand before it, so the work grows with the square of a
+ * chat's length: this many steps (some seconds) are the end. A chat of 200 turns and a megabyte takes 12
+ * million. */
+#define MASK_STEPS ((uint64_t)100000000)
+
 /* What one row needs on its way: the whole rendering, its tokens and where they begin. */
 typedef struct row {
     const gr_chat *chat;
@@ -11,6 +16,7 @@ typedef struct row {
     size_t first;  /* of this row's ids in the caller's list */
     uint8_t *mask; /* of this row */
     size_t count;
+    uint64_t steps; /* of all renderings so far */
 } row;
 
 static size_t common_prefix(const char *a, size_t na, const char *b, size_t nb) {
@@ -74,9 +80,14 @@ static graft_status mask_message(row *r, size_t k, graft_error *err) {
                                    : common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
         mark_bytes(r, start, message_end(r, k, start, &upto));
     }
+    r->steps += prompt.steps + upto.steps + (full->len + r->count) / 8;
     gr_jinja_result_free(&prompt);
     gr_jinja_result_free(&upto);
-    return st;
+    if (st != GRAFT_OK || r->steps <= MASK_STEPS) return st;
+    gr_fail(err, GRAFT_RANGE, "the chat is too long to find what the assistant says");
+    gr_found(err, "%zu messages, %zu bytes", json_array_size(r->clean), full->len);
+    return gr_hint(
+        err, "cut it into several rows, train on all tokens, or use a template with {%% generation %%}");
 }
 
 static bool is_assistant(const json_t *message) {

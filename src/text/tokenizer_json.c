@@ -170,8 +170,6 @@ static graft_status read_added(gr_tokenizer *tok, graft_error *err) {
     if (!list || json_is_null(list)) return GRAFT_OK;
     if (!json_is_array(list))
         return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's added_tokens are not a list");
-    if (json_array_size(list) > 100000)
-        return gr_fail(err, GRAFT_RANGE, "the tokenizer has more than 100000 added tokens");
     json_array_foreach(list, i, item) GR_TRY(read_added_token(tok, item, err));
     return GRAFT_OK;
 }

@@ -14,7 +14,8 @@ static gr_tokenizer *make_tokenizer(const char *template, size_t len) {
     json_t *config = json_pack("{s:s,s:o}", "eos_token", "<e>", "chat_template", json_stringn(template, len));
     char *text = config ? json_dumps(config, 0) : NULL; /* NULL: not UTF-8 */
     if (text &&
-        gr_tokenizer_from_json(&tok, json.data, json.len, text, strlen(text), "fuzz", NULL) != GRAFT_OK)
+        gr_tokenizer_from_json(&tok, json.data, json.len, text, strlen(text), "fuzz", NULL) != GRAFT_OK &&
+        !memchr(template, 0, len)) /* which JSON may not hold */
         abort();
     gr_buf_free(&json);
     json_decref(config);

@@ -55,10 +55,10 @@ static void endless_templates(void **state) {
         gr_jinja *t;
         gr_jinja_result out;
         graft_error err = {0};
-        double start = gr_clock();
+        double start = hostile_clock();
         assert_int_equal(gr_jinja_parse(&t, templates[i], strlen(templates[i]), &err), GRAFT_OK);
         graft_status st = gr_jinja_render(t, variables, 0, &out, &err);
-        double seconds = gr_clock() - start;
+        double seconds = hostile_clock() - start;
         if (seconds > HOSTILE_SECONDS) fail_msg("%s: %.1f s", templates[i], seconds);
         if (st != GRAFT_OK && (st == GRAFT_INTERNAL || st == GRAFT_NO_MEMORY || !err.what[0]))
             fail_msg("%s: %d %s", templates[i], (int)st, err.what);
@@ -78,9 +78,10 @@ static void long_templates(void **state) {
         gr_jinja *t;
         graft_error err = {0};
         char *text = hostile_text(units[i], (size_t)1 << 20, &len);
-        double start = gr_clock();
+        double start = hostile_clock();
         graft_status st = gr_jinja_parse(&t, text, len, &err);
-        if (gr_clock() - start > HOSTILE_SECONDS) fail_msg("%s: %.1f s", units[i], gr_clock() - start);
+        if (hostile_clock() - start > HOSTILE_SECONDS)
+            fail_msg("%s: %.1f s", units[i], hostile_clock() - start);
         if (st != GRAFT_OK && !err.what[0]) fail_msg("%s", units[i]);
         gr_jinja_free(t);
         free(text);
@@ -125,9 +126,9 @@ static void long_chats(void **state) {
         gr_ids ids = {0};
         uint8_t *mask = NULL;
         json_t *messages = chat_of(big ? 200000 : 200);
-        double start = gr_clock();
+        double start = hostile_clock();
         graft_status st = gr_chat_encode(chat, messages, NULL, GR_TRAIN_ASSISTANT, &ids, &mask, &err);
-        if (gr_clock() - start > 6 * HOSTILE_SECONDS) fail_msg("%.1f s", gr_clock() - start);
+        if (hostile_clock() - start > 6 * HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
         assert_int_equal(st, big ? GRAFT_RANGE : GRAFT_OK);
         if (big) assert_non_null(strstr(err.found, "200000 messages"));
         json_decref(messages);
@@ -162,9 +163,9 @@ static void many_specials(void **state) {
     char *text = hostile_text("<", (size_t)256 << 10, &len);
     json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", text);
     gr_ids ids = {0};
-    double start = gr_clock();
+    double start = hostile_clock();
     assert_int_equal(gr_chat_prompt(chat, messages, NULL, &ids, &err), GRAFT_OK);
-    if (gr_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", gr_clock() - start);
+    if (hostile_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
     json_decref(messages);
     gr_ids_free(&ids);
     gr_chat_free(chat);

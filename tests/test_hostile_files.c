@@ -111,9 +111,9 @@ static void endless_row(void **state) {
     gr_rows *rows;
     graft_error err = {0};
     uint64_t before = gr_peak_rss();
-    double start = gr_clock();
+    double start = hostile_clock();
     assert_int_equal(gr_rows_open(&rows, path, tok, NULL, &config, NULL, NULL, &err), GRAFT_RANGE);
-    if (gr_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", gr_clock() - start);
+    if (hostile_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
     assert_true(gr_peak_rss() - before < (uint64_t)100 << 20);
     if (!strstr(err.found, "line 2") && !strstr(err.where, "line 2"))
         fail_msg("%s, %s, %s", err.what, err.where, err.found);

@@ -48,10 +48,10 @@ static graft_status quick(const gr_tokenizer *tok, const char *what, const char 
     gr_ids ids = {0};
     gr_buf back = {0};
     graft_error err = {0};
-    double start = gr_clock();
+    double start = hostile_clock();
     graft_status st = gr_tokenizer_encode(tok, text, len, 3, &ids, &err);
     if (st == GRAFT_OK) st = gr_tokenizer_decode(tok, ids.ids, ids.count, false, &back, &err);
-    double seconds = gr_clock() - start;
+    double seconds = hostile_clock() - start;
     if (seconds > HOSTILE_SECONDS) fail_msg("%s: %.1f s", what, seconds);
     if (st != GRAFT_OK && (st == GRAFT_INTERNAL || st == GRAFT_NO_MEMORY || !err.what[0]))
         fail_msg("%s: %d %s", what, (int)st, err.what);
@@ -178,9 +178,9 @@ static void many_added_tokens(void **state) {
         for (int i = 0; i < GR_MAX_ADDED + extra; i++)
             gr_buf_printf(&parts, "%s{\"id\":%d,\"content\":\"<%06d>\"}", i ? "," : "", 10 + i, i);
         gr_buf_puts(&parts, "]");
-        double start = gr_clock();
+        double start = hostile_clock();
         gr_tokenizer *tok = small(parts.data, &err);
-        if (gr_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", gr_clock() - start);
+        if (hostile_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
         assert_int_equal(tok == NULL, extra);
         if (extra) assert_non_null(strstr(err.what, "100000"));
         if (tok) assert_int_equal(gr_tokenizer_id(tok, "<000007>"), 12);
@@ -207,7 +207,7 @@ static void expressions(void **state) {
         if (!tok) fail_msg("%s: %s", sources[i], err.what);
         for (int u = 0; u < 2; u++) {
             size_t len;
-            char *text = hostile_text(u ? "1" : "a", (size_t)1 << 20, &len);
+            char *text = hostile_text(u ? "1" : "a", (size_t)256 << 10, &len);
             text[len - 1] = '!'; /* so that no short cut sees that a part is missing */
             some_refused |= quick(tok, sources[i], text, len) == GRAFT_RANGE;
             free(text);

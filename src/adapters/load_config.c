@@ -159,6 +159,8 @@ graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *c, c
     }
     double declared = gr_patterns_value(c->ranks, path, (double)c->rank);
     double alpha = gr_patterns_value(c->alphas, path, c->alpha);
+    GR_TRY(gr_patterns_ended(c->ranks, err));
+    GR_TRY(gr_patterns_ended(c->alphas, err));
     *scale = (float)(alpha / (c->rslora ? sqrt(declared) : declared));
     if (declared == (double)rank && isfinite(*scale)) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "the adapter's rank is not the one of adapter_config.json");

@@ -54,7 +54,8 @@ static graft_status gguf_info(json_t *root, const char *path, graft_error *err) 
     for (size_t i = 0; (key = gr_gguf_key(file, i)); i++) {
         gr_buf text = {0};
         gr_gguf_value_text(file, i, &text);
-        json_object_set_new(metadata, key, json_stringn(text.data ? text.data : "", text.len));
+        json_t *value = json_stringn(text.data ? text.data : "", text.len);
+        json_object_set_new(metadata, key, value ? value : json_string("(not UTF-8)"));
         gr_buf_free(&text);
     }
     for (size_t i = 0; i < gr_gguf_count(file); i++) {

@@ -6,7 +6,7 @@
 /* Steps and memory of one match: more than any real pattern needs on a megabyte, yet an end. They do not
  * bound the time: a repeat that looks at a megabyte from each of its letters is one step each time. So
  * expressions that are not known are compiled with callouts between all of their parts, and those count where
- * the matcher goes. The patterns of real models take up to WORK_SEEN units for a byte of any text that was
+ * the matcher goes. The patterns of real models take up to 20 units for a byte of any text that was
  * tried. */
 #define MATCH_STEPS    50000000u
 #define MATCH_HEAP_KB  131072u

@@ -191,7 +191,10 @@ static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, c
     GR_TRY(read_stops(*tok, dir, "generation_config.json", err));
     GR_TRY(read_stops(*tok, dir, "config.json", err));
     if ((*tok)->eos < 0 && (*tok)->nstops) (*tok)->eos = (*tok)->stops[0];
-    return read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err);
+    GR_TRY(read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err));
+    if (!(*tok)->chat_template || !memchr((*tok)->chat_template, 0, n)) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "the chat template contains a zero byte");
+    return gr_where(err, "%s/chat_template.jinja", dir);
 }
 
 graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) {

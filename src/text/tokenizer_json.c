@@ -189,6 +189,11 @@ static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const
     GR_TRY(read_added(tok, err));
     json_object_del(tok->parts, "added_tokens");
     if (config) GR_TRY(gr_json_parse(&settings, config, config_len, "tokenizer_config.json", err));
+    if (settings && !json_is_object(settings)) {
+        json_decref(settings);
+        gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
+        return gr_where(err, "tokenizer_config.json");
+    }
     GR_TRY(gr_tokenizer_apply_config(tok, settings, err));
     return gr_added_finish(&tok->added, tok->normalizer, err);
 }

@@ -7,7 +7,7 @@ FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check kill-test check-peers bench bench-memory bench-peers install fuzz format clean
+.PHONY: all build deps demo check kill-test check-peers bench bench-memory bench-peers install fuzz bad-inputs format clean
 all: build
 
 build:
@@ -50,6 +50,9 @@ install: build
 fuzz:
 	@bash tools/deps.sh build check
 	@bash tools/fuzz.sh $(TIME)
+
+bad-inputs: build
+	@GRAFT_BAD_INPUTS=$(CURDIR)/docs/bad-inputs.md build/release/tests/test_bad_inputs
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -53,9 +54,16 @@ static void explosive(void **state) {
     gr_regex *r;
     char name[61] = "";
     memset(name, 'a', 60);
-    assert_int_equal(gr_regex_new(&r, "(a|aa|a?a)+b", 12, "names", &err), GRAFT_OK);
-    assert_false(gr_regex_matches(r, name));
+    assert_int_equal(gr_regex_new(&r, "(a|aa|a?a)+[bc]", 15, "names", &err), GRAFT_OK);
+    assert_false(gr_regex_endless(r));
+    for (int i = 0; i < 100000; i++) assert_false(gr_regex_matches(r, name)); /* once is enough */
+    assert_true(gr_regex_endless(r));
     gr_regex_free(r);
+    char *longest = calloc(1, 5000);
+    memset(longest, 'a', 4999);
+    assert_int_equal(gr_regex_new(&r, longest, 4999, "names", &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.what, "4096 bytes"));
+    free(longest);
 }
 
 int main(void) {

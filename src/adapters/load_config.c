@@ -31,7 +31,7 @@ graft_status gr_adapter_config_open(gr_adapter_config *c, const char *dir, graft
     c->scale = NAN;
     c->path = gr_path_join(dir, "adapter_config.json");
     if (!c->path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_json_load(&c->root, c->path, GR_JSON_LIMIT, err);
+    graft_status st = gr_json_load(&c->root, c->path, GR_CONFIG_LIMIT, err);
     if (st == GRAFT_NOT_FOUND)
         return gr_hint(err, "an adapter's kind and scale stand there: mlx-lm, PEFT and graft write it beside "
                             "the tensors");
@@ -159,6 +159,8 @@ graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *c, c
     }
     double declared = gr_patterns_value(c->ranks, path, (double)c->rank);
     double alpha = gr_patterns_value(c->alphas, path, c->alpha);
+    GR_TRY(gr_patterns_ended(c->ranks, err));
+    GR_TRY(gr_patterns_ended(c->alphas, err));
     *scale = (float)(alpha / (c->rslora ? sqrt(declared) : declared));
     if (declared == (double)rank && isfinite(*scale)) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "the adapter's rank is not the one of adapter_config.json");

@@ -26,6 +26,9 @@ static inline size_t gr_round_up(size_t n, size_t to) {
     return (n + to - 1) & ~(to - 1);
 }
 
+static inline size_t gr_min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 static inline int64_t gr_min_i64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }

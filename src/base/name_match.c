@@ -3,13 +3,16 @@
 #include "base/memory.h"
 #include <pcre2.h>
 
-/* What a pattern of the user may cost; a name has some 60 letters. */
-#define REGEX_STEPS 1000000
+/* What a pattern may cost at one name, of some 60 letters; `.*` on both sides takes hundreds. A file brings
+ * as many patterns as it likes, so one that takes more is not tried again. */
+#define REGEX_STEPS  20000
+#define REGEX_LENGTH 4096
 
 struct gr_regex {
     pcre2_code *code;
     pcre2_match_data *match;
     pcre2_match_context *limits;
+    bool endless;
 };
 
 bool gr_name_ends(const char *name, const char *suffix, size_t len) {
@@ -24,6 +27,11 @@ graft_status gr_regex_new(gr_regex **out, const char *pattern, size_t len, const
     int code;
     PCRE2_SIZE at;
     if (!r) return gr_no_memory(err, sizeof *r);
+    if (len > REGEX_LENGTH) {
+        gr_regex_free(r);
+        *out = NULL;
+        return gr_fail(err, GRAFT_USAGE, "regular expression of %s: longer than %d bytes", of, REGEX_LENGTH);
+    }
     r->code = pcre2_compile((PCRE2_SPTR)pattern, len, PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code,
                             &at, NULL);
     if (r->code) {
@@ -42,8 +50,15 @@ graft_status gr_regex_new(gr_regex **out, const char *pattern, size_t len, const
     return gr_fail(err, GRAFT_USAGE, "regular expression of %s: %s", of, text);
 }
 
-bool gr_regex_matches(const gr_regex *r, const char *name) {
-    return pcre2_match(r->code, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits) >= 0;
+bool gr_regex_matches(gr_regex *r, const char *name) {
+    if (r->endless) return false;
+    int rc = pcre2_match(r->code, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits);
+    r->endless = rc < 0 && rc != PCRE2_ERROR_NOMATCH;
+    return rc >= 0;
+}
+
+bool gr_regex_endless(const gr_regex *r) {
+    return r && r->endless;
 }
 
 void gr_regex_free(gr_regex *r) {

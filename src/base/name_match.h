@@ -16,8 +16,10 @@ typedef struct gr_regex gr_regex;
  * with what is wrong with it. Owned by caller until gr_regex_free (NULL is fine). */
 graft_status gr_regex_new(gr_regex **regex, const char *pattern, size_t len, const char *of,
                           graft_error *err) GR_MUST_CHECK;
-/* A pattern that takes more steps than any name is worth does not match. One thread at a time. */
-bool gr_regex_matches(const gr_regex *regex, const char *name);
+/* One thread at a time. A pattern that takes more steps than any name is worth matches nothing from then on,
+ * and gr_regex_endless says so: who matched asks it before believing the answers. */
+bool gr_regex_matches(gr_regex *regex, const char *name);
+bool gr_regex_endless(const gr_regex *regex); /* NULL: no */
 void gr_regex_free(gr_regex *regex);
 
 #endif

@@ -13,10 +13,11 @@
 #include <malloc.h> /* malloc_trim */
 #endif
 
-/* Opens for reading and gives the size; refuses directories and other things without a size. */
+/* Opens for reading and gives the size; refuses directories and other things without a size. A FIFO without a
+ * writer would block the opening for ever: O_NONBLOCK, which means nothing for regular files. */
 static graft_status open_regular(int *fd, size_t *size, const char *path, graft_error *err) {
     struct stat info;
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (*fd < 0) return gr_fail_errno(err, errno, "cannot open", path);
     if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         close(*fd);

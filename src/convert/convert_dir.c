@@ -66,7 +66,7 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
 
 static graft_status load_config(gr_conversion *c, const char *path, graft_error *err) {
     const char *type = NULL, *dtype = NULL;
-    GR_TRY(gr_json_load(&c->config, path, GR_JSON_LIMIT, err));
+    GR_TRY(gr_json_load(&c->config, path, GR_CONFIG_LIMIT, err));
     if (!json_is_object(c->config)) {
         gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
         return gr_where(err, "%s", path);
@@ -78,7 +78,7 @@ static graft_status load_config(gr_conversion *c, const char *path, graft_error 
         gr_buf known = {0};
         for (const gr_arch *a = gr_arch_table; a->model_type; a++)
             gr_buf_printf(&known, "%s%s", a == gr_arch_table ? "" : ", ", a->model_type);
-        gr_fail(err, GRAFT_UNSUPPORTED, "this architecture");
+        gr_fail(err, GRAFT_UNSUPPORTED, "architecture cannot be converted");
         gr_where(err, "%s: model_type", path);
         gr_expected(err, "%s", known.data ? known.data : "");
         gr_found(err, "%s", type);

@@ -140,14 +140,14 @@ static graft_status architecture(reader *r, graft_error *err) {
     for (size_t i = 0; i < 3; i++)
         if (strlen(known[i]) == len && memcmp(known[i], name, len) == 0) type = known[i];
     if (!type) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "this architecture");
+        gr_fail(err, GRAFT_UNSUPPORTED, "architecture cannot be converted");
         gr_where(err, "%s: general.architecture", r->path);
         gr_expected(err, "llama, qwen2 or qwen3");
         return gr_found(err, "%.*s", (int)(len < 64 ? len : 64), name);
     }
     snprintf(r->arch, sizeof r->arch, "%s", type);
     if (optional_int(r, "expert_count", 0) > 0) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "mixtures of experts");
+        gr_fail(err, GRAFT_UNSUPPORTED, "mixtures of experts cannot be converted");
         return gr_where(err, "%s", r->path);
     }
     /* llama.cpp calls Mistral a llama; its window is what tells them apart */

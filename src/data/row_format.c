@@ -154,6 +154,7 @@ graft_status gr_row_encode(gr_encoded *row, const char *json, size_t len, const 
                            const gr_chat *chat, const gr_rows_config *config, graft_error *err) {
     encoder e = {.row = row, .tok = tok, .chat = chat, .config = config};
     json_error_t jerr;
+    GR_TRY(gr_json_fits(json, len, GR_ROW_LIMIT, err));
     json_t *object = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
     if (!object) {
         gr_fail(err, GRAFT_CORRUPT, "not valid JSON");

@@ -79,7 +79,7 @@ static graft_status read_tensor(gr_gguf *file, gr_gguf_reader *in, uint64_t *off
     gr_gguf_tensor *t = &file->tensors[file->ntensors];
     *t = (gr_gguf_tensor){0};
     if (!gr_gguf_read_name(in, &name))
-        return broken(file, in, "tensor name is cut off or contains a zero byte", err);
+        return broken(file, in, "tensor name is cut off, contains a zero byte or is not UTF-8", err);
     if (!name) return gr_no_memory(err, in->size);
     t->name = name;
     file->ntensors++;
@@ -273,6 +273,10 @@ graft_status gr_gguf_open(gr_gguf **out, const char *path, graft_error *err) {
 done:
     gr_gguf_close(file);
     return st;
+}
+
+const char *gr_gguf_path(const gr_gguf *file) {
+    return file->path;
 }
 
 size_t gr_gguf_count(const gr_gguf *file) {

@@ -1,4 +1,5 @@
 #include "files/gguf_value.h"
+#include <jansson.h>
 
 static bool skip(gr_gguf_reader *in, uint64_t n) {
     if (n > in->size - in->at) return false;
@@ -18,12 +19,19 @@ bool gr_gguf_read_u64(gr_gguf_reader *in, uint64_t *value) {
     return skip(in, 8);
 }
 
+/* UTF-8, as jansson sees it: names become JSON strings. */
+static bool is_text(const char *text, size_t len) {
+    json_t *string = json_stringn(text, len);
+    json_decref(string);
+    return string != NULL;
+}
+
 bool gr_gguf_read_name(gr_gguf_reader *in, char **name) {
     size_t start = in->at;
     uint64_t len;
     if (!gr_gguf_read_u64(in, &len)) return false;
     const char *text = (const char *)in->data + in->at;
-    if (!skip(in, len) || memchr(text, 0, (size_t)len)) {
+    if (!skip(in, len) || memchr(text, 0, (size_t)len) || !is_text(text, (size_t)len)) {
         in->at = start;
         return false;
     }
@@ -57,7 +65,7 @@ static graft_status read_strings(gr_gguf_reader *in, gr_gguf_value *value, graft
 graft_status gr_gguf_read_value(gr_gguf_reader *in, gr_gguf_value *value, graft_error *err) {
     uint64_t len, bytes;
     if (!gr_gguf_read_name(in, &value->key))
-        return gr_fail(err, GRAFT_CORRUPT, "metadata key is cut off or contains a zero byte");
+        return gr_fail(err, GRAFT_CORRUPT, "metadata key is cut off, contains a zero byte or is not UTF-8");
     if (!value->key) return gr_no_memory(err, in->size);
     value->count = 1;
     if (!gr_gguf_read_u32(in, &value->type)) return cut_off(err);

@@ -38,8 +38,8 @@ typedef struct gr_gguf_value {
 /* All return false at the end of the file, leaving the cursor where it was. */
 bool gr_gguf_read_u32(gr_gguf_reader *in, uint32_t *value);
 bool gr_gguf_read_u64(gr_gguf_reader *in, uint64_t *value);
-/* A string as a NUL-terminated copy: false when cut off or with a zero byte inside; *name NULL when out of
- * memory. */
+/* A string as a NUL-terminated copy: false when cut off, with a zero byte inside or not UTF-8; *name NULL
+ * when out of memory. */
 bool gr_gguf_read_name(gr_gguf_reader *in, char **name);
 /* Key, type and value. value->key is set as soon as it is known and owned by the caller, as are the offsets.
  */

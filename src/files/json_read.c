@@ -30,8 +30,41 @@ static bool restore_integers(json_t *value) {
     return true;
 }
 
+/* At most so many bytes do jansson's values take for one byte of punctuation: an object with its first
+ * buckets, an array with its first slots, a number or a string's head with the slot that holds it. */
+enum { OBJECT_BYTES = 256, ARRAY_BYTES = 128, ITEM_BYTES = 96 };
+
+graft_status gr_json_fits(const char *text, size_t len, size_t limit, graft_error *err) {
+    size_t bytes = 0;
+    if (len > limit) {
+        gr_fail(err, GRAFT_RANGE, "longer than a JSON text of this kind can be");
+        gr_expected(err, "at most %zu bytes", limit);
+        return gr_found(err, "%zu bytes", len);
+    }
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (c == '"') /* what a string holds is counted by its own length */
+            while (++i < len && text[i] != '"') i += text[i] == '\\';
+        else if (c == '{')
+            bytes += OBJECT_BYTES;
+        else if (c == '[')
+            bytes += ARRAY_BYTES;
+        else if (c == ',')
+            bytes += ITEM_BYTES;
+    }
+    if (bytes <= GR_JSON_MEMORY) return GRAFT_OK;
+    gr_fail(err, GRAFT_RANGE, "too many values in a JSON text");
+    gr_expected(err, "values of at most %zu bytes of memory", GR_JSON_MEMORY);
+    return gr_found(err, "about %zu bytes", bytes);
+}
+
 graft_status gr_json_parse(json_t **root, const char *text, size_t len, const char *name, graft_error *err) {
     json_error_t why;
+    *root = NULL;
+    if (gr_json_fits(text, len, SIZE_MAX, err) != GRAFT_OK) {
+        gr_where(err, "%s", name);
+        return GRAFT_RANGE;
+    }
     *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
     if (!*root && json_error_code(&why) == json_error_numeric_overflow) {
         *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why);

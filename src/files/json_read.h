@@ -17,9 +17,21 @@
  * Owned by caller until json_decref. */
 graft_status gr_json_parse(json_t **root, const char *text, size_t len, const char *name,
                            graft_error *err) GR_MUST_CHECK;
+/* Is the text at most `limit` bytes, and would its values fit GR_JSON_MEMORY? GRAFT_RANGE otherwise, before
+ * anything is parsed: three bytes of text can become two hundred of memory. gr_json_parse asks it by itself.
+ */
+graft_status gr_json_fits(const char *text, size_t len, size_t limit, graft_error *err) GR_MUST_CHECK;
+/* Twice what the largest tokenizer.json known (Gemma 3: 262,144 tokens, 514,906 merges) needs. */
+#define GR_JSON_MEMORY ((size_t)512 << 20)
+/* Bytes of one row of a data set: no text of so many tokens fits a context, and parsing, encoding and masking
+ * take tens of bytes for each byte. */
+#define GR_ROW_LIMIT ((size_t)64 << 20)
+
 /* The same from a file of at most `limit` bytes. A missing file is GRAFT_NOT_FOUND. */
 graft_status gr_json_load(json_t **root, const char *path, size_t limit, graft_error *err) GR_MUST_CHECK;
-#define GR_JSON_LIMIT ((size_t)1 << 30) /* no JSON file of a model comes near it */
+#define GR_JSON_LIMIT                                                                                        \
+    ((size_t)256 << 20) /* no JSON file of a model comes near it: 33 MB are the most known */
+#define GR_CONFIG_LIMIT ((size_t)16 << 20) /* config.json and its like: some kilobytes */
 
 /* An object and how to name it in errors. */
 typedef struct gr_json_scope {

@@ -53,9 +53,13 @@ static graft_status read_prompts(job *j, graft_error *err) {
         size_t len;
         json_error_t why;
         gr_jsonl_row(j->file, (size_t)i, &text, &len, &j->lines[i]);
-        json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-        graft_status st = line ? encode_line(&j->s, line, &j->prompts[i], err)
-                               : gr_fail(err, GRAFT_CORRUPT, "not JSON: %s", why.text);
+        json_t *line = NULL;
+        graft_status st = gr_json_fits(text, len, GR_ROW_LIMIT, err);
+        if (st == GRAFT_OK) {
+            line = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+            st = line ? encode_line(&j->s, line, &j->prompts[i], err)
+                      : gr_fail(err, GRAFT_CORRUPT, "not JSON: %s", why.text);
+        }
         json_decref(line);
         if (st != GRAFT_OK) {
             gr_where(err, "%s: line %llu", path, (unsigned long long)j->lines[i]);

@@ -53,7 +53,7 @@ static graft_status show(const gr_session *s, const gr_rows *rows, const row_sin
 /* One message file as one row: an array of messages becomes {KEY: array}. */
 static graft_status messages_row(char **json, const char *path, const char *key, graft_error *err) {
     json_t *value = NULL, *row = NULL;
-    GR_TRY(gr_json_load(&value, path, (size_t)64 << 20, err));
+    GR_TRY(gr_json_load(&value, path, GR_ROW_LIMIT, err));
     row = json_is_array(value) ? json_pack("{s:O}", key, value) : json_incref(value);
     *json = row ? json_dumps(row, JSON_COMPACT) : NULL;
     json_decref(row);

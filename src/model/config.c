@@ -242,7 +242,7 @@ graft_status gr_config_open(gr_model_config *c, const char *dir, graft_error *er
     memset(c, 0, sizeof *c);
     char *path = gr_path_join(dir, "config.json");
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_json_load(&object, path, GR_JSON_LIMIT, err);
+    graft_status st = gr_json_load(&object, path, GR_CONFIG_LIMIT, err);
     if (st == GRAFT_NOT_FOUND)
         gr_hint(err, "--model takes a model directory with config.json, or a .gguf file");
     if (st == GRAFT_OK) st = read_root(c, object, path, err);

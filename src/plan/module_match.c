@@ -132,6 +132,16 @@ graft_status gr_matcher_check(const gr_matcher *m, const gr_model_config *c, uns
                               graft_error *err) {
     const char *list = m->list, *item;
     size_t len;
+    for (gr_role role = 0; m->regex && role < GR_ROLES; role++)
+        for (int64_t l = 0; l < (gr_role_table[role].in_block ? c->layers : 1); l++) {
+            char path[200];
+            gr_role_name(path, sizeof path, role, l);
+            (void)gr_regex_matches(m->regex, path);
+        }
+    if (gr_regex_endless(m->regex)) {
+        gr_fail(err, GRAFT_USAGE, "a regular expression takes too many steps");
+        return gr_where(err, "%s", m->option);
+    }
     while (list && next_item(&list, &item, &len)) {
         char wrong[100];
         if (some_module(c, roles, item, len)) continue;

@@ -27,8 +27,11 @@ graft_status gr_patterns_new(gr_patterns **patterns, const char *text, const cha
 void gr_patterns_free(gr_patterns *patterns);
 /* The value for that path, or `otherwise`; patterns may be NULL. Remembers which keys were used. */
 double gr_patterns_value(gr_patterns *patterns, const char *path, double otherwise);
-/* A key that no path had, or only paths that an earlier key took: GRAFT_USAGE. Call when all paths were
- * asked. */
+/* GRAFT_RANGE when a key was an expression that does not end in a sensible number of steps: values are wrong.
+ */
+graft_status gr_patterns_ended(const gr_patterns *patterns, graft_error *err) GR_MUST_CHECK;
+/* The same, and a key that no path had, or only paths that an earlier key took: GRAFT_USAGE. Call when all
+ * paths were asked. */
 graft_status gr_patterns_check(const gr_patterns *patterns, graft_error *err) GR_MUST_CHECK;
 
 /* Does "0,1,5-7" contain `layer`? *bad is set when the text is malformed or beyond the model. */

@@ -122,7 +122,18 @@ static graft_status shadowed(const gr_patterns *p, const pattern *x, graft_error
     return gr_hint(err, "the first key that matches counts: put the narrower one first");
 }
 
+graft_status gr_patterns_ended(const gr_patterns *p, graft_error *err) {
+    for (size_t i = 0; p && i < p->count; i++) {
+        if (!gr_regex_endless(p->items[i].regex)) continue;
+        gr_fail(err, GRAFT_RANGE, "a pattern takes too many steps");
+        gr_where(err, "%s", p->option);
+        return gr_found(err, "%.100s", p->items[i].key);
+    }
+    return GRAFT_OK;
+}
+
 graft_status gr_patterns_check(const gr_patterns *p, graft_error *err) {
+    GR_TRY(gr_patterns_ended(p, err));
     for (size_t i = 0; p && i < p->count; i++) {
         if (p->items[i].used) continue;
         if (p->items[i].shadow) return shadowed(p, &p->items[i], err);

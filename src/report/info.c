@@ -54,7 +54,8 @@ static graft_status gguf_info(json_t *root, const char *path, graft_error *err) 
     for (size_t i = 0; (key = gr_gguf_key(file, i)); i++) {
         gr_buf text = {0};
         gr_gguf_value_text(file, i, &text);
-        json_object_set_new(metadata, key, json_stringn(text.data ? text.data : "", text.len));
+        json_t *value = json_stringn(text.data ? text.data : "", text.len);
+        json_object_set_new(metadata, key, value ? value : json_string("(not UTF-8)"));
         gr_buf_free(&text);
     }
     for (size_t i = 0; i < gr_gguf_count(file); i++) {
@@ -74,7 +75,7 @@ static graft_status add_json(json_t *root, const char *dir, const char *name, gr
     char *path = gr_path_join(dir, name);
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
-    if (gr_path_exists(path)) st = gr_json_load(&value, path, GR_JSON_LIMIT, err);
+    if (gr_path_exists(path)) st = gr_json_load(&value, path, GR_CONFIG_LIMIT, err);
     if (value) json_object_set_new(root, name, value);
     free(path);
     return st;

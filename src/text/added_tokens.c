@@ -1,27 +1,61 @@
 /* Added tokens: found in the text before anything else cuts it, leftmost first and longest at one place. */
 #include "text/token_parts.h"
 
+/* The slot of the content, or the free one where it belongs; nslots > 0. */
+static size_t slot_of(const gr_added *added, const char *content, size_t len) {
+    size_t mask = added->nslots - 1, slot = (size_t)gr_hash_bytes(added->seed, content, len) & mask;
+    while (added->slots[slot]) {
+        const gr_added_token *t = &added->tokens[added->slots[slot] - 1];
+        if (t->len == len && !memcmp(t->content, content, len)) break;
+        slot = (slot + 1) & mask;
+    }
+    return slot;
+}
+
+static gr_added_token *find(const gr_added *added, const char *content, size_t len) {
+    uint32_t entry = added->nslots ? added->slots[slot_of(added, content, len)] : 0;
+    return entry ? &added->tokens[entry - 1] : NULL;
+}
+
 const gr_added_token *gr_added_by_content(const gr_added *added, const char *content, size_t len) {
+    return find(added, content, len);
+}
+
+/* Slots for one more token: at most half of them are taken. */
+static bool grow_slots(gr_added *added) {
+    if ((added->count + 1) * 2 <= added->nslots) return true;
+    size_t more = added->nslots ? added->nslots * 2 : 64;
+    uint32_t *slots = gr_calloc(more, sizeof *slots);
+    if (!slots) return false;
+    free(added->slots);
+    added->slots = slots;
+    added->nslots = more;
+    added->seed = gr_hash_seed(slots);
     for (size_t i = 0; i < added->count; i++)
-        if (added->tokens[i].len == len && !memcmp(added->tokens[i].content, content, len))
-            return &added->tokens[i];
-    return NULL;
+        slots[slot_of(added, added->tokens[i].content, added->tokens[i].len)] = (uint32_t)i + 1;
+    return true;
 }
 
 /* The id that the tokenizers package gives: the known one, else the next beyond everything. */
 static int32_t new_id(const gr_added *added, int32_t vocab_count) {
-    int32_t id = vocab_count;
-    for (size_t i = 0; i < added->count; i++)
-        if (added->tokens[i].id >= id) id = added->tokens[i].id + 1;
-    return id;
+    return added->next_id > vocab_count ? added->next_id : vocab_count;
+}
+
+static graft_status check_limits(const gr_added *added, const gr_added_token *token, graft_error *err) {
+    if (token->len > GR_MAX_ADDED_BYTES) {
+        gr_fail(err, GRAFT_RANGE, "an added token of the tokenizer is too long");
+        gr_expected(err, "at most %d bytes", GR_MAX_ADDED_BYTES);
+        return gr_found(err, "%zu bytes, %.40s...", token->len, token->content);
+    }
+    if (added->count < GR_MAX_ADDED) return GRAFT_OK;
+    return gr_fail(err, GRAFT_RANGE, "the tokenizer has more than %d added tokens", GR_MAX_ADDED);
 }
 
 graft_status gr_added_put(gr_added *added, const gr_added_token *token, int32_t model_id, int32_t vocab_count,
                           graft_error *err) {
     if (!token->len) return GRAFT_OK;
-    for (size_t i = 0; i < added->count; i++) {
-        gr_added_token *old = &added->tokens[i];
-        if (old->len != token->len || memcmp(old->content, token->content, token->len)) continue;
+    gr_added_token *old = find(added, token->content, token->len);
+    if (old) {
         char *content = old->content;
         int32_t id = old->id;
         bool special = old->special || token->special;
@@ -29,14 +63,18 @@ graft_status gr_added_put(gr_added *added, const gr_added_token *token, int32_t 
         old->content = content, old->id = id, old->special = special;
         return GRAFT_OK;
     }
-    if (!gr_grow((void **)&added->tokens, &added->cap, added->count, sizeof *added->tokens))
+    GR_TRY(check_limits(added, token, err));
+    if (!gr_grow((void **)&added->tokens, &added->cap, added->count, sizeof *added->tokens) ||
+        !grow_slots(added))
         return gr_no_memory(err, added->cap * 2 * sizeof *added->tokens);
     gr_added_token copy = *token;
     copy.id = model_id >= 0 ? model_id : new_id(added, vocab_count);
     if (copy.id >= GR_MAX_TOKEN_ID) return gr_fail(err, GRAFT_RANGE, "too many added tokens");
     copy.content = gr_strndup(token->content, token->len);
     if (!copy.content) return gr_no_memory(err, token->len + 1);
-    added->tokens[added->count++] = copy;
+    if (copy.id >= added->next_id) added->next_id = copy.id + 1;
+    added->tokens[added->count] = copy;
+    added->slots[slot_of(added, copy.content, copy.len)] = (uint32_t)++added->count;
     return GRAFT_OK;
 }
 
@@ -68,13 +106,32 @@ done:
     return st;
 }
 
+/* Sorted for `longest`. */
+static void set_finish(gr_added_set *set) {
+    if (set->count) qsort(set->items, set->count, sizeof *set->items, match_compare);
+    for (size_t i = 0; i < set->count; i++) set->begins[(uint8_t)set->items[i].text[0]] = true;
+}
+
+static graft_status list_specials(gr_added *added, graft_error *err) {
+    gr_added_set *set = &added->specials;
+    for (size_t i = 0; i < added->count; i++) {
+        const gr_added_token *t = &added->tokens[i];
+        if (!t->special) continue;
+        char *text = gr_strndup(t->content, t->len);
+        if (!text) return gr_no_memory(err, t->len);
+        set->items[set->count++] = (gr_added_match){text, t->len, (uint32_t)i};
+    }
+    set_finish(set);
+    return GRAFT_OK;
+}
+
 graft_status gr_added_finish(gr_added *added, const gr_normalizer *normalizer, graft_error *err) {
     added->raw.items = gr_calloc(added->count, sizeof *added->raw.items);
     added->normalized.items = gr_calloc(added->count, sizeof *added->normalized.items);
-    for (size_t i = 0; i < added->count; i++)
-        if (added->tokens[i].id >= added->limit) added->limit = added->tokens[i].id + 1;
+    added->specials.items = gr_calloc(added->count, sizeof *added->specials.items);
+    added->limit = added->next_id;
     added->by_id = gr_calloc((size_t)added->limit, sizeof *added->by_id);
-    if (!added->raw.items || !added->normalized.items || !added->by_id)
+    if (!added->raw.items || !added->normalized.items || !added->specials.items || !added->by_id)
         return gr_no_memory(err, added->count);
     for (int32_t i = 0; i < added->limit; i++) added->by_id[i] = -1;
     for (size_t i = 0; i < added->count; i++) {
@@ -98,9 +155,9 @@ graft_status gr_added_finish(gr_added *added, const gr_normalizer *normalizer, g
             same ? token : gr_added_by_content(added, token->shown, token->shown_len);
         token->skipped = seen && seen->special;
     }
-    qsort(added->raw.items, added->raw.count, sizeof *added->raw.items, match_compare);
-    qsort(added->normalized.items, added->normalized.count, sizeof *added->normalized.items, match_compare);
-    return GRAFT_OK;
+    set_finish(&added->raw);
+    set_finish(&added->normalized);
+    return list_specials(added, err);
 }
 
 const gr_added_token *gr_added_by_id(const gr_added *added, int32_t id) {
@@ -117,8 +174,10 @@ void gr_added_free(gr_added *added) {
     for (size_t i = 0; i < added->count; i++) free(added->tokens[i].content);
     free(added->tokens);
     free(added->by_id);
+    free(added->slots);
     set_free(&added->raw);
     set_free(&added->normalized);
+    set_free(&added->specials);
     memset(added, 0, sizeof *added);
 }
 
@@ -135,10 +194,10 @@ static size_t lower_bound(const gr_added_match *items, size_t low, size_t high, 
     return low;
 }
 
-/* The longest spelling at s; NULL if none. The sorted list serves as a trie: each byte narrows a range of it.
- */
-static const gr_added_match *longest(const gr_added_set *set, const char *s, size_t n) {
+/* The sorted list serves as a trie: each byte narrows a range of it. */
+const gr_added_match *gr_added_longest(const gr_added_set *set, const char *s, size_t n) {
     const gr_added_match *best = NULL;
+    if (!n || !set->begins[(uint8_t)s[0]]) return NULL;
     size_t low = 0, high = set->count;
     for (size_t depth = 0; low < high; depth++) {
         if (set->items[low].len == depth) best = &set->items[low];
@@ -177,8 +236,9 @@ static size_t spaces_after(const char *s, size_t at, size_t n) {
     return at;
 }
 
-static size_t spaces_before(const char *s, size_t at) {
-    while (at) {
+/* Where the spaces before `at` begin, not before `least`, which begins a character. */
+static size_t spaces_before(const char *s, size_t least, size_t at) {
+    while (at > least) {
         size_t i = at - 1;
         int32_t code;
         while (i && ((uint8_t)s[i] & 0xc0) == 0x80) i--;
@@ -209,12 +269,11 @@ void gr_added_split(const gr_added *added, const gr_added_set *set, const gr_add
     if (start >= end) return;
     const char *s = text->data + start;
     size_t n = end - start, done = 0; /* done: end of what has been cut, relative to s */
+    size_t run = 0, run_end = 0;      /* spaces that were seen already, for tokens that are spaces */
     const gr_added_match *m;
-    uint8_t begins[256] = {0};
-    for (size_t i = 0; i < set->count; i++) begins[(uint8_t)set->items[i].text[0]] = 1;
     for (size_t i = 0, next; i < n && set->count; i = next) {
         next = i + 1;
-        if (!begins[(uint8_t)s[i]] || !(m = longest(set, s + i, n - i))) continue;
+        if (!(m = gr_added_longest(set, s + i, n - i))) continue;
         const gr_added_token *token = &added->tokens[m->token];
         size_t first = i, last = i + m->len;
         next = last;
@@ -224,9 +283,12 @@ void gr_added_split(const gr_added *added, const gr_added_set *set, const gr_add
             continue;
         }
         if (token->single_word && (word_before(s, first) || word_after(s, last, n))) continue;
-        if (token->lstrip) first = spaces_before(s, first);
-        if (token->lstrip && first < done) first = done;
-        if (token->rstrip) last = spaces_after(s, last, n);
+        if (token->lstrip) first = first < done ? done : spaces_before(s, done, first);
+        if (token->rstrip) {
+            if (last < run || last > run_end) run_end = spaces_after(s, last, n), run = last;
+            last = run_end;
+        }
+        if (first > last) first = last; /* inside the spaces that the token before took */
         if (first > done) gr_pieces_add(out, start + done, start + first, -1);
         gr_pieces_add(out, start + first, start + last, token->id);
         done = last;

@@ -22,20 +22,6 @@ static graft_status collect_names(gr_chat *chat, graft_error *err) {
     return GRAFT_OK;
 }
 
-static graft_status collect_specials(gr_chat *chat, graft_error *err) {
-    int32_t count = gr_tokenizer_vocab_size(chat->tok);
-    for (int32_t id = 0; id < count; id++) {
-        const char *token = gr_tokenizer_is_special(chat->tok, id) ? gr_tokenizer_token(chat->tok, id) : NULL;
-        if (!token || !*token) continue;
-        if (!gr_grow((void **)&chat->specials, &chat->cap, chat->nspecials, sizeof *chat->specials))
-            return gr_no_memory(err, sizeof *chat->specials);
-        char *copy = gr_strdup(token);
-        if (!copy) return gr_no_memory(err, strlen(token));
-        chat->specials[chat->nspecials++] = copy;
-    }
-    return GRAFT_OK;
-}
-
 static graft_status fill(gr_chat *chat, graft_error *err) {
     GR_TRY(parse_named(&chat->main, chat->tok, NULL, err));
     GR_TRY(parse_named(&chat->tools, chat->tok, "tool_use", err));
@@ -45,8 +31,7 @@ static graft_status fill(gr_chat *chat, graft_error *err) {
                        "train on text rows, or put the model family's chat_template.jinja into the model "
                        "directory");
     }
-    GR_TRY(collect_names(chat, err));
-    return collect_specials(chat, err);
+    return collect_names(chat, err);
 }
 
 graft_status gr_chat_new(gr_chat **chat, const gr_tokenizer *tok, int64_t now, graft_error *err) {
@@ -82,8 +67,6 @@ void gr_chat_free(gr_chat *chat) {
     gr_jinja_free(chat->main);
     gr_jinja_free(chat->tools);
     json_decref(chat->names);
-    for (size_t i = 0; i < chat->nspecials; i++) free(chat->specials[i]);
-    free(chat->specials);
     free(chat);
 }
 
@@ -175,29 +158,17 @@ graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const j
     return st;
 }
 
-/* Length of the longest special token that begins at p, 0 if none does. */
-static size_t special_at(const gr_chat *chat, const char *p, const char *end) {
-    size_t longest = 0;
-    for (size_t i = 0; i < chat->nspecials; i++) {
-        size_t n = strlen(chat->specials[i]);
-        if (n > longest && n <= (size_t)(end - p) && memcmp(chat->specials[i], p, n) == 0) longest = n;
-    }
-    return longest;
-}
-
 /* Special tokens that messages spell out themselves: all of their bytes are data. One that the template
  * completes
  * ("<|" + role + "|>") is the template's. */
 static graft_status typed_specials(const gr_chat *chat, const gr_jinja_result *text, gr_text_range **ranges,
                                    size_t *count, graft_error *err) {
     size_t cap = 0;
-    bool first_byte[256] = {false};
-    for (size_t i = 0; i < chat->nspecials; i++) first_byte[(unsigned char)chat->specials[i][0]] = true;
     for (size_t at = 0, run = 0; text->from_data && at < text->text.len; at++) {
-        if (!text->from_data[at] || !first_byte[(unsigned char)text->text.data[at]]) continue;
+        if (!text->from_data[at]) continue;
         if (run < at) run = at;
         while (run < text->text.len && text->from_data[run]) run++;
-        size_t n = special_at(chat, text->text.data + at, text->text.data + run);
+        size_t n = gr_tokenizer_special_at(chat->tok, text->text.data + at, run - at);
         if (!n) continue;
         if (!gr_grow((void **)ranges, &cap, *count, sizeof **ranges)) return gr_no_memory(err, cap);
         (*ranges)[(*count)++] = (gr_text_range){at, at + n};

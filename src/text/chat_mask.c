@@ -1,6 +1,11 @@
 /* Which tokens of a chat carry loss. */
 #include "text/chat_parts.h"
 
+/* Each assistant message is rendered with all that stand before it, and each span is looked for among all
+ * tokens, so the work grows with the square of a chat's length: this many steps (some seconds) are the end. A
+ * chat of 200 turns and a megabyte takes 12 million. */
+#define MASK_STEPS ((uint64_t)100000000)
+
 /* What one row needs on its way: the whole rendering, its tokens and where they begin. */
 typedef struct row {
     const gr_chat *chat;
@@ -11,6 +16,7 @@ typedef struct row {
     size_t first;  /* of this row's ids in the caller's list */
     uint8_t *mask; /* of this row */
     size_t count;
+    uint64_t steps; /* of all renderings so far */
 } row;
 
 static size_t common_prefix(const char *a, size_t na, const char *b, size_t nb) {
@@ -60,6 +66,15 @@ static size_t first_byte_of(const gr_jinja_result *text, size_t k) {
     return hit ? (size_t)(hit - text->from_data) : text->text.len;
 }
 
+/* Counts the work for one span, and what it took to find it. */
+static graft_status spend(row *r, uint64_t steps, graft_error *err) {
+    r->steps += steps + r->count / 8;
+    if (r->steps <= MASK_STEPS) return GRAFT_OK;
+    gr_fail(err, GRAFT_RANGE, "the chat is too long to find what the assistant says");
+    gr_found(err, "%zu messages, %zu bytes", json_array_size(r->clean), r->text.text.len);
+    return gr_hint(err, "cut it into several rows, or train on all tokens");
+}
+
 static graft_status mask_message(row *r, size_t k, graft_error *err) {
     gr_jinja_result prompt = {0}, upto = {0};
     const gr_buf *full = &r->text.text;
@@ -74,9 +89,10 @@ static graft_status mask_message(row *r, size_t k, graft_error *err) {
                                    : common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
         mark_bytes(r, start, message_end(r, k, start, &upto));
     }
+    uint64_t steps = prompt.steps + upto.steps + full->len / 8;
     gr_jinja_result_free(&prompt);
     gr_jinja_result_free(&upto);
-    return st;
+    return st == GRAFT_OK ? spend(r, steps, err) : st;
 }
 
 static bool is_assistant(const json_t *message) {
@@ -86,8 +102,10 @@ static bool is_assistant(const json_t *message) {
 
 static graft_status mask_assistant(row *r, graft_error *err) {
     if (gr_chat_marks_generation(r->chat, r->tools)) {
-        for (size_t i = 0; i < r->text.ngeneration; i++)
+        for (size_t i = 0; i < r->text.ngeneration; i++) {
             mark_bytes(r, r->text.generation[i].start, r->text.generation[i].end);
+            GR_TRY(spend(r, 0, err));
+        }
         return GRAFT_OK;
     }
     for (size_t k = 0; k < json_array_size(r->clean); k++)

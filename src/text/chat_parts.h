@@ -8,8 +8,6 @@ struct gr_chat {
     gr_jinja *main, *tools;  /* tools: the named "tool_use" template, or NULL */
     json_t *names;           /* bos_token and the other special tokens */
     int64_t now;
-    char **specials; /* spellings of special tokens */
-    size_t nspecials, cap;
 };
 
 /* messages without the keys that are null; a new reference, NULL when memory ran out or it is no list of

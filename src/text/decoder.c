@@ -84,6 +84,7 @@ static graft_status add_steps(gr_decoder *d, const json_t *node, graft_error *er
         gr_fail(err, GRAFT_UNSUPPORTED, "the tokenizer's decoder \"%.60s\" is not supported", type);
         return gr_expected(err, "ByteLevel, ByteFallback, Fuse, Strip, Replace, Metaspace, Sequence");
     }
+    GR_TRY(gr_steps_check(d->count, "decoder", err));
     if (!gr_grow((void **)&d->steps, &d->cap, d->count, sizeof *d->steps))
         return gr_no_memory(err, sizeof(step));
     step *s = &d->steps[d->count++];
@@ -238,9 +239,12 @@ static void metaspace(const step *s, const char *t, size_t n, bool first, gr_buf
     }
 }
 
-static graft_status replace(const step *s, const char *t, size_t n, gr_match_spans *spans, gr_buf *out,
-                            graft_error *err) {
+static graft_status replace(const step *s, const char *t, size_t n, size_t before, gr_match_spans *spans,
+                            gr_buf *out, graft_error *err) {
+    size_t after;
     GR_TRY(gr_pattern_find(s->pattern, t, n, spans, err));
+    if (!gr_add_size(out->len, gr_replaced_bytes(spans, n, s->len), &after)) after = SIZE_MAX;
+    GR_TRY(gr_growth_check(before, after, err));
     for (size_t i = 0; i < spans->count; i++) {
         const gr_match_span *m = &spans->items[i];
         if (m->is_match)
@@ -251,7 +255,7 @@ static graft_status replace(const step *s, const char *t, size_t n, gr_match_spa
     return GRAFT_OK;
 }
 
-static graft_status run_step(const step *s, const gr_token_text *in, gr_token_text *out,
+static graft_status run_step(const step *s, const gr_token_text *in, gr_token_text *out, size_t before,
                              gr_match_spans *spans, graft_error *err) {
     if (s->kind == BYTE_LEVEL)
         byte_level(in, out);
@@ -269,7 +273,7 @@ static graft_status run_step(const step *s, const gr_token_text *in, gr_token_te
             else if (s->kind == METASPACE)
                 metaspace(s, t, n, i == 0, &out->bytes);
             else
-                GR_TRY(replace(s, t, n, spans, &out->bytes, err));
+                GR_TRY(replace(s, t, n, before, spans, &out->bytes, err));
             gr_token_text_end(out);
         }
     }
@@ -281,10 +285,11 @@ graft_status gr_decoder_run(const gr_decoder *decoder, gr_token_text *tokens, gr
     gr_match_spans spans = {0};
     graft_status st =
         tokens->failed || tokens->bytes.failed ? gr_no_memory(err, tokens->bytes.len) : GRAFT_OK;
+    size_t before = tokens->bytes.len;
     for (size_t i = 0; decoder && i < decoder->count && !st; i++) {
         other.count = 0;
         gr_buf_clear(&other.bytes);
-        st = run_step(&decoder->steps[i], tokens, &other, &spans, err);
+        st = run_step(&decoder->steps[i], tokens, &other, before, &spans, err);
         gr_token_text swap = *tokens;
         *tokens = other;
         other = swap;

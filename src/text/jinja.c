@@ -121,6 +121,7 @@ graft_status gr_jinja_render(const gr_jinja *tmpl, const json_t *variables, int6
         }
         st = c->status;
         if (st == GRAFT_OK) st = hand_over(text, out, err);
+        out->steps = c->steps;
         gr_j_free_blocks(c->blocks);
     }
     free(c);

@@ -24,6 +24,7 @@ typedef struct gr_jinja_result {
     size_t ngeneration, cap;
     uint8_t *from_data; /* text.len bytes: 1 where the byte came from a string nested in a variable; NULL:
                            none did */
+    uint64_t steps;     /* what it took */
 } gr_jinja_result;
 void gr_jinja_result_free(gr_jinja_result *result);
 

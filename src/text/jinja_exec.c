@@ -9,7 +9,7 @@ static jflow exec(jctx *c, const jnode *n);
 jv gr_j_lookup(jctx *c, const jstr *name) {
     const jv *slot = NULL;
     for (const jscope *s = c->scope; s && !slot; s = s->parent) {
-        gr_j_step(c, 1);
+        gr_j_step(c, 1 + s->vars.n / 4);
         slot = gr_j_dict_text(&s->vars, name->p, name->n);
     }
     if (!slot) slot = gr_j_dict_text(c->globals, name->p, name->n);

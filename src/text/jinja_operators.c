@@ -214,6 +214,7 @@ jv gr_j_attr(jctx *c, jv obj, const jstr *name) {
     if (obj.kind == J_UNDEF) gr_j_use_undefined(c, obj);
     jv v = python_attr(c, obj, name);
     if (v.kind != J_MISSING) return v;
+    if (obj.kind == J_DICT || obj.kind == J_NS) gr_j_step(c, obj.d->n / 4);
     jv *slot = obj.kind == J_DICT || obj.kind == J_NS ? gr_j_dict_text(obj.d, name->p, name->n) : NULL;
     return slot ? *slot : no_attribute(c, obj, name);
 }
@@ -235,6 +236,7 @@ jv gr_j_item(jctx *c, jv obj, jv key) {
         if (i < 0) i += n;
         if (i >= 0 && i < n) return obj.l->items[i];
     } else if (obj.kind == J_STR && integral(key, &i)) {
+        gr_j_step(c, obj.s->n / 8);
         int64_t n = (int64_t)gr_j_points(obj.s);
         if (i < 0) i += n;
         if (i >= 0 && i < n) {

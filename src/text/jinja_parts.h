@@ -9,10 +9,16 @@
 #include <setjmp.h>
 #include <stdarg.h>
 
-#define GR_J_MAX_DEPTH 600                  /* nested expressions, statements, calls and values */
-#define GR_J_MAX_STEPS ((uint64_t)30000000) /* nodes evaluated and elements touched */
-#define GR_J_MAX_HEAP  ((size_t)512 << 20)  /* bytes a rendering may allocate in all */
-#define GR_J_MAX_RANGE 100000               /* jinja2's sandbox allows as much */
+#define GR_J_MAX_DEPTH 600 /* nested expressions, statements, calls and values */
+/* Nodes evaluated and elements touched: a chat of a megabyte takes some 60,000. A fuzzer has to try other
+ * templates instead of waiting for one. */
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#define GR_J_MAX_STEPS ((uint64_t)100000)
+#else
+#define GR_J_MAX_STEPS ((uint64_t)10000000)
+#endif
+#define GR_J_MAX_HEAP  ((size_t)192 << 20) /* bytes a rendering may allocate in all: a chat of 9 MB */
+#define GR_J_MAX_RANGE 100000              /* jinja2's sandbox allows as much */
 
 typedef enum jkind {
     J_MISSING, /* an argument that was not given */

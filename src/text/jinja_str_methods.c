@@ -39,11 +39,13 @@ static jv m_replace(jcall *k) {
 
 static jv m_removeprefix(jcall *k) {
     const jstr *s = k->self.s, *fix = gr_j_arg_str(k, 0);
+    gr_j_step(k->c, fix->n / 64);
     bool hit = fix->n <= s->n && memcmp(s->p, fix->p, fix->n) == 0;
     return gr_j_of(hit ? gr_j_sub(k->c, s, fix->n, s->n) : s);
 }
 static jv m_removesuffix(jcall *k) {
     const jstr *s = k->self.s, *fix = gr_j_arg_str(k, 0);
+    gr_j_step(k->c, fix->n / 64);
     bool hit = fix->n <= s->n && memcmp(s->p + s->n - fix->n, fix->p, fix->n) == 0;
     return gr_j_of(hit ? gr_j_sub(k->c, s, 0, s->n - fix->n) : s);
 }
@@ -128,9 +130,12 @@ static jlist *split_by(jctx *c, const jstr *s, const jstr *sep, int64_t max) {
 }
 
 static size_t find_last(jctx *c, const jstr *s, const jstr *needle, size_t end) {
-    gr_j_step(c, end / 64);
-    for (size_t at = end >= needle->n ? end - needle->n + 1 : 0; at-- > 0;)
+    for (size_t at = end >= needle->n ? end - needle->n + 1 : 0; at-- > 0;) {
+        if (s->p[at] != needle->p[0]) continue;
+        gr_j_step(c, 1 + needle->n / 64);
         if (memcmp(s->p + at, needle->p, needle->n) == 0) return at;
+    }
+    gr_j_step(c, end / 16);
     return SIZE_MAX;
 }
 
@@ -213,6 +218,7 @@ static jv m_format(jcall *k) {
 static jv padded(jcall *k, int where) {
     const jstr *s = k->self.s,
                *fill = k->arg[1].kind == J_MISSING ? gr_j_str(k->c, " ").s : gr_j_arg_str(k, 1);
+    gr_j_step(k->c, (s->n + fill->n) / 16);
     int64_t width = gr_j_arg_int(k, 0, 0), pad = width - (int64_t)gr_j_points(s);
     if (gr_j_points(fill) != 1) gr_j_error(k->c, "The fill character must be exactly one character long");
     if (pad <= 0) return gr_j_of(s);
@@ -232,6 +238,7 @@ static jv m_center(jcall *k) {
 
 static jv m_zfill(jcall *k) {
     const jstr *s = k->self.s;
+    gr_j_step(k->c, s->n / 16);
     int64_t pad = gr_j_arg_int(k, 0, 0) - (int64_t)gr_j_points(s);
     if (pad <= 0) return gr_j_of(s);
     size_t sign = s->n && (s->p[0] == '-' || s->p[0] == '+');

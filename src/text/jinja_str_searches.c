@@ -5,6 +5,7 @@
 /* Byte range of [start:end] in code points: arguments i and i + 1. False when start lies behind the end. */
 static bool window(jcall *k, int i, size_t *from, size_t *to) {
     const jstr *s = k->self.s;
+    gr_j_step(k->c, s->n / 8);
     int64_t n = (int64_t)gr_j_points(s), bound[2] = {0, n};
     for (int b = 0; b < 2; b++) {
         if (k->arg[i + b].kind == J_MISSING || k->arg[i + b].kind == J_NONE) continue;
@@ -54,7 +55,10 @@ static jv m_count(jcall *k) {
     if (!window(k, 1, &from, &to)) return gr_j_int(0);
     const jstr *part = gr_j_sub(k->c, k->self.s, from, to);
     if (!needle->n) return gr_j_int((int64_t)gr_j_points(part) + 1);
-    for (size_t at = 0; (at = gr_j_find(k->c, part, needle, at)) != SIZE_MAX; at += needle->n) count++;
+    for (size_t at = 0; (at = gr_j_find(k->c, part, needle, at)) != SIZE_MAX; at += needle->n) {
+        gr_j_step(k->c, 1);
+        count++;
+    }
     return gr_j_int(count);
 }
 
@@ -62,6 +66,7 @@ static bool fits(jcall *k, jv fix, bool end, size_t from, size_t to) {
     if (fix.kind != J_STR)
         gr_j_error(k->c, "argument must be str or a tuple of str, not %s", gr_j_type_name(fix));
     size_t n = fix.s->n;
+    gr_j_step(k->c, 1 + n / 64);
     return n <= to - from && memcmp(k->self.s->p + (end ? to - n : from), fix.s->p, n) == 0;
 }
 
@@ -109,6 +114,7 @@ static bool is_ascii(uint32_t cp) {
 /* True for all code points of a string that is not empty. */
 static jv all(jcall *k, bool (*what)(uint32_t)) {
     const jstr *s = k->self.s;
+    gr_j_step(k->c, s->n / 8);
     for (const char *p = s->p, *end = p + s->n; p < end;) {
         uint32_t cp;
         p += gr_j_decode(p, end, &cp);
@@ -150,6 +156,7 @@ static jv m_isupper(jcall *k) {
 static jv m_istitle(jcall *k) {
     bool cased = false;
     const jstr *s = k->self.s;
+    gr_j_step(k->c, s->n / 8);
     for (const char *p = s->p, *end = p + s->n; p < end;) {
         uint32_t cp;
         p += gr_j_decode(p, end, &cp);

@@ -55,6 +55,7 @@ static jv t_callable(jcall *k) {
 /* str.islower and str.isupper: some letter has case and none has the other. */
 static jv one_case(jcall *k, bool upper) {
     const jstr *s = gr_j_self_str(k);
+    gr_j_step(k->c, s->n / 8);
     bool some = false;
     for (const char *p = s->p, *end = p + s->n; p < end;) {
         uint32_t cp;

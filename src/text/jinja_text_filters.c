@@ -111,6 +111,7 @@ static jv f_truncate(jcall *k) {
     jctx *c = k->c;
     const jstr *s = gr_j_self_str(k), *end = k->arg[2].kind == J_STR ? k->arg[2].s : gr_j_str(c, "...").s;
     int64_t length = gr_j_arg_int(k, 0, 255), leeway = gr_j_arg_int(k, 3, 5);
+    gr_j_step(k->c, (s->n + end->n) / 8);
     int64_t points = (int64_t)gr_j_points(s), keep = length - (int64_t)gr_j_points(end);
     if (keep < 0 || leeway < 0) gr_j_error(c, "truncate: the length is shorter than its end");
     if (points - leeway <= length) return gr_j_of(s);
@@ -122,6 +123,7 @@ static jv f_truncate(jcall *k) {
 
 static jv f_center(jcall *k) {
     const jstr *s = gr_j_self_str(k);
+    gr_j_step(k->c, s->n / 16);
     int64_t pad = gr_j_arg_int(k, 0, 80) - (int64_t)gr_j_points(s), width = gr_j_arg_int(k, 0, 80);
     if (pad <= 0) return gr_j_of(s);
     int64_t left = pad / 2 + (pad & width & 1);
@@ -132,6 +134,7 @@ static jv f_center(jcall *k) {
 
 static jv f_wordcount(jcall *k) {
     const jstr *s = gr_j_self_str(k);
+    gr_j_step(k->c, s->n / 8);
     int64_t count = 0;
     bool inside = false;
     for (const char *p = s->p, *end = p + s->n; p < end;) {

@@ -49,7 +49,8 @@ const jstr *gr_j_sub(jctx *c, const jstr *s, size_t from, size_t to) {
     return out;
 }
 
-static bool strippable(uint32_t cp, const jstr *chars) {
+static bool strippable(jctx *c, uint32_t cp, const jstr *chars) {
+    gr_j_step(c, chars ? 1 + chars->n / 8 : 1);
     if (!chars) return gr_j_space(cp);
     uint32_t other;
     for (const char *p = chars->p, *end = p + chars->n; p < end;) {
@@ -64,14 +65,14 @@ const jstr *gr_j_strip(jctx *c, const jstr *s, const jstr *chars, bool left, boo
     uint32_t cp;
     while (left && from < to) {
         size_t used = gr_j_decode(from, to, &cp);
-        if (!strippable(cp, chars)) break;
+        if (!strippable(c, cp, chars)) break;
         from += used;
     }
     while (right && from < to) {
         const char *last = to - 1;
         while (last > from && !starts_point(*last)) last--;
         gr_j_decode(last, to, &cp);
-        if (!strippable(cp, chars)) break;
+        if (!strippable(c, cp, chars)) break;
         to = last;
     }
     return gr_j_sub(c, s, (size_t)(from - s->p), (size_t)(to - s->p));

@@ -62,10 +62,12 @@ jdict *gr_j_new_dict(jctx *c) {
 }
 
 static void check_hashable(jctx *c, jv key) {
+    gr_j_enter(c); /* tuples can be nested without end by a loop */
     bool list = key.kind == J_LIST && (key.l->flavor == JL_LIST || key.l->flavor == JL_ITEMS);
     if (list || key.kind == J_DICT) gr_j_error(c, "unhashable type: '%s'", gr_j_type_name(key));
     if (key.kind == J_LIST && key.l->flavor == JL_TUPLE)
         for (size_t i = 0; i < key.l->n; i++) check_hashable(c, key.l->items[i]);
+    gr_j_leave(c);
 }
 
 jv *gr_j_dict_text(const jdict *d, const char *p, size_t n) {
@@ -77,7 +79,7 @@ jv *gr_j_dict_text(const jdict *d, const char *p, size_t n) {
 }
 
 jv *gr_j_dict_find(jctx *c, const jdict *d, jv key) {
-    gr_j_step(c, d->n / 16);
+    gr_j_step(c, d->n / 4);
     if (key.kind == J_STR) return gr_j_dict_text(d, key.s->p, key.s->n);
     check_hashable(c, key);
     for (size_t i = 0; i < d->n; i++)
@@ -207,6 +209,7 @@ bool gr_j_equal(jctx *c, jv a, jv b) {
         return gr_j_to_double(a) == gr_j_to_double(b);
     }
     if (a.kind != b.kind) return false;
+    if (a.kind == J_STR && a.s->n == b.s->n) gr_j_step(c, a.s->n / 64);
     switch (a.kind) {
     case J_UNDEF:
     case J_NONE:
@@ -239,7 +242,10 @@ int gr_j_compare(jctx *c, jv a, jv b, const char *op) {
         if (isnan(x) || isnan(y)) return 2;
         return x < y ? -1 : x > y;
     }
-    if (a.kind == J_STR && b.kind == J_STR) return gr_j_str_order(a.s, b.s);
+    if (a.kind == J_STR && b.kind == J_STR) {
+        gr_j_step(c, gr_min_size(a.s->n, b.s->n) / 64);
+        return gr_j_str_order(a.s, b.s);
+    }
     if (a.kind == J_LIST && b.kind == J_LIST && a.l->flavor == b.l->flavor &&
         (a.l->flavor == JL_LIST || a.l->flavor == JL_TUPLE || a.l->flavor == JL_GROUP))
         return compare_lists(c, a.l, b.l, op);
@@ -292,7 +298,7 @@ jlist *gr_j_iterate(jctx *c, jv v) {
 size_t gr_j_length(jctx *c, jv v) {
     switch (v.kind) {
     case J_UNDEF: return 0;
-    case J_STR: return gr_j_points(v.s);
+    case J_STR: gr_j_step(c, v.s->n / 16); return gr_j_points(v.s);
     case J_DICT: return v.d->n;
     case J_LIST:
         if (v.l->flavor != JL_GEN) return v.l->n;

@@ -17,6 +17,7 @@ struct gr_normalizer {
 };
 
 static graft_status add_step(gr_normalizer *n, step **out, step_kind kind, graft_error *err) {
+    GR_TRY(gr_steps_check(n->count, "normalizer", err));
     if (!gr_grow((void **)&n->steps, &n->cap, n->count, sizeof *n->steps))
         return gr_no_memory(err, sizeof(step));
     *out = &n->steps[n->count++];
@@ -115,6 +116,71 @@ static bool is_boundary(int32_t c) {
            p->category != UTF8PROC_CATEGORY_CN;
 }
 
+/* utf8proc sorts a run of marks by exchanging neighbours, which takes its length squared: longer ones come
+ * sorted to it. No word has so many bytes of marks. */
+#define SHORT_RUN 1024
+
+typedef struct codes {
+    utf8proc_int32_t *at, *spare;
+    size_t count, cap;
+} codes;
+
+static bool decompose(codes *out, utf8proc_int32_t code, utf8proc_option_t form) {
+    enum { MOST = 32 }; /* of one character: 18 */
+    int boundary = 0;
+    if (out->cap - out->count < MOST) {
+        size_t cap = out->cap * 2 + 1024;
+        utf8proc_int32_t *grown = gr_realloc_array(out->at, cap, sizeof *grown);
+        if (grown) out->at = grown;
+        utf8proc_int32_t *spare = grown ? gr_realloc_array(out->spare, cap, sizeof *spare) : NULL;
+        if (!spare) return false;
+        out->spare = spare;
+        out->cap = cap;
+    }
+    utf8proc_option_t how = UTF8PROC_STABLE | form | UTF8PROC_DECOMPOSE;
+    utf8proc_ssize_t n = utf8proc_decompose_char(code, out->at + out->count, MOST, how, &boundary);
+    if (n < 0 || n > MOST) return false;
+    out->count += (size_t)n;
+    return true;
+}
+
+/* Sorts marks by class, those of one class in their order: counted, then placed. */
+static void sort_marks(utf8proc_int32_t *marks, utf8proc_int32_t *spare, size_t n) {
+    size_t place[257] = {0};
+    for (size_t i = 0; i < n; i++) place[utf8proc_get_property(marks[i])->combining_class % 256 + 1]++;
+    for (int c = 0; c < 256; c++) place[c + 1] += place[c];
+    for (size_t i = 0; i < n; i++)
+        spare[place[utf8proc_get_property(marks[i])->combining_class % 256]++] = marks[i];
+    memcpy(marks, spare, n * sizeof *marks);
+}
+
+/* One long run in canonical order, then put together as the form says. */
+static graft_status long_run(utf8proc_option_t form, const char *s, size_t n, uint32_t origin, gr_ntext *out,
+                             graft_error *err) {
+    codes run = {0};
+    int32_t c;
+    bool ok = true;
+    for (size_t i = 0; i < n && ok; i += (size_t)gr_utf8_get(s + i, n - i, &c)) {
+        gr_utf8_get(s + i, n - i, &c);
+        ok = decompose(&run, c, form);
+    }
+    for (size_t i = 0, end; i < run.count && ok; i = end) {
+        for (end = i; end < run.count && utf8proc_get_property(run.at[end])->combining_class;) end++;
+        if (end - i > 1) sort_marks(run.at + i, run.spare + i, end - i);
+        if (end == i) end++;
+    }
+    utf8proc_ssize_t count =
+        ok ? utf8proc_normalize_utf32(run.at, (utf8proc_ssize_t)run.count, UTF8PROC_STABLE | form) : 0;
+    for (utf8proc_ssize_t i = 0; i < count; i++) {
+        utf8proc_uint8_t bytes[4];
+        utf8proc_ssize_t len = utf8proc_encode_char(run.at[i], bytes);
+        gr_ntext_add(out, (const char *)bytes, (size_t)len, origin);
+    }
+    free(run.at);
+    free(run.spare);
+    return ok && count >= 0 ? GRAFT_OK : gr_no_memory(err, n);
+}
+
 static graft_status unicode_form(utf8proc_option_t form, const gr_ntext *in, gr_ntext *out,
                                  graft_error *err) {
     for (size_t i = 0, end; i < in->len; i = end) {
@@ -128,6 +194,10 @@ static graft_status unicode_form(utf8proc_option_t form, const gr_ntext *in, gr_
         }
         if (ascii || gr_unicode_no_form(first)) {
             gr_ntext_copy(out, in, i, end);
+            continue;
+        }
+        if (end - i > SHORT_RUN) {
+            GR_TRY(long_run(form, in->data + i, end - i, in->origin[i], out, err));
             continue;
         }
         utf8proc_uint8_t *mapped = NULL;
@@ -178,8 +248,9 @@ static void strip(const step *s, const gr_ntext *in, gr_ntext *out) {
 }
 
 static graft_status replace(const step *s, const gr_ntext *in, gr_ntext *out, gr_match_spans *spans,
-                            graft_error *err) {
+                            size_t before, graft_error *err) {
     GR_TRY(gr_pattern_find(s->pattern, in->data, in->len, spans, err));
+    GR_TRY(gr_growth_check(before, gr_replaced_bytes(spans, in->len, s->len), err));
     for (size_t i = 0; i < spans->count; i++) {
         const gr_match_span *m = &spans->items[i];
         if (!m->is_match)
@@ -194,6 +265,7 @@ static graft_status replace(const step *s, const gr_ntext *in, gr_ntext *out, gr
 
 graft_status gr_normalizer_run(const gr_normalizer *normalizer, gr_ntext *text, gr_ntext *other,
                                gr_match_spans *spans, graft_error *err) {
+    size_t before = text->len;
     for (size_t i = 0; normalizer && i < normalizer->count && text->len; i++) {
         const step *s = &normalizer->steps[i];
         gr_ntext_clear(other);
@@ -203,11 +275,12 @@ graft_status gr_normalizer_run(const gr_normalizer *normalizer, gr_ntext *text, 
             gr_ntext_add(other, s->text, s->len, text->origin[0]);
             gr_ntext_copy(other, text, 0, text->len);
             break;
-        case REPLACE: GR_TRY(replace(s, text, other, spans, err)); break;
+        case REPLACE: GR_TRY(replace(s, text, other, spans, before, err)); break;
         case LOWERCASE: lowercase(text, other); break;
         case STRIP: strip(s, text, other); break;
         }
         if (other->failed) return gr_no_memory(err, text->len);
+        GR_TRY(gr_growth_check(before, other->len, err));
         gr_ntext swap = *text;
         *text = *other;
         *other = swap;

@@ -3,15 +3,21 @@
 #include "text/token_parts.h"
 #include <pcre2.h>
 
-/* Steps and memory of one match: more than any real pattern needs on a megabyte, yet an end. */
-#define MATCH_STEPS   50000000u
-#define MATCH_HEAP_KB 262144u
+/* Steps and memory of one match: more than any real pattern needs on a megabyte, yet an end. They do not
+ * bound the time: a repeat that looks at a megabyte from each of its letters is one step each time. So
+ * expressions that are not known are compiled with callouts between all of their parts, and those count where
+ * the matcher goes. The patterns of real models take up to 20 units for a byte of any text that was
+ * tried. */
+#define MATCH_STEPS    50000000u
+#define MATCH_HEAP_KB  131072u
+#define WORK_BASE      ((uint64_t)4 << 20)
+#define WORK_PER_BYTE  256
+#define PATTERN_LENGTH 16384 /* the longest known has 700 bytes */
 
 struct gr_pattern {
     char *literal; /* NULL: regex */
     size_t len;
     pcre2_code *code;
-    pcre2_match_context *limits;
     gr_pattern_at *fast; /* NULL: none */
 };
 
@@ -26,6 +32,7 @@ void gr_match_spans_add(gr_match_spans *spans, size_t start, size_t end, bool is
 void gr_match_spans_free(gr_match_spans *spans) {
     free(spans->items);
     pcre2_match_data_free(spans->match_data);
+    pcre2_match_context_free(spans->match_context);
     memset(spans, 0, sizeof *spans);
 }
 
@@ -34,18 +41,13 @@ static graft_status compile(gr_pattern *p, const char *source, size_t len, const
     int code;
     PCRE2_SIZE at;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
-    p->limits = pcre2_match_context_create(NULL);
-    if (!context || !p->limits) {
-        pcre2_compile_context_free(context);
-        return gr_no_memory(err, len);
-    }
+    if (!context) return gr_no_memory(err, len);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_parens_nest_limit(context, 100);
-    pcre2_set_match_limit(p->limits, MATCH_STEPS);
-    pcre2_set_heap_limit(p->limits, MATCH_HEAP_KB);
-    p->code =
-        pcre2_compile((PCRE2_SPTR)source, len,
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
+    p->code = pcre2_compile((PCRE2_SPTR)source, len,
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
+                                (p->fast ? 0 : PCRE2_AUTO_CALLOUT),
+                            &code, &at, context);
     pcre2_compile_context_free(context);
     if (p->code) return GRAFT_OK;
     PCRE2_UCHAR message[128] = {0};
@@ -58,6 +60,9 @@ static graft_status compile(gr_pattern *p, const char *source, size_t len, const
 graft_status gr_pattern_regex(gr_pattern **pattern, const char *source, size_t len, graft_error *err) {
     gr_buf translated = {0};
     *pattern = NULL;
+    if (len > PATTERN_LENGTH)
+        return gr_fail(err, GRAFT_RANGE, "a regular expression of the tokenizer is longer than %d bytes",
+                       PATTERN_LENGTH);
     gr_pattern *p = gr_calloc(1, sizeof *p);
     if (!p) return gr_no_memory(err, sizeof *p);
     graft_status st = gr_pattern_translate(source, len, &translated, err);
@@ -99,7 +104,6 @@ void gr_pattern_free(gr_pattern *pattern) {
     if (!pattern) return;
     free(pattern->literal);
     pcre2_code_free(pattern->code);
-    pcre2_match_context_free(pattern->limits);
     free(pattern);
 }
 
@@ -114,6 +118,40 @@ static void find_literal(const gr_pattern *p, const char *text, size_t len, gr_m
         done = at + p->len;
     }
     if (done < len) gr_match_spans_add(spans, done, len, false);
+}
+
+size_t gr_replaced_bytes(const gr_match_spans *spans, size_t len, size_t with) {
+    size_t matched = 0, matches = 0, total;
+    for (size_t i = 0; i < spans->count; i++)
+        if (spans->items[i].is_match) matched += spans->items[i].end - spans->items[i].start, matches++;
+    return gr_mul_size(matches, with, &total) && gr_add_size(total, len - matched, &total) ? total : SIZE_MAX;
+}
+
+/* Between two parts of the expression: the way since the last one counts. */
+typedef struct worker {
+    gr_match_spans *spans;
+    size_t at;
+} worker;
+
+static int count_work(pcre2_callout_block *block, void *data) {
+    worker *w = data;
+    size_t at = block->current_position;
+    w->spans->work += 1 + (at > w->at ? at - w->at : w->at - at);
+    w->at = at;
+    return w->spans->work > w->spans->allowed ? PCRE2_ERROR_MATCHLIMIT : 0;
+}
+
+static bool prepare(gr_match_spans *spans) {
+    if (spans->match_context && spans->match_data) return true;
+    pcre2_match_data_free(spans->match_data);
+    pcre2_match_context_free(spans->match_context);
+    spans->match_data = pcre2_match_data_create(1, NULL);
+    spans->match_context = pcre2_match_context_create(NULL);
+    spans->allowed = WORK_BASE;
+    if (!spans->match_data || !spans->match_context) return false;
+    pcre2_set_match_limit(spans->match_context, MATCH_STEPS);
+    pcre2_set_heap_limit(spans->match_context, MATCH_HEAP_KB);
+    return true;
 }
 
 static graft_status match_failed(int code, graft_error *err) {
@@ -132,8 +170,10 @@ graft_status gr_pattern_find(const gr_pattern *p, const char *text, size_t len, 
         find_literal(p, text, len, spans);
         return spans->failed ? gr_no_memory(err, len) : GRAFT_OK;
     }
-    if (!spans->match_data) spans->match_data = pcre2_match_data_create(1, NULL);
-    if (!spans->match_data) return gr_no_memory(err, sizeof(PCRE2_SIZE));
+    if (!prepare(spans)) return gr_no_memory(err, sizeof(PCRE2_SIZE));
+    worker work = {spans, 0};
+    spans->allowed += WORK_PER_BYTE * (uint64_t)len;
+    pcre2_set_callout(spans->match_context, count_work, &work);
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(spans->match_data);
     size_t done = 0, from = 0;
     bool matched = false;
@@ -146,7 +186,7 @@ graft_status gr_pattern_find(const gr_pattern *p, const char *text, size_t len, 
             continue;
         }
         int rc = pcre2_match(p->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, spans->match_data,
-                             p->limits);
+                             spans->match_context);
         if (rc == PCRE2_ERROR_NOMATCH) break;
         if (rc < 0) return match_failed(rc, err);
         if (at[0] > at[1] || at[0] < done) break; /* \K can move the start about; nothing sensible follows */

@@ -1,7 +1,8 @@
 /* Post-processors: templates of special tokens around the ids of the text. */
 #include "text/token_parts.h"
 
-#define SEQUENCE (-1)
+#define SEQUENCE  (-1)
+#define MAX_ITEMS 64 /* of a template: each row gets them; two or three are usual */
 typedef struct template {
     int32_t *items; /* ids; SEQUENCE stands for the text */
     size_t count, cap;
@@ -13,6 +14,7 @@ struct gr_postprocessor {
 };
 
 static graft_status add_template(gr_postprocessor *post, graft_error *err) {
+    GR_TRY(gr_steps_check(post->count, "post-processor", err));
     if (!gr_grow((void **)&post->templates, &post->cap, post->count, sizeof *post->templates))
         return gr_no_memory(err, sizeof(template));
     post->templates[post->count++] = (template){0};
@@ -24,6 +26,11 @@ static graft_status add_item(gr_postprocessor *post, int64_t id, graft_error *er
     if (id < SEQUENCE || id >= GR_MAX_TOKEN_ID)
         return gr_fail(err, GRAFT_RANGE, "the tokenizer's post-processor has an impossible id %lld",
                        (long long)id);
+    if (t->count == MAX_ITEMS)
+        return gr_fail(err, GRAFT_RANGE, "a template of the tokenizer has more than %d parts", MAX_ITEMS);
+    for (size_t i = 0; id == SEQUENCE && i < t->count; i++)
+        if (t->items[i] == SEQUENCE)
+            return gr_fail(err, GRAFT_UNSUPPORTED, "a template of the tokenizer repeats the text");
     if (!gr_grow((void **)&t->items, &t->cap, t->count, sizeof *t->items))
         return gr_no_memory(err, sizeof *t->items);
     t->items[t->count++] = (int32_t)id;

@@ -45,6 +45,7 @@ int gr_char_to_byte(int32_t code) {
 
 /* ---- reading */
 static graft_status add_step(gr_pretokenizer *pre, step **out, step_kind kind, graft_error *err) {
+    GR_TRY(gr_steps_check(pre->count, "pre-tokenizer", err));
     if (!gr_grow((void **)&pre->steps, &pre->cap, pre->count, sizeof *pre->steps))
         return gr_no_memory(err, sizeof(step));
     *out = &pre->steps[pre->count++];
@@ -333,11 +334,13 @@ static graft_status run_step(const step *s, gr_pieces *pieces, gr_pieces *out, g
 
 graft_status gr_pretokenizer_run(const gr_pretokenizer *pre, gr_pieces *pieces, gr_pieces *other,
                                  gr_match_spans *spans, graft_error *err) {
+    size_t before = pieces->text.len;
     for (size_t i = 0; pre && i < pre->count; i++) {
         other->count = 0;
         gr_ntext_clear(&other->text);
         GR_TRY(run_step(&pre->steps[i], pieces, other, spans, err));
         if (other->failed || other->text.failed) return gr_no_memory(err, pieces->text.len);
+        GR_TRY(gr_growth_check(before, other->text.len, err));
         if (pre->steps[i].kind == SPLIT) { /* the text stays, the pieces are new */
             gr_ntext swap = other->text;
             other->text = pieces->text;

@@ -13,6 +13,15 @@
 #define GR_MAX_TOKEN_ID (1 << 22)
 /* Longest text of one encode call: origins are 32-bit. */
 #define GR_MAX_TEXT ((size_t)1 << 30)
+/* Added tokens: speech models have 65,536, and the longest known has 46 bytes. Their length bounds the search
+ * at each byte of a text. */
+#define GR_MAX_ADDED       100000
+#define GR_MAX_ADDED_BYTES 256
+/* Steps of a normalizer, pre-tokenizer or decoder (8 are the most known), and templates of a post-processor.
+ * Each step walks the whole text. */
+#define GR_MAX_STEPS 32
+/* How much longer the steps may make a text: NFKD alone makes one Arabic sign eleven times as long. */
+#define GR_MAX_GROWTH 16
 
 /* ---- text with the place in the caller's text that each byte came from */
 typedef struct gr_ntext {
@@ -64,18 +73,23 @@ typedef struct gr_match_spans {
     gr_match_span *items;
     size_t count, cap;
     bool failed;
-    void *match_data; /* pcre2_match_data, made on first use */
+    void *match_data; /* pcre2_match_data and its context, made on first use */
+    void *match_context;
+    uint64_t work, allowed; /* of regular expressions since these spans exist */
 } gr_match_spans;
 /* From {"String": s} or {"Regex": s}; or directly. Owned by caller until gr_pattern_free. */
 graft_status gr_pattern_from_json(gr_pattern **pattern, const json_t *node, graft_error *err) GR_MUST_CHECK;
 graft_status gr_pattern_regex(gr_pattern **pattern, const char *source, size_t len,
                               graft_error *err) GR_MUST_CHECK;
 void gr_pattern_free(gr_pattern *pattern);
-/* Replaces spans by the matches and the text between them, in order and covering all of text. The number of
- * steps of one match is bounded (GRAFT_RANGE). */
+/* Replaces spans by the matches and the text between them, in order and covering all of text. The work is
+ * bounded by the length of what the same spans were used for so far (GRAFT_RANGE). */
 graft_status gr_pattern_find(const gr_pattern *pattern, const char *text, size_t len, gr_match_spans *spans,
                              graft_error *err) GR_MUST_CHECK;
 void gr_match_spans_add(gr_match_spans *spans, size_t start, size_t end, bool is_match);
+/* Bytes of a text of `len` bytes once each match is replaced by `with` bytes; SIZE_MAX when that overflows.
+ */
+size_t gr_replaced_bytes(const gr_match_spans *spans, size_t len, size_t with);
 void gr_match_spans_free(gr_match_spans *spans);
 /* The end of the match at `at` < n, beyond it; 0: the regular expression must decide. */
 typedef size_t gr_pattern_at(const char *text, size_t n, size_t at);
@@ -115,12 +129,18 @@ typedef struct gr_added_match {
 typedef struct gr_added_set {
     gr_added_match *items; /* sorted by bytes */
     size_t count;
+    bool begins[256]; /* first bytes of the spellings */
 } gr_added_set;
 typedef struct gr_added {
     gr_added_token *tokens;
     size_t count, cap;
+    uint32_t *slots; /* by content; open addressing: index + 1 */
+    size_t nslots;
+    uint64_t seed;
+    int32_t next_id; /* beyond all of the tokens' */
     gr_added_set raw, normalized;
-    int32_t *by_id; /* id -> index of the token, -1 none; `limit` entries */
+    gr_added_set specials; /* as they are spelled */
+    int32_t *by_id;        /* id -> index of the token, -1 none; `limit` entries */
     int32_t limit;
 } gr_added;
 
@@ -135,6 +155,8 @@ graft_status gr_added_finish(gr_added *added, const struct gr_normalizer *normal
 const gr_added_token *gr_added_by_id(const gr_added *added, int32_t id);
 const gr_added_token *gr_added_by_content(const gr_added *added, const char *content, size_t len);
 void gr_added_free(gr_added *added);
+/* The longest spelling at s; NULL if none. */
+const gr_added_match *gr_added_longest(const gr_added_set *set, const char *s, size_t n);
 /* What may not be matched: special tokens at all, or where they touch one of these ranges of the caller's
  * text. */
 typedef struct gr_added_rule {
@@ -168,6 +190,16 @@ graft_status gr_pretokenizer_run(const gr_pretokenizer *pre, gr_pieces *pieces, 
 int32_t gr_byte_to_char(uint8_t byte);
 int gr_char_to_byte(int32_t code);
 
+/* GRAFT_RANGE when a text of `before` bytes (or tokens' text) became one of `now`: beyond GR_MAX_GROWTH times
+ * and some constant. */
+graft_status gr_growth_check(size_t before, size_t now, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_RANGE when one more step would be more than GR_MAX_STEPS. `of` names whose. */
+graft_status gr_steps_check(size_t count, const char *of, graft_error *err) GR_MUST_CHECK;
+
+/* ---- hashing for the tables below: seeded, so that no file can be made to fill one slot */
+uint64_t gr_hash_seed(const void *table);
+uint64_t gr_hash_bytes(uint64_t seed, const char *bytes, size_t n);
+
 /* ---- vocabulary and merges */
 typedef struct gr_vocab_entry {
     uint32_t offset, len; /* in `bytes`, NUL-terminated there */
@@ -179,6 +211,7 @@ typedef struct gr_vocab {
     size_t count, cap;
     uint32_t *slots; /* open addressing: entry + 1 */
     size_t nslots;
+    uint64_t seed;
     int32_t *by_id; /* id -> entry, -1 none */
     int32_t limit;  /* largest id + 1 */
 } gr_vocab;
@@ -196,6 +229,7 @@ typedef struct gr_merge {
 typedef struct gr_merges {
     gr_merge *slots; /* open addressing, left < 0: free */
     size_t nslots, count;
+    uint64_t seed;
 } gr_merges;
 graft_status gr_merges_reserve(gr_merges *merges, size_t count, graft_error *err) GR_MUST_CHECK;
 void gr_merges_put(gr_merges *merges,

@@ -35,9 +35,11 @@ static graft_status cut_and_normalize(const gr_tokenizer *tok, const gr_added_ru
     gr_added_split(&tok->added, &tok->added.raw, rule, &w->input, 0, w->input.len, &w->cut);
     for (size_t i = 0; i < w->cut.count; i++) {
         const gr_piece *piece = &w->cut.items[i];
-        if (piece->id >= 0) { /* keeps its origin; its bytes are not needed again */
+        if (piece->id >= 0) { /* keeps its origin in one byte; the others are not needed again, and may be
+                                 many when tokens that are spaces take the same run one after the other */
             size_t at = w->pieces.text.len;
-            gr_ntext_copy(&w->pieces.text, &w->input, piece->start, piece->end);
+            gr_ntext_copy(&w->pieces.text, &w->input, piece->start,
+                          piece->start + (piece->end > piece->start));
             gr_pieces_add(&w->pieces, at, w->pieces.text.len, piece->id);
             continue;
         }
@@ -79,6 +81,18 @@ static graft_status encode(const gr_tokenizer *tok, const gr_added_rule *rule, b
     gr_ids_free(&origins);
     if (!st && add_special && !gr_postprocessor_run(tok->post, w)) st = gr_no_memory(err, w->ids.count * 4);
     return st;
+}
+
+graft_status gr_growth_check(size_t before, size_t now, graft_error *err) {
+    if (now <= 4096 || (now - 4096) / GR_MAX_GROWTH <= before) return GRAFT_OK;
+    gr_fail(err, GRAFT_RANGE, "the tokenizer's rules make a text too long");
+    gr_expected(err, "at most %d times its %zu bytes", GR_MAX_GROWTH, before);
+    return gr_found(err, "%zu bytes", now);
+}
+
+graft_status gr_steps_check(size_t count, const char *of, graft_error *err) {
+    if (count < GR_MAX_STEPS) return GRAFT_OK;
+    return gr_fail(err, GRAFT_RANGE, "the tokenizer's %s has more than %d steps", of, GR_MAX_STEPS);
 }
 
 graft_status gr_tokenizer_encode_parts(const gr_tokenizer *tok, const char *text, size_t len, int flags,
@@ -144,6 +158,11 @@ int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token) {
 const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id) {
     const gr_added_token *added = gr_added_by_id(&tok->added, id);
     return added ? added->content : gr_vocab_token(&tok->bpe.vocab, id, NULL);
+}
+
+size_t gr_tokenizer_special_at(const gr_tokenizer *tok, const char *text, size_t n) {
+    const gr_added_match *m = gr_added_longest(&tok->added.specials, text, n);
+    return m ? m->len : 0;
 }
 
 bool gr_tokenizer_is_special(const gr_tokenizer *tok, int32_t id) {

@@ -65,6 +65,8 @@ graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, si
 int32_t gr_tokenizer_vocab_size(const gr_tokenizer *tok);            /* largest id + 1 */
 int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token); /* -1 if unknown */
 const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id); /* its stored spelling; NULL if none */
+/* Bytes of the longest special token that text begins with; 0: none. */
+size_t gr_tokenizer_special_at(const gr_tokenizer *tok, const char *text, size_t n);
 bool gr_tokenizer_is_special(const gr_tokenizer *tok, int32_t id);
 int32_t gr_tokenizer_bos(const gr_tokenizer *tok); /* -1 if none */
 int32_t gr_tokenizer_eos(const gr_tokenizer *tok); /* tokenizer_config's eos_token, else the first eos id of a

@@ -4,8 +4,8 @@
 #include "files/json_read.h"
 #include "text/token_parts.h"
 
-#define MAX_TOKENIZER_BYTES ((size_t)1 << 30)
-#define MAX_CONFIG_BYTES    ((size_t)64 << 20)
+#define MAX_STOPS        256                /* each generated token is compared with all; Llama 3 has three */
+#define MAX_CONFIG_BYTES ((size_t)64 << 20) /* 100,000 added tokens take some 20 MB */
 
 /* The spelling of a special token, given as a text or as {"content": text}. */
 static const json_t *spelling(const json_t *value) {
@@ -34,23 +34,30 @@ static graft_status put_token(gr_tokenizer *tok, const json_t *value, bool speci
                         (int32_t)tok->bpe.vocab.count, err);
 }
 
+typedef struct decoder_row {
+    long id;
+    size_t order; /* of the file, for equal ids */
+    const json_t *value;
+} decoder_row;
+
+static int by_id(const void *a, const void *b) {
+    const decoder_row *x = a, *y = b;
+    if (x->id != y->id) return x->id < y->id ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
 /* added_tokens_decoder {"id": {...}} in the order of ids. */
 static graft_status put_decoder_tokens(gr_tokenizer *tok, const json_t *table, graft_error *err) {
     size_t n = json_object_size(table), count = 0;
-    struct row {
-        long id;
-        const json_t *value;
-    } *rows = gr_calloc(n, sizeof *rows);
+    decoder_row *rows = gr_calloc(n, sizeof *rows);
     graft_status st = rows ? GRAFT_OK : gr_no_memory(err, n * sizeof *rows);
     json_t *mutable_table = (json_t *)(uintptr_t)table;
     for (void *it = json_object_iter(mutable_table); it && rows;
          it = json_object_iter_next(mutable_table, it))
-        rows[count++] = (struct row){strtol(json_object_iter_key(it), NULL, 10), json_object_iter_value(it)};
-    for (size_t i = 1; i < count; i++) /* nearly always sorted already */
-        for (size_t k = i; k && rows[k - 1].id > rows[k].id; k--) {
-            struct row swap = rows[k];
-            rows[k] = rows[k - 1], rows[k - 1] = swap;
-        }
+        rows[count] =
+            (decoder_row){strtol(json_object_iter_key(it), NULL, 10), count, json_object_iter_value(it)},
+        count++;
+    if (count) qsort(rows, count, sizeof *rows, by_id);
     for (size_t i = 0; i < count && !st; i++) st = put_token(tok, rows[i].value, false, err);
     free(rows);
     return st;
@@ -99,6 +106,8 @@ graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_
 
 graft_status gr_tokenizer_add_stop(gr_tokenizer *tok, int64_t id, graft_error *err) {
     if (id < 0 || id >= GR_MAX_TOKEN_ID || gr_tokenizer_is_stop(tok, (int32_t)id)) return GRAFT_OK;
+    if (tok->nstops == MAX_STOPS)
+        return gr_fail(err, GRAFT_RANGE, "the model has more than %d ids that end a text", MAX_STOPS);
     if (!gr_grow((void **)&tok->stops, &tok->stops_cap, tok->nstops, sizeof *tok->stops))
         return gr_no_memory(err, sizeof *tok->stops);
     tok->stops[tok->nstops++] = (int32_t)id;
@@ -172,7 +181,7 @@ static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, c
     size_t len, config_len, n;
     char *path = gr_path_join(dir, "tokenizer.json");
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_file_read(json, &len, path, MAX_TOKENIZER_BYTES, err);
+    graft_status st = gr_file_read(json, &len, path, GR_JSON_LIMIT, err);
     if (st == GRAFT_NOT_FOUND)
         gr_hint(err, "graft reads tokenizer.json; save the tokenizer again with transformers to get one");
     if (!st) st = read_config(dir, config, &config_len, err);
@@ -182,7 +191,10 @@ static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, c
     GR_TRY(read_stops(*tok, dir, "generation_config.json", err));
     GR_TRY(read_stops(*tok, dir, "config.json", err));
     if ((*tok)->eos < 0 && (*tok)->nstops) (*tok)->eos = (*tok)->stops[0];
-    return read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err);
+    GR_TRY(read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err));
+    if (!(*tok)->chat_template || !memchr((*tok)->chat_template, 0, n)) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "the chat template contains a zero byte");
+    return gr_where(err, "%s/chat_template.jinja", dir);
 }
 
 graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) {

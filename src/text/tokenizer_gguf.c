@@ -363,14 +363,15 @@ graft_status gr_tokenizer_from_gguf(gr_tokenizer **tok, const gr_gguf *file, gra
     GR_GOTO(read_source(&s, file, err));
     GR_GOTO(put_tokenizer(&s, &json, err));
     GR_GOTO(put_config(&s, &config, err));
-    GR_GOTO(gr_tokenizer_from_json(tok, json.data, json.len, config.data, config.len,
-                                   "the GGUF file's tokenizer", err));
+    GR_GOTO(
+        gr_tokenizer_from_json(tok, json.data, json.len, config.data, config.len, gr_gguf_path(file), err));
     st = add_stops(&s, *tok, err);
     if (st) {
         gr_tokenizer_free(*tok);
         *tok = NULL;
     }
 done:
+    if (st) gr_where(err, "%s", gr_gguf_path(file));
     gr_buf_free(&json);
     gr_buf_free(&config);
     return st;

@@ -1,9 +1,16 @@
 /* The two tables of a BPE model: token <-> id, and pair of ids -> rank and the id it makes. */
 #include "base/digest.h"
+#include "base/os.h"
 #include "text/token_parts.h"
 
-static uint64_t hash_bytes(const char *bytes, size_t n) {
-    uint64_t h = gr_digest_bytes(GR_DIGEST_START ^ n, bytes, n); /* then mixed: low bits pick the slot */
+/* Where the system put the table, and when: nobody who writes a file knows either. */
+uint64_t gr_hash_seed(const void *table) {
+    uint64_t seed = gr_digest_number(GR_DIGEST_START, (uintptr_t)table);
+    return gr_digest_number(seed, (uint64_t)(gr_clock() * 1e9));
+}
+
+uint64_t gr_hash_bytes(uint64_t seed, const char *bytes, size_t n) {
+    uint64_t h = gr_digest_bytes(seed ^ n, bytes, n); /* then mixed: low bits pick the slot */
     h ^= h >> 29;
     return h * 0x9e3779b97f4a7c15u >> 16;
 }
@@ -28,7 +35,7 @@ graft_status gr_vocab_add(gr_vocab *vocab, const char *token, size_t len, int64_
 
 /* The slot of the token, or the free one where it belongs. */
 static size_t vocab_slot(const gr_vocab *vocab, const char *token, size_t len) {
-    size_t mask = vocab->nslots - 1, slot = (size_t)hash_bytes(token, len) & mask;
+    size_t mask = vocab->nslots - 1, slot = (size_t)gr_hash_bytes(vocab->seed, token, len) & mask;
     while (vocab->slots[slot]) {
         const gr_vocab_entry *e = &vocab->entries[vocab->slots[slot] - 1];
         if (e->len == len && !memcmp(vocab->bytes.data + e->offset, token, len)) break;
@@ -39,6 +46,7 @@ static size_t vocab_slot(const gr_vocab *vocab, const char *token, size_t len) {
 
 graft_status gr_vocab_finish(gr_vocab *vocab, graft_error *err) {
     vocab->nslots = 16;
+    vocab->seed = gr_hash_seed(vocab);
     while (vocab->nslots < vocab->count * 2) vocab->nslots *= 2;
     vocab->slots = gr_calloc(vocab->nslots, sizeof *vocab->slots);
     vocab->by_id = gr_calloc((size_t)vocab->limit, sizeof *vocab->by_id);
@@ -80,6 +88,7 @@ void gr_vocab_free(gr_vocab *vocab) {
 
 graft_status gr_merges_reserve(gr_merges *merges, size_t count, graft_error *err) {
     merges->nslots = 16;
+    merges->seed = gr_hash_seed(merges) | 1;
     while (merges->nslots < count * 2) merges->nslots *= 2;
     merges->slots = gr_calloc(merges->nslots, sizeof *merges->slots);
     if (!merges->slots) return gr_no_memory(err, merges->nslots * sizeof *merges->slots);
@@ -88,7 +97,7 @@ graft_status gr_merges_reserve(gr_merges *merges, size_t count, graft_error *err
 }
 
 static size_t merge_slot(const gr_merges *merges, int32_t left, int32_t right) {
-    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
+    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * merges->seed;
     size_t mask = merges->nslots - 1, slot = (size_t)((h ^ h >> 32) * 0x9e3779b97f4a7c15u >> 20) & mask;
     while (merges->slots[slot].left >= 0 &&
            (merges->slots[slot].left != left || merges->slots[slot].right != right))

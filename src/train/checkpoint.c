@@ -166,6 +166,9 @@ static graft_status open_checked(gr_safetensors **file, const char **progress, c
     }
     size_t count = gr_safetensors_count(*file);
     checksum(sum, *progress, count ? gr_safetensors_at(*file, 0) : NULL, count);
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return GRAFT_OK; /* a fuzzer never guesses a checksum, and would not see what is behind it */
+#endif
     if (strcmp(recorded, sum) == 0) return GRAFT_OK;
     gr_fail(err, GRAFT_CORRUPT, "checkpoint is damaged");
     gr_where(err, "%s", path);

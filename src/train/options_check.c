@@ -160,9 +160,10 @@ static graft_status check_codes(const char *name, int64_t bits, int64_t group, g
         gr_fail(err, GRAFT_USAGE, "%s is 7", name);
         return gr_hint(err, "2, 3, 4, 5, 6 or 8");
     }
-    if (group != 32 && group != 64 && group != 128)
-        return contradiction(err, "q-group-size does not fit", "32, 64 or 128");
-    return GRAFT_OK;
+    if (group == 32 || group == 64 || group == 128) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--q-group-size does not take this value");
+    gr_expected(err, "32, 64 or 128");
+    return gr_found(err, "%lld", (long long)group);
 }
 
 static graft_status check_convert(const graft_options *o, graft_error *err) {

@@ -116,19 +116,19 @@ static uint64_t adapter_shape(const gr_tuning *tuning) {
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     char *settings = gr_options_settings(t->o, GRAFT_VERB_TRAIN);
-    json_t *j = json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
-                          "s:I,s:o,s:o,s:o,s:s}",
-                          "now", t->now, "report_iterations", p->report_iterations, "train_loss",
-                          bits(p->train_loss), "iteration", p->iteration, "update", p->update, "validated",
-                          p->validated, "pending_iterations", p->pending_iterations, "pending_rows",
-                          (json_int_t)p->pending_rows, "pending_targets", p->pending_targets, "epoch",
-                          (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss),
-                          "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens, "grad_norm",
-                          bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
-                          "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration",
-                          p->best_iteration, "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter",
-                          hex(adapter_shape(t->rt.tuning)), "base", hex(t->rt.model->digest), "data",
-                          hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
+    json_t *j = json_pack(
+        "{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
+        "s:I,s:o,s:o,s:o,s:o,s:s}",
+        "now", t->now, "report_iterations", p->report_iterations, "train_loss", bits(p->train_loss),
+        "iteration", p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
+        p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets",
+        p->pending_targets, "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss",
+        bits(p->report_loss), "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens,
+        "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
+        bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
+        "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter", hex(adapter_shape(t->rt.tuning)), "base",
+        hex(t->rt.model->digest), "data", hex(gr_rows_digest(t->train)), "health", gr_health_json(&p->health),
+        "settings", settings ? settings : "");
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
@@ -244,6 +244,7 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     GR_TRY(read_bits(root, "best_val", &p->best_val, err));
     GR_TRY(read_int(root, "best_iteration", &p->best_iteration, err));
     GR_TRY(read_int(root, "metrics_bytes", &bytes, err));
+    GR_TRY(gr_health_read(&p->health, root, err));
     p->pending_rows = (uint64_t)rows;
     p->epoch = (uint64_t)epoch;
     p->metrics_bytes = (uint64_t)bytes;

@@ -115,6 +115,8 @@ static const gr_option_row table[] = {
     INT("steps-per-eval", 0, P | T, "200", 1, MANY, steps_per_eval, "iterations between validations"),
     INT("val-batches", 0, P | T, "25", -1, MANY, val_batches, "batches of a validation; -1 is all"),
     INT("save-every", 0, P | T, "100", 1, MANY, save_every, "iterations between checkpoints"),
+    INT("max-bad-steps", 0, P | T, "3", 1, MANY, max_bad_steps,
+        "stop after so many updates in a row whose loss or gradient is not a number; each is skipped"),
     SWITCH("keep-best", 0, P | T, keep_best, "keep the adapter with the lowest validation loss"),
     SWITCH("verify-frozen", 0, P | T, verify_frozen,
            "prove it: frozen tensors have the same digests after the run, trainable ones all moved"),

@@ -1,3 +1,4 @@
+#include "data/twins.h"
 #include "train/base_model.h"
 #include "train/schedule_table.h"
 #include "train/trainer.h"
@@ -43,10 +44,19 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, b
                 "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl");
     free(path);
     if (st != GRAFT_OK || !*rows) return st;
-    char *notes = gr_rows_notes(*rows);
+    char *notes = gr_rows_notes(*rows), *twins = gr_twins_note(*rows, *rows, NULL);
     if (notes) gr_trainer_note(t, "%s: %s", name, notes);
+    if (twins) gr_trainer_note(t, "%s: %s", name, twins);
     free(notes);
+    free(twins);
     return GRAFT_OK;
+}
+
+/* What was trained on says nothing about what was not. */
+static void say_leaks(const gr_trainer *t) {
+    char *twins = t->valid ? gr_twins_note(t->valid, t->train, "train.jsonl") : NULL;
+    if (twins) gr_trainer_note(t, "valid.jsonl: %s: the validation loss will look better than it is", twins);
+    free(twins);
 }
 
 static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config,
@@ -56,7 +66,9 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     if (!dir || !t->o->data) return GRAFT_OK;
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
     GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
-    return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
+    GR_TRY(open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err));
+    say_leaks(t);
+    return GRAFT_OK;
 }
 
 /* A rank above the smaller side of its matrix buys nothing but memory. */

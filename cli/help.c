@@ -20,7 +20,7 @@ static const struct group {
 } groups[] = {
     {"Input and output", "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
                          "messages,gguf,logits,compare,svg,"
-                         "resume,resume-adapter-file,train,test"},
+                         "resume,resume-adapter-file,allow-other-base,train,test"},
     {"Adapter",
      "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
      "alpha-pattern,modules-to-save"},

@@ -85,6 +85,7 @@ typedef struct graft_options {
     int64_t steps_per_report, steps_per_eval, val_batches, save_every, max_bad_steps;
     bool keep_best, verify_frozen, resume, gguf;
     char *resume_adapter_file;
+    bool allow_other_base; /* an adapter, or a checkpoint, on another base than it records */
     /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
     double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
     bool nesterov, bias_correction; /* bias_correction is on unless a YAML was loaded; setting optimizer also

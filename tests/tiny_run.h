@@ -43,6 +43,7 @@ static inline void on_event(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "tokenize") == 0) return;
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(w->notes + strlen(w->notes), sizeof w->notes - strlen(w->notes), "%s\n", e->text);
+    if (e->kind == GRAFT_EVENT_NOTE && strstr(e->text, ".jsonl: ")) return; /* of rows: before the run */
     if (e->kind == GRAFT_EVENT_SAVED) w->saved++;
     if (++w->events == w->stop_at) w->stop = 1;
 }

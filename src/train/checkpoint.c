@@ -1,5 +1,6 @@
 #include "base/digest.h"
 #include "files/json_read.h"
+#include "model/identity.h"
 #include "train/trainer.h"
 #include <dirent.h>
 #include <math.h>
@@ -113,23 +114,30 @@ static uint64_t adapter_shape(const gr_tuning *tuning) {
     return h;
 }
 
+/* What other files have a word for. */
+static bool add_parts(json_t *progress, const gr_trainer *t) {
+    json_t *base = gr_identity_json(t->rt.model); /* NULL: a model without files */
+    return json_object_set_new(progress, "health", gr_health_json(&t->p.health)) == 0 &&
+           (!base || json_object_set_new(progress, "base_tensors", base) == 0);
+}
+
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     char *settings = gr_options_settings(t->o, GRAFT_VERB_TRAIN);
-    json_t *j = json_pack(
-        "{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
-        "s:I,s:o,s:o,s:o,s:o,s:s}",
-        "now", t->now, "report_iterations", p->report_iterations, "train_loss", bits(p->train_loss),
-        "iteration", p->iteration, "update", p->update, "validated", p->validated, "pending_iterations",
-        p->pending_iterations, "pending_rows", (json_int_t)p->pending_rows, "pending_targets",
-        p->pending_targets, "epoch", (json_int_t)p->epoch, "position", p->position, "report_loss",
-        bits(p->report_loss), "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens,
-        "grad_norm", bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val), "last_val",
-        bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
-        "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter", hex(adapter_shape(t->rt.tuning)), "base",
-        hex(t->rt.model->digest), "data", hex(gr_rows_digest(t->train)), "health", gr_health_json(&p->health),
-        "settings", settings ? settings : "");
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_t *j = json_pack("{s:I,s:I,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:I,"
+                          "s:I,s:o,s:o,s:o,s:s}",
+                          "now", t->now, "report_iterations", p->report_iterations, "train_loss",
+                          bits(p->train_loss), "iteration", p->iteration, "update", p->update, "validated",
+                          p->validated, "pending_iterations", p->pending_iterations, "pending_rows",
+                          (json_int_t)p->pending_rows, "pending_targets", p->pending_targets, "epoch",
+                          (json_int_t)p->epoch, "position", p->position, "report_loss", bits(p->report_loss),
+                          "report_tokens", p->report_tokens, "trained_tokens", p->trained_tokens, "grad_norm",
+                          bits(p->grad_norm), "rate", bits(p->rate), "first_val", bits(p->first_val),
+                          "last_val", bits(p->last_val), "best_val", bits(p->best_val), "best_iteration",
+                          p->best_iteration, "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter",
+                          hex(adapter_shape(t->rt.tuning)), "base", hex(t->rt.model->digest), "data",
+                          hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
+    char *text = add_parts(j, t) ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
     return text;
@@ -251,6 +259,17 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     return GRAFT_OK;
 }
 
+/* Another base than the checkpoint's, and where it differs. */
+static graft_status other_base(const gr_trainer *t, const gr_json_scope *root, graft_error *err) {
+    gr_base_difference d;
+    gr_identity_compare(&d, t->rt.model, json_object_get(root->object, "base_tensors"));
+    gr_fail(err, GRAFT_MISMATCH, "cannot resume: the base model differs from the checkpoint");
+    gr_where(err, "%s", root->file);
+    if (d.count)
+        gr_found(err, "%lld of %lld tensors that differ: %s", (long long)d.count, (long long)d.all, d.text);
+    return gr_hint(err, "use the base of the first run; --allow-other-base goes on with this one");
+}
+
 /* Base, data and settings must be those of the checkpoint. */
 static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, graft_error *err) {
     uint64_t base, data, adapter;
@@ -259,9 +278,8 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
     GR_TRY(read_hex(root, "data", &data, err));
     GR_TRY(read_hex(root, "adapter", &adapter, err));
     GR_TRY(gr_json_string(root, "settings", &then, err));
-    const char *what = base != t->rt.model->digest        ? "the base model"
-                       : data != gr_rows_digest(t->train) ? "the training data"
-                                                          : NULL;
+    if (base != t->rt.model->digest && !t->o->allow_other_base) return other_base(t, root, err);
+    const char *what = data != gr_rows_digest(t->train) ? "the training data" : NULL;
     char *now = gr_options_settings(t->o, GRAFT_VERB_TRAIN),
          *changed = now && !what ? gr_settings_changed(then, now) : NULL;
     free(now);

@@ -1,4 +1,5 @@
 #include "data/twins.h"
+#include "model/identity.h"
 #include "train/base_model.h"
 #include "train/schedule_table.h"
 #include "train/trainer.h"
@@ -170,8 +171,9 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     const gr_model_config *config = &t->rt.model->config;
     *start = NULL;
     if (o->resume_adapter_file) {
-        GR_TRY(
-            gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
+        gr_adapter_base base = {.model = t->rt.model, .allow_other = o->allow_other_base};
+        GR_TRY(gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, &base, err));
+        if (base.note[0]) gr_trainer_note(t, "%s", base.note);
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
         GR_TRY(check_loaded(t, err));
         GR_TRY(check_scales(t, err));
@@ -217,8 +219,12 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
         if (purpose == GR_TRAINER_PLAN) GR_TRY(plan_in_4_bits(t, &model, err));
     }
     if (gr_options_base(t->o) == GR_BASE_16_BIT) gr_model_assume_16_bit(model);
-    return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
-                           err);
+    GR_TRY(gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
+                           err));
+    /* a plan compares nothing with the base unless it starts from an adapter */
+    return purpose == GR_TRAINER_RUN || t->o->resume_adapter_file
+               ? gr_model_identify(t->rt.model, t->rt.pool, err)
+               : GRAFT_OK;
 }
 
 /* A rate of 0 all through: nothing moves. */

@@ -122,6 +122,8 @@ static const gr_option_row table[] = {
            "prove it: frozen tensors have the same digests after the run, trainable ones all moved"),
     SWITCH("resume", 0, P | T, resume, "continue exactly where the last checkpoint stands"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
+    SWITCH("allow-other-base", 0, P | T | E | G | B, allow_other_base,
+           "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
 
     TEXT("mlx-path", 0, C, "DIR", "mlx_model", mlx_path, "where the converted model goes"),

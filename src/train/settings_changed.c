@@ -4,9 +4,9 @@
 static bool may_change(const char *line) {
     static const char *const free_keys[] = {
         "threads",   "grad-checkpoint",     "budget",           "preset", /* what it sets is compared */
-        "resume",    "save-every",          "adapter-path",     "model",        "data",
-        "keep-best", "verify-frozen",       "config",           "shape",        "tensors",
-        "gguf",      "resume-adapter-file", "steps-per-report", "max-bad-steps"};
+        "resume",    "save-every",          "adapter-path",     "model",         "data",
+        "keep-best", "verify-frozen",       "config",           "shape",         "tensors",
+        "gguf",      "resume-adapter-file", "steps-per-report", "max-bad-steps", "allow-other-base"};
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
         size_t n = strlen(free_keys[i]);
         if (strncmp(line, free_keys[i], n) == 0 && line[n] == ':') return true;

@@ -20,8 +20,7 @@ const char *gr_trainer_base(const gr_trainer *t) {
 }
 
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
-    return (gr_adapter_info){
-        .base = gr_trainer_base(t), .base_digest = t->rt.model->digest, .iteration = iteration};
+    return (gr_adapter_info){.base = gr_trainer_base(t), .model = t->rt.model, .iteration = iteration};
 }
 
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {

@@ -1,5 +1,6 @@
 /* train/health.c and heed.c: an update with a number that went wrong changes nothing, its rows are named, the
  * count survives everything, and what is saved has a loss. */
+#include "tests/each_isa.h"
 #include "tests/tiny_run.h"
 
 /* A model whose embedding of 'Z' alone is not a number, so that only rows with a Z go wrong. */
@@ -488,43 +489,57 @@ static void judged(void **state) {
     free(text);
 }
 
+/* The gradient of `weight` times the loss, with B moved away from zero; malloc'ed. */
+static float *gradient_of(const char *model, const char *compute, float weight, int64_t *count) {
+    graft_options o;
+    gr_trainer t;
+    open_by_hand(
+        &t, &o, NULL, model,
+        (const char *const[]){"compute", compute, "batch-size", "5", "lora-targets", "all-linear", NULL});
+    *count = t.rt.tuning->parameters;
+    for (int64_t i = 0; i < *count; i++) t.params[i] += 0.01f * (float)(i % 7 - 3);
+    t.rt.net.head.weight = weight;
+    int64_t n = gr_trainer_take(&t), targets = gr_trainer_rows(&t, t.indices, n);
+    assert_true(isfinite(gr_trainer_collect(&t, t.p.pending_rows, targets)));
+    float *copy = malloc((size_t)*count * sizeof *copy);
+    memcpy(copy, t.grad, (size_t)*count * sizeof *copy);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    return copy;
+}
+
+static char *tiny_base; /* of the check below */
+
+static void scales_exactly(const char *isa, bool fp32) {
+    const char *compute = fp32 ? "fp32" : "bf16";
+    int64_t count, zeros = 0;
+    setenv("GRAFT_ISA", isa, 1);
+    float *plain = gradient_of(tiny_base, compute, 1, &count),
+          *scaled = gradient_of(tiny_base, compute, 0x1p-60f, &count);
+    for (int64_t i = 0; i < count; i++) {
+        zeros += plain[i] == 0;
+        if (scaled[i] != plain[i] * 0x1p-60f)
+            fail_msg("%s %s, element %lld: %a, not %a", isa, compute, (long long)i, (double)scaled[i],
+                     (double)(plain[i] * 0x1p-60f));
+    }
+    assert_true(zeros < count / 100);
+    free(plain);
+    free(scaled);
+}
+
 /* The gradient of the loss times 2^-60 is 2^-60 times the gradient, bit for bit: nothing is flushed, neither
  * in f32 nor in bf16, which has its exponents. No loss needs a scale. */
 static void no_loss_scaling(void **state) {
     (void)state;
-    static const char *const computes[] = {"bf16", "fp32"};
-    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4, .dtype = GR_BF16});
-    for (int c = 0; c < 2; c++) {
-        float *plain = NULL;
-        for (int scaled = 0; scaled < 2; scaled++) {
-            graft_options o;
-            gr_trainer t;
-            open_by_hand(&t, &o, NULL, model,
-                         (const char *const[]){"compute", computes[c], "batch-size", "5", "lora-targets",
-                                               "all-linear", NULL});
-            int64_t count = t.rt.tuning->parameters, zeros = 0;
-            for (int64_t i = 0; i < count; i++) t.params[i] += 0.01f * (float)(i % 7 - 3); /* B too */
-            if (scaled) t.rt.net.head.weight = 0x1p-60f;
-            int64_t n = gr_trainer_take(&t);
-            int64_t targets = gr_trainer_rows(&t, t.indices, n);
-            gr_trainer_collect(&t, t.p.pending_rows, targets);
-            if (!scaled) {
-                plain = malloc((size_t)count * sizeof *plain);
-                memcpy(plain, t.grad, (size_t)count * sizeof *plain);
-            }
-            for (int64_t i = 0; i < count; i++) {
-                zeros += t.grad[i] == 0;
-                if (scaled && t.grad[i] != plain[i] * 0x1p-60f)
-                    fail_msg("%s, element %lld: %a, not %a", computes[c], (long long)i, (double)t.grad[i],
-                             (double)(plain[i] * 0x1p-60f));
-            }
-            assert_true(zeros < count / 100);
-            gr_trainer_close(&t);
-            graft_options_free(&o);
-        }
-        free(plain);
-    }
-    tiny_remove(model);
+    char *before = getenv("GRAFT_ISA"), *kept = before ? strdup(before) : NULL;
+    tiny_base = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4, .dtype = GR_BF16});
+    each_isa(scales_exactly);
+    if (kept)
+        setenv("GRAFT_ISA", kept, 1);
+    else
+        unsetenv("GRAFT_ISA");
+    free(kept);
+    tiny_remove(tiny_base);
 }
 
 int main(void) {

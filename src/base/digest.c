@@ -11,6 +11,7 @@ static inline uint64_t step(uint64_t lane, uint64_t word) {
 }
 
 static inline void take_block(uint64_t lane[LANES], const uint8_t *p) {
+#pragma GCC unroll 8 /* lanes in registers */
     for (int i = 0; i < LANES; i++) {
         uint64_t word;
         memcpy(&word, p + 8 * i, sizeof word);

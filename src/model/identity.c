@@ -1,5 +1,6 @@
 #include "model/identity.h"
 #include "base/digest.h"
+#include "base/os.h"
 #include "weights/affine.h"
 #include <stdio.h>
 
@@ -139,6 +140,8 @@ graft_status gr_model_identify(gr_model *m, gr_pool *pool, graft_error *err) {
     add_all(&l);
     gr_pool_run(pool, digest_piece, l.pieces, (int)l.count);
     fold(m, l.pieces, l.count);
+    if (!m->config.tied) /* of which a batch needs a few rows: the others shall not count as held */
+        gr_map_release(m->embed.data, gr_mat_bytes(&m->embed));
     free(l.pieces);
     return GRAFT_OK;
 }

@@ -22,7 +22,7 @@ typedef struct gr_base_difference {
     int64_t count, all; /* tensors that differ, or that one of the two lacks; tensors of the model */
     bool config;        /* numbers of config.json that change the arithmetic do, too */
     bool linears_only;  /* what differs are linears of the blocks, all of them: another quantization? */
-    char text[200];     /* the first of them: "model.norm, lm_head and 3 more"; "" without a record */
+    char text[160];     /* the first of them: "model.norm, lm_head and 3 more"; "" without a record */
 } gr_base_difference;
 /* recorded: what gr_identity_json made of the base; anything else, as from a file, differs. */
 void gr_identity_compare(gr_base_difference *difference, const gr_model *model, const json_t *recorded);

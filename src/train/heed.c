@@ -57,8 +57,10 @@ graft_status gr_trainer_fail_lost(const gr_trainer *t, bool sound, graft_error *
     gr_buf_free(&rows);
     if (sound)
         return gr_hint(
-            err, "other rows still have a loss: look at these, and at the base's weights of their tokens; "
-                 "what was learned is saved, --resume goes on behind them, --max-bad-steps allows more");
+            err,
+            "other rows still have a loss: look at these, and at the base's weights of their "
+            "tokens%s; --max-bad-steps allows more",
+            t->saved == t->p.iteration ? "; what was learned is saved, --resume goes on behind them" : "");
     return gr_hint(err,
                    "no row has a loss with these parameters: start again with a lower --learning-rate or "
                    "--grad-clip, or with --resume-adapter-file from what was saved before%s",

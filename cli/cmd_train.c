@@ -80,6 +80,9 @@ static void print_result(const train_view *v, const graft_train_result *r) {
         printf("%svalidation loss %.3f -> %.3f (best %.3f)", isfinite(r->train_loss) ? ", " : "",
                r->val_loss_first, r->val_loss_last, r->val_loss_best);
     if (isfinite(r->train_loss) || isfinite(r->val_loss_last)) putchar('\n');
+    if (r->skipped_updates)
+        printf("%s updates skipped: loss or gradient was not a number (metrics.jsonl has the lines)\n",
+               out_count(&a, r->skipped_updates));
     print_memory(r);
     if (json_array_size(v->files)) puts("wrote");
     for (size_t i = 0; i < json_array_size(v->files); i++) {

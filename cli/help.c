@@ -20,7 +20,7 @@ static const struct group {
 } groups[] = {
     {"Input and output", "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
                          "messages,gguf,logits,compare,svg,"
-                         "resume,allow-changes,resume-adapter-file,train,test"},
+                         "resume,allow-changes,resume-adapter-file,allow-other-base,train,test"},
     {"Adapter",
      "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
      "alpha-pattern,modules-to-save"},
@@ -28,7 +28,7 @@ static const struct group {
     {"Length and memory",
      "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
     {"Data and loss", "train-on,mask-prompt,*-feature,no-shuffle,loss"},
-    {"Reports and saving", "steps-*,val-batches,save-every,keep-*,tensors,per-row,render"},
+    {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
     {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p,repetition-*,stop"},
     {"General", "*"},

@@ -128,12 +128,14 @@ static json_t *doc_verified(const graft_train_result *r) {
 }
 
 json_t *doc_train(const graft_train_result *r) {
-    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "iterations",
-                     (json_int_t)r->iterations, "updates", (json_int_t)r->updates, "trained_tokens",
-                     (json_int_t)r->trained_tokens, "train_loss", doc_number(r->train_loss), "val_loss_first",
-                     doc_number(r->val_loss_first), "val_loss_last", doc_number(r->val_loss_last),
-                     "val_loss_best", doc_number(r->val_loss_best), "seconds", doc_number(r->seconds),
-                     "forecast", doc_memory(&r->forecast), "peak_memory_bytes",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}",
+                     "iterations", (json_int_t)r->iterations, "updates", (json_int_t)r->updates,
+                     "skipped_updates", (json_int_t)r->skipped_updates, "loss_spikes",
+                     (json_int_t)r->loss_spikes, "gradient_spikes", (json_int_t)r->gradient_spikes,
+                     "trained_tokens", (json_int_t)r->trained_tokens, "train_loss", doc_number(r->train_loss),
+                     "val_loss_first", doc_number(r->val_loss_first), "val_loss_last",
+                     doc_number(r->val_loss_last), "val_loss_best", doc_number(r->val_loss_best), "seconds",
+                     doc_number(r->seconds), "forecast", doc_memory(&r->forecast), "peak_memory_bytes",
                      doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted, "verified",
                      doc_verified(r), "packing", doc_packing(&r->packing));
 }

@@ -83,11 +83,12 @@ typedef struct graft_options {
     char *grad_checkpoint; /* auto, none, mlp, layer */
     char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
     int64_t steps_per_report, steps_per_eval, val_batches;
-    char *save_every;  /* iterations, or a time such as 90s, 10m, 2h */
-    int64_t keep_last; /* checkpoints */
+    char *save_every;                 /* iterations, or a time such as 90s, 10m, 2h */
+    int64_t keep_last, max_bad_steps; /* checkpoints; skipped updates in a row */
     bool keep_best, verify_frozen, resume, gguf;
     char *allow_changes; /* with resume: settings that may differ from the checkpoint's, "iters,data" */
     char *resume_adapter_file;
+    bool allow_other_base; /* an adapter, or a checkpoint, on another base than it records */
     /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
     double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
     bool nesterov, bias_correction; /* bias_correction is on unless a YAML was loaded; setting optimizer also
@@ -268,6 +269,8 @@ void graft_plan_free(graft_plan *plan);
 
 typedef struct graft_train_result {
     int64_t iterations, updates, trained_tokens;
+    int64_t skipped_updates;              /* not among updates: loss or gradient was not a number */
+    int64_t loss_spikes, gradient_spikes; /* updates far above the level of those before */
     graft_packing packing;
     double train_loss;                                   /* last report */
     double val_loss_first, val_loss_last, val_loss_best; /* NaN when there was no validation */
@@ -325,8 +328,9 @@ uint64_t graft_trainer_digest(const graft_trainer *trainer, size_t index);
  * the first step; the numbering of parameters begins anew. GRAFT_UNSUPPORTED names a quantized tensor: codes
  * of a few bits cannot follow a gradient, and the hint has the command that dequantizes. */
 graft_status graft_trainer_freeze(graft_trainer *trainer, bool lora_only, graft_error *err);
-/* One update, with all iterations that make it up; *loss (may be NULL) is its mean loss. GRAFT_USAGE when
- * options.iters are done. */
+/* One update, with all iterations that make it up; *loss (may be NULL) is its mean loss, NaN where there is
+ * none. An update whose loss or gradient is not a number changes nothing; GRAFT_RANGE after
+ * options.max_bad_steps of them in a row. GRAFT_USAGE when options.iters are done. */
 graft_status graft_trainer_step(graft_trainer *trainer, double *loss, graft_error *err);
 /* What trains as it is now, as graft_train writes it, into dir (made if missing). After freeze(false)
  * adapters are folded into the tensors that they adapt, and dir holds those whole, as --fine-tune-type full

@@ -149,11 +149,13 @@ static void refused_configs(void **state) {
     graft_error err = {0};
     gr_tuning *tuning = NULL;
     float *params = NULL;
-    assert_int_equal(gr_adapter_load(&tuning, &params, dir, &config, 0xabd, &err), GRAFT_MISMATCH);
+    const gr_model other = {.digest = 0xabd};
+    gr_adapter_base base = {.model = &other};
+    assert_int_equal(gr_adapter_load(&tuning, &params, dir, &config, &base, &err), GRAFT_MISMATCH);
     assert_non_null(strstr(err.what, "another base"));
     err = (graft_error){0};
     char *model = tiny_subdir(root, "empty");
-    assert_int_equal(gr_adapter_load(&tuning, &params, model, &config, 0xabc, &err), GRAFT_NOT_FOUND);
+    assert_int_equal(gr_adapter_load(&tuning, &params, model, &config, NULL, &err), GRAFT_NOT_FOUND);
     tiny_remove(model);
     tiny_remove(dir);
     drop(&m);
@@ -217,7 +219,7 @@ static void missing_path(void **state) {
         gr_tuning *tuning;
         float *params;
         char *path = tiny_join(root, paths[i]);
-        assert_int_equal(gr_adapter_load(&tuning, &params, path, &config, 0, &err), GRAFT_NOT_FOUND);
+        assert_int_equal(gr_adapter_load(&tuning, &params, path, &config, NULL, &err), GRAFT_NOT_FOUND);
         assert_string_equal(err.where, path);
         assert_null(strstr(err.where, "adapter_config"));
         free(path);

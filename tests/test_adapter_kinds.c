@@ -440,7 +440,7 @@ static void refusals(void **state) {
     gr_tuning *tuning;
     float *params;
     unlink(lone);
-    assert_int_equal(gr_adapter_load(&tuning, &params, dir, &biased, 0, &err), GRAFT_NOT_FOUND);
+    assert_int_equal(gr_adapter_load(&tuning, &params, dir, &biased, NULL, &err), GRAFT_NOT_FOUND);
     assert_non_null(strstr(err.hint, "scale"));
     free(lone);
     tiny_remove(dir);

@@ -6,6 +6,8 @@
 
 static char *root; /* the test's directory */
 
+static const gr_model base_model = {.digest = 0xabc}; /* the one that every adapter here belongs to */
+
 typedef struct made {
     gr_model_config *config;
     gr_tuning *tuning;
@@ -30,7 +32,7 @@ static inline void drop(made *m) {
 static inline char *save(const char *name, const made *m) {
     graft_error err = {0};
     char *dir = tiny_join(root, name);
-    gr_adapter_info info = {.base = "some/base", .base_digest = 0xabc, .iteration = 12};
+    gr_adapter_info info = {.base = "some/base", .model = &base_model, .iteration = 12};
     if (gr_adapter_save(dir, m->config, m->tuning, m->params, &info, &err) != GRAFT_OK)
         fail_msg("%s", err.what);
     return dir;
@@ -39,8 +41,9 @@ static inline char *save(const char *name, const made *m) {
 /* What is read from path. */
 static inline made load(const made *m, const char *path) {
     graft_error err = {0};
+    gr_adapter_base base = {.model = &base_model};
     made back = {.config = m->config};
-    if (gr_adapter_load(&back.tuning, &back.params, path, m->config, 0xabc, &err) != GRAFT_OK)
+    if (gr_adapter_load(&back.tuning, &back.params, path, m->config, &base, &err) != GRAFT_OK)
         fail_msg("%s: %s %s %s", path, err.what, err.where, err.found);
     return back;
 }
@@ -71,7 +74,8 @@ static inline void refused(gr_model_config *config, const char *dir, const char 
     json_object_update(j, more);
     char *changed = json_dumps(j, 0);
     tiny_write(dir, "adapter_config.json", changed);
-    graft_status st = gr_adapter_load(&tuning, &params, path, config, 0xabc, &e);
+    gr_adapter_base base = {.model = &base_model};
+    graft_status st = gr_adapter_load(&tuning, &params, path, config, &base, &e);
     snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
     if (st != status || !strstr(all, said)) fail_msg("%s %s: status %d, %s", file, patch, st, all);
     assert_null(tuning);

@@ -44,6 +44,7 @@ static inline void on_event(void *user, const graft_event *e) {
     if (e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "tokenize") == 0) return;
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(w->notes + strlen(w->notes), sizeof w->notes - strlen(w->notes), "%s\n", e->text);
+    if (e->kind == GRAFT_EVENT_NOTE && strstr(e->text, ".jsonl: ")) return; /* of rows: before the run */
     if (e->kind == GRAFT_EVENT_SAVED) w->saved++;
     bool there = w->stop_after && e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "train") == 0 &&
                  e->done == w->stop_after;

@@ -6,7 +6,7 @@
  *
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors), save.c,
  * save_config.c, which_save.c (do the files of a directory belong together?), load.c, load_tensors.c,
- * load_config.c; adapter_parts.h is what they share.
+ * load_config.c, check_base.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -15,10 +15,17 @@
 
 /* What the files say beside the numbers. Strings borrowed. */
 typedef struct gr_adapter_info {
-    const char *base;     /* path or name of the base model */
-    uint64_t base_digest; /* gr_model.digest */
+    const char *base;      /* path or name of the base model */
+    const gr_model *model; /* itself, for its digests; NULL: none are recorded */
     int64_t iteration;
 } gr_adapter_info;
+
+/* The base that an adapter is put on. */
+typedef struct gr_adapter_base {
+    const gr_model *model; /* gr_model_identify has been called */
+    bool allow_other;
+    char note[640]; /* filled: what the user should know of how the two fit; "": nothing */
+} gr_adapter_base;
 
 /* Writes the tensor files that can hold this tuning and adapter_config.json into dir (made if missing), each
  * atomically, the config last; the file of a format that cannot is removed, so that none of an earlier save
@@ -54,12 +61,12 @@ gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const 
 /* Reads an adapter of any format and kind from a directory, or from one file beside its adapter_config.json:
  * tuning and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are
  * named at once. Of graft's own pair mlx-lm's file is read, or PEFT's where the former is padded or folded.
- * dropout is left 0. GRAFT_MISMATCH if the file records a base digest other than base_digest (0: not
- * checked), or if the files of the directory record different digests: a save was cut short, and they do not
- * belong together; GRAFT_CORRUPT if the numbers are not those of the recorded digest. GRAFT_UNSUPPORTED names
- * the setting of a kind that graft does not compute. */
+ * dropout is left 0. GRAFT_MISMATCH names what differs if the file records another base than *base (NULL: not
+ * checked) and that is not allowed, or if the files of the directory record different digests: a save was cut
+ * short, and they do not belong together; GRAFT_CORRUPT if the numbers are not those of the recorded digest.
+ * GRAFT_UNSUPPORTED names the setting of a kind that graft does not compute. */
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
-                             const gr_model_config *config, uint64_t base_digest,
+                             const gr_model_config *config, gr_adapter_base *base,
                              graft_error *err) GR_MUST_CHECK;
 
 /* Digest of a parameter vector, as 16 hexadecimal digits. */

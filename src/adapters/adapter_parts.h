@@ -105,6 +105,10 @@ graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *conf
 /* Does modules_to_save name that path? */
 bool gr_adapter_config_saves(const gr_adapter_config *config, const char *path);
 void gr_adapter_config_free(gr_adapter_config *config);
+/* Is *base the one that the tensor file, or its config, records? base NULL: not asked. */
+graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_safetensors *file,
+                                   const gr_adapter_config *config, const char *path,
+                                   graft_error *err) GR_MUST_CHECK;
 
 /* A tensor of the file with its meaning. */
 typedef struct gr_adapter_find {

@@ -67,19 +67,6 @@ static graft_status locate(char **file, char **dir, const char *path, graft_erro
     return gr_expected(err, "adapters.safetensors or adapter_model.safetensors");
 }
 
-static graft_status check_base(const gr_safetensors *file, const char *path, uint64_t base_digest,
-                               graft_error *err) {
-    const char *recorded = gr_safetensors_metadata(file, "base_digest");
-    char mine[24];
-    snprintf(mine, sizeof mine, "%016llx", (unsigned long long)base_digest);
-    if (!base_digest || !recorded || strcmp(recorded, mine) == 0) return GRAFT_OK;
-    gr_fail(err, GRAFT_MISMATCH, "the adapter was trained on another base model");
-    gr_where(err, "%s", path);
-    gr_expected(err, "base digest %s", recorded);
-    gr_found(err, "%s", mine);
-    return gr_hint(err, "give --model the base that adapter_config.json names");
-}
-
 static graft_status no_format(const char *path, graft_error *err) {
     gr_fail(err, GRAFT_UNSUPPORTED, "not an adapter that is known");
     gr_where(err, "%s", path);
@@ -188,14 +175,14 @@ static graft_status check_numbers(const gr_adapter_reader *r, const char *path, 
 }
 
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
-                              const place *p, uint64_t base_digest, graft_error *err) {
+                              const place *p, gr_adapter_base *base, graft_error *err) {
     GR_TRY(gr_safetensors_open(&r->file, p->file, err));
     const gr_json_scope root = {c->root, c->path, ""};
     GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
     r->format = probe(r->file, strcmp(c->type, "full") == 0);
     if (!r->format) return no_format(p->file, err);
     const char *digest = gr_safetensors_metadata(r->file, "digest");
-    GR_TRY(check_base(r->file, p->file, base_digest, err));
+    GR_TRY(gr_adapter_check_base(base, r->file, c, p->file, err));
     GR_TRY(check_siblings(p->file, p->dir, digest, err));
     GR_TRY(check_config_digest(c, p->file, digest, err));
     GR_TRY(gr_adapter_config_read(c, r->format->prefix[0] != 0, err));
@@ -213,7 +200,7 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
 }
 
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
-                             const gr_model_config *config, uint64_t base_digest, graft_error *err) {
+                             const gr_model_config *config, gr_adapter_base *base, graft_error *err) {
     gr_adapter_config c = {0};
     gr_adapter_reader r = {.config = config, .settings = &c};
     place p;
@@ -222,7 +209,7 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
     graft_status st = locate(&p.file, &p.dir, path, err);
     if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, err);
     if (st == GRAFT_OK) st = prefer_exact(&p, &c, gr_path_is_dir(path), err);
-    if (st == GRAFT_OK) st = load_from(&r, &c, tuning, params, &p, base_digest, err);
+    if (st == GRAFT_OK) st = load_from(&r, &c, tuning, params, &p, base, err);
     if (st != GRAFT_OK) {
         gr_tuning_free(*tuning);
         free(*params);

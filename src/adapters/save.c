@@ -80,11 +80,12 @@ done:
 graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info, graft_error *err) {
     char digest[17], iteration[24], base[24];
+    bool known = info->model && info->model->digest;
     gr_adapter_digest(digest, params, tuning->parameters);
     snprintf(iteration, sizeof iteration, "%lld", (long long)info->iteration);
-    snprintf(base, sizeof base, "%016llx", (unsigned long long)info->base_digest);
-    const char *metadata[] = {"format", "pt",          "iteration", iteration, "digest",
-                              digest,   "base_digest", base,        NULL};
+    if (known) snprintf(base, sizeof base, "%016llx", (unsigned long long)info->model->digest);
+    const char *metadata[] = {
+        "format", "pt", "iteration", iteration, "digest", digest, known ? "base_digest" : NULL, base, NULL};
     GR_TRY(gr_make_dirs(dir, err));
     for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
         GR_TRY(save_format(dir, f, c, tuning, params, metadata, err));

@@ -1,5 +1,6 @@
 #include "adapters/adapter_parts.h"
 #include "files/json_write.h"
+#include "model/identity.h"
 #include <stdio.h>
 
 /* True when every layer adapts the same roles: short module names then say it all. */
@@ -95,19 +96,27 @@ static void set_peft(json_t *config, const gr_tuning *t, const gr_adapter_common
     set_patterns(config, t, common->rank, alpha, tied);
 }
 
+/* Which base it is, as a whole and by tensor. */
+static void set_base(json_t *own, const gr_model *model) {
+    char digest[24];
+    if (!model || !model->digest) return;
+    snprintf(digest, sizeof digest, "%016llx", (unsigned long long)model->digest);
+    json_object_set_new(own, "base_digest", json_string(digest));
+    if (model->part_digests) json_object_set_new(own, "base_tensors", gr_identity_json(model));
+}
+
 /* Keys of both programs in one object; each ignores the other's. */
 graft_status gr_adapter_save_config(const char *dir, const gr_model_config *c, const gr_tuning *t,
                                     const gr_adapter_info *info, const char *digest, graft_error *err) {
     const gr_adapter_format *mlx = &gr_adapter_format_table[0], *peft = &gr_adapter_format_table[1];
     gr_adapter_common common = gr_adapter_common_of(t);
-    char base[24], *path = gr_path_join(dir, "adapter_config.json");
+    char *path = gr_path_join(dir, "adapter_config.json");
     json_t *config = json_object();
     if (!path || !config) {
         free(path);
         json_decref(config);
         return gr_no_memory(err, strlen(dir));
     }
-    snprintf(base, sizeof base, "%016llx", (unsigned long long)info->base_digest);
     if (gr_adapter_holds(mlx, t)) set_mlx(config, t, &common);
     if (gr_adapter_holds(peft, t)) set_peft(config, t, &common, c->tied, info->base);
     json_t *saved = paths_of(t, GR_PARAM_WEIGHT, true, c->tied);
@@ -116,10 +125,10 @@ graft_status gr_adapter_save_config(const char *dir, const gr_model_config *c, c
         saved = json_null();
     }
     json_object_set_new(config, "modules_to_save", saved);
-    json_object_set_new(config, "graft",
-                        json_pack("{s:s, s:s, s:s, s:I, s:f, s:b}", "version", "0.1", "base_digest", base,
-                                  "digest", digest, "iteration", (json_int_t)info->iteration, "scale",
-                                  common.scale, "mlx_padded", common.uneven));
+    json_t *own = json_pack("{s:s, s:s, s:I, s:f, s:b}", "version", "0.1", "digest", digest, "iteration",
+                            (json_int_t)info->iteration, "scale", common.scale, "mlx_padded", common.uneven);
+    set_base(own, info->model);
+    json_object_set_new(config, "graft", own);
     graft_status st = gr_json_save(path, config, err);
     json_decref(config);
     free(path);

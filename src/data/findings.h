@@ -8,10 +8,18 @@
 #define GR_FINDING_LINES 10 /* lines that are named; the rest is counted */
 #define GR_FINDING_KINDS 12 /* kinds that are told apart; later ones join the last */
 
+/* Rows by their lines: the first ones named, all counted. */
+typedef struct gr_lines {
+    int64_t count;
+    uint64_t lines[GR_FINDING_LINES];
+} gr_lines;
+void gr_lines_add(gr_lines *lines, uint64_t line);
+/* Appends "line 3" or "lines 3, 7, 9 and 12 more"; count >= 1. */
+void gr_lines_text(const gr_lines *lines, gr_buf *out);
+
 typedef struct gr_finding {
     graft_error first; /* the first row of this kind: its text, details and hint */
-    int64_t count;
-    uint64_t lines[GR_FINDING_LINES]; /* the first ones */
+    gr_lines rows;
 } gr_finding;
 
 typedef struct gr_findings {
@@ -28,8 +36,5 @@ void gr_findings_text(const gr_findings *findings, gr_buf *out);
  * how many rows were looked at. */
 graft_status gr_findings_fail(const gr_findings *findings, const char *path, int64_t rows,
                               graft_error *err) GR_MUST_CHECK;
-
-/* "line 3" or "lines 3, 7, 9 and 12 more". count >= 1; `lines` holds the first GR_FINDING_LINES of them. */
-void gr_lines_text(const uint64_t *lines, int64_t count, gr_buf *out);
 
 #endif

@@ -8,12 +8,6 @@ typedef struct row_entry {
     int64_t count, targets;
 } row_entry;
 
-/* Which rows a note names. */
-typedef struct line_note {
-    int64_t count;
-    uint64_t lines[GR_FINDING_LINES];
-} line_note;
-
 struct gr_rows {
     row_entry *entries;
     size_t nentries, entries_cap;
@@ -21,7 +15,7 @@ struct gr_rows {
     uint8_t *mask;
     size_t ntokens, tokens_cap;
     int64_t longest, targets, limit;
-    line_note truncated, dropped, untargeted;
+    gr_lines truncated, dropped, untargeted;
 };
 
 /* What encodes the rows of one file. */
@@ -30,11 +24,6 @@ typedef struct row_source {
     const gr_chat *chat;
     const gr_rows_config *config;
 } row_source;
-
-static void note_line(line_note *note, uint64_t line) {
-    if (note->count < GR_FINDING_LINES) note->lines[note->count] = line;
-    note->count++;
-}
 
 static bool reserve_tokens(gr_rows *rows, size_t more) {
     size_t need;
@@ -73,7 +62,7 @@ static graft_status store_row(gr_rows *rows, const gr_encoded *row, int64_t coun
     rows->ntokens += total;
     rows->targets += targets;
     rows->longest = gr_max_i64(rows->longest, (int64_t)total);
-    if (targets == 0) note_line(&rows->untargeted, line);
+    if (targets == 0) gr_lines_add(&rows->untargeted, line);
     return GRAFT_OK;
 }
 
@@ -94,9 +83,9 @@ static graft_status add_row(gr_rows *rows, const row_source *source, const char 
     if (over && config->overflow == GR_OVERFLOW_REFUSE) {
         st = too_long(count, limit, err);
     } else if (over && config->overflow == GR_OVERFLOW_DROP) {
-        note_line(&rows->dropped, line);
+        gr_lines_add(&rows->dropped, line);
     } else {
-        if (over) note_line(&rows->truncated, line);
+        if (over) gr_lines_add(&rows->truncated, line);
         int64_t kept = over ? limit : count;
         /* mlx-lm's mask reaches one position beyond the row unless the row fills the batch's width, which
          * exceeds every row shorter than max_seq_length */
@@ -258,11 +247,11 @@ uint64_t gr_rows_bytes(const gr_rows *rows) {
            rows->tokens_cap * (sizeof(int32_t) + 1);
 }
 
-static void add_note(gr_buf *out, const line_note *note, const char *one, const char *many) {
+static void add_note(gr_buf *out, const gr_lines *note, const char *one, const char *many) {
     if (note->count == 0) return;
     if (out->len) gr_buf_puts(out, "; ");
     gr_buf_printf(out, "%lld %s (", (long long)note->count, note->count == 1 ? one : many);
-    gr_lines_text(note->lines, note->count, out);
+    gr_lines_text(note, out);
     gr_buf_putc(out, ')');
 }
 

@@ -72,7 +72,7 @@ static graft_status write_batches(gr_bench_run *run, int64_t steps, const char *
 static graft_status write_adapter(const gr_bench_run *run, const char *out, graft_error *err) {
     const gr_trainer *t = &run->t;
     char *dir = gr_path_join(out, "adapter");
-    gr_adapter_info info = {.base = t->o->model ? t->o->model : "", .base_digest = t->rt.model->digest};
+    gr_adapter_info info = {.base = t->o->model ? t->o->model : "", .model = t->rt.model};
     if (!dir) return gr_no_memory(err, 0);
     graft_status st = gr_adapter_save(dir, &t->rt.model->config, t->rt.tuning, t->params, &info, err);
     free(dir);

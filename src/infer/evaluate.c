@@ -1,3 +1,4 @@
+#include "data/twins.h"
 #include "infer/session.h"
 #include <math.h>
 
@@ -6,6 +7,7 @@ typedef struct row_sink {
     const gr_rows *rows;
     graft_row_loss *losses; /* NULL: not wanted */
     int64_t done;
+    gr_lines bad; /* whose loss is not a number */
 } row_sink;
 
 static void note_row(void *user, int64_t row, const gr_score *own) {
@@ -15,6 +17,7 @@ static void note_row(void *user, int64_t row, const gr_score *own) {
         sink->losses[row] = (graft_row_loss){.line = gr_rows_at(sink->rows, row).line,
                                              .loss = own->tokens ? own->loss / (double)own->tokens : NAN,
                                              .tokens = own->tokens};
+    if (!isfinite(own->loss)) gr_lines_add(&sink->bad, gr_rows_at(sink->rows, row).line);
     sink->done++;
     if (hooks && hooks->event)
         hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
@@ -52,6 +55,16 @@ static void summarize(graft_eval_result *r, const gr_score *score) {
     r->accuracy = (double)score->correct / n;
 }
 
+static graft_status not_a_number(const row_sink *sink, graft_error *err) {
+    gr_buf text = {0};
+    gr_lines_text(&sink->bad, &text);
+    gr_fail(err, GRAFT_RANGE, "the loss of %lld of %lld rows is not a number", (long long)sink->bad.count,
+            (long long)gr_rows_count(sink->rows));
+    gr_found(err, "%s", text.data ? text.data : "");
+    gr_buf_free(&text);
+    return gr_hint(err, "weights or adapter are damaged: of all rows, or those of these rows' tokens");
+}
+
 static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval_result *r,
                                   graft_error *err) {
     gr_batch_buffer buffer = {0};
@@ -63,19 +76,32 @@ static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval
         if (!r->row_losses) st = gr_no_memory(err, (size_t)gr_rows_count(rows) * sizeof *r->row_losses);
     }
     if (st == GRAFT_OK) {
-        row_sink sink = {s, rows, r->row_losses, 0};
+        row_sink sink = {.s = s, .rows = rows, .losses = r->row_losses};
         gr_runtime_score(&s->rt, &buffer, rows, 0, gr_rows_count(rows), &score, note_row, &sink, stop);
         if (stop && *stop)
             st = gr_fail(err, GRAFT_INTERRUPTED, "evaluation stopped");
         else if (score.tokens == 0)
             st = gr_fail(err, GRAFT_MISMATCH, "no token of the data carries loss");
         else if (!isfinite(score.loss))
-            st = gr_fail(err, GRAFT_RANGE, "the loss is not a number: weights or adapter are damaged");
+            st = not_a_number(&sink, err);
         else
             summarize(r, &score);
     }
     gr_batch_free(&buffer);
     return st;
+}
+
+/* What is in the file and not in the result. */
+static void say_rows(const gr_session *s, const gr_rows *rows, const char *path) {
+    char *found[] = {gr_rows_notes(rows), gr_twins_note(rows, rows, NULL)};
+    for (int i = 0; i < 2; i++) {
+        gr_buf text = {0};
+        if (found[i]) gr_buf_printf(&text, "%s: %s", path, found[i]);
+        if (text.data && s->hooks && s->hooks->event)
+            s->hooks->event(s->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text.data});
+        gr_buf_free(&text);
+        free(found[i]);
+    }
 }
 
 graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_hooks *hooks,
@@ -89,6 +115,7 @@ graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_ho
     if (st == GRAFT_OK) {
         gr_rows_config config = gr_options_rows(o, (int32_t)s.rt.model->config.vocab);
         st = gr_rows_open(&rows, path, s.tok, s.chat, &config, NULL, NULL, err);
+        if (st == GRAFT_OK) say_rows(&s, rows, path);
         if (st == GRAFT_OK) st = evaluate_rows(&s, rows, result, err);
         gr_rows_free(rows);
         gr_session_close(&s);

@@ -1,5 +1,6 @@
 #include "infer/session.h"
 #include "base/os.h"
+#include "model/identity.h"
 #include <stdio.h>
 #include <time.h>
 
@@ -17,8 +18,13 @@ graft_status gr_session_open(gr_session *s, const char *dir, const graft_options
     if (st == GRAFT_OK)
         st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
     if (st == GRAFT_OK && o->adapter_path) {
-        st = gr_adapter_load(&s->rt.tuning, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
-                             s->rt.model->digest, err);
+        gr_adapter_base base = {.model = s->rt.model, .allow_other = o->allow_other_base};
+        st = gr_model_identify(s->rt.model, s->rt.pool, err);
+        if (st == GRAFT_OK)
+            st = gr_adapter_load(&s->rt.tuning, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
+                                 &base, err);
+        if (base.note[0] && hooks && hooks->event)
+            hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = base.note});
         s->rt.params = s->rt.owned_params;
     }
     if (st != GRAFT_OK) gr_session_close(s);

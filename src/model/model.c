@@ -1,5 +1,4 @@
 #include "model/model.h"
-#include "base/digest.h"
 #include "base/rng.h"
 #include "model/packed.h"
 #include "weights/affine.h"
@@ -131,24 +130,6 @@ static void bind_all(binder *b) {
     m->final_norm = bind_vector(b, "model.norm", ".weight", m->config.hidden);
 }
 
-/* FNV-1a over names, shapes, types and 64 bytes at the start, middle and end of each tensor: cheap, and
- * another fine-tune of the same shape differs in all of them. */
-static uint64_t digest_of(const gr_safetensors *file) {
-    uint64_t h = GR_DIGEST_START;
-    for (size_t i = 0; i < gr_safetensors_count(file); i++) {
-        const gr_tensor *t = gr_safetensors_at(file, i);
-        h = gr_digest_bytes(h, t->name, strlen(t->name));
-        h = gr_digest_step(h, (uint8_t)t->dtype);
-        for (int d = 0; d < t->ndim; d++) h = gr_digest_number(h, (uint64_t)t->shape[d]);
-        size_t starts[3] = {0, t->bytes / 2, t->bytes > 64 ? t->bytes - 64 : 0};
-        for (int s = 0; s < 3; s++)
-            if (starts[s] < t->bytes)
-                h = gr_digest_bytes(h, t->data + starts[s],
-                                    t->bytes - starts[s] < 64 ? t->bytes - starts[s] : 64);
-    }
-    return h;
-}
-
 /* Counts the small vectors, allocates them, and binds everything. model->config and file are set. */
 static graft_status finish_open(gr_model *m, graft_error *err) {
     binder b = {.model = m};
@@ -202,7 +183,6 @@ graft_status gr_model_open(gr_model **out, const char *dir, graft_error *err) {
     graft_status st = gr_config_open(&m->config, dir, err);
     if (st == GRAFT_OK) st = gr_safetensors_open(&m->file, dir, err);
     if (st == GRAFT_OK) st = finish_open(m, err);
-    if (st == GRAFT_OK) m->digest = digest_of(m->file);
     return hand_over(out, m, st);
 }
 
@@ -281,6 +261,7 @@ void gr_model_free(gr_model *m) {
     free(m->inv_freq);
     free(m->small);
     free(m->random);
+    free(m->part_digests);
     free(m->dir);
     free(m);
 }

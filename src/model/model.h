@@ -26,7 +26,9 @@ typedef struct gr_model {
     double *inv_freq;        /* [head_dim/2] */
     float *small;            /* norms and biases as f32, owned */
     char *random;            /* weights made up by gr_model_from_shape, owned */
-    uint64_t digest;         /* of every weight's name, shape and type, and samples of its bytes */
+    /* of all that it computes with, every byte of it: model/identity.h. 0: not asked for */
+    uint64_t digest;
+    uint32_t config_digest, *part_digests; /* [layers][GR_ROLES], owned */
 } gr_model;
 
 /* Opens a model directory in Hugging Face's or MLX's layout. Missing tensors and wrong shapes are collected

@@ -34,7 +34,7 @@ static const struct {
     {STEPS, "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget"},
     {STEPS | ACCUMULATE | GENERATE, "shape,batch-size"},
     {STEPS | GENERATE, "steps"},
-    {GENERATE, "max-tokens,adapter-path"},
+    {GENERATE, "max-tokens,adapter-path,allow-other-base"},
     {TRAIN | ACCUMULATE, "grad-checkpoint"},
     {TRAIN | ACCUMULATE | CURVES | GENERATE, "seq-length"},
     {CURVES, "over,values"},

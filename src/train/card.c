@@ -59,7 +59,13 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
         gr_buf_puts(&b, " |\n");
     }
     gr_buf_printf(&b, "| iterations | %lld (%lld updates, %lld trained tokens) |\n", (long long)p->iteration,
-                  (long long)p->update, (long long)p->trained_tokens);
+                  (long long)p->health.applied, (long long)p->trained_tokens);
+    if (p->health.skipped)
+        gr_buf_printf(&b, "| skipped updates | %lld: loss or gradient was not a number |\n",
+                      (long long)p->health.skipped);
+    if (p->health.loss_spikes || p->health.norm_spikes)
+        gr_buf_printf(&b, "| spikes | %lld of the loss, %lld of the gradient's norm |\n",
+                      (long long)p->health.loss_spikes, (long long)p->health.norm_spikes);
     if (!isnan(r->train_loss)) gr_buf_printf(&b, "| last training loss | %.4f |\n", r->train_loss);
     if (!isnan(p->last_val)) {
         gr_buf_printf(&b, "| validation loss | %.4f before, %.4f after", p->first_val, p->last_val);

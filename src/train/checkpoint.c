@@ -1,3 +1,4 @@
+#include "model/identity.h"
 #include "train/checkpoint_files.h"
 #include "train/checkpoint_parts.h"
 #include <math.h>
@@ -18,6 +19,13 @@ static json_t *bits(double value) {
     return gr_json_hex(word);
 }
 
+/* What other files have a word for. */
+static bool add_parts(json_t *progress, const gr_trainer *t) {
+    json_t *base = gr_identity_json(t->rt.model); /* NULL: a model without files */
+    return json_object_set_new(progress, "health", gr_health_json(&t->p.health)) == 0 &&
+           (!base || json_object_set_new(progress, "base_tensors", base) == 0);
+}
+
 static char *progress_text(const gr_trainer *t) {
     const gr_train_progress *p = &t->p;
     json_t *j = json_pack(
@@ -31,7 +39,8 @@ static char *progress_text(const gr_trainer *t) {
         bits(p->last_val), "best_val", bits(p->best_val), "best_iteration", p->best_iteration,
         "metrics_bytes", (json_int_t)p->metrics_bytes);
     json_t *made_from = gr_checkpoint_inputs(t);
-    char *text = j && made_from && json_object_update(j, made_from) == 0 ? json_dumps(j, JSON_COMPACT) : NULL;
+    bool whole = j && made_from && json_object_update(j, made_from) == 0 && add_parts(j, t);
+    char *text = whole ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(made_from);
     json_decref(j);
     return text;
@@ -144,6 +153,7 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     GR_TRY(read_bits(root, "best_val", &p->best_val, err));
     GR_TRY(read_int(root, "best_iteration", &p->best_iteration, err));
     GR_TRY(read_int(root, "metrics_bytes", &bytes, err));
+    GR_TRY(gr_health_read(&p->health, root, err));
     p->pending_rows = (uint64_t)rows;
     p->epoch = (uint64_t)epoch;
     p->metrics_bytes = (uint64_t)bytes;
@@ -215,7 +225,7 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     gr_safetensors *file = NULL;
     json_t *object = NULL;
     gr_train_progress before = t->p;
-    gr_changes changes = {.allow = t->o->allow_changes};
+    gr_changes changes = {.allow = t->o->allow_changes, .other_base = t->o->allow_other_base};
     const char *text = NULL;
     graft_status st = open_checked(&file, &text, path, err);
     if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);

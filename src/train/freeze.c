@@ -7,7 +7,7 @@ graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) {
     t->before = gr_calloc(t->ledger.count, sizeof *t->before);
     if (!t->before) return gr_no_memory(err, t->ledger.count * sizeof *t->before);
     gr_ledger_digests(&t->ledger, t->rt.pool, t->before);
-    t->watched = t->p.update;
+    t->watched = t->p.health.applied;
     return GRAFT_OK;
 }
 
@@ -18,7 +18,7 @@ void gr_trainer_unwatch(gr_trainer *t) {
 }
 
 graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) {
-    int64_t updates = t->p.update - t->watched;
+    int64_t updates = t->p.health.applied - t->watched;
     gr_proof proof;
     if (updates == 0) {
         gr_trainer_note(t, "--verify-frozen: this run made no update, so there is nothing to prove");

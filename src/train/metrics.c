@@ -84,6 +84,34 @@ graft_status gr_metrics_train(gr_trainer *t, const graft_event *e, graft_error *
     return st;
 }
 
+/* The lines of an update that was skipped: of the guilty rows, or of all. */
+graft_status gr_metrics_skipped(gr_trainer *t, const gr_verdict *v, graft_error *err) {
+    gr_buf line = {0};
+    int64_t named = gr_min_i64(v->rows.count, GR_FINDING_LINES);
+    gr_buf_printf(&line, "{\"iteration\": %lld, \"update\": %lld, \"skipped_updates\": %lld",
+                  (long long)t->p.iteration, (long long)t->p.update, (long long)t->p.health.skipped);
+    gr_buf_printf(&line, ", \"not_a_number\": \"%s\", \"guilty\": %s, \"rows\": %lld, \"lines\": [",
+                  v->bad_loss ? "loss" : "gradient", v->guilty ? "true" : "false", (long long)v->rows.count);
+    for (int64_t i = 0; i < named; i++)
+        gr_buf_printf(&line, "%s%llu", i ? ", " : "", (unsigned long long)v->rows.lines[i]);
+    gr_buf_puts(&line, "]}\n");
+    graft_status st = append(t, &line, err);
+    gr_buf_free(&line);
+    return st;
+}
+
+graft_status gr_metrics_spike(gr_trainer *t, const char *what, double value, double usual, graft_error *err) {
+    gr_buf line = {0};
+    gr_buf_printf(&line, "{\"iteration\": %lld, \"update\": %lld, \"spike\": \"%s\"",
+                  (long long)t->p.iteration, (long long)t->p.update, what);
+    number(&line, "value", value);
+    number(&line, "usual", usual);
+    gr_buf_puts(&line, "}\n");
+    graft_status st = append(t, &line, err);
+    gr_buf_free(&line);
+    return st;
+}
+
 graft_status gr_metrics_valid(gr_trainer *t, const graft_event *e, graft_error *err) {
     gr_buf line = {0};
     gr_buf_printf(&line, "{\"iteration\": %lld", (long long)e->iteration);

@@ -1,3 +1,5 @@
+#include "data/twins.h"
+#include "model/identity.h"
 #include "train/base_model.h"
 #include "train/schedule_table.h"
 #include "train/trainer.h"
@@ -43,10 +45,19 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, b
                 "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl");
     free(path);
     if (st != GRAFT_OK || !*rows) return st;
-    char *notes = gr_rows_notes(*rows);
+    char *notes = gr_rows_notes(*rows), *twins = gr_twins_note(*rows, *rows, NULL);
     if (notes) gr_trainer_note(t, "%s: %s", name, notes);
+    if (twins) gr_trainer_note(t, "%s: %s", name, twins);
     free(notes);
+    free(twins);
     return GRAFT_OK;
+}
+
+/* What was trained on says nothing about what was not. */
+static void say_leaks(const gr_trainer *t) {
+    char *twins = t->valid ? gr_twins_note(t->valid, t->train, "train.jsonl") : NULL;
+    if (twins) gr_trainer_note(t, "valid.jsonl: %s: the validation loss will look better than it is", twins);
+    free(twins);
 }
 
 static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config,
@@ -56,7 +67,9 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     if (!dir || !t->o->data) return GRAFT_OK;
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
     GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
-    return open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err);
+    GR_TRY(open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err));
+    say_leaks(t);
+    return GRAFT_OK;
 }
 
 /* A rank above the smaller side of its matrix buys nothing but memory. */
@@ -158,8 +171,9 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     const gr_model_config *config = &t->rt.model->config;
     *start = NULL;
     if (o->resume_adapter_file) {
-        GR_TRY(
-            gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, t->rt.model->digest, err));
+        gr_adapter_base base = {.model = t->rt.model, .allow_other = o->allow_other_base};
+        GR_TRY(gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, &base, err));
+        if (base.note[0]) gr_trainer_note(t, "%s", base.note);
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
         GR_TRY(check_loaded(t, err));
         GR_TRY(check_scales(t, err));
@@ -205,8 +219,12 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
         if (purpose == GR_TRAINER_PLAN) GR_TRY(plan_in_4_bits(t, &model, err));
     }
     if (gr_options_base(t->o) == GR_BASE_16_BIT) gr_model_assume_16_bit(model);
-    return gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
-                           err);
+    GR_TRY(gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
+                           err));
+    /* a plan compares nothing with the base unless it starts from an adapter */
+    return purpose == GR_TRAINER_RUN || t->o->resume_adapter_file
+               ? gr_model_identify(t->rt.model, t->rt.pool, err)
+               : GRAFT_OK;
 }
 
 /* A rate of 0 all through: nothing moves. */
@@ -226,7 +244,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     /* templates may print the date: a resumed run must see the day it was started */
     if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
-    t->p.validated = -1;
+    t->p.validated = t->saved = -1;
     GR_TRY(gr_schedule_check(o, err));
     if (o->save_every) GR_TRY(gr_parse_every(&t->save_iterations, &t->save_seconds, o->save_every, err));
     t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);

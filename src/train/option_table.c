@@ -120,6 +120,8 @@ static const gr_option_row table[] = {
      AT(save_every)},
     INT("keep-last", 0, P | T, "2", 1, MANY, keep_last,
         "checkpoints to keep; 2 leave one for a run whose newest is damaged"),
+    INT("max-bad-steps", 0, P | T, "3", 1, MANY, max_bad_steps,
+        "stop after so many updates in a row whose loss or gradient is not a number; each is skipped"),
     SWITCH("keep-best", 0, P | T, keep_best,
            "keep the adapter with the lowest validation loss in best, whatever happens to checkpoints"),
     SWITCH("verify-frozen", 0, P | T, verify_frozen,
@@ -129,6 +131,8 @@ static const gr_option_row table[] = {
          "with --resume: settings that may differ from the checkpoint's; data and model for other rows or "
          "another base"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
+    SWITCH("allow-other-base", 0, P | T | E | G | B, allow_other_base,
+           "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
 
     TEXT("mlx-path", 0, C, "DIR", "mlx_model", mlx_path, "where the converted model goes"),

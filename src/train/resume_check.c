@@ -1,4 +1,5 @@
 #include "files/json_read.h"
+#include "model/identity.h"
 #include "train/checkpoint_parts.h"
 #include <stdio.h>
 
@@ -68,13 +69,21 @@ static void rows_text(char text[128], int64_t rows, uint64_t digest, int64_t val
                  (unsigned long long)valid);
 }
 
+/* Another base, and where it differs. */
+static void compare_base(gr_changes *c, const gr_model *model, const json_t *tensors, uint64_t then) {
+    char a[64], b[256];
+    gr_base_difference d;
+    gr_identity_compare(&d, model, tensors);
+    snprintf(a, sizeof a, "the base with digest %016llx", (unsigned long long)then);
+    int n = snprintf(b, sizeof b, "%016llx", (unsigned long long)model->digest);
+    if (d.count)
+        snprintf(b + n, sizeof b - (size_t)n, " (%lld of %lld tensors differ: %s)", (long long)d.count,
+                 (long long)d.all, d.text);
+    gr_changes_add(c, "model", a, b);
+}
+
 static void compare_inputs(gr_changes *c, const inputs *then, const inputs *now) {
     char a[128], b[128];
-    if (then->base != now->base) {
-        snprintf(a, sizeof a, "the base with digest %016llx", (unsigned long long)then->base);
-        snprintf(b, sizeof b, "%016llx", (unsigned long long)now->base);
-        gr_changes_add(c, "model", a, b);
-    }
     if (then->data != now->data || then->valid != now->valid || then->rows != now->rows) {
         rows_text(a, then->rows, then->data, then->valid_rows, then->valid);
         rows_text(b, now->rows, now->data, now->valid_rows, now->valid);
@@ -146,6 +155,8 @@ graft_status gr_checkpoint_check(const gr_trainer *t, const gr_json_scope *root,
     if (st == GRAFT_OK) st = gr_changes_check_names(c, then.settings, settings, err);
     if (st == GRAFT_OK) {
         gr_changes_settings(c, then.settings, settings);
+        if (then.base != now.base)
+            compare_base(c, t->rt.model, json_object_get(root->object, "base_tensors"), then.base);
         compare_inputs(c, &then, &now);
         if (c->refused.failed || c->allowed.failed || c->names.failed) st = gr_no_memory(err, 0);
     }

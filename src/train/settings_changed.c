@@ -28,6 +28,8 @@ static const struct {
     {"gguf", NULL},
     {"resume-adapter-file", NULL},
     {"steps-per-report", NULL},
+    {"max-bad-steps", NULL},
+    {"allow-other-base", NULL},
     {"fine-tune-type", vectors},
     {"num-layers", vectors},
     {"lora-targets", vectors},
@@ -68,7 +70,7 @@ static bool allowed(const gr_changes *c, const char *name) {
     char each[64];
     for (const char *list = c->allow; next_name(each, &list);)
         if (gr_same_name(each, name)) return true;
-    return false;
+    return c->other_base && strcmp(name, "model") == 0;
 }
 
 static void add_line(gr_buf *to, const char *name, const char *then, const char *now) {

@@ -12,9 +12,10 @@
 #define GR_TRAIN_SETTINGS_CHANGED_H
 #include "train/options.h"
 
-/* Lines "NAME: THEN -> NOW\n". Zeroed but for `allow`: none. */
+/* Lines "NAME: THEN -> NOW\n". Zeroed but for what is allowed: none. */
 typedef struct gr_changes {
     const char *allow; /* --allow-changes, borrowed; may be NULL */
+    bool other_base;   /* --allow-other-base: `model` may change, too */
     gr_buf allowed;    /* those that it names */
     gr_buf refused;    /* the others; what no flag allows has its reason behind it */
     gr_buf names;      /* those of the refused that it could name: "iters,learning-rate" */

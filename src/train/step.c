@@ -9,19 +9,6 @@ const gr_dropout *gr_trainer_dropout(gr_trainer *t) {
     return p > 0 ? &t->dropout : NULL;
 }
 
-/* Forward, loss and backward of the units collected in the buffer; each is one leaf of the tree. */
-static int64_t run_slice(gr_trainer *t) {
-    gr_batch *batch = &t->buffer.batch;
-    if (batch->nrows == 0) return 0;
-    batch->dropout = gr_trainer_dropout(t);
-    gr_net_forward(&t->rt.net, batch);
-    int64_t targets = gr_net_loss(&t->rt.net, batch, &t->gradients);
-    for (int64_t i = 0; i < targets; i++) t->p.report_loss += t->rt.net.targets[i].loss;
-    gr_net_backward(&t->rt.net, batch, &t->gradients);
-    t->p.pending_rows += (uint64_t)batch->nrows;
-    return targets;
-}
-
 int64_t gr_trainer_take(gr_trainer *t) {
     int64_t n = gr_order_take(&t->order, t->indices, t->o->batch_size);
     if (t->mlx_loss && n < t->o->batch_size) n = gr_order_take(&t->order, t->indices, t->o->batch_size);
@@ -47,6 +34,53 @@ int64_t gr_trainer_unit_targets(const gr_trainer *t, int64_t unit) {
     return targets;
 }
 
+/* Infinity and NaN are the largest numbers by their bits. */
+static bool all_finite(const float *x, int64_t n) {
+    uint32_t most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    return most < 0x7f800000;
+}
+
+/* Losses of the batch's rows, of these units, and the gradient that came through them to the lowest block. */
+static void account(gr_trainer *t, const int64_t *units, int64_t n) {
+    const gr_net *net = &t->rt.net;
+    gr_batch rows = gr_batch_of_segments(&t->buffer.batch);
+    bool known = net->tuning->lowest < net->model->config.layers;
+    int64_t h = net->model->config.hidden, row = 0, next = 0;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < gr_order_unit_rows(&t->order, units[i]); k++) {
+            gr_row from = row_of(t, units[i], k);
+            if (gr_batch_cost(&from) == 0) continue;
+            int64_t begin = rows.start[row], end = rows.start[row + 1];
+            double loss = 0;
+            for (int64_t at = begin; at < end; at++)
+                if (rows.target[at] >= 0) loss += net->targets[next++].loss;
+            gr_health_add_row(&t->p.health, gr_order_row(&t->order, units[i], k), from.line, loss,
+                              !known || all_finite(net->dres + begin * h, (end - begin) * h));
+            row++;
+        }
+}
+
+/* Forward, loss and backward of these units, which the buffer holds but for those without a target; each is
+ * one leaf of the tree. */
+static int64_t run_slice(gr_trainer *t, const int64_t *units, int64_t n) {
+    gr_batch *batch = &t->buffer.batch;
+    if (batch->nrows == 0) return 0;
+    batch->dropout = gr_trainer_dropout(t);
+    gr_net_forward(&t->rt.net, batch);
+    int64_t targets = gr_net_loss(&t->rt.net, batch, &t->gradients);
+    for (int64_t i = 0; i < targets; i++) t->p.report_loss += t->rt.net.targets[i].loss;
+    gr_net_backward(&t->rt.net, batch, &t->gradients);
+    t->p.pending_rows += (uint64_t)batch->nrows;
+    account(t, units, n);
+    return targets;
+}
+
 /* Targets of an iteration before it runs. */
 static int64_t count_targets(const gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t targets = 0;
@@ -66,7 +100,7 @@ static void add_unit(gr_trainer *t, int64_t unit) {
 }
 
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
-    int64_t targets = 0;
+    int64_t targets = 0, from = 0; /* the slice's first unit */
     int64_t most = gr_min_i64(t->slice_tokens, t->buffer.max_tokens);
     double before = t->p.report_loss;
     if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
@@ -79,16 +113,23 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
         if (cost == 0) continue;
         const gr_batch *b = &t->buffer.batch;
         if (b->nrows && (b->tokens + cost > most || b->nrows == t->slice_rows)) {
-            targets += run_slice(t);
+            targets += run_slice(t, units + from, i - from);
             gr_batch_clear(&t->buffer, t->p.pending_rows);
+            from = i;
         }
         add_unit(t, units[i]);
     }
-    targets += run_slice(t);
+    targets += run_slice(t, units + from, n - from);
     if (t->mlx_loss) t->p.report_loss = before + t->p.report_loss / (double)gr_max_i64(targets, 1);
     t->p.pending_targets += targets;
-    t->p.report_tokens += targets;
     t->p.trained_tokens += targets;
+    t->p.report_tokens += targets;
+    t->p.report_iterations++;
+    if (!isfinite(t->p.report_loss)) { /* no part of a mean; its update will be skipped */
+        t->p.report_loss = before;
+        t->p.report_tokens -= targets;
+        t->p.report_iterations--;
+    }
     return targets;
 }
 
@@ -98,23 +139,36 @@ double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor) {
     return gr_optim_collect(t->rt.pool, t->grad, level, rows, divisor, t->rt.tuning->parameters);
 }
 
+/* The schedule counts every update, the optimizer its own: what an update did not do, it does not remember.
+ */
+static void apply(gr_trainer *t) {
+    gr_train_progress *p = &t->p;
+    int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
+    double norm = gr_trainer_collect(t, p->pending_rows, divisor);
+    gr_health_judge(&p->health, &t->verdict, norm, p->pending_targets);
+    if (t->verdict.skipped) {
+        p->trained_tokens -= p->pending_targets;
+        return;
+    }
+    double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (norm + 1e-6)) : 1;
+    p->grad_norm = norm;
+    t->rt.net.stale = true;
+    gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->health.applied);
+    /* the slot and the gradient; then gradient, parameter and what the optimizer keeps, both ways */
+    gr_part_work(t->rt.net.compute.profile, 0,
+                 (double)t->rt.tuning->parameters * (8.0 + 4.0 * (3 + 2 * t->optim.row->states)));
+}
+
 void gr_trainer_update(gr_trainer *t) {
     gr_train_progress *p = &t->p;
-    int64_t n = t->rt.tuning->parameters;
     gr_profile *profile = t->rt.net.compute.profile;
     gr_part before = gr_part_enter(profile, GR_PART_OPTIMIZER);
     p->update++;
-    p->rate = gr_optim_rate(&t->optim.config, gr_schedule_rate(t->o, p->update, t->updates), p->update);
-    if (p->pending_rows) {
-        int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
-        p->grad_norm = gr_trainer_collect(t, p->pending_rows, divisor);
-        double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (p->grad_norm + 1e-6)) : 1;
-        t->rt.net.stale = true;
-        gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->update);
-        /* the slot and the gradient; then gradient, parameter and what the optimizer keeps, both ways */
-        gr_part_work(profile, 0, (double)n * (8.0 + 4.0 * (3 + 2 * t->optim.row->states)));
-    }
+    p->rate =
+        gr_optim_rate(&t->optim.config, gr_schedule_rate(t->o, p->update, t->updates), p->health.applied + 1);
+    if (p->pending_rows) apply(t);
     gr_part_enter(profile, before);
+    gr_health_next(&p->health);
     p->pending_rows = 0;
     p->pending_targets = 0;
     p->pending_iterations = 0;
@@ -124,26 +178,17 @@ void gr_trainer_iteration(gr_trainer *t) {
     gr_train_progress *p = &t->p;
     double start = gr_clock();
     int64_t n = gr_trainer_take(t);
+    t->verdict = (gr_verdict){0};
     t->timed_tokens += gr_trainer_rows(t, t->indices, n);
     p->epoch = t->order.epoch;
     p->position = t->order.position;
     p->iteration++;
     p->pending_iterations++;
-    p->report_iterations++;
     /* what is left at the end makes an update of its own, in mlx-lm none */
     if (p->pending_iterations == t->o->grad_accumulation_steps || (p->iteration == t->iters && !t->mlx_loss))
         gr_trainer_update(t);
     t->report_seconds += gr_clock() - start;
     t->timed_iterations++;
-}
-
-graft_status gr_trainer_check_finite(const gr_trainer *t, graft_error *err) {
-    if (isfinite(t->p.report_loss) && isfinite(t->p.grad_norm)) return GRAFT_OK;
-    gr_fail(err, GRAFT_RANGE, "the loss or its gradient is no longer a number");
-    gr_where(err, "iteration %lld", (long long)t->p.iteration);
-    return gr_hint(err,
-                   "start again with a lower --learning-rate, or continue from an adapter that was saved "
-                   "with --resume-adapter-file");
 }
 
 graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) {
@@ -155,7 +200,8 @@ graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) {
     p->report_loss = 0;
     p->report_tokens = p->report_iterations = 0;
     while (p->update == update && p->iteration < t->iters) gr_trainer_iteration(t);
-    GR_TRY(gr_trainer_check_finite(t, err));
+    GR_TRY(gr_trainer_heed(t, false, err));
+    if (gr_trainer_lost(t)) return gr_trainer_fail_lost(t, gr_trainer_sound(t), err);
     if (p->report_tokens)
         *loss = p->report_loss / (double)(t->mlx_loss ? p->report_iterations : p->report_tokens);
     return GRAFT_OK;

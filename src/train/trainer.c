@@ -20,8 +20,7 @@ const char *gr_trainer_base(const gr_trainer *t) {
 }
 
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
-    return (gr_adapter_info){
-        .base = gr_trainer_base(t), .base_digest = t->rt.model->digest, .iteration = iteration};
+    return (gr_adapter_info){.base = gr_trainer_base(t), .model = t->rt.model, .iteration = iteration};
 }
 
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {
@@ -50,17 +49,37 @@ static int64_t validation_rows(const gr_trainer *t) {
     return t->mlx_loss ? full * batch : all;
 }
 
+typedef struct bad_rows {
+    const gr_rows *rows;
+    gr_lines lines;
+} bad_rows;
+
+static void note_bad_row(void *user, int64_t row, const gr_score *own) {
+    bad_rows *b = user;
+    if (!isfinite(own->loss)) gr_lines_add(&b->lines, gr_rows_at(b->rows, row).line);
+}
+
+static void say_bad_validation(const gr_trainer *t, const gr_lines *lines) {
+    gr_buf text = {0};
+    gr_lines_text(lines, &text);
+    gr_trainer_note(t, "the validation loss at iteration %lld is not a number: valid.jsonl, %s",
+                    (long long)t->p.iteration, text.data ? text.data : "");
+    gr_buf_free(&text);
+}
+
 static graft_status validate(gr_trainer *t, graft_error *err) {
     int64_t n = validation_rows(t);
     gr_score score;
+    bad_rows bad = {.rows = t->valid};
     double start = gr_clock();
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
-    gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, NULL, NULL,
+    gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, note_bad_row, &bad,
                      t->hooks ? t->hooks->stop : NULL);
     if (stopping(t)) return GRAFT_OK; /* an interrupted mean is no mean */
     t->p.validated = t->p.iteration;
     if (score.tokens == 0) return GRAFT_OK;
     double loss = score.loss / (double)score.tokens;
+    if (bad.lines.count) say_bad_validation(t, &bad.lines);
     if (isnan(t->p.first_val)) t->p.first_val = loss;
     t->p.last_val = loss;
     graft_event e = {.kind = GRAFT_EVENT_VALID,
@@ -69,7 +88,7 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
                      .val_time = gr_clock() - start};
     GR_TRY(gr_metrics_valid(t, &e, err));
     gr_trainer_event(t, &e);
-    if (!isnan(t->p.best_val) && loss >= t->p.best_val) return GRAFT_OK;
+    if (!isfinite(loss) || loss >= t->p.best_val) return GRAFT_OK; /* best_val may be NaN: none yet */
     t->p.best_val = loss;
     t->p.best_iteration = t->p.iteration;
     t->best_due = t->o->keep_best;
@@ -105,10 +124,12 @@ static graft_status report(gr_trainer *t, graft_error *err) {
 }
 
 static graft_status save_all(gr_trainer *t, graft_error *err) {
+    if (!gr_trainer_sound(t)) return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);
     GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
     GR_TRY(gr_trainer_save(t, t->dir, err));
     if (t->best_due) GR_TRY(gr_best_save(t, err));
+    t->saved = t->p.iteration;
     gr_trainer_event(t,
                      &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
     t->saved_at = gr_clock();
@@ -119,6 +140,13 @@ static graft_status save_all(gr_trainer *t, graft_error *err) {
 static bool save_due(const gr_trainer *t) {
     if (t->save_iterations) return t->p.iteration % t->save_iterations == 0;
     return gr_clock() - t->saved_at >= t->save_seconds;
+}
+
+/* Too many updates were skipped: what was learned before them is kept. */
+static graft_status give_up(gr_trainer *t, graft_error *err) {
+    bool sound = gr_trainer_sound(t);
+    if (sound) GR_TRY(save_all(t, err));
+    return gr_trainer_fail_lost(t, sound, err);
 }
 
 static graft_status loop(gr_trainer *t, graft_error *err) {
@@ -132,7 +160,8 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
     if (t->best_due && p->iteration < t->iters) GR_TRY(save_all(t, err));
     while (p->iteration < t->iters && !stopping(t)) {
         gr_trainer_iteration(t);
-        GR_TRY(gr_trainer_check_finite(t, err));
+        GR_TRY(gr_trainer_heed(t, true, err));
+        if (gr_trainer_lost(t)) return give_up(t, err);
         bool last = p->iteration == t->iters;
         gr_trainer_event(
             t, &(graft_event){
@@ -180,11 +209,12 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     remove_leftovers(t);
     if (t->o->resume) {
         GR_TRY(gr_checkpoint_resume(t, &found, err));
-        if (found) GR_TRY(gr_saved_settle(t, err));
-        if (found)
+        if (found) {
+            GR_TRY(gr_saved_settle(t, err));
+            t->saved = t->p.iteration;
             gr_trainer_note(t, "resuming at iteration %lld of %lld", (long long)t->p.iteration,
                             (long long)t->iters);
-        else
+        } else
             gr_trainer_note(t, "no checkpoint in %s: starting from the beginning", t->dir);
     } else {
         GR_TRY(gr_checkpoint_clear(t, err));
@@ -201,7 +231,10 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     GR_TRY(loop(t, err));
     *result =
         (graft_train_result){.iterations = t->p.iteration,
-                             .updates = t->p.update,
+                             .updates = t->p.health.applied,
+                             .skipped_updates = t->p.health.skipped,
+                             .loss_spikes = t->p.health.loss_spikes,
+                             .gradient_spikes = t->p.health.norm_spikes,
                              .trained_tokens = t->p.trained_tokens,
                              .packing = gr_trainer_packing(t),
                              .train_loss = t->p.train_loss,
@@ -215,8 +248,9 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     GR_TRY(write_reports(t, result, err));
     if (t->before) GR_TRY(gr_trainer_prove(t, result, err));
     if (!result->interrupted) return GRAFT_OK;
-    gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved",
-            (long long)t->p.iteration, (long long)t->iters);
+    gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, %s", (long long)t->p.iteration,
+            (long long)t->iters,
+            t->saved == t->p.iteration ? "everything is saved" : "where the loss is not a number: not saved");
     gr_where(err, "%s", t->dir);
     return gr_hint(err, "the same command with --resume continues");
 }

@@ -4,9 +4,9 @@
  * Files: open.c (what a run consists of), work.c (what it will go through), settle.c (settings that change no
  * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), freeze.c
  * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
- * update), checkpoint.c (what one holds), checkpoint_files.c (which there are), resume_check.c and
- * settings_changed.c (what must be as it was), saved.c (adapter and best), metrics.c, card.c, trainer.c (the
- * loop).
+ * update), health.c (may the update be made?), heed.c (what follows), checkpoint.c (what one holds),
+ * checkpoint_files.c (which there are), resume_check.c and settings_changed.c (what must be as it was),
+ * saved.c (adapter and best), metrics.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -15,6 +15,7 @@
 #include "data/rows.h"
 #include "graft.h"
 #include "net/runtime.h"
+#include "train/health.h"
 #include "train/ledger.h"
 #include "train/optim_table.h"
 #include "train/options.h"
@@ -22,7 +23,7 @@
 /* Everything a checkpoint must hold beside the vectors. */
 typedef struct gr_train_progress {
     int64_t iteration;          /* iterations done */
-    int64_t update;             /* updates done */
+    int64_t update;             /* updates done, skipped ones too */
     int64_t pending_iterations; /* since the last update */
     uint64_t pending_rows;      /* units with targets in them: the state of the gradient tree */
     int64_t pending_targets;
@@ -38,6 +39,7 @@ typedef struct gr_train_progress {
     int64_t best_iteration;
     int64_t validated;      /* iteration of the last complete validation; -1: none */
     uint64_t metrics_bytes; /* length of metrics.jsonl */
+    gr_health health;
 } gr_train_progress;
 
 /* Most tokens, and most targets, of a slice where slices have at most `limit` tokens; a row above it is a
@@ -86,7 +88,9 @@ typedef struct gr_trainer {
     graft_memory forecast;
     gr_ledger ledger;         /* --verify-frozen */
     uint64_t *before;         /* digests of its tensors; NULL: nothing is watched */
-    int64_t watched;          /* updates done by then */
+    int64_t watched;          /* updates applied by then */
+    gr_verdict verdict;       /* on the update that the last iteration completed; zero: it did not */
+    int64_t saved;            /* iteration of the newest checkpoint; -1: none */
     int64_t save_iterations;  /* --save-every; 0: by time */
     double save_seconds;      /* 0: by iterations */
     double saved_at;          /* gr_clock of the last save, or of the start */
@@ -160,16 +164,27 @@ int64_t gr_trainer_unit_targets(const gr_trainer *t, int64_t unit);
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n);
 /* The gradient of `rows` rows, divided, from the tree into t->grad, which ends the tree; its norm. */
 double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor);
-/* Ends the update: mean gradient, clip, optimizer. */
+/* Ends the update: mean gradient, clip, optimizer; or, where a number went wrong, nothing but the count of
+ * the update and t->verdict. */
 void gr_trainer_update(gr_trainer *t);
 
 /* One iteration, and the update that it may complete. */
 void gr_trainer_iteration(gr_trainer *t);
-/* Iterations up to and with the next update; *loss is their mean over targets. GRAFT_USAGE when the run is
- * over, GRAFT_RANGE when the loss is no longer a number. */
+/* Iterations up to and with the next update; *loss is their mean over targets, NaN where none has one.
+ * GRAFT_USAGE when the run is over, GRAFT_RANGE after max-bad-steps skipped updates. */
 graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) GR_MUST_CHECK;
-/* GRAFT_RANGE when loss or gradient is no longer a number. */
-graft_status gr_trainer_check_finite(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+
+/* heed.c. Says what the verdict of the last iteration is, and with `write` puts it into metrics.jsonl. */
+graft_status gr_trainer_heed(gr_trainer *t, bool write, graft_error *err) GR_MUST_CHECK;
+/* The last update was skipped, as were max-bad-steps in a row. */
+bool gr_trainer_lost(const gr_trainer *t);
+/* GRAFT_RANGE that says so. sound: as below. */
+graft_status gr_trainer_fail_lost(const gr_trainer *t, bool sound, graft_error *err);
+/* Does some row of training have a loss with the parameters as they are? Runs one forward: the row that had
+ * one last, or a few while none is known. */
+bool gr_trainer_sound(gr_trainer *t);
+/* Says that the state is not saved since it is not sound; GRAFT_RANGE if it is the run's last. */
+graft_status gr_trainer_not_saved(gr_trainer *t, bool last, graft_error *err) GR_MUST_CHECK;
 /* What trains as it is now into dir, made if missing; adapters whose tensor trains too are folded into it. */
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) GR_MUST_CHECK;
 
@@ -222,6 +237,9 @@ graft_status gr_metrics_start(gr_trainer *t,
 graft_status gr_metrics_sync(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 graft_status gr_metrics_train(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
 graft_status gr_metrics_valid(gr_trainer *t, const graft_event *event, graft_error *err) GR_MUST_CHECK;
+graft_status gr_metrics_skipped(gr_trainer *t, const gr_verdict *verdict, graft_error *err) GR_MUST_CHECK;
+graft_status gr_metrics_spike(gr_trainer *t, const char *what, double value, double usual,
+                              graft_error *err) GR_MUST_CHECK;
 
 /* card.c: README.md of the adapter directory. */
 graft_status gr_card_save(const gr_trainer *t, const graft_train_result *result,

@@ -1,0 +1,79 @@
+#include "data/twins.h"
+#include "base/digest.h"
+
+/* Open addressing over rows that are all different. */
+typedef struct table {
+    int32_t *slots; /* 1 + index of a row of `in`; 0: free */
+    uint64_t mask;
+    const gr_rows *in;
+} table;
+
+#define PROBES 64 /* a table that is at most half full needs a few; rows made to collide are not worth more  \
+                   */
+
+static uint64_t digest(const gr_row *row) {
+    uint64_t h = GR_DIGEST_START;
+    for (int64_t i = 0; i < row->count; i++)
+        h = gr_digest_step(h, (uint64_t)(uint32_t)row->ids[i] << 1 | row->mask[i]);
+    return h ^ h >> 32; /* the low digits of a product know little of the high ones of its factors */
+}
+
+static bool same(const gr_row *a, const gr_row *b) {
+    size_t n = (size_t)a->count;
+    return a->count == b->count && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0 &&
+           memcmp(a->mask, b->mask, n) == 0;
+}
+
+/* Line of the row of the table that is the same; 0: none. `insert` (1 + index of the row): it joins then. */
+static uint64_t look_up(table *t, const gr_row *row, int32_t insert) {
+    uint64_t at = digest(row) & t->mask;
+    for (int i = 0; i < PROBES; i++, at = (at + 1) & t->mask) {
+        if (!t->slots[at]) {
+            if (insert) t->slots[at] = insert;
+            return 0;
+        }
+        gr_row other = gr_rows_at(t->in, t->slots[at] - 1);
+        if (same(row, &other)) return other.line;
+    }
+    return 0;
+}
+
+graft_status gr_twins_find(gr_twins *twins, const gr_rows *rows, const gr_rows *in, graft_error *err) {
+    int64_t count = gr_rows_count(in);
+    table t = {.in = in, .mask = 1};
+    *twins = (gr_twins){0};
+    if (count >= INT32_MAX) return GRAFT_OK; /* gr_order_init refuses so many */
+    while (t.mask < 2 * (uint64_t)count) t.mask *= 2;
+    t.slots = gr_calloc(t.mask, sizeof *t.slots);
+    if (!t.slots) return gr_no_memory(err, t.mask * sizeof *t.slots);
+    t.mask--;
+    for (int64_t i = 0; in != rows && i < count; i++) {
+        gr_row row = gr_rows_at(in, i);
+        look_up(&t, &row, (int32_t)i + 1);
+    }
+    for (int64_t i = 0; i < gr_rows_count(rows); i++) {
+        gr_row row = gr_rows_at(rows, i);
+        uint64_t line = look_up(&t, &row, in == rows ? (int32_t)i + 1 : 0);
+        if (!line) continue;
+        if (!twins->rows.count) twins->of = line;
+        gr_lines_add(&twins->rows, row.line);
+    }
+    free(t.slots);
+    return GRAFT_OK;
+}
+
+char *gr_twins_note(const gr_rows *rows, const gr_rows *in, const char *name) {
+    gr_twins twins;
+    gr_buf out = {0};
+    if (gr_twins_find(&twins, rows, in, NULL) != GRAFT_OK || !twins.rows.count) return NULL;
+    bool one = twins.rows.count == 1;
+    gr_buf_printf(&out, "%lld %s ", (long long)twins.rows.count, one ? "row" : "rows");
+    if (in == rows)
+        gr_buf_printf(&out, "%s an earlier one (", one ? "repeats" : "repeat");
+    else
+        gr_buf_printf(&out, "%s in %s too (", one ? "is" : "are", name);
+    gr_lines_text(&twins.rows, &out);
+    gr_buf_printf(&out, "; line %llu is line %llu %s)", (unsigned long long)twins.rows.lines[0],
+                  (unsigned long long)twins.of, in == rows ? "again" : "there");
+    return gr_buf_take(&out);
+}

@@ -11,9 +11,7 @@ static void print_scalar(const cli *c, const json_t *value) {
     if (json_is_string(value)) {
         out_text(stdout, json_string_value(value), json_string_length(value), c->stream);
     } else {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-        fputs(text ? text : "?", stdout);
-        free(text);
+        json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)); /* a scalar takes no memory */
     }
 }
 
@@ -87,7 +85,9 @@ int cmd_info(cli *c) {
     json_error_t error;
     json_t *document = json_loads(text, 0, &error);
     free(text);
-    if (!json_is_object(document)) {
+    if (!document && json_error_code(&error) == json_error_out_of_memory) {
+        status = cli_fail(c, GRAFT_NO_MEMORY, "no memory for the description");
+    } else if (!json_is_object(document)) {
         status = cli_fail(c, GRAFT_INTERNAL, "the description is no JSON object");
     } else if (c->json) {
         status = doc_print(c, json_incref(document), false);

@@ -44,6 +44,13 @@ json_t *doc_text(const char *text) {
     return string;
 }
 
+json_t *doc_with(json_t *document, const char *key, json_t *value) {
+    if (document && json_object_set_new(document, key, value) == 0) return document;
+    if (!document) json_decref(value); /* else it is gone already */
+    json_decref(document);
+    return NULL;
+}
+
 json_t *doc_memory(const graft_memory *m) {
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "mapped", doc_size(m->mapped), "state",
                      doc_size(m->state), "saved", doc_size(m->saved), "scratch", doc_size(m->scratch),
@@ -149,9 +156,7 @@ json_t *doc_eval(const graft_eval_result *r) {
         rows = append(rows, json_pack("{s:o, s:o, s:I}", "line", doc_size(r->row_losses[i].line), "loss",
                                       doc_number(r->row_losses[i].loss), "tokens",
                                       (json_int_t)r->row_losses[i].tokens));
-    if (json_object_set_new(doc, "row_losses", rows) == 0) return doc;
-    json_decref(doc);
-    return NULL;
+    return doc_with(doc, "row_losses", rows);
 }
 
 json_t *doc_generation(const graft_generation *g) {

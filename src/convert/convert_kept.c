@@ -20,10 +20,13 @@
 #define MTIME st_mtim
 #endif
 
+/* 0 for a directory. */
 static graft_status file_key(uint64_t *key, const char *path, graft_error *err) {
     struct stat info;
     gr_map map;
+    *key = 0;
     if (stat(path, &info) != 0) return gr_fail_errno(err, errno, "cannot open", path);
+    if (S_ISDIR(info.st_mode)) return GRAFT_OK;
     GR_TRY(gr_map_open(&map, path, err));
     const uint64_t numbers[] = {
         CONVERTER_VERSION,           (uint64_t)info.st_dev,        (uint64_t)info.st_ino,
@@ -52,7 +55,7 @@ static bool is_source(const char *name) {
 /* Each file's key with its name; the sum does not depend on the order of the listing. */
 static graft_status dir_key(uint64_t *key, const char *path, graft_error *err) {
     graft_status st = GRAFT_OK;
-    DIR *list = opendir(path);
+    DIR *list = gr_list_open(path);
     if (!list) return gr_fail_errno(err, errno, "cannot list", path);
     *key = 0;
     for (struct dirent *e; st == GRAFT_OK && (e = readdir(list));) {
@@ -61,7 +64,7 @@ static graft_status dir_key(uint64_t *key, const char *path, graft_error *err) {
         char *file = gr_path_join(path, e->d_name);
         if (!file)
             st = gr_no_memory(err, strlen(path));
-        else if (!gr_path_is_dir(file))
+        else
             st = file_key(&one, file, err);
         free(file);
         *key += gr_digest_bytes(gr_digest_number(GR_DIGEST_START, one), e->d_name, strlen(e->d_name));

@@ -83,12 +83,32 @@ void gr_json_text(gr_buf *out, const json_t *value) {
     value_text(out, value, 0);
 }
 
-graft_status gr_json_save(const char *path, const json_t *value, graft_error *err) {
+graft_status gr_json_seal(gr_writer *w, const char *path, const json_t *value, graft_error *err) {
     gr_buf text = {0};
     gr_json_text(&text, value);
     gr_buf_putc(&text, '\n');
-    graft_status st =
-        text.failed ? gr_no_memory(err, text.len) : gr_file_replace(path, text.data, text.len, err);
+    graft_status st = text.failed ? gr_no_memory(err, text.len) : gr_writer_begin(w, path, err);
+    if (st == GRAFT_OK) {
+        st = gr_writer_write(w, text.data, text.len, err);
+        if (st == GRAFT_OK)
+            st = gr_writer_seal(w, err);
+        else
+            gr_writer_abort(w);
+    }
     gr_buf_free(&text);
     return st;
+}
+
+graft_status gr_json_save(const char *path, const json_t *value, graft_error *err) {
+    gr_writer w;
+    GR_TRY(gr_json_seal(&w, path, value, err));
+    return gr_writer_commit(&w, err);
+}
+
+void gr_json_put(bool *good, json_t *object, const char *key, json_t *value) {
+    if (json_object_set_new(object, key, value) != 0) *good = false;
+}
+
+void gr_json_append(bool *good, json_t *array, json_t *value) {
+    if (json_array_append_new(array, value) != 0) *good = false;
 }

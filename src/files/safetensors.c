@@ -326,7 +326,7 @@ static graft_status open_all(gr_safetensors *file, const char *dir, graft_error 
     char **names = NULL;
     size_t n = 0, cap = 0;
     graft_status st = GRAFT_OK;
-    DIR *d = opendir(dir);
+    DIR *d = gr_list_open(dir);
     if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
     for (struct dirent *entry; (entry = readdir(d));) {
         size_t len = strlen(entry->d_name);

@@ -29,8 +29,12 @@ graft_status gr_safetensors_create(gr_safetensors_writer **writer, const char *p
                                    size_t count, const char *const *metadata, graft_error *err) GR_MUST_CHECK;
 graft_status gr_safetensors_write(gr_safetensors_writer *writer, const void *bytes, size_t n,
                                   graft_error *err) GR_MUST_CHECK;
-/* Fails (GRAFT_INTERNAL) when fewer or more bytes were given than declared. Frees the writer in every case.
- */
+/* As gr_writer_seal: the bytes are on the disk, under a temporary name; commit or abort follows.
+ * GRAFT_INTERNAL when fewer or more bytes were given than declared. Frees the writer when it fails. */
+graft_status gr_safetensors_seal(gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
+/* As gr_writer_replace, without the directory's fsync. Frees the writer in every case. */
+graft_status gr_safetensors_replace(gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
+/* Seals, and the file appears for good. Frees the writer in every case. */
 graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
 void gr_safetensors_abort(gr_safetensors_writer *writer);
 /* The three in one, for tensors whose `data` is in memory. */

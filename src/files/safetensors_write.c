@@ -98,7 +98,7 @@ graft_status gr_safetensors_write(gr_safetensors_writer *writer, const void *byt
     return gr_writer_write(&writer->out, bytes, n, err);
 }
 
-graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *err) {
+graft_status gr_safetensors_seal(gr_safetensors_writer *writer, graft_error *err) {
     graft_status st;
     if (writer->given != writer->declared) {
         gr_fail(err, GRAFT_INTERNAL, "the tensors' bytes do not match their declaration");
@@ -107,8 +107,22 @@ graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *e
         st = gr_found(err, "%llu bytes", (unsigned long long)writer->given);
         gr_writer_abort(&writer->out);
     } else {
-        st = gr_writer_commit(&writer->out, err);
+        st = gr_writer_seal(&writer->out, err);
     }
+    if (st != GRAFT_OK) free(writer);
+    return st;
+}
+
+graft_status gr_safetensors_replace(gr_safetensors_writer *writer, graft_error *err) {
+    GR_TRY(gr_safetensors_seal(writer, err));
+    graft_status st = gr_writer_replace(&writer->out, err);
+    gr_safetensors_abort(writer);
+    return st;
+}
+
+graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *err) {
+    GR_TRY(gr_safetensors_seal(writer, err));
+    graft_status st = gr_writer_commit(&writer->out, err);
     free(writer);
     return st;
 }

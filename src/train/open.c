@@ -227,6 +227,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = -1;
+    t->saved = -1;
     GR_TRY(gr_schedule_check(o, err));
     t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);
     if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);

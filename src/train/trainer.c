@@ -115,6 +115,7 @@ static graft_status report(gr_trainer *t, graft_error *err) {
 static graft_status save_all(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
+    t->saved = t->p.iteration;
     GR_TRY(gr_trainer_save(t, t->dir, err));
     gr_trainer_event(t,
                      &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
@@ -140,6 +141,20 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
         if (!last && o->save_every > 0 && p->iteration % o->save_every == 0) GR_TRY(save_all(t, err));
     }
     return save_all(t, err);
+}
+
+/* A run that the machine ended says what is left of it, and how it goes on. */
+static graft_status say_what_is_left(const gr_trainer *t, graft_status st, graft_error *err) {
+    if (st != GRAFT_IO && st != GRAFT_NO_MEMORY && st != GRAFT_NOT_FOUND) return st;
+    err->hint[0] = 0;
+    if (t->saved >= 0)
+        gr_hint(err,
+                "everything up to iteration %lld is saved: when the cause is gone, the same command with "
+                "--resume continues from there",
+                (long long)t->saved);
+    else
+        gr_hint(err, "no checkpoint of this run was saved yet: when the cause is gone, start it again");
+    return st;
 }
 
 /* loss.svg and README.md from what metrics.jsonl holds. */
@@ -189,6 +204,7 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     remove_leftovers(t);
     if (t->o->resume) {
         GR_TRY(gr_checkpoint_resume(t, &found, err));
+        if (found) t->saved = t->p.iteration;
         if (found)
             gr_trainer_note(t, "resuming at iteration %lld of %lld", (long long)t->p.iteration,
                             (long long)t->iters);
@@ -206,7 +222,8 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     double start = gr_clock();
     GR_TRY(start_or_resume(t, err));
     if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
-    GR_TRY(loop(t, err));
+    graft_status st = loop(t, err);
+    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
     *result =
         (graft_train_result){.iterations = t->p.iteration,
                              .updates = t->p.update,
@@ -220,7 +237,8 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
                              .forecast = t->forecast,
                              .peak_memory_bytes = gr_peak_rss(),
                              .interrupted = t->p.iteration < t->iters || (stopping(t) && validation_due(t))};
-    GR_TRY(write_reports(t, result, err));
+    st = write_reports(t, result, err);
+    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
     if (t->before) GR_TRY(gr_trainer_prove(t, result, err));
     if (!result->interrupted) return GRAFT_OK;
     gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, everything is saved",

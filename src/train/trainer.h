@@ -57,6 +57,7 @@ typedef struct gr_trainer {
     const graft_hooks *hooks;
     const char *dir;  /* adapter directory */
     gr_dir_lock lock; /* on dir, from the start of the run to close */
+    int64_t saved;    /* iteration of this run's last checkpoint; -1: none */
     int64_t now;      /* seconds since 1970 that templates see: of the run's start, also after a resume */
     gr_tokenizer *tok;
     gr_chat *chat;          /* NULL: the model has no template */

@@ -92,6 +92,9 @@ void signals_install(void);
 const volatile int *signals_stop(void); /* non-zero once a signal asked to stop */
 void signals_raise_stop(void);          /* as if a signal had come */
 
+/* bus.c */
+void bus_install(void); /* SIGBUS from a mapped file becomes an error that names it, with EXIT_FAILED */
+
 /* progress.c */
 void progress_init(progress *p);
 void progress_update(progress *p, const char *phase, int64_t done, int64_t total);

@@ -186,13 +186,19 @@ json_t *doc_convert(const graft_convert_result *r) {
 graft_status doc_print(cli *c, json_t *document, bool line) {
     progress_clear(&c->bar);
     if (!document) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
-    size_t flags = line ? JSON_COMPACT : JSON_INDENT(2);
-    char *text = json_dumps(document, flags | JSON_ENCODE_ANY);
+    size_t flags = (line ? JSON_COMPACT : JSON_INDENT(2)) | JSON_ENCODE_ANY;
+    /* json_dumps forgets keys where memory runs out; into a given buffer it cannot */
+    size_t n = json_dumpb(document, NULL, 0, flags);
+    char *text = n ? malloc(n + 1) : NULL;
+    bool whole = text && json_dumpb(document, text, n, flags) == n;
     json_decref(document);
-    if (!text) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
     errno = 0;
-    puts(text);
+    if (whole) {
+        text[n] = '\n';
+        fwrite(text, 1, n + 1, stdout);
+    }
     free(text);
+    if (!whole) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
     out_alive(c);
     return GRAFT_OK;
 }

@@ -34,6 +34,7 @@ void signals_install(void) {
     }
     /* a reader that went away shows as EPIPE, so that a training behind a pipe is not killed half-way */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file as large as ulimit -f allows: EFBIG, an error like a full disk */
 }
 
 const volatile int *signals_stop(void) {

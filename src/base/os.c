@@ -47,22 +47,51 @@ static graft_status open_regular(int *fd, size_t *size, const char *path, graft_
     return GRAFT_OK;
 }
 
-graft_status gr_map_open(gr_map *map, const char *path, graft_error *err) {
+/* All of the file's `total` bytes, or as many as there are. */
+static graft_status read_all(char *to, size_t total, size_t *have, int fd, const char *path,
+                             graft_error *err) {
+    *have = 0;
+    while (*have < total) {
+        ssize_t n = read(fd, to + *have, total - *have > INT_MAX ? INT_MAX : total - *have);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return gr_fail_errno(err, errno, "cannot read", path);
+        if (n == 0) break;
+        *have += (size_t)n;
+    }
+    return GRAFT_OK;
+}
+
+/* Into memory that is shared (with nobody): what gr_map_release drops from it comes back as it was. */
+static graft_status read_map(gr_map *map, int fd, const char *path, graft_error *err) {
+    size_t have;
+    void *data = mmap(NULL, map->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return gr_no_memory(err, map->size);
+    map->data = data;
+    GR_TRY(read_all(data, map->size, &have, fd, path, err));
+    if (have == map->size) return mprotect(data, map->size, PROT_READ) == 0 ? GRAFT_OK : gr_no_memory(err, 0);
+    gr_fail(err, GRAFT_CORRUPT, "the file shrank while it was read");
+    gr_where(err, "%s", path);
+    gr_expected(err, "%zu bytes", map->size);
+    return gr_found(err, "%zu", have);
+}
+
+graft_status gr_map_open(gr_map *map, const char *path, gr_reading how, graft_error *err) {
     int fd;
+    graft_status st = GRAFT_OK;
     *map = (gr_map){0};
     GR_TRY(open_regular(&fd, &map->size, path, err));
-    if (map->size) {
+    if (map->size && how == GR_IN_MEMORY) {
+        st = read_map(map, fd, path, err);
+    } else if (map->size) {
         void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        int os_errno = errno;
-        if (data == MAP_FAILED) {
-            close(fd);
-            *map = (gr_map){0};
-            return gr_fail_errno(err, os_errno, "cannot map", path);
-        }
-        map->data = data;
+        if (data == MAP_FAILED)
+            st = gr_fail_errno(err, errno, "cannot map", path);
+        else
+            map->data = data;
     }
     close(fd);
-    return GRAFT_OK;
+    if (st != GRAFT_OK) gr_map_close(map);
+    return st;
 }
 
 void gr_map_close(gr_map *map) {
@@ -92,7 +121,7 @@ bool gr_file_uncache(const char *path) {
 
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) {
     int fd;
-    size_t total, have = 0;
+    size_t total, have;
     *data = NULL;
     *size = 0;
     GR_TRY(open_regular(&fd, &total, path, err));
@@ -108,20 +137,13 @@ graft_status gr_file_read(char **data, size_t *size, const char *path, size_t li
         close(fd);
         return gr_no_memory(err, total);
     }
-    while (have < total) {
-        ssize_t n = read(fd, bytes + have, total - have);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            int os_errno = errno;
-            free(bytes);
-            close(fd);
-            return gr_fail_errno(err, os_errno, "cannot read", path);
-        }
-        if (n == 0) break; /* the file shrank meanwhile: what is there is what we report */
-        have += (size_t)n;
-    }
+    graft_status st = read_all(bytes, total, &have, fd, path, err);
     close(fd);
-    bytes[have] = 0;
+    if (st != GRAFT_OK) {
+        free(bytes);
+        return st;
+    }
+    bytes[have] = 0; /* where the file shrank meanwhile: what is there is what we report */
     *data = bytes;
     *size = have;
     return GRAFT_OK;

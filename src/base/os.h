@@ -6,15 +6,21 @@
 #include "base/memory.h"
 #include <dirent.h>
 
-/* A file mapped read-only. data is NULL for an empty file. Borrowed pointers live until gr_map_close. */
+/* How a file's bytes get into memory. A mapped file that shrinks, or whose disk fails, ends the process by
+ * SIGBUS at the next look at it, and only the process may handle that. One that was read cannot: it takes
+ * memory for all of it, and its trouble is an error of the call that opens it. */
+typedef enum gr_reading { GR_MAPPED, GR_IN_MEMORY } gr_reading;
+
+/* A file's bytes, read-only. data is NULL for an empty file. Borrowed pointers live until gr_map_close. */
 typedef struct gr_map {
     const uint8_t *data;
     size_t size;
 } gr_map;
-graft_status gr_map_open(gr_map *map, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_map_open(gr_map *map, const char *path, gr_reading how, graft_error *err) GR_MUST_CHECK;
 void gr_map_close(gr_map *map);
 /* Takes the whole pages inside [start, start + bytes) of a map out of the resident set; reading brings them
- * back. For code that walks a file larger than memory once. */
+ * back (of a file that was read they go on taking memory). For code that walks a file larger than memory
+ * once. */
 void gr_map_release(const void *start, size_t bytes);
 
 /* Asks the system to forget what it holds of a file that nobody maps, so that reading it takes as long as

@@ -148,7 +148,7 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
     graft_status st = load_config(c, path, err);
     free(path);
     GR_TRY(st);
-    GR_TRY(gr_safetensors_open(&c->tensors, c->options->model, err));
+    GR_TRY(gr_safetensors_open_as(&c->tensors, c->options->model, c->options->reading, err));
     bool tied = json_is_true(json_object_get(c->config, "tie_word_embeddings"));
     for (size_t i = 0; i < gr_safetensors_count(c->tensors); i++) {
         const gr_tensor *t = gr_safetensors_at(c->tensors, i), *scales = scales_of(c, t);

@@ -256,7 +256,10 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "the output directory is the source");
         return gr_where(err, "%s", out);
     }
-    c->replaces = gr_path_exists(out);
+    struct stat info;
+    c->replaces = stat(out, &info) == 0;
+    if (!c->replaces && errno != ENOENT && errno != ENOTDIR)
+        return gr_fail_errno(err, errno, "cannot look at", out);
     uint64_t key;
     GR_TRY(gr_conversion_key(&key, c->options, err));
     snprintf(c->marker, sizeof c->marker, MARKER_TEXT " %016llx\n", (unsigned long long)key);

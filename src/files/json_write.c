@@ -1,6 +1,17 @@
 #include "files/json_write.h"
 #include <stdio.h>
 
+char *gr_json_dump(const json_t *value, size_t flags) {
+    size_t n = value ? json_dumpb(value, NULL, 0, flags) : 0; /* into a given buffer it cannot run out */
+    char *text = n ? malloc(n + 1) : NULL;
+    if (text && json_dumpb(value, text, n, flags) != n) {
+        free(text);
+        return NULL;
+    }
+    if (text) text[n] = 0;
+    return text;
+}
+
 static void indent(gr_buf *out, int depth) {
     gr_buf_putc(out, '\n');
     for (int i = 0; i < depth; i++) gr_buf_puts(out, "    ");
@@ -21,7 +32,7 @@ static void real_text(gr_buf *out, double x) {
 }
 
 static void scalar_text(gr_buf *out, const json_t *value) {
-    char *text = json_dumps(value, JSON_ENCODE_ANY);
+    char *text = gr_json_dump(value, JSON_ENCODE_ANY);
     if (text)
         gr_buf_puts(out, text);
     else

@@ -5,6 +5,10 @@
 #include "base/os.h"
 #include <jansson.h>
 
+/* json_dumps(3), which forgets a key, and says nothing, where memory runs out in the middle. malloc'ed; NULL
+ * when there is none. */
+char *gr_json_dump(const json_t *value, size_t flags);
+
 /* Appends the text of a value: keys sorted, indented by four spaces, every real with the fewest digits that
  * read back as the same double (1e-05, not 1.0000000000000001e-05). */
 void gr_json_text(gr_buf *out, const json_t *value);

@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "files/json_write.h"
 #include "files/safetensors.h"
 #include <jansson.h>
 
@@ -71,7 +72,7 @@ graft_status gr_safetensors_create(gr_safetensors_writer **writer, const char *p
         gr_fail(err, GRAFT_INTERNAL, "tensor %s is declared twice", duplicate);
         return gr_where(err, "%s", path);
     }
-    char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
+    char *text = header ? gr_json_dump(header, JSON_COMPACT) : NULL;
     json_decref(header);
     gr_safetensors_writer *w = gr_calloc(1, sizeof *w);
     if (!text || !w) {

@@ -107,7 +107,7 @@ graft_status gr_info_json(char **json, const char *path, graft_error *err) {
     graft_status st = dir    ? directory_info(root, path, err)
                       : gguf ? gguf_info(root, path, err)
                              : safetensors_info(root, path, err);
-    if (st == GRAFT_OK && !(*json = json_dumps(root, JSON_INDENT(2)))) st = gr_no_memory(err, 0);
+    if (st == GRAFT_OK && !(*json = gr_json_dump(root, JSON_INDENT(2)))) st = gr_no_memory(err, 0);
     json_decref(root);
     return st;
 }

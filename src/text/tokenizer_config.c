@@ -2,6 +2,7 @@
  * ids that end a generation, and a model directory as a whole. Follows transformers' TokenizersBackend. */
 #include "base/os.h"
 #include "files/json_read.h"
+#include "files/json_write.h"
 #include "text/token_parts.h"
 
 #define MAX_TOKENIZER_BYTES ((size_t)1 << 30)
@@ -154,7 +155,7 @@ static graft_status read_config(const char *dir, char **config, size_t *len, gra
     if (!st) st = gr_json_parse(&b, map, map_len, "special_tokens_map.json", err);
     free(map);
     if (!st && json_is_object(a) && json_is_object(b)) {
-        char *merged = json_object_update_missing(a, b) ? NULL : json_dumps(a, JSON_COMPACT);
+        char *merged = json_object_update_missing(a, b) ? NULL : gr_json_dump(a, JSON_COMPACT);
         if (merged) {
             free(*config);
             *config = merged, *len = strlen(merged);

@@ -1,5 +1,6 @@
 #include "base/digest.h"
 #include "files/json_read.h"
+#include "files/json_write.h"
 #include "train/trainer.h"
 #include <dirent.h>
 #include <math.h>
@@ -129,7 +130,7 @@ static char *progress_text(const gr_trainer *t) {
                           p->best_iteration, "metrics_bytes", (json_int_t)p->metrics_bytes, "adapter",
                           hex(adapter_shape(t->rt.tuning)), "base", hex(t->rt.model->digest), "data",
                           hex(gr_rows_digest(t->train)), "settings", settings ? settings : "");
-    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = j ? gr_json_dump(j, JSON_COMPACT) : NULL;
     json_decref(j);
     free(settings);
     return text;
@@ -277,9 +278,9 @@ static graft_status check_same(const gr_trainer *t, const gr_json_scope *root, g
 /* Opens a checkpoint whose bytes are those that were written. Any damage is GRAFT_CORRUPT, whatever it made
  * of the file. *progress is borrowed from it. Caller closes *file in every case. */
 static graft_status open_checked(gr_safetensors **file, const char **progress, const char *path,
-                                 graft_error *err) {
+                                 gr_reading how, graft_error *err) {
     char sum[24];
-    graft_status st = gr_safetensors_open(file, path, err);
+    graft_status st = gr_safetensors_open_as(file, path, how, err);
     if (st == GRAFT_IO || st == GRAFT_NO_MEMORY || st == GRAFT_NOT_FOUND) return st;
     if (st != GRAFT_OK) return err->status = GRAFT_CORRUPT;
     *progress = gr_safetensors_metadata(*file, "progress");
@@ -322,7 +323,7 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     json_t *object = NULL;
     gr_train_progress before = t->p;
     const char *text = NULL;
-    graft_status st = open_checked(&file, &text, path, err);
+    graft_status st = open_checked(&file, &text, path, gr_options_reading(t->o), err);
     if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
     gr_json_scope root = {object, path, ""};
     if (st == GRAFT_OK) st = check_same(t, &root, err);
@@ -345,7 +346,7 @@ bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
         const char *text = NULL;
         graft_error none = {0};
         char *path = checkpoint_path(t, i);
-        if (path && open_checked(&file, &text, path, &none) == GRAFT_OK &&
+        if (path && open_checked(&file, &text, path, gr_options_reading(t->o), &none) == GRAFT_OK &&
             gr_json_parse(&object, text, strlen(text), path, &none) == GRAFT_OK) {
             gr_json_scope root = {object, path, ""};
             found = read_int(&root, "now", now, &none) == GRAFT_OK;

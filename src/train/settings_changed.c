@@ -3,10 +3,10 @@
 /* Settings that a resumed run may change: they cost time or memory, or say where things are. */
 static bool may_change(const char *line) {
     static const char *const free_keys[] = {
-        "threads",   "grad-checkpoint",     "budget",          "preset", /* what it sets is compared */
-        "resume",    "save-every",          "adapter-path",    "model",  "data",
-        "keep-best", "verify-frozen",       "config",          "shape",  "tensors",
-        "gguf",      "resume-adapter-file", "steps-per-report"};
+        "threads",   "grad-checkpoint",     "budget",           "preset", /* what it sets is compared */
+        "resume",    "save-every",          "adapter-path",     "model",  "data",
+        "keep-best", "verify-frozen",       "config",           "shape",  "tensors",
+        "gguf",      "resume-adapter-file", "steps-per-report", "no-mmap"};
     for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
         size_t n = strlen(free_keys[i]);
         if (strncmp(line, free_keys[i], n) == 0 && line[n] == ':') return true;

@@ -15,11 +15,13 @@ enum { CLI_WORDS_MAX = 4, CLI_EXAMPLES_MAX = 7 };
 
 /* A progress bar on a terminal, sparse lines elsewhere; always on stderr. */
 typedef struct progress {
-    bool terminal;  /* stderr is one that understands \r */
-    bool drawn;     /* a bar stands on the current line */
-    char phase[24]; /* of the last update */
-    int64_t first;  /* `done` when the phase began: the rate counts from there */
-    double began, last;
+    bool terminal;      /* stderr is one that understands \r */
+    bool drawn;         /* a bar stands on the current line */
+    char phase[24];     /* of the last update */
+    int64_t first;      /* `done` when the phase began: the rate counts from there */
+    double began, last; /* of the phase; when something was shown */
+    double seen;        /* of the last update */
+    int64_t done;
 } progress;
 
 typedef struct cli cli;

@@ -138,6 +138,7 @@ static graft_status make_yaml(graft_error *err) {
     if (st == GRAFT_OK && !text) st = gr_no_memory(err, 0);
     free(text);
     graft_options_free(&o);
+    free(file);
     return st;
 }
 

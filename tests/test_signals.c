@@ -1,6 +1,7 @@
 /* The program among signals, closed streams, limits and other processes. What it owes each time: an exit
  * code, one error where there is one, and a directory that loads and that --resume continues. */
 #include "tests/world.h"
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -50,11 +51,11 @@ static void goes_on(void) {
         err = slurp("err");
     }
     free(err);
-    good(temps(world)); /* what a killed one left is gone */
     kill(child, SIGTERM);
     outcome o = finish(child);
     assert_int_equal(o.code, 130);
     outcome_free(&o);
+    good(temps(world)); /* what a killed one left is gone, too */
     good(adapter_loads("run"));
 }
 
@@ -78,6 +79,7 @@ static void a_second_signal_ends_it_at_once(void **state) {
     (void)state;
     pid_t child = train_long(NULL, NULL);
     kill(child, SIGSTOP);
+    assert_int_equal(waitpid(child, NULL, WUNTRACED), child);
     kill(child, SIGINT);
     kill(child, SIGTERM);
     kill(child, SIGCONT);
@@ -241,6 +243,38 @@ static void few_descriptors(void **state) {
     outcome_free(&o);
 }
 
+/* ---- disks, where this process may mount one */
+
+/* world/run on a small disk of its own; false: not allowed here. */
+static bool mount_run(const char *size) {
+    char *dir = tiny_join(world, "run"), option[32];
+    snprintf(option, sizeof option, "size=%s", size);
+    mkdir(dir, 0777);
+    bool done = mount("tmpfs", dir, "tmpfs", 0, option) == 0;
+    free(dir);
+    return done;
+}
+
+/* The losses alone fill it in the end. With more room the run goes on. */
+static void a_disk_that_fills_up(void **state) {
+    (void)state;
+    world_reset();
+    if (!mount_run("224k")) skip();
+    outcome o = run(LONG, NULL);
+    assert_int_equal(o.code, 1);
+    good(one_error(&o));
+    assert_non_null(strstr(o.err, "No space left on device"));
+    assert_non_null(strstr(o.err, "--resume continues from there"));
+    outcome_free(&o);
+    good(temps(world));
+    good(adapter_loads("run"));
+    char *dir = tiny_join(world, "run");
+    assert_int_equal(mount("tmpfs", dir, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+    goes_on();
+    assert_int_equal(umount(dir), 0);
+    free(dir);
+}
+
 /* ---- maps */
 
 static void cut_file(const char *dir, const char *name, off_t size) {
@@ -340,8 +374,8 @@ int main(void) {
         cmocka_unit_test(nohup_is_heard),        cmocka_unit_test(two_on_one_directory),
         cmocka_unit_test(streams_that_are_gone), cmocka_unit_test(stopped_and_continued),
         cmocka_unit_test(few_descriptors),       cmocka_unit_test(a_file_that_may_not_grow),
-        cmocka_unit_test(a_base_that_is_cut),    cmocka_unit_test(no_maps_no_signal),
-        cmocka_unit_test(no_maps_no_difference),
+        cmocka_unit_test(a_disk_that_fills_up),  cmocka_unit_test(a_base_that_is_cut),
+        cmocka_unit_test(no_maps_no_signal),     cmocka_unit_test(no_maps_no_difference),
     };
     return cmocka_run_group_tests(tests, make_world, remove_world);
 }

@@ -7,7 +7,7 @@ FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check kill-test check-peers bench bench-memory bench-peers install fuzz bad-inputs format clean
+.PHONY: all build deps demo check kill-test fault-test bad-inputs check-peers bench bench-memory bench-peers install fuzz format clean
 all: build
 
 build:
@@ -53,6 +53,10 @@ fuzz:
 
 bad-inputs: build
 	@GRAFT_BAD_INPUTS=$(CURDIR)/docs/bad-inputs.md build/release/tests/test_bad_inputs
+
+fault-test:
+	@bash tools/deps.sh build check
+	@bash tools/fault_test.sh
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')

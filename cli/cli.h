@@ -15,11 +15,13 @@ enum { CLI_WORDS_MAX = 4, CLI_EXAMPLES_MAX = 7 };
 
 /* A progress bar on a terminal, sparse lines elsewhere; always on stderr. */
 typedef struct progress {
-    bool terminal;  /* stderr is one that understands \r */
-    bool drawn;     /* a bar stands on the current line */
-    char phase[24]; /* of the last update */
-    int64_t first;  /* `done` when the phase began: the rate counts from there */
-    double began, last;
+    bool terminal;      /* stderr is one that understands \r */
+    bool drawn;         /* a bar stands on the current line */
+    char phase[24];     /* of the last update */
+    int64_t first;      /* `done` when the phase began: the rate counts from there */
+    double began, last; /* of the phase; when something was shown */
+    double seen;        /* of the last update */
+    int64_t done;
 } progress;
 
 typedef struct cli cli;
@@ -91,6 +93,9 @@ int cli_report(cli *c, graft_status status);
 void signals_install(void);
 const volatile int *signals_stop(void); /* non-zero once a signal asked to stop */
 void signals_raise_stop(void);          /* as if a signal had come */
+
+/* bus.c */
+void bus_install(void); /* SIGBUS from a mapped file becomes an error that names it, with EXIT_FAILED */
 
 /* progress.c */
 void progress_init(progress *p);

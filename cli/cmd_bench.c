@@ -42,7 +42,7 @@ static graft_status picture_written(cli *c, graft_status status, const char **pa
 /* The document with the picture's name, or one line below the table. */
 static graft_status finish(cli *c, json_t *document, const char *path, graft_status drawn) {
     graft_error why = c->err;
-    if (c->json && document) json_object_set_new(document, "svg", doc_text(drawn == GRAFT_OK ? path : NULL));
+    if (c->json) document = doc_with(document, "svg", doc_text(drawn == GRAFT_OK ? path : NULL));
     if (c->json) {
         c->err = (graft_error){0};
         graft_status printed = doc_print(c, document, false);
@@ -135,9 +135,9 @@ static void print_peer(const cli *c, const graft_bench_result *r, const peer *p)
 static json_t *doc_train_and_peer(const graft_bench_result *r, const peer *p) {
     json_t *document = doc_bench(r);
     if (!document || !p->document) return document;
-    json_object_set(document, "peer", p->document);
-    json_object_set_new(document, "speedup", doc_number(r->tokens_per_second / p->result.tokens_per_second));
-    json_object_set_new(document, "losses_apart", doc_number(losses_apart(r, &p->result)));
+    document = doc_with(document, "peer", json_incref(p->document));
+    document = doc_with(document, "speedup", doc_number(r->tokens_per_second / p->result.tokens_per_second));
+    document = doc_with(document, "losses_apart", doc_number(losses_apart(r, &p->result)));
     return document;
 }
 
@@ -350,9 +350,9 @@ static void print_tokenize(const cli *c, const graft_bench_tokenize_result *r, c
 static json_t *doc_tokenize_and_peer(const graft_bench_tokenize_result *r, const peer *p) {
     json_t *document = doc_bench_tokenize(r);
     if (!document || !p->document) return document;
-    json_object_set(document, "peer", p->document);
-    json_object_set_new(document, "speedup", doc_number(r->tokens_per_second / p->result.tokens_per_second));
-    json_object_set_new(document, "same_tokens", json_boolean(same_tokens(r, p)));
+    document = doc_with(document, "peer", json_incref(p->document));
+    document = doc_with(document, "speedup", doc_number(r->tokens_per_second / p->result.tokens_per_second));
+    document = doc_with(document, "same_tokens", json_boolean(same_tokens(r, p)));
     return document;
 }
 
@@ -422,10 +422,10 @@ static void print_generate(const cli *c, const graft_bench_generate_result *r, c
 static json_t *doc_generate_and_peer(const graft_bench_generate_result *r, const peer *p) {
     json_t *document = doc_bench_generate(r);
     if (!document || !p->document) return document;
-    json_object_set(document, "peer", p->document);
-    json_object_set_new(document, "prompt_speedup",
+    document = doc_with(document, "peer", json_incref(p->document));
+    document = doc_with(document, "prompt_speedup",
                         doc_number(r->prompt_tokens_per_second / of_peer(p, "prompt_tokens_per_second")));
-    json_object_set_new(document, "speedup",
+    document = doc_with(document, "speedup",
                         doc_number(r->generation_tokens_per_second / p->result.tokens_per_second));
     return document;
 }

@@ -56,10 +56,7 @@ static graft_status read_prompt(cli *c) {
 
 static graft_status print_document(cli *c, const graft_generation *answer, const graft_generation *base) {
     json_t *document = doc_generation(answer);
-    if (document && base && json_object_set_new(document, "base", doc_generation(base)) != 0) {
-        json_decref(document);
-        document = NULL;
-    }
+    if (base) document = doc_with(document, "base", doc_generation(base));
     return doc_print(c, document, false);
 }
 

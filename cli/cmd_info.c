@@ -7,13 +7,18 @@ static bool is_scalar(const json_t *value) {
     return !json_is_object(value) && !json_is_array(value);
 }
 
+/* Takes no memory, so that nothing can be missing in the middle of a text. */
 static void print_scalar(const cli *c, const json_t *value) {
     if (json_is_string(value)) {
         out_text(stdout, json_string_value(value), json_string_length(value), c->stream);
+    } else if (json_is_integer(value)) {
+        printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    } else if (json_is_real(value)) {
+        char text[32];
+        snprintf(text, sizeof text, "%.6g", json_real_value(value));
+        printf("%s%s", text, strpbrk(text, ".e") ? "" : ".0");
     } else {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-        fputs(text ? text : "?", stdout);
-        free(text);
+        fputs(json_is_null(value) ? "null" : json_is_true(value) ? "true" : "false", stdout);
     }
 }
 
@@ -87,7 +92,9 @@ int cmd_info(cli *c) {
     json_error_t error;
     json_t *document = json_loads(text, 0, &error);
     free(text);
-    if (!json_is_object(document)) {
+    if (!document && json_error_code(&error) == json_error_out_of_memory) {
+        status = cli_fail(c, GRAFT_NO_MEMORY, "no memory for the description");
+    } else if (!json_is_object(document)) {
         status = cli_fail(c, GRAFT_INTERNAL, "the description is no JSON object");
     } else if (c->json) {
         status = doc_print(c, json_incref(document), false);

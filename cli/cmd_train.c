@@ -33,7 +33,9 @@ static void report_valid(train_view *v, const graft_event *e) {
 static void remember_file(train_view *v, const char *name) {
     for (size_t i = 0; i < json_array_size(v->files); i++) /* checkpoints and adapters are saved many times */
         if (strcmp(json_string_value(json_array_get(v->files, i)), name) == 0) return;
-    json_array_append_new(v->files, doc_text(name));
+    if (json_array_append_new(v->files, doc_text(name)) == 0) return;
+    json_decref(v->files);
+    v->files = NULL;
 }
 
 static void on_event(void *user, const graft_event *e) {
@@ -95,11 +97,7 @@ static void print_result(const train_view *v, const graft_train_result *r) {
 
 static graft_status print_document(const train_view *v, const graft_train_result *r) {
     json_t *document = doc_train(r);
-    if (document && v->files && json_object_set(document, "files", v->files) != 0) {
-        json_decref(document);
-        document = NULL;
-    }
-    return doc_print(v->c, document, false);
+    return doc_print(v->c, doc_with(document, "files", json_incref(v->files)), false);
 }
 
 /* With a configuration file, what it and its defaults came to. */

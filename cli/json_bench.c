@@ -28,9 +28,8 @@ static json_t *doc_part(const graft_bench_part *p) {
 static json_t *with_profile(json_t *document, const graft_bench_result *r) {
     json_t *parts = json_array();
     for (size_t i = 0; parts && i < r->nparts; i++) parts = append(parts, doc_part(&r->parts[i]));
-    json_object_set_new(document, "read_gbs", doc_number(r->read_gbs));
-    json_object_set_new(document, "parts", parts);
-    return document;
+    document = doc_with(document, "read_gbs", doc_number(r->read_gbs));
+    return doc_with(document, "parts", parts);
 }
 
 json_t *doc_bench(const graft_bench_result *r) {

@@ -44,6 +44,13 @@ json_t *doc_text(const char *text) {
     return string;
 }
 
+json_t *doc_with(json_t *document, const char *key, json_t *value) {
+    if (document && json_object_set_new(document, key, value) == 0) return document;
+    if (!document) json_decref(value); /* else it is gone already */
+    json_decref(document);
+    return NULL;
+}
+
 json_t *doc_memory(const graft_memory *m) {
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "mapped", doc_size(m->mapped), "state",
                      doc_size(m->state), "saved", doc_size(m->saved), "scratch", doc_size(m->scratch),
@@ -151,9 +158,7 @@ json_t *doc_eval(const graft_eval_result *r) {
         rows = append(rows, json_pack("{s:o, s:o, s:I}", "line", doc_size(r->row_losses[i].line), "loss",
                                       doc_number(r->row_losses[i].loss), "tokens",
                                       (json_int_t)r->row_losses[i].tokens));
-    if (json_object_set_new(doc, "row_losses", rows) == 0) return doc;
-    json_decref(doc);
-    return NULL;
+    return doc_with(doc, "row_losses", rows);
 }
 
 json_t *doc_generation(const graft_generation *g) {
@@ -183,13 +188,19 @@ json_t *doc_convert(const graft_convert_result *r) {
 graft_status doc_print(cli *c, json_t *document, bool line) {
     progress_clear(&c->bar);
     if (!document) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
-    size_t flags = line ? JSON_COMPACT : JSON_INDENT(2);
-    char *text = json_dumps(document, flags | JSON_ENCODE_ANY);
+    size_t flags = (line ? JSON_COMPACT : JSON_INDENT(2)) | JSON_ENCODE_ANY;
+    /* json_dumps forgets keys where memory runs out; into a given buffer it cannot */
+    size_t n = json_dumpb(document, NULL, 0, flags);
+    char *text = n ? malloc(n + 1) : NULL;
+    bool whole = text && json_dumpb(document, text, n, flags) == n;
     json_decref(document);
-    if (!text) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
     errno = 0;
-    puts(text);
+    if (whole) {
+        text[n] = '\n';
+        fwrite(text, 1, n + 1, stdout);
+    }
     free(text);
+    if (!whole) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");
     out_alive(c);
     return GRAFT_OK;
 }

@@ -49,6 +49,7 @@ int main(int argc, char **argv) {
     c.color = color_wanted();
     c.hooks = (graft_hooks){.user = &c, .event = cli_event, .stop = signals_stop()};
     signals_install();
+    bus_install();
     int code = run(&c, argc, argv);
     graft_status status = out_finish(&c);
     if (code == EXIT_DONE && status != GRAFT_OK) code = cli_report(&c, status);

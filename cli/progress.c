@@ -6,8 +6,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double redraw_seconds = 0.1; /* faster only flickers */
-static const double line_seconds = 30;    /* where nobody watches, a sign of life is enough */
+static const double redraw_seconds = 0.1;             /* faster only flickers */
+static const double gap_seconds = 10, gap_means = 20; /* longer than these is no step */
+static const double line_seconds = 30;                /* where nobody watches, a sign of life is enough */
 
 static double now(void) {
     struct timespec t;
@@ -58,6 +59,12 @@ static void draw_bar(progress *p, int64_t done, int64_t total, const char *text)
     p->drawn = true;
 }
 
+/* Was the process stopped, or its machine asleep, since the last update? */
+static bool slept(const progress *p, double t) {
+    double steps = (double)(p->done - p->first), gap = t - p->seen;
+    return steps >= 5 && gap > gap_seconds && gap > gap_means * (p->seen - p->began) / steps;
+}
+
 void progress_update(progress *p, const char *phase, int64_t done, int64_t total) {
     double t = now();
     if (!phase) phase = "";
@@ -68,6 +75,9 @@ void progress_update(progress *p, const char *phase, int64_t done, int64_t total
         p->began = t;
         p->last = p->terminal ? 0 : t;
     }
+    if (!fresh && slept(p, t)) p->began += t - p->seen; /* no part of the rate */
+    p->seen = t;
+    p->done = done;
     if (t - p->last < (p->terminal ? redraw_seconds : line_seconds)) return;
     p->last = t;
     char text[96];

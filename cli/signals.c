@@ -14,11 +14,10 @@ static void say(const char *text) {
 
 static void on_signal(int number) {
     (void)number;
-    if (stop_flag) {
+    if (__atomic_exchange_n(&stop_flag, 1, __ATOMIC_SEQ_CST)) { /* two may come in two threads at once */
         say("\n");
         _exit(EXIT_INTERRUPTED);
     }
-    stop_flag = 1;
     say("\nstopping; once more to exit at once\n");
 }
 
@@ -34,6 +33,7 @@ void signals_install(void) {
     }
     /* a reader that went away shows as EPIPE, so that a training behind a pipe is not killed half-way */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file as large as ulimit -f allows: EFBIG, an error like a full disk */
 }
 
 const volatile int *signals_stop(void) {

@@ -48,6 +48,11 @@ typedef struct graft_options {
     int threads; /* 0: all cores */
     uint64_t seed;
     char *compute; /* bf16, fp32 */
+    /* Base, data and checkpoints are read into memory, which they take whole, instead of mapped. A mapped
+     * file that another process cuts, or whose disk fails, raises SIGBUS in the thread that looks at it, and
+     * the library installs no handler. Without maps it is an error when the file is opened. (Adapters are
+     * always read; graft_info maps.) */
+    bool no_mmap;
     /* data */
     char *data;       /* directory with train/valid/test.jsonl, or FILE.jsonl (eval, tokenize) */
     char *train_on;   /* all, completion, assistant, last; NULL: all */
@@ -223,7 +228,7 @@ typedef struct graft_plan_tensor {
 } graft_plan_tensor;
 
 typedef struct graft_memory {
-    uint64_t mapped;  /* base weights touched */
+    uint64_t mapped;  /* base weights touched; with no_mmap whole files */
     uint64_t state;   /* adapter, gradients, optimizer */
     uint64_t saved;   /* activations kept for the backward pass */
     uint64_t scratch; /* buffers reused by every layer */

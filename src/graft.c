@@ -22,9 +22,12 @@ const char *const *graft_shapes(void) {
 }
 
 /* A GGUF is taken code for code into a kept MLX directory, once. */
-static graft_status use_gguf(char **dir, const char *gguf, const graft_hooks *hooks, graft_error *err) {
-    gr_convert_options wish = {
-        .model = gguf, .progress = gr_convert_event, .context = (void *)(uintptr_t)hooks};
+static graft_status use_gguf(char **dir, const char *gguf, const graft_options *o, const graft_hooks *hooks,
+                             graft_error *err) {
+    gr_convert_options wish = {.model = gguf,
+                               .reading = gr_options_reading(o),
+                               .progress = gr_convert_event,
+                               .context = (void *)(uintptr_t)hooks};
     return gr_convert_kept(dir, &wish, gr_convert_note, err);
 }
 
@@ -39,7 +42,7 @@ static graft_status model_dir(char **dir, const graft_options *o, const graft_ho
         *dir = path;
         return GRAFT_OK;
     }
-    graft_status st = use_gguf(dir, path, hooks, err);
+    graft_status st = use_gguf(dir, path, o, hooks, err);
     free(path);
     return st;
 }
@@ -283,6 +286,7 @@ graft_status graft_convert(const graft_options *o, const graft_hooks *hooks, gra
                                   .q_embeddings = o->q_embeddings,
                                   .dequantize = o->dequantize,
                                   .dtype = o->dtype,
+                                  .reading = gr_options_reading(o),
                                   .threads = (int)o->threads,
                                   .progress = gr_convert_event,
                                   .context = (void *)(uintptr_t)hooks};

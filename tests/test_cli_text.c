@@ -33,6 +33,19 @@ static void numbers_are_short(void **state) {
     assert_string_equal(out_seconds(&b, NAN), "?");
 }
 
+/* A machine that slept for a day is no slower for it; a step that is always slow is no sleep. */
+static void a_pause_is_no_part_of_the_rate(void **state) {
+    (void)state;
+    progress p = {.phase = "train", .began = 1000, .seen = 1010, .done = 100}; /* 100 steps in 10 s */
+    assert_false(slept(&p, 1010.2));
+    assert_false(slept(&p, 1019));
+    assert_true(slept(&p, 1010 + 86400));
+    p = (progress){.phase = "train", .began = 1000, .seen = 1600, .done = 10}; /* a minute each */
+    assert_false(slept(&p, 1600 + 200));
+    p = (progress){.phase = "train", .began = 1000, .seen = 1000}; /* nobody knows yet */
+    assert_false(slept(&p, 1000 + 3600));
+}
+
 /* What `print` writes, owned by the caller. */
 typedef struct page {
     FILE *file;
@@ -152,6 +165,7 @@ static void errors_say_what_where_expected_found(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_short),
+        cmocka_unit_test(a_pause_is_no_part_of_the_rate),
         cmocka_unit_test(control_characters_reach_files_only),
         cmocka_unit_test(columns_wrap_at_spaces_and_count_wide_letters),
         cmocka_unit_test(narrow_answers_stand_below_each_other),

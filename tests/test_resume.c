@@ -204,7 +204,7 @@ static void other_rows(void **state) {
     stopped(model, NULL);
     err = (graft_error){0};
     assert_int_equal(train(base, "part", resume, NULL, NULL, &err), GRAFT_MISMATCH);
-    assert_non_null(strstr(err.hint, "--allow-changes model"));
+    assert_non_null(strstr(err.hint, "--allow-other-base"));
     must_train(base, "part", (const char *const[]){"resume", "-", "allow-changes", "model", NULL}, NULL,
                NULL);
     forget("part");

@@ -85,7 +85,8 @@ static inline void tiny_delete(const char *path) {
     while (dir && (entry = readdir(dir))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
         char *inner = tiny_join(path, entry->d_name);
-        if (gr_path_is_dir(inner))
+        struct stat info;
+        if (lstat(inner, &info) == 0 && S_ISDIR(info.st_mode)) /* links are removed, not followed */
             tiny_delete(inner);
         else
             unlink(inner);

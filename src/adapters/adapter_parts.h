@@ -39,7 +39,8 @@ typedef struct gr_adapter_format {
 } gr_adapter_format;
 
 /* Ended by name == NULL. */
-extern const gr_adapter_format gr_adapter_format_table[];
+#define GR_ADAPTER_FORMATS 2
+extern const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1];
 
 /* Can the format hold all that trains? One of them always can. */
 bool gr_adapter_holds(const gr_adapter_format *format, const gr_tuning *tuning);
@@ -73,9 +74,9 @@ graft_status gr_adapter_list(gr_adapter_item **items, size_t *count, const gr_ad
                              const gr_tuning *tuning, const gr_model_config *config,
                              graft_error *err) GR_MUST_CHECK;
 
-/* Writes adapter_config.json. */
-graft_status gr_adapter_save_config(const char *dir, const gr_model_config *config, const gr_tuning *tuning,
-                                    const gr_adapter_info *info, const char *digest,
+/* adapter_config.json up to gr_writer_seal: the caller commits or aborts `w`. */
+graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_model_config *config,
+                                    const gr_tuning *tuning, const gr_adapter_info *info, const char *digest,
                                     graft_error *err) GR_MUST_CHECK;
 
 /* adapter_config.json as read. */

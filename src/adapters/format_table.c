@@ -5,7 +5,7 @@
 /* source: mlx-lm 0.32 tuner/lora.py, dora.py, utils.py load_adapters; PEFT 0.21 save_and_load.py. An
  * embedding is read by rows, a head by columns: in both programs its pair has the roles of A and B exchanged.
  */
-const gr_adapter_format gr_adapter_format_table[] = {
+const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1] = {
     {"mlx",
      "adapters.safetensors",
      "",

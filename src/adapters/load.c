@@ -31,7 +31,8 @@ static graft_status check_siblings(const char *path, const char *dir, const char
         graft_error damaged = {0}; /* a sibling that cannot be read is none */
         char *other = gr_path_join(dir, f->file);
         if (!other) return gr_no_memory(err, strlen(dir));
-        if (gr_path_exists(other) && gr_safetensors_open(&file, other, &damaged) == GRAFT_OK) {
+        if (gr_path_exists(other) &&
+            gr_safetensors_open_as(&file, other, GR_IN_MEMORY, &damaged) == GRAFT_OK) {
             const char *theirs = gr_safetensors_metadata(file, "digest");
             if (theirs && strcmp(theirs, digest) != 0) st = torn(path, digest, other, theirs, err);
         }
@@ -176,7 +177,7 @@ static graft_status check_numbers(const gr_adapter_reader *r, const char *path, 
 
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
                               const place *p, gr_adapter_base *base, graft_error *err) {
-    GR_TRY(gr_safetensors_open(&r->file, p->file, err));
+    GR_TRY(gr_safetensors_open_as(&r->file, p->file, GR_IN_MEMORY, err));
     const gr_json_scope root = {c->root, c->path, ""};
     GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
     r->format = probe(r->file, strcmp(c->type, "full") == 0);

@@ -1,4 +1,5 @@
 #include "adapters/adapter_parts.h"
+#include "files/json_write.h"
 #include <math.h>
 
 void gr_adapter_config_free(gr_adapter_config *c) {
@@ -15,7 +16,7 @@ static gr_json_scope scope_of(const gr_adapter_config *c) {
 
 static graft_status unsupported(const gr_json_scope *root, const char *key, const char *expected,
                                 const json_t *value, graft_error *err) {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = gr_json_dump(value, JSON_ENCODE_ANY | JSON_COMPACT);
     gr_fail(err, GRAFT_UNSUPPORTED, "this kind of adapter is not supported");
     gr_where(err, "%s: %s", root->file, key);
     gr_expected(err, "%s", expected);
@@ -99,7 +100,7 @@ static graft_status read_pattern(gr_patterns **patterns, const gr_json_scope *ro
     char path[128];
     GR_TRY(gr_json_object(root, key, &inner, path, err));
     if (!inner.object || json_object_size(inner.object) == 0) return GRAFT_OK;
-    char *text = json_dumps(inner.object, JSON_COMPACT);
+    char *text = gr_json_dump(inner.object, JSON_COMPACT);
     if (!text) return gr_no_memory(err, 64);
     graft_status st = gr_patterns_new(patterns, text, key, &own);
     free(text);

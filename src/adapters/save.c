@@ -37,44 +37,71 @@ static gr_tensor declare(const gr_adapter_item *item) {
     return t;
 }
 
-static graft_status write_file(const char *path, const gr_adapter_item *items, const gr_tensor *tensors,
-                               size_t count, const float *params, const char *const *metadata,
-                               graft_error *err) {
+/* The file under its temporary name; *out stays NULL after failure. */
+static graft_status write_file(gr_safetensors_writer **out, const char *path, const gr_adapter_item *items,
+                               const gr_tensor *tensors, size_t count, const float *params,
+                               const char *const *metadata, graft_error *err) {
     gr_safetensors_writer *w = NULL;
     graft_status st = gr_safetensors_create(&w, path, tensors, count, metadata, err);
     for (size_t i = 0; st == GRAFT_OK && i < count; i++) {
         st = write_item(w, &items[i], params, err);
         if (st != GRAFT_OK) gr_safetensors_abort(w);
     }
-    return st == GRAFT_OK ? gr_safetensors_commit(w, err) : st;
+    if (st == GRAFT_OK) st = gr_safetensors_seal(w, err);
+    if (st == GRAFT_OK) *out = w;
+    return st;
 }
 
-/* One format's tensor file, or none in the place of an older one. */
-static graft_status save_format(const char *dir, const gr_adapter_format *f, const gr_model_config *c,
-                                const gr_tuning *tuning, const float *params, const char *const *metadata,
-                                graft_error *err) {
+/* One format's tensor file up to its commit; none where the format cannot hold the tuning. */
+static graft_status prepare_format(gr_safetensors_writer **out, const char *dir, const gr_adapter_format *f,
+                                   const gr_model_config *c, const gr_tuning *tuning, const float *params,
+                                   const char *const *metadata, graft_error *err) {
     gr_adapter_item *items = NULL;
     gr_tensor *tensors = NULL;
     size_t count = 0;
     graft_status st = GRAFT_OK;
+    if (!gr_adapter_holds(f, tuning)) return GRAFT_OK;
     char *path = gr_path_join(dir, f->file);
     if (!path) return gr_no_memory(err, strlen(dir));
-    if (!gr_adapter_holds(f, tuning)) {
-        if (unlink(path) != 0 && errno != ENOENT)
-            st = gr_fail_errno(err, errno, "cannot remove the file of an earlier save", path);
-        free(path);
-        return st;
-    }
     GR_GOTO(gr_adapter_list(&items, &count, f, tuning, c, err));
     tensors = gr_calloc(count, sizeof *tensors);
     if (!tensors) GR_GOTO(gr_no_memory(err, count * sizeof *tensors));
     for (size_t i = 0; i < count; i++) tensors[i] = declare(&items[i]);
-    st = write_file(path, items, tensors, count, params, metadata, err);
+    st = write_file(out, path, items, tensors, count, params, metadata, err);
 done:
     free(items);
     free(tensors);
     free(path);
     return st;
+}
+
+static graft_status remove_older(const char *dir, const gr_adapter_format *f, graft_error *err) {
+    char *path = gr_path_join(dir, f->file);
+    if (!path) return gr_no_memory(err, strlen(dir));
+    graft_status st = GRAFT_OK;
+    if (unlink(path) != 0 && errno != ENOENT)
+        st = gr_fail_errno(err, errno, "cannot remove the file of an earlier save", path);
+    free(path);
+    return st;
+}
+
+/* All that belongs to a save, sealed before the first file takes its place: a full disk leaves the adapter
+ * that was there before whole. */
+typedef struct saving {
+    gr_safetensors_writer *tensors[GR_ADAPTER_FORMATS];
+    gr_writer config;
+} saving;
+
+static graft_status commit(saving *s, const char *dir, graft_error *err) {
+    for (int i = 0; i < GR_ADAPTER_FORMATS; i++)
+        if (!s->tensors[i]) GR_TRY(remove_older(dir, &gr_adapter_format_table[i], err));
+    for (int i = 0; i < GR_ADAPTER_FORMATS; i++) {
+        gr_safetensors_writer *w = s->tensors[i];
+        s->tensors[i] = NULL;
+        if (w) GR_TRY(gr_safetensors_replace(w, err));
+    }
+    GR_TRY(gr_writer_replace(&s->config, err));
+    return gr_dir_sync(dir, err);
 }
 
 graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr_tuning *tuning,
@@ -86,8 +113,14 @@ graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr
     if (known) snprintf(base, sizeof base, "%016llx", (unsigned long long)info->model->digest);
     const char *metadata[] = {
         "format", "pt", "iteration", iteration, "digest", digest, known ? "base_digest" : NULL, base, NULL};
-    GR_TRY(gr_make_dirs(dir, err));
-    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
-        GR_TRY(save_format(dir, f, c, tuning, params, metadata, err));
-    return gr_adapter_save_config(dir, c, tuning, info, digest, err);
+    saving s = {.config = {.fd = -1}};
+    graft_status st = gr_make_dirs(dir, err);
+    for (int i = 0; st == GRAFT_OK && i < GR_ADAPTER_FORMATS; i++)
+        st =
+            prepare_format(&s.tensors[i], dir, &gr_adapter_format_table[i], c, tuning, params, metadata, err);
+    if (st == GRAFT_OK) st = gr_adapter_save_config(&s.config, dir, c, tuning, info, digest, err);
+    if (st == GRAFT_OK) st = commit(&s, dir, err);
+    for (int i = 0; i < GR_ADAPTER_FORMATS; i++) gr_safetensors_abort(s.tensors[i]);
+    gr_writer_abort(&s.config);
+    return st;
 }

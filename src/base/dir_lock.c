@@ -1,5 +1,4 @@
 #include "base/os.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -18,7 +17,7 @@ static bool is_temp(const char *name) {
 }
 
 void gr_remove_temps(const char *dir) {
-    DIR *list = opendir(dir);
+    DIR *list = gr_list_open(dir);
     struct dirent *entry;
     while (list && (entry = readdir(list))) {
         char *path = is_temp(entry->d_name) ? gr_path_join(dir, entry->d_name) : NULL;
@@ -33,7 +32,7 @@ graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *e
     char *path = gr_path_join(dir, ".lock");
     if (!path) return gr_no_memory(err, strlen(dir));
     graft_status st = GRAFT_OK;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int fd = gr_open(path, O_RDWR | O_CREAT, 0666);
     if (fd < 0) {
         st = gr_fail_errno(err, errno, "cannot open", path);
     } else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {

@@ -13,13 +13,33 @@
 #include <malloc.h> /* malloc_trim */
 #endif
 
+int gr_open(const char *path, int flags, int mode) {
+    int fd;
+    do fd = open(path, flags | O_CLOEXEC, mode);
+    while (fd < 0 && errno == EINTR); /* a network's file system may be asked again */
+    return fd;
+}
+
+/* EIO and ENOSPC may show as late as here. */
+static int sync_fd(int fd) {
+    int failed;
+    do failed = fsync(fd);
+    while (failed && errno == EINTR);
+    return failed;
+}
+
 /* Opens for reading and gives the size; refuses directories and other things without a size. A FIFO without a
  * writer would block the opening for ever: O_NONBLOCK, which means nothing for regular files. */
 static graft_status open_regular(int *fd, size_t *size, const char *path, graft_error *err) {
     struct stat info;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *fd = gr_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
     if (*fd < 0) return gr_fail_errno(err, errno, "cannot open", path);
-    if (fstat(*fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    if (fstat(*fd, &info) != 0) {
+        int os_errno = errno;
+        close(*fd);
+        return gr_fail_errno(err, os_errno, "cannot read", path);
+    }
+    if (!S_ISREG(info.st_mode)) {
         close(*fd);
         gr_fail(err, GRAFT_IO, "cannot read: not a regular file");
         return gr_where(err, "%s", path);
@@ -28,22 +48,51 @@ static graft_status open_regular(int *fd, size_t *size, const char *path, graft_
     return GRAFT_OK;
 }
 
-graft_status gr_map_open(gr_map *map, const char *path, graft_error *err) {
+/* All of the file's `total` bytes, or as many as there are. */
+static graft_status read_all(char *to, size_t total, size_t *have, int fd, const char *path,
+                             graft_error *err) {
+    *have = 0;
+    while (*have < total) {
+        ssize_t n = read(fd, to + *have, total - *have > INT_MAX ? INT_MAX : total - *have);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return gr_fail_errno(err, errno, "cannot read", path);
+        if (n == 0) break;
+        *have += (size_t)n;
+    }
+    return GRAFT_OK;
+}
+
+/* Into memory that is shared (with nobody): what gr_map_release drops from it comes back as it was. */
+static graft_status read_map(gr_map *map, int fd, const char *path, graft_error *err) {
+    size_t have;
+    void *data = mmap(NULL, map->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return gr_no_memory(err, map->size);
+    map->data = data;
+    GR_TRY(read_all(data, map->size, &have, fd, path, err));
+    if (have == map->size) return mprotect(data, map->size, PROT_READ) == 0 ? GRAFT_OK : gr_no_memory(err, 0);
+    gr_fail(err, GRAFT_CORRUPT, "the file shrank while it was read");
+    gr_where(err, "%s", path);
+    gr_expected(err, "%zu bytes", map->size);
+    return gr_found(err, "%zu", have);
+}
+
+graft_status gr_map_open(gr_map *map, const char *path, gr_reading how, graft_error *err) {
     int fd;
+    graft_status st = GRAFT_OK;
     *map = (gr_map){0};
     GR_TRY(open_regular(&fd, &map->size, path, err));
-    if (map->size) {
+    if (map->size && how == GR_IN_MEMORY) {
+        st = read_map(map, fd, path, err);
+    } else if (map->size) {
         void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        int os_errno = errno;
-        if (data == MAP_FAILED) {
-            close(fd);
-            *map = (gr_map){0};
-            return gr_fail_errno(err, os_errno, "cannot map", path);
-        }
-        map->data = data;
+        if (data == MAP_FAILED)
+            st = gr_fail_errno(err, errno, "cannot map", path);
+        else
+            map->data = data;
     }
     close(fd);
-    return GRAFT_OK;
+    if (st != GRAFT_OK) gr_map_close(map);
+    return st;
 }
 
 void gr_map_close(gr_map *map) {
@@ -60,7 +109,7 @@ void gr_map_release(const void *start, size_t bytes) {
 
 bool gr_file_uncache(const char *path) {
 #ifdef POSIX_FADV_DONTNEED
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = gr_open(path, O_RDONLY, 0);
     if (fd < 0) return false;
     bool done = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0;
     close(fd);
@@ -73,7 +122,7 @@ bool gr_file_uncache(const char *path) {
 
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) {
     int fd;
-    size_t total, have = 0;
+    size_t total, have;
     *data = NULL;
     *size = 0;
     GR_TRY(open_regular(&fd, &total, path, err));
@@ -89,20 +138,13 @@ graft_status gr_file_read(char **data, size_t *size, const char *path, size_t li
         close(fd);
         return gr_no_memory(err, total);
     }
-    while (have < total) {
-        ssize_t n = read(fd, bytes + have, total - have);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            int os_errno = errno;
-            free(bytes);
-            close(fd);
-            return gr_fail_errno(err, os_errno, "cannot read", path);
-        }
-        if (n == 0) break; /* the file shrank meanwhile: what is there is what we report */
-        have += (size_t)n;
-    }
+    graft_status st = read_all(bytes, total, &have, fd, path, err);
     close(fd);
-    bytes[have] = 0;
+    if (st != GRAFT_OK) {
+        free(bytes);
+        return st;
+    }
+    bytes[have] = 0; /* where the file shrank meanwhile: what is there is what we report */
     *data = bytes;
     *size = have;
     return GRAFT_OK;
@@ -119,7 +161,7 @@ graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) {
         gr_writer_abort(w);
         return gr_no_memory(err, strlen(path));
     }
-    w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    w->fd = gr_open(w->temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (w->fd < 0) {
         int os_errno = errno;
         free(w->temp); /* not ours: abort must not remove it */
@@ -135,7 +177,7 @@ graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_err
     while (n) {
         ssize_t done = write(w->fd, bytes, n > INT_MAX ? INT_MAX : n);
         if (done < 0 && errno == EINTR) continue;
-        if (done < 0) return gr_fail_errno(err, errno, "cannot write", w->path);
+        if (done <= 0) return gr_fail_written(err, done < 0 ? errno : ENOSPC, "cannot write", w->path);
         bytes += done;
         n -= (size_t)done;
         w->bytes += (uint64_t)done;
@@ -143,11 +185,20 @@ graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_err
     return GRAFT_OK;
 }
 
+graft_status gr_fail_written(graft_error *err, int os_errno, const char *what, const char *path) {
+    graft_status st = gr_fail_errno(err, os_errno, what, path);
+    if (os_errno == ENOSPC || os_errno == EDQUOT)
+        gr_hint(err, "make room there, or write to another disk; what was saved before is as it was");
+    return st;
+}
+
 graft_status gr_dir_sync(const char *dir, graft_error *err) {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = gr_open(dir, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) /* one that may be written to but not listed, or is gone: nothing more can be done */
+        return errno == EACCES || errno == ENOENT ? GRAFT_OK
+                                                  : gr_fail_errno(err, errno, "cannot sync directory", dir);
     graft_status st = GRAFT_OK;
-    if (fd < 0) return GRAFT_OK;
-    if (fsync(fd) != 0 && errno != EINVAL) st = gr_fail_errno(err, errno, "cannot sync directory", dir);
+    if (sync_fd(fd) != 0 && errno != EINVAL) st = gr_fail_written(err, errno, "cannot sync directory", dir);
     close(fd);
     return st;
 }
@@ -162,19 +213,33 @@ static graft_status sync_dir_of(const char *path, graft_error *err) {
     return st;
 }
 
-graft_status gr_writer_commit(gr_writer *w, graft_error *err) {
+graft_status gr_writer_seal(gr_writer *w, graft_error *err) {
     graft_status st = GRAFT_OK;
-    if (fsync(w->fd) != 0) st = gr_fail_errno(err, errno, "cannot sync", w->path);
+    if (w->fd < 0) return GRAFT_OK;
+    if (sync_fd(w->fd) != 0) st = gr_fail_written(err, errno, "cannot sync", w->path);
     int closed = close(w->fd);
     w->fd = -1;
-    if (st == GRAFT_OK && closed != 0) st = gr_fail_errno(err, errno, "cannot close", w->path);
-    if (st == GRAFT_OK && rename(w->temp, w->path) != 0)
-        st = gr_fail_errno(err, errno, "cannot replace", w->path);
-    if (st == GRAFT_OK) {
+    if (st == GRAFT_OK && closed != 0 && errno != EINTR)
+        st = gr_fail_written(err, errno, "cannot close", w->path);
+    if (st != GRAFT_OK) gr_writer_abort(w);
+    return st;
+}
+
+graft_status gr_writer_replace(gr_writer *w, graft_error *err) {
+    GR_TRY(gr_writer_seal(w, err));
+    if (rename(w->temp, w->path) == 0) {
         free(w->temp);
         w->temp = NULL;
-        st = sync_dir_of(w->path, err);
+        return GRAFT_OK;
     }
+    graft_status st = gr_fail_written(err, errno, "cannot replace", w->path);
+    gr_writer_abort(w);
+    return st;
+}
+
+graft_status gr_writer_commit(gr_writer *w, graft_error *err) {
+    GR_TRY(gr_writer_replace(w, err));
+    graft_status st = sync_dir_of(w->path, err);
     gr_writer_abort(w);
     return st;
 }
@@ -206,8 +271,10 @@ graft_status gr_make_dirs(const char *path, graft_error *err) {
         *p = 0;
         if (mkdir(part, 0777) == 0)
             st = sync_dir_of(part, err); /* what is synced inside is lost with its name */
-        else if (errno != EEXIST)
-            st = gr_fail_errno(err, errno, "cannot create directory", part);
+        else if (errno != EEXIST) {
+            int os_errno = errno; /* of a mount without writing also EROFS, for one that is there */
+            if (!gr_path_is_dir(part)) st = gr_fail_written(err, os_errno, "cannot create directory", part);
+        }
         *p = keep;
         if (!keep) break;
     }
@@ -219,14 +286,26 @@ graft_status gr_make_dirs(const char *path, graft_error *err) {
     return st;
 }
 
+/* What a file system that does not answer (a lost mount, say) leaves open is answered by opening. */
+static bool cannot_be(int os_errno) {
+    return os_errno == ENOENT || os_errno == ENOTDIR || os_errno == ENAMETOOLONG;
+}
+
 bool gr_path_exists(const char *path) {
     struct stat info;
-    return stat(path, &info) == 0;
+    return stat(path, &info) == 0 || !cannot_be(errno);
 }
 
 bool gr_path_is_dir(const char *path) {
     struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    return stat(path, &info) == 0 ? S_ISDIR(info.st_mode) : !cannot_be(errno);
+}
+
+DIR *gr_list_open(const char *dir) {
+    DIR *list;
+    do list = opendir(dir);
+    while (!list && errno == EINTR);
+    return list;
 }
 
 char *gr_path_join(const char *dir, const char *name) {
@@ -274,7 +353,7 @@ bool gr_peak_rss_reset(void) {
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
-    int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC); /* proc(5): 5 resets the peak */
+    int fd = gr_open("/proc/self/clear_refs", O_WRONLY, 0); /* proc(5): 5 resets the peak */
     if (fd < 0) return false;
     bool done = write(fd, "5", 1) == 1;
     close(fd);

@@ -4,16 +4,23 @@
 #ifndef GR_BASE_OS_H
 #define GR_BASE_OS_H
 #include "base/memory.h"
+#include <dirent.h>
 
-/* A file mapped read-only. data is NULL for an empty file. Borrowed pointers live until gr_map_close. */
+/* How a file's bytes get into memory. A mapped file that shrinks, or whose disk fails, ends the process by
+ * SIGBUS at the next look at it, and only the process may handle that. One that was read cannot: it takes
+ * memory for all of it, and its trouble is an error of the call that opens it. */
+typedef enum gr_reading { GR_MAPPED, GR_IN_MEMORY } gr_reading;
+
+/* A file's bytes, read-only. data is NULL for an empty file. Borrowed pointers live until gr_map_close. */
 typedef struct gr_map {
     const uint8_t *data;
     size_t size;
 } gr_map;
-graft_status gr_map_open(gr_map *map, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_map_open(gr_map *map, const char *path, gr_reading how, graft_error *err) GR_MUST_CHECK;
 void gr_map_close(gr_map *map);
 /* Takes the whole pages inside [start, start + bytes) of a map out of the resident set; reading brings them
- * back. For code that walks a file larger than memory once. */
+ * back (of a file that was read they go on taking memory). For code that walks a file larger than memory
+ * once. */
 void gr_map_release(const void *start, size_t bytes);
 
 /* Asks the system to forget what it holds of a file that nobody maps, so that reading it takes as long as
@@ -25,8 +32,13 @@ bool gr_file_uncache(const char *path);
 graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit,
                           graft_error *err) GR_MUST_CHECK;
 
+/* open(2) with O_CLOEXEC, again while it is interrupted. */
+int gr_open(const char *path, int flags, int mode);
+
 /* Replaces a file: writes path.PID-TIME.tmp beside it, fsync, rename, fsync of the directory. A reader sees
- * the old bytes or the new, never a part. Begin, any number of writes, then commit or abort. */
+ * the old bytes or the new, never a part. Begin, any number of writes, then commit or abort. Files that
+ * belong together are all sealed before the first is committed: what can fail for want of room has happened
+ * then. */
 typedef struct gr_writer {
     int fd;
     uint64_t bytes; /* written so far */
@@ -34,10 +46,21 @@ typedef struct gr_writer {
 } gr_writer;
 graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) GR_MUST_CHECK;
 graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_error *err) GR_MUST_CHECK;
-graft_status gr_writer_commit(gr_writer *w, graft_error *err) GR_MUST_CHECK; /* aborts itself when it fails */
-void gr_writer_abort(gr_writer *w);                                          /* harmless after commit */
+/* Its bytes are on the disk, under the temporary name. Aborts itself when it fails. Harmless after seal. */
+graft_status gr_writer_seal(gr_writer *w, graft_error *err) GR_MUST_CHECK;
+/* Seals, and the file is in its place, which gr_dir_sync makes lasting; gr_writer_abort frees the rest. */
+graft_status gr_writer_replace(gr_writer *w, graft_error *err) GR_MUST_CHECK;
+/* Replaces and syncs the directory. Aborts itself when it fails. */
+graft_status gr_writer_commit(gr_writer *w, graft_error *err) GR_MUST_CHECK;
+void gr_writer_abort(gr_writer *w); /* harmless after commit */
 /* The three in one. */
 graft_status gr_file_replace(const char *path, const void *data, size_t n, graft_error *err) GR_MUST_CHECK;
+
+/* gr_fail_errno for a file that is written: a full disk or quota has a hint. */
+graft_status gr_fail_written(graft_error *err, int os_errno, const char *what, const char *path);
+/* fsync of a directory: names that came, went or changed in it are on the disk. One that is missing, or may
+ * not be opened, is left. */
+graft_status gr_dir_sync(const char *dir, graft_error *err) GR_MUST_CHECK;
 
 /* Removes what writers that were killed left in `dir`: files named as gr_writer_begin names them. Only for a
  * directory that this process alone writes to. A missing directory is fine. */
@@ -53,13 +76,12 @@ typedef struct gr_dir_lock {
 graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
 
-/* What was created, renamed and removed in `dir` so far is on the disk afterwards. A directory that is
- * missing or cannot be opened is left. */
-graft_status gr_dir_sync(const char *dir, graft_error *err) GR_MUST_CHECK;
 /* mkdir -p; the new names are on the disk afterwards. */
 graft_status gr_make_dirs(const char *path, graft_error *err) GR_MUST_CHECK;
+/* Both are true where the system cannot say: whoever opens the path then learns why. */
 bool gr_path_exists(const char *path);
 bool gr_path_is_dir(const char *path);
+DIR *gr_list_open(const char *dir); /* opendir(3), again while it is interrupted */
 /* dir + "/" + name; NULL on failure. Owned by caller until free(). */
 char *gr_path_join(const char *dir, const char *name);
 

@@ -1,6 +1,7 @@
 #include "convert/convert.h"
 #include "base/os.h"
 #include "convert/conversion.h"
+#include "files/json_write.h"
 #include "files/problems.h"
 #include "weights/affine.h"
 #include <stdio.h>
@@ -139,7 +140,7 @@ static graft_status check_model(const gr_conversion *c, graft_error *err) {
     json_t *plain = json_copy(c->config); /* shallow: the quantization is not part of what a model is */
     json_object_del(plain, "quantization");
     json_object_del(plain, "quantization_config");
-    char *text = json_dumps(plain, JSON_COMPACT);
+    char *text = gr_json_dump(plain, JSON_COMPACT);
     json_decref(plain);
     if (!text) return gr_no_memory(err, 4096);
     graft_status st = gr_config_parse(&config, text, strlen(text), c->options->model, err);

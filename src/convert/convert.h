@@ -7,7 +7,7 @@
  */
 #ifndef GR_CONVERT_H
 #define GR_CONVERT_H
-#include "base/memory.h"
+#include "base/os.h"
 
 /* Returns false to stop: GRAFT_INTERRUPTED, and nothing is left. */
 typedef bool gr_convert_progress(void *context, const char *tensor, size_t done, size_t total);
@@ -23,6 +23,7 @@ typedef struct gr_convert_options {
     bool q_embeddings;    /* embeddings and output head too (a GGUF's Q8_0 embedding: its own 8-bit codes);
                              of a directory only together with quantize */
     bool dequantize;      /* everything to floats; not together with quantize */
+    gr_reading reading;   /* of the source */
     int threads;          /* 0: one per core. The result is the same at any number */
     uint64_t shard_bytes; /* largest shard; 0: 5 GiB, as mlx-lm */
     const char

@@ -3,6 +3,7 @@
 #include "files/json_read.h"
 #include "files/json_write.h"
 #include "weights/affine.h"
+#include <stdio.h>
 
 /* ---- config */
 
@@ -116,29 +117,29 @@ static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error 
     return GRAFT_OK;
 }
 
+#define NAME_SIZE 512 /* a longer name is no module's */
+
+/* The tensor whose name is the first n characters of `name`, and `suffix`. */
+static const gr_tensor *sibling(const gr_conversion *c, const char *name, size_t n, const char *suffix) {
+    char other[NAME_SIZE];
+    int len = snprintf(other, sizeof other, "%.*s%s", (int)gr_min_i64((int64_t)n, NAME_SIZE), name, suffix);
+    return len < NAME_SIZE ? gr_safetensors_find(c->tensors, other) : NULL;
+}
+
 /* name ends in `suffix`, and the name with `.weight` instead is a tensor of integers: part of a quantized
  * module. */
 static bool is_part(const gr_conversion *c, const char *name, const char *suffix) {
     size_t len = strlen(name), cut = strlen(suffix);
-    gr_buf whole = {0};
     if (len <= cut || strcmp(name + len - cut, suffix) != 0) return false;
-    gr_buf_add(&whole, name, len - cut);
-    gr_buf_puts(&whole, ".weight");
-    const gr_tensor *weight = whole.failed ? NULL : gr_safetensors_find(c->tensors, whole.data);
-    gr_buf_free(&whole);
+    const gr_tensor *weight = sibling(c, name, len - cut, ".weight");
     return weight && weight->dtype == GR_U32;
 }
 
 static const gr_tensor *scales_of(const gr_conversion *c, const gr_tensor *t) {
     static const char suffix[] = ".weight";
     size_t len = strlen(t->name), cut = sizeof suffix - 1;
-    gr_buf name = {0};
     if (t->dtype != GR_U32 || len <= cut || strcmp(t->name + len - cut, suffix) != 0) return NULL;
-    gr_buf_add(&name, t->name, len - cut);
-    gr_buf_puts(&name, ".scales");
-    const gr_tensor *scales = name.failed ? NULL : gr_safetensors_find(c->tensors, name.data);
-    gr_buf_free(&name);
-    return scales;
+    return sibling(c, t->name, len - cut, ".scales");
 }
 
 graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
@@ -147,7 +148,7 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
     graft_status st = load_config(c, path, err);
     free(path);
     GR_TRY(st);
-    GR_TRY(gr_safetensors_open(&c->tensors, c->options->model, err));
+    GR_TRY(gr_safetensors_open_as(&c->tensors, c->options->model, c->options->reading, err));
     bool tied = json_is_true(json_object_get(c->config, "tie_word_embeddings"));
     for (size_t i = 0; i < gr_safetensors_count(c->tensors); i++) {
         const gr_tensor *t = gr_safetensors_at(c->tensors, i), *scales = scales_of(c, t);

@@ -152,7 +152,7 @@ static graft_status say(gr_conversion *c, const tally *said, gr_dtype dtype, gra
 graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) {
     gr_problems bad = {0};
     tally said = {0};
-    GR_TRY(gr_gguf_open(&c->gguf, c->options->model, err));
+    GR_TRY(gr_gguf_open_as(&c->gguf, c->options->model, c->options->reading, err));
     GR_TRY(gr_conversion_gguf_config(c, err));
     gr_dtype dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : native_dtype(c->gguf);
     int64_t head_dim = json_integer_value(json_object_get(c->config, "head_dim"));

@@ -5,8 +5,10 @@
 #include "model/locate.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Raised whenever gr_convert writes something else for the same source. */
 #define CONVERTER_VERSION 1
@@ -20,23 +22,49 @@
 #define MTIME st_mtim
 #endif
 
+static graft_status read_at(char *to, size_t n, off_t at, int fd, const char *path, graft_error *err) {
+    for (size_t have = 0; have < n;) {
+        ssize_t done = pread(fd, to + have, n - have, at + (off_t)have);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return gr_fail_errno(err, errno, "cannot read", path);
+        if (done == 0) {
+            gr_fail(err, GRAFT_CORRUPT, "the file shrank while it was read");
+            return gr_where(err, "%s", path);
+        }
+        have += (size_t)done;
+    }
+    return GRAFT_OK;
+}
+
+/* h with samples of the file's bytes. */
+static graft_status add_samples(uint64_t *h, const char *path, size_t size, graft_error *err) {
+    size_t head = size < HEAD_BYTES ? size : HEAD_BYTES, tail = size < TAIL_BYTES ? size : TAIL_BYTES;
+    char *bytes = size ? malloc(HEAD_BYTES) : NULL;
+    if (!size) return GRAFT_OK;
+    if (!bytes) return gr_no_memory(err, HEAD_BYTES);
+    int fd = gr_open(path, O_RDONLY, 0);
+    graft_status st = fd < 0 ? gr_fail_errno(err, errno, "cannot open", path) : GRAFT_OK;
+    if (st == GRAFT_OK) st = read_at(bytes, head, 0, fd, path, err);
+    if (st == GRAFT_OK) *h = gr_digest_bytes(*h, bytes, head);
+    if (st == GRAFT_OK) st = read_at(bytes, tail, (off_t)(size - tail), fd, path, err);
+    if (st == GRAFT_OK) *h = gr_digest_bytes(*h, bytes, tail);
+    if (fd >= 0) close(fd);
+    free(bytes);
+    return st;
+}
+
+/* 0 for a directory. */
 static graft_status file_key(uint64_t *key, const char *path, graft_error *err) {
     struct stat info;
-    gr_map map;
+    *key = 0;
     if (stat(path, &info) != 0) return gr_fail_errno(err, errno, "cannot open", path);
-    GR_TRY(gr_map_open(&map, path, err));
+    if (S_ISDIR(info.st_mode)) return GRAFT_OK;
     const uint64_t numbers[] = {
         CONVERTER_VERSION,           (uint64_t)info.st_dev,        (uint64_t)info.st_ino,
-        (uint64_t)info.MTIME.tv_sec, (uint64_t)info.MTIME.tv_nsec, map.size};
-    size_t head = map.size < HEAD_BYTES ? map.size : HEAD_BYTES,
-           tail = map.size < TAIL_BYTES ? map.size : TAIL_BYTES;
+        (uint64_t)info.MTIME.tv_sec, (uint64_t)info.MTIME.tv_nsec, (uint64_t)info.st_size};
     uint64_t h = GR_DIGEST_START;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = gr_digest_number(h, numbers[i]);
-    if (map.size) {
-        h = gr_digest_bytes(h, map.data, head);
-        h = gr_digest_bytes(h, map.data + map.size - tail, tail);
-    }
-    gr_map_close(&map);
+    GR_TRY(add_samples(&h, path, (size_t)info.st_size, err));
     *key = h;
     return GRAFT_OK;
 }
@@ -52,7 +80,7 @@ static bool is_source(const char *name) {
 /* Each file's key with its name; the sum does not depend on the order of the listing. */
 static graft_status dir_key(uint64_t *key, const char *path, graft_error *err) {
     graft_status st = GRAFT_OK;
-    DIR *list = opendir(path);
+    DIR *list = gr_list_open(path);
     if (!list) return gr_fail_errno(err, errno, "cannot list", path);
     *key = 0;
     for (struct dirent *e; st == GRAFT_OK && (e = readdir(list));) {
@@ -61,7 +89,7 @@ static graft_status dir_key(uint64_t *key, const char *path, graft_error *err) {
         char *file = gr_path_join(path, e->d_name);
         if (!file)
             st = gr_no_memory(err, strlen(path));
-        else if (!gr_path_is_dir(file))
+        else
             st = file_key(&one, file, err);
         free(file);
         *key += gr_digest_bytes(gr_digest_number(GR_DIGEST_START, one), e->d_name, strlen(e->d_name));

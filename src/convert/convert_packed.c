@@ -97,11 +97,9 @@ static graft_status check_codes(const gr_conversion *c, const gr_job *job, graft
 }
 
 static const gr_tensor *part(const gr_conversion *c, const char *module, const char *suffix) {
-    gr_buf name = {0};
-    gr_buf_printf(&name, "%s%s", module, suffix);
-    const gr_tensor *t = name.failed ? NULL : gr_safetensors_find(c->tensors, name.data);
-    gr_buf_free(&name);
-    return t;
+    char name[512]; /* a longer one is no module's */
+    int n = snprintf(name, sizeof name, "%s%s", module, suffix);
+    return n < (int)sizeof name ? gr_safetensors_find(c->tensors, name) : NULL;
 }
 
 graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight, const gr_tensor *scales,

@@ -54,7 +54,7 @@ static graft_status move_file(const char *from_dir, const char *to_dir, const ch
     if (!from || !to)
         st = gr_no_memory(err, strlen(name));
     else if (rename(from, to) != 0)
-        st = gr_fail_errno(err, errno, "cannot write", to);
+        st = gr_fail_written(err, errno, "cannot write", to);
     free(from);
     free(to);
     return st;
@@ -65,7 +65,7 @@ static graft_status each_entry(const char *dir, int *count,
                                graft_status (*visit)(const char *dir, const char *name, const char *other,
                                                      graft_error *err),
                                const char *other, graft_error *err) {
-    DIR *d = opendir(dir);
+    DIR *d = gr_list_open(dir);
     graft_status st = GRAFT_OK;
     if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
     for (struct dirent *e; st == GRAFT_OK && (e = readdir(d));) {
@@ -82,9 +82,14 @@ static graft_status remove_any(const char *dir, const char *name, const char *ot
     return remove_file(dir, name, err);
 }
 
-static graft_status remove_ours(const char *dir, const char *name, const char *other, graft_error *err) {
-    (void)other;
-    return is_ours(name) ? remove_file(dir, name, err) : GRAFT_OK;
+/* What the conversion in `other` has no file for. */
+static graft_status remove_stale(const char *dir, const char *name, const char *other, graft_error *err) {
+    if (!is_ours(name)) return GRAFT_OK;
+    char *fresh = gr_path_join(other, name);
+    if (!fresh) return gr_no_memory(err, strlen(name));
+    bool stale = !gr_path_exists(fresh);
+    free(fresh);
+    return stale ? remove_file(dir, name, err) : GRAFT_OK;
 }
 
 /* All but the config, which makes the rest a model. */
@@ -226,16 +231,23 @@ static graft_status sweep(const char *out, bool inside, graft_error *err) {
     return st == GRAFT_NO_MEMORY ? gr_no_memory(err, n) : GRAFT_OK;
 }
 
+/* The directory that a path's last part is in. malloc'ed. */
+static char *parent_of(const char *path) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    while (n && path[n - 1] != '/') n--;
+    while (n > 1 && path[n - 1] == '/') n--;
+    return n ? gr_strndup(path, n) : gr_strdup(".");
+}
+
 /* mkdir -p of all but the last part, which must be new. */
 static graft_status make_new(const char *path, graft_error *err) {
-    const char *slash = strrchr(path, '/');
-    if (slash && slash != path) {
-        char *parent = gr_strndup(path, (size_t)(slash - path));
-        graft_status st = parent ? gr_make_dirs(parent, err) : gr_no_memory(err, strlen(path));
-        free(parent);
-        GR_TRY(st);
-    }
-    return mkdir(path, 0777) == 0 ? GRAFT_OK : gr_fail_errno(err, errno, "cannot create directory", path);
+    char *parent = parent_of(path);
+    graft_status st = parent ? gr_make_dirs(parent, err) : gr_no_memory(err, strlen(path));
+    free(parent);
+    if (st == GRAFT_OK && mkdir(path, 0777) != 0)
+        st = gr_fail_written(err, errno, "cannot create directory", path);
+    return st;
 }
 
 graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
@@ -244,7 +256,10 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "the output directory is the source");
         return gr_where(err, "%s", out);
     }
-    c->replaces = gr_path_exists(out);
+    struct stat info;
+    c->replaces = stat(out, &info) == 0;
+    if (!c->replaces && errno != ENOENT && errno != ENOTDIR)
+        return gr_fail_errno(err, errno, "cannot look at", out);
     uint64_t key;
     GR_TRY(gr_conversion_key(&key, c->options, err));
     snprintf(c->marker, sizeof c->marker, MARKER_TEXT " %016llx\n", (unsigned long long)key);
@@ -262,13 +277,16 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
     return sweep(out, c->replaces, err);
 }
 
-/* The files of the working directory take the place of an earlier conversion's. */
+/* The files of the working directory take the place of an earlier conversion's. That one was of the same
+ * source and wishes, so that its bytes are the same and a model stands there all the time; or it has no
+ * config.json, and gets it when the rest is on the disk. */
 static graft_status move_in(const gr_conversion *c, graft_error *err) {
     const char *out = c->options->out;
-    GR_TRY(remove_file(out, "config.json", err));
-    GR_TRY(each_entry(out, NULL, remove_ours, NULL, err));
+    GR_TRY(each_entry(out, NULL, remove_stale, c->out, err));
     GR_TRY(each_entry(c->out, NULL, move_any, out, err));
+    GR_TRY(gr_dir_sync(out, err));
     GR_TRY(move_file(c->out, out, "config.json", err));
+    GR_TRY(gr_dir_sync(out, err));
     if (rmdir(c->out) != 0) return gr_fail_errno(err, errno, "cannot remove", c->out);
     return GRAFT_OK;
 }
@@ -288,12 +306,15 @@ graft_status gr_conversion_publish(gr_conversion *c, graft_error *err) {
         GR_TRY(move_in(c, err));
     } else if (rename(c->out, out) != 0) {
         int os_errno = errno;
-        if (!there_by_now(out)) return gr_fail_errno(err, os_errno, "cannot create directory", out);
+        if (!there_by_now(out)) return gr_fail_written(err, os_errno, "cannot create directory", out);
         gr_conversion_discard(c);
     }
     free(c->out);
     c->out = NULL;
-    return GRAFT_OK;
+    char *parent = c->replaces ? NULL : parent_of(out);
+    graft_status st = c->replaces ? GRAFT_OK : parent ? gr_dir_sync(parent, err) : gr_no_memory(err, 0);
+    free(parent);
+    return st;
 }
 
 void gr_conversion_discard(gr_conversion *c) {

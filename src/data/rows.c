@@ -174,7 +174,7 @@ graft_status gr_rows_open(gr_rows **out, const char *path, const gr_tokenizer *t
     *out = NULL;
     row_source source = {.tok = tok, .chat = chat, .config = config};
     gr_jsonl *file = NULL;
-    GR_TRY(gr_jsonl_open(&file, path, err));
+    GR_TRY(gr_jsonl_open_as(&file, path, config->reading, err));
     graft_status st = GRAFT_OK;
     gr_rows *rows = new_rows(config);
     gr_findings *findings = gr_calloc(1, sizeof *findings);

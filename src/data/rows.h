@@ -25,6 +25,7 @@ typedef struct gr_rows_config {
     const char *text_feature, *prompt_feature, *completion_feature, *chat_feature,
         *tools_feature;    /* NULL: mlx-lm's names */
     bool mlx_masks;        /* --loss mlx-lm: see below */
+    gr_reading reading;    /* of the file */
     bool allow_untargeted; /* a file without any target is fine (tokenize); else GRAFT_CORRUPT */
 } gr_rows_config;
 

@@ -256,7 +256,7 @@ static graft_status read_file(gr_gguf *file, graft_error *err) {
     return sort_names(file, err);
 }
 
-graft_status gr_gguf_open(gr_gguf **out, const char *path, graft_error *err) {
+graft_status gr_gguf_open_as(gr_gguf **out, const char *path, gr_reading how, graft_error *err) {
     gr_gguf *file = gr_calloc(1, sizeof *file);
     graft_status st;
     *out = NULL;
@@ -266,7 +266,7 @@ graft_status gr_gguf_open(gr_gguf **out, const char *path, graft_error *err) {
         st = gr_no_memory(err, strlen(path));
         goto done;
     }
-    GR_GOTO(gr_map_open(&file->map, path, err));
+    GR_GOTO(gr_map_open(&file->map, path, how, err));
     GR_GOTO(read_file(file, err));
     *out = file;
     return GRAFT_OK;

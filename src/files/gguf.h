@@ -1,6 +1,7 @@
 /* files/gguf.h - reading GGUF v2 and v3: metadata and tensors (mapped, checked). Never interprets names. */
 #ifndef GR_FILES_GGUF_H
 #define GR_FILES_GGUF_H
+#include "base/os.h"
 #include "files/tensor.h"
 
 /* Block formats by ggml's numbers; X(NAME, number, elements per block, bytes per block). One row each. */
@@ -11,8 +12,9 @@
     X(Q4_1, 3, 32, 20)                                                                                       \
     X(Q5_0, 6, 32, 22)                                                                                       \
     X(Q5_1, 7, 32, 24)                                                                                       \
-    X(Q8_0, 8, 32, 34) X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144)                      \
-        X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
+    X(Q8_0, 8, 32, 34)                                                                                       \
+    X(Q2_K, 10, 256, 84) X(Q3_K, 11, 256, 110) X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176)                   \
+        X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
 
 typedef enum gr_gguf_type {
 #define X(name, number, elements, bytes) GR_GGUF_##name = number,
@@ -30,7 +32,12 @@ typedef struct gr_gguf_tensor {
 } gr_gguf_tensor;
 
 typedef struct gr_gguf gr_gguf;
-graft_status gr_gguf_open(gr_gguf **file, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_gguf_open_as(gr_gguf **file, const char *path, gr_reading how,
+                             graft_error *err) GR_MUST_CHECK;
+/* Mapped. */
+GR_MUST_CHECK static inline graft_status gr_gguf_open(gr_gguf **file, const char *path, graft_error *err) {
+    return gr_gguf_open_as(file, path, GR_MAPPED, err);
+}
 void gr_gguf_close(gr_gguf *file);
 const char *gr_gguf_path(const gr_gguf *file); /* as it was opened */
 size_t gr_gguf_count(const gr_gguf *file);

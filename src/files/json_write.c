@@ -1,6 +1,17 @@
 #include "files/json_write.h"
 #include <stdio.h>
 
+char *gr_json_dump(const json_t *value, size_t flags) {
+    size_t n = value ? json_dumpb(value, NULL, 0, flags) : 0; /* into a given buffer it cannot run out */
+    char *text = n ? malloc(n + 1) : NULL;
+    if (text && json_dumpb(value, text, n, flags) != n) {
+        free(text);
+        return NULL;
+    }
+    if (text) text[n] = 0;
+    return text;
+}
+
 static void indent(gr_buf *out, int depth) {
     gr_buf_putc(out, '\n');
     for (int i = 0; i < depth; i++) gr_buf_puts(out, "    ");
@@ -21,7 +32,7 @@ static void real_text(gr_buf *out, double x) {
 }
 
 static void scalar_text(gr_buf *out, const json_t *value) {
-    char *text = json_dumps(value, JSON_ENCODE_ANY);
+    char *text = gr_json_dump(value, JSON_ENCODE_ANY);
     if (text)
         gr_buf_puts(out, text);
     else
@@ -83,12 +94,32 @@ void gr_json_text(gr_buf *out, const json_t *value) {
     value_text(out, value, 0);
 }
 
-graft_status gr_json_save(const char *path, const json_t *value, graft_error *err) {
+graft_status gr_json_seal(gr_writer *w, const char *path, const json_t *value, graft_error *err) {
     gr_buf text = {0};
     gr_json_text(&text, value);
     gr_buf_putc(&text, '\n');
-    graft_status st =
-        text.failed ? gr_no_memory(err, text.len) : gr_file_replace(path, text.data, text.len, err);
+    graft_status st = text.failed ? gr_no_memory(err, text.len) : gr_writer_begin(w, path, err);
+    if (st == GRAFT_OK) {
+        st = gr_writer_write(w, text.data, text.len, err);
+        if (st == GRAFT_OK)
+            st = gr_writer_seal(w, err);
+        else
+            gr_writer_abort(w);
+    }
     gr_buf_free(&text);
     return st;
+}
+
+graft_status gr_json_save(const char *path, const json_t *value, graft_error *err) {
+    gr_writer w;
+    GR_TRY(gr_json_seal(&w, path, value, err));
+    return gr_writer_commit(&w, err);
+}
+
+void gr_json_put(bool *good, json_t *object, const char *key, json_t *value) {
+    if (json_object_set_new(object, key, value) != 0) *good = false;
+}
+
+void gr_json_append(bool *good, json_t *array, json_t *value) {
+    if (json_array_append_new(array, value) != 0) *good = false;
 }

@@ -60,7 +60,7 @@ static graft_status index_rows(gr_jsonl *file, graft_error *err) {
     return GRAFT_OK;
 }
 
-graft_status gr_jsonl_open(gr_jsonl **out, const char *path, graft_error *err) {
+graft_status gr_jsonl_open_as(gr_jsonl **out, const char *path, gr_reading how, graft_error *err) {
     gr_jsonl *file = gr_calloc(1, sizeof *file);
     graft_status st;
     *out = NULL;
@@ -70,7 +70,7 @@ graft_status gr_jsonl_open(gr_jsonl **out, const char *path, graft_error *err) {
         st = gr_no_memory(err, strlen(path));
         goto done;
     }
-    GR_GOTO(gr_map_open(&file->map, path, err));
+    GR_GOTO(gr_map_open(&file->map, path, how, err));
     GR_GOTO(index_rows(file, err));
     *out = file;
     return GRAFT_OK;

@@ -5,7 +5,12 @@
 
 typedef struct gr_jsonl gr_jsonl;
 /* Finds the offset of every line that is not blank; does not parse. Owned by caller until gr_jsonl_close. */
-graft_status gr_jsonl_open(gr_jsonl **file, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_jsonl_open_as(gr_jsonl **file, const char *path, gr_reading how,
+                              graft_error *err) GR_MUST_CHECK;
+/* Mapped. */
+GR_MUST_CHECK static inline graft_status gr_jsonl_open(gr_jsonl **file, const char *path, graft_error *err) {
+    return gr_jsonl_open_as(file, path, GR_MAPPED, err);
+}
 void gr_jsonl_close(gr_jsonl *file);
 size_t gr_jsonl_count(const gr_jsonl *file);
 const char *gr_jsonl_path(const gr_jsonl *file);

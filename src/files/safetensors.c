@@ -14,6 +14,7 @@ typedef struct shard {
 } shard;
 
 struct gr_safetensors {
+    gr_reading how;
     shard *shards;
     size_t nshards, shard_cap;
     gr_tensor *tensors;
@@ -217,7 +218,7 @@ static graft_status add_shard(gr_safetensors *file, const char *path, graft_erro
     *s = (shard){.path = gr_strdup(path)};
     if (!s->path) return gr_no_memory(err, strlen(path));
     file->nshards++;
-    GR_TRY(gr_map_open(&s->map, path, err));
+    GR_TRY(gr_map_open(&s->map, path, file->how, err));
     if (s->map.size < 8) return bad_header(err, "not a safetensors file: too short", path, 0, s->map.size);
     memcpy(&header, s->map.data, 8);
     if (header > s->map.size - 8)
@@ -326,7 +327,7 @@ static graft_status open_all(gr_safetensors *file, const char *dir, graft_error 
     char **names = NULL;
     size_t n = 0, cap = 0;
     graft_status st = GRAFT_OK;
-    DIR *d = opendir(dir);
+    DIR *d = gr_list_open(dir);
     if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
     for (struct dirent *entry; (entry = readdir(d));) {
         size_t len = strlen(entry->d_name);
@@ -398,11 +399,13 @@ static graft_status sort_tensors(gr_safetensors *file, graft_error *err) {
     return gr_problems_end(&bad, file->nshards ? file->shards[0].path : "", err);
 }
 
-graft_status gr_safetensors_open(gr_safetensors **out, const char *path, graft_error *err) {
+graft_status gr_safetensors_open_as(gr_safetensors **out, const char *path, gr_reading how,
+                                    graft_error *err) {
     gr_safetensors *file = gr_calloc(1, sizeof *file);
     graft_status st;
     *out = NULL;
     if (!file) return gr_no_memory(err, sizeof *file);
+    file->how = how;
     GR_GOTO(gr_path_is_dir(path) ? open_dir(file, path, err) : add_shard(file, path, err));
     GR_GOTO(sort_tensors(file, err));
     *out = file;
@@ -410,6 +413,12 @@ graft_status gr_safetensors_open(gr_safetensors **out, const char *path, graft_e
 done:
     gr_safetensors_close(file);
     return st;
+}
+
+uint64_t gr_safetensors_bytes(const gr_safetensors *file) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < file->nshards; i++) bytes += file->shards[i].map.size;
+    return bytes;
 }
 
 void gr_safetensors_release(const gr_safetensors *file) {

@@ -3,6 +3,7 @@
  */
 #ifndef GR_FILES_SAFETENSORS_H
 #define GR_FILES_SAFETENSORS_H
+#include "base/os.h"
 #include "files/tensor.h"
 
 typedef struct gr_safetensors gr_safetensors;
@@ -11,8 +12,16 @@ typedef struct gr_safetensors gr_safetensors;
  * its model.safetensors, else every *.safetensors in it. Checks the whole header (lengths, types, shapes,
  * offsets, overlaps, duplicates) before anything is used and reports all problems of a file at once. Owned by
  * caller until gr_safetensors_close. */
-graft_status gr_safetensors_open(gr_safetensors **file, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_safetensors_open_as(gr_safetensors **file, const char *path, gr_reading how,
+                                    graft_error *err) GR_MUST_CHECK;
+/* Mapped. */
+GR_MUST_CHECK static inline graft_status gr_safetensors_open(gr_safetensors **file, const char *path,
+                                                             graft_error *err) {
+    return gr_safetensors_open_as(file, path, GR_MAPPED, err);
+}
 void gr_safetensors_close(gr_safetensors *file);
+/* Bytes of all shards. */
+uint64_t gr_safetensors_bytes(const gr_safetensors *file);
 /* Takes the mapped bytes out of the resident set; reading brings them back. */
 void gr_safetensors_release(const gr_safetensors *file);
 size_t gr_safetensors_count(const gr_safetensors *file);
@@ -29,8 +38,12 @@ graft_status gr_safetensors_create(gr_safetensors_writer **writer, const char *p
                                    size_t count, const char *const *metadata, graft_error *err) GR_MUST_CHECK;
 graft_status gr_safetensors_write(gr_safetensors_writer *writer, const void *bytes, size_t n,
                                   graft_error *err) GR_MUST_CHECK;
-/* Fails (GRAFT_INTERNAL) when fewer or more bytes were given than declared. Frees the writer in every case.
- */
+/* As gr_writer_seal: the bytes are on the disk, under a temporary name; commit or abort follows.
+ * GRAFT_INTERNAL when fewer or more bytes were given than declared. Frees the writer when it fails. */
+graft_status gr_safetensors_seal(gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
+/* As gr_writer_replace, without the directory's fsync. Frees the writer in every case. */
+graft_status gr_safetensors_replace(gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
+/* Seals, and the file appears for good. Frees the writer in every case. */
 graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *err) GR_MUST_CHECK;
 void gr_safetensors_abort(gr_safetensors_writer *writer);
 /* The three in one, for tensors whose `data` is in memory. */

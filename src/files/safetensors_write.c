@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "files/json_write.h"
 #include "files/safetensors.h"
 #include <jansson.h>
 
@@ -71,7 +72,7 @@ graft_status gr_safetensors_create(gr_safetensors_writer **writer, const char *p
         gr_fail(err, GRAFT_INTERNAL, "tensor %s is declared twice", duplicate);
         return gr_where(err, "%s", path);
     }
-    char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
+    char *text = header ? gr_json_dump(header, JSON_COMPACT) : NULL;
     json_decref(header);
     gr_safetensors_writer *w = gr_calloc(1, sizeof *w);
     if (!text || !w) {
@@ -98,7 +99,7 @@ graft_status gr_safetensors_write(gr_safetensors_writer *writer, const void *byt
     return gr_writer_write(&writer->out, bytes, n, err);
 }
 
-graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *err) {
+graft_status gr_safetensors_seal(gr_safetensors_writer *writer, graft_error *err) {
     graft_status st;
     if (writer->given != writer->declared) {
         gr_fail(err, GRAFT_INTERNAL, "the tensors' bytes do not match their declaration");
@@ -107,8 +108,22 @@ graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *e
         st = gr_found(err, "%llu bytes", (unsigned long long)writer->given);
         gr_writer_abort(&writer->out);
     } else {
-        st = gr_writer_commit(&writer->out, err);
+        st = gr_writer_seal(&writer->out, err);
     }
+    if (st != GRAFT_OK) free(writer);
+    return st;
+}
+
+graft_status gr_safetensors_replace(gr_safetensors_writer *writer, graft_error *err) {
+    GR_TRY(gr_safetensors_seal(writer, err));
+    graft_status st = gr_writer_replace(&writer->out, err);
+    gr_safetensors_abort(writer);
+    return st;
+}
+
+graft_status gr_safetensors_commit(gr_safetensors_writer *writer, graft_error *err) {
+    GR_TRY(gr_safetensors_seal(writer, err));
+    graft_status st = gr_writer_commit(&writer->out, err);
     free(writer);
     return st;
 }

@@ -91,8 +91,9 @@ static json_t *describe(const gr_bench_run *run, const char *dir, int64_t steps)
     const graft_options *o = t->o;
     char *absolute = dir ? realpath(dir, NULL) : NULL;
     json_t *rates = json_array();
-    for (int64_t k = 1; rates && k <= steps; k++)
-        json_array_append_new(rates, json_real(gr_schedule_rate(o, k, t->updates)));
+    bool good = !dir || absolute;
+    for (int64_t k = 1; good && k <= steps; k++)
+        gr_json_append(&good, rates, json_real(gr_schedule_rate(o, k, t->updates)));
     json_t *run_json =
         json_pack("{s:s?, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:s}",
                   "model", absolute, "config", dir ? json_null() : shape_config(o->shape), "steps",
@@ -104,7 +105,9 @@ static json_t *describe(const gr_bench_run *run, const char *dir, int64_t steps)
                   "grad_clip", o->grad_clip, "recompute", t->recompute != GR_RECOMPUTE_NONE, "threads",
                   gr_pool_threads(t->rt.pool), "compute", o->compute ? o->compute : "bf16");
     free(absolute);
-    return run_json;
+    if (good) return run_json;
+    json_decref(run_json);
+    return NULL;
 }
 
 static graft_status write_all(gr_bench_run *run, const char *dir, const char *out, graft_error *err) {

@@ -95,7 +95,8 @@ graft_status gr_bench_tokenize_export(const char *dir, const graft_options *o, c
     run = gr_path_join(out, "run.json");
     json_t *text = json_pack("{s:s?, s:s?, s:i}", "model", model, "data", data, "threads",
                              o->threads > 0 ? (int)o->threads : gr_processors());
-    if (st == GRAFT_OK) st = text && run ? gr_json_save(run, text, err) : gr_no_memory(err, 0);
+    if (st == GRAFT_OK)
+        st = text && run && model && data ? gr_json_save(run, text, err) : gr_no_memory(err, 0);
     json_decref(text);
     free(model);
     free(data);

@@ -37,7 +37,7 @@ static graft_status encode_line(const gr_session *s, const json_t *line, gr_ids 
 
 static graft_status read_prompts(job *j, graft_error *err) {
     const char *path = j->s.o->prompts;
-    GR_TRY(gr_jsonl_open(&j->file, path, err));
+    GR_TRY(gr_jsonl_open_as(&j->file, path, gr_options_reading(j->s.o), err));
     j->count = (int64_t)gr_jsonl_count(j->file);
     if (!j->count) {
         gr_fail(err, GRAFT_USAGE, "no prompts");

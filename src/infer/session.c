@@ -14,7 +14,7 @@ graft_status gr_session_open(gr_session *s, const char *dir, const graft_options
                              graft_error *err) {
     gr_model *model = NULL;
     GR_TRY(gr_session_open_text(s, dir, o, hooks, err));
-    graft_status st = gr_model_open(&model, dir, err);
+    graft_status st = gr_model_open_as(&model, dir, gr_options_reading(o), err);
     if (st == GRAFT_OK)
         st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
     if (st == GRAFT_OK && o->adapter_path) {

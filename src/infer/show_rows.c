@@ -1,5 +1,6 @@
 #include "base/os.h"
 #include "files/json_read.h"
+#include "files/json_write.h"
 #include "infer/session.h"
 
 /* Spelling of every token for display: its own decoded text. */
@@ -55,7 +56,7 @@ static graft_status messages_row(char **json, const char *path, const char *key,
     json_t *value = NULL, *row = NULL;
     GR_TRY(gr_json_load(&value, path, GR_ROW_LIMIT, err));
     row = json_is_array(value) ? json_pack("{s:O}", key, value) : json_incref(value);
-    *json = row ? json_dumps(row, JSON_COMPACT) : NULL;
+    *json = row ? gr_json_dump(row, JSON_COMPACT) : NULL;
     json_decref(row);
     json_decref(value);
     return *json ? GRAFT_OK : gr_no_memory(err, 0);
@@ -63,7 +64,7 @@ static graft_status messages_row(char **json, const char *path, const char *key,
 
 static graft_status text_row(char **json, const char *text, const char *key, graft_error *err) {
     json_t *row = json_pack("{s:s}", key, text);
-    *json = row ? json_dumps(row, JSON_COMPACT) : NULL;
+    *json = row ? gr_json_dump(row, JSON_COMPACT) : NULL;
     json_decref(row);
     if (*json) return GRAFT_OK;
     return gr_fail(err, GRAFT_USAGE, "--text is not valid UTF-8");
@@ -108,7 +109,7 @@ static graft_status render_row(const gr_session *s, const char *json, size_t len
 static graft_status render_file(const gr_session *s, const char *path, const row_sink *sink,
                                 graft_error *err) {
     gr_jsonl *file = NULL;
-    GR_TRY(gr_jsonl_open(&file, path, err));
+    GR_TRY(gr_jsonl_open_as(&file, path, gr_options_reading(s->o), err));
     graft_status st = GRAFT_OK;
     for (size_t i = 0; st == GRAFT_OK && i < gr_jsonl_count(file); i++) {
         const char *text;

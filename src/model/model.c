@@ -177,11 +177,12 @@ static graft_status hand_over(gr_model **out, gr_model *m, graft_status st) {
     return st;
 }
 
-graft_status gr_model_open(gr_model **out, const char *dir, graft_error *err) {
+graft_status gr_model_open_as(gr_model **out, const char *dir, gr_reading how, graft_error *err) {
     gr_model *m;
     GR_TRY(new_model(&m, dir, err));
     graft_status st = gr_config_open(&m->config, dir, err);
-    if (st == GRAFT_OK) st = gr_safetensors_open(&m->file, dir, err);
+    m->reading = how;
+    if (st == GRAFT_OK) st = gr_safetensors_open_as(&m->file, dir, how, err);
     if (st == GRAFT_OK) st = finish_open(m, err);
     return hand_over(out, m, st);
 }
@@ -314,4 +315,11 @@ uint64_t gr_model_weight_bytes(const gr_model *m) {
     const gr_mat *mat;
     for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++) total += gr_mat_bytes(mat);
     return total;
+}
+
+uint64_t gr_model_held_bytes(const gr_model *m) {
+    uint64_t touched = gr_model_weight_bytes(m);
+    if (!m->file || m->reading == GR_MAPPED) return touched;
+    uint64_t files = gr_safetensors_bytes(m->file) + gr_model_small_bytes(m);
+    return files > touched ? files : touched;
 }

@@ -20,6 +20,7 @@ typedef struct gr_model {
     gr_model_config config;
     char *dir;
     gr_safetensors *file;    /* NULL for a shape or a config without weights */
+    gr_reading reading;      /* of file */
     gr_layer *layer;         /* [layers] */
     gr_mat embed, head;      /* [vocab, hidden]; the same bytes when tied */
     const float *final_norm; /* [hidden] */
@@ -33,7 +34,12 @@ typedef struct gr_model {
 
 /* Opens a model directory in Hugging Face's or MLX's layout. Missing tensors and wrong shapes are collected
  * and reported at once. Owned by caller until gr_model_free. The model is immutable. */
-graft_status gr_model_open(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
+graft_status gr_model_open_as(gr_model **model, const char *dir, gr_reading how,
+                              graft_error *err) GR_MUST_CHECK;
+/* Mapped. */
+GR_MUST_CHECK static inline graft_status gr_model_open(gr_model **model, const char *dir, graft_error *err) {
+    return gr_model_open_as(model, dir, GR_MAPPED, err);
+}
 /* A model without files, for plans (weights NULL) or with random weights (for benchmarks): linears 4-bit
  * group 64, embedding and head bf16. */
 graft_status gr_model_from_shape(gr_model **model, const char *name, bool weights,
@@ -56,6 +62,8 @@ const float *gr_model_norm(const gr_model *model, gr_role role, int64_t layer);
 
 /* Bytes a matrix takes in its file. */
 uint64_t gr_mat_bytes(const gr_mat *mat);
+/* Bytes of memory that the base takes: of its files where they were read, else what is touched of them. */
+uint64_t gr_model_held_bytes(const gr_model *model);
 /* Base parameters, tied ones once. */
 int64_t gr_model_parameters(const gr_model *model);
 /* Bytes of norms and biases, which are kept as f32. */

@@ -2,6 +2,7 @@
  * ids that end a generation, and a model directory as a whole. Follows transformers' TokenizersBackend. */
 #include "base/os.h"
 #include "files/json_read.h"
+#include "files/json_write.h"
 #include "text/token_parts.h"
 
 #define MAX_STOPS        256                /* each generated token is compared with all; Llama 3 has three */
@@ -163,7 +164,7 @@ static graft_status read_config(const char *dir, char **config, size_t *len, gra
     if (!st) st = gr_json_parse(&b, map, map_len, "special_tokens_map.json", err);
     free(map);
     if (!st && json_is_object(a) && json_is_object(b)) {
-        char *merged = json_object_update_missing(a, b) ? NULL : json_dumps(a, JSON_COMPACT);
+        char *merged = json_object_update_missing(a, b) ? NULL : gr_json_dump(a, JSON_COMPACT);
         if (merged) {
             free(*config);
             *config = merged, *len = strlen(merged);

@@ -1,4 +1,5 @@
 /* Writing a tokenizer: tokenizer.json as the tokenizers package reads it, and its tokenizer_config.json. */
+#include "files/json_write.h"
 #include "text/token_parts.h"
 
 void gr_json_put_string(gr_buf *out, const char *s, size_t n) {
@@ -21,7 +22,7 @@ static void put_flag(gr_buf *out, const char *name, bool value) {
 
 /* A member of the parts as it was read; null when it is not there. */
 static graft_status put_part(gr_buf *out, const char *key, const json_t *value, graft_error *err) {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    char *text = value ? gr_json_dump(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     if (value && !text) return gr_no_memory(err, 0);
     gr_buf_printf(out, ",\n\"%s\":", key);
     gr_buf_puts(out, text ? text : "null");
@@ -120,7 +121,7 @@ graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json, 
         ok = !json_object_set_new(config, "chat_template", json_string(tok->chat_template));
     if (ok && !json_object_get(config, "clean_up_tokenization_spaces"))
         ok = !json_object_set_new(config, "clean_up_tokenization_spaces", json_false());
-    if (ok) text = json_dumps(config, JSON_INDENT(2));
+    if (ok) text = gr_json_dump(config, JSON_INDENT(2));
     if (text) gr_buf_puts(json, text), gr_buf_putc(json, '\n');
     free(text);
     json_decref(label);

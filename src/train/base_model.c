@@ -16,9 +16,9 @@ static bool is_plain(gr_gguf_type type) {
     return type == GR_GGUF_F32 || type == GR_GGUF_F16 || type == GR_GGUF_BF16;
 }
 
-static graft_status look_at_gguf(stored *s, const char *path, graft_error *err) {
+static graft_status look_at_gguf(stored *s, const char *path, gr_reading how, graft_error *err) {
     gr_gguf *file;
-    GR_TRY(gr_gguf_open(&file, path, err));
+    GR_TRY(gr_gguf_open_as(&file, path, how, err));
     s->weights = true;
     for (size_t i = 0; i < gr_gguf_count(file); i++) s->quantized |= !is_plain(gr_gguf_at(file, i)->type);
     gr_gguf_close(file);
@@ -26,13 +26,13 @@ static graft_status look_at_gguf(stored *s, const char *path, graft_error *err) 
 }
 
 /* The tensors' names decide where there are any: some configs are silent. */
-static graft_status look_at_dir(stored *s, const char *dir, graft_error *err) {
+static graft_status look_at_dir(stored *s, const char *dir, gr_reading how, graft_error *err) {
     gr_model_config config;
     gr_safetensors *file = NULL;
     GR_TRY(gr_config_open(&config, dir, err));
     s->quantized = config.quantization != NULL;
     gr_config_free(&config);
-    graft_status st = gr_safetensors_open(&file, dir, err);
+    graft_status st = gr_safetensors_open_as(&file, dir, how, err);
     if (st == GRAFT_NOT_FOUND) {
         gr_error_clear(err);
         return GRAFT_OK;
@@ -142,12 +142,15 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
     gr_base_wish wish = gr_options_base(o);
     stored s = {0};
     *dir = NULL;
-    if (wish != GR_BASE_ANY) GR_TRY(gguf ? look_at_gguf(&s, path, err) : look_at_dir(&s, path, err));
+    if (wish != GR_BASE_ANY)
+        GR_TRY(gguf ? look_at_gguf(&s, path, gr_options_reading(o), err)
+                    : look_at_dir(&s, path, gr_options_reading(o), err));
     if (wish == GR_BASE_16_BIT && s.quantized) return needs_16_bits(path, o, err);
     if (!gguf) GR_TRY(check_selection(path, o, err));
     bool quantize = wish == GR_BASE_4_BIT && s.weights && !s.quantized;
     if (!gguf && !quantize) return (*dir = gr_strdup(path)) ? GRAFT_OK : gr_no_memory(err, strlen(path));
-    gr_convert_options asked = {.model = path, .progress = progress, .context = context};
+    gr_convert_options asked = {
+        .model = path, .reading = gr_options_reading(o), .progress = progress, .context = context};
     if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
     if (verb != GRAFT_VERB_BENCH) GR_TRY(gr_base_check_inputs(o, verb == GRAFT_VERB_TRAIN, err));
     if (!gguf && verb == GRAFT_VERB_PLAN) return kept_or_own(dir, path, &asked, err);

@@ -29,6 +29,7 @@ static void head(gr_buf *b, const gr_trainer *t) {
     gr_buf_printf(b, "; `adapter_config.json` %s.", n > 1 ? "serves both" : "belongs to it");
     gr_buf notes = {0};
     gr_adapter_notes(&notes, tuning);
+    b->failed |= notes.failed;
     if (notes.len) gr_buf_printf(b, " Note: %s.", notes.data);
     gr_buf_free(&notes);
     gr_buf_puts(b, "\n\n");
@@ -77,7 +78,7 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     char *settings = graft_options_text(t->o, GRAFT_VERB_TRAIN), *path = gr_path_join(t->dir, "README.md");
     gr_buf_printf(&b, "%s\n```\n", settings ? settings : "");
     graft_status st =
-        path && !b.failed ? gr_file_replace(path, b.data, b.len, err) : gr_no_memory(err, b.len);
+        path && settings && !b.failed ? gr_file_replace(path, b.data, b.len, err) : gr_no_memory(err, b.len);
     free(settings);
     free(path);
     gr_buf_free(&b);

@@ -1,3 +1,4 @@
+#include "files/json_write.h"
 #include "model/identity.h"
 #include "train/checkpoint_files.h"
 #include "train/checkpoint_parts.h"
@@ -40,7 +41,7 @@ static char *progress_text(const gr_trainer *t) {
         "metrics_bytes", (json_int_t)p->metrics_bytes);
     json_t *made_from = gr_checkpoint_inputs(t);
     bool whole = j && made_from && json_object_update(j, made_from) == 0 && add_parts(j, t);
-    char *text = whole ? json_dumps(j, JSON_COMPACT) : NULL;
+    char *text = whole ? gr_json_dump(j, JSON_COMPACT) : NULL;
     json_decref(made_from);
     json_decref(j);
     return text;
@@ -163,9 +164,9 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
 /* Opens a checkpoint whose bytes are those that were written. Any damage is GRAFT_CORRUPT, whatever it made
  * of the file. *progress is borrowed from it. Caller closes *file in every case. */
 static graft_status open_checked(gr_safetensors **file, const char **progress, const char *path,
-                                 graft_error *err) {
+                                 gr_reading how, graft_error *err) {
     char sum[24];
-    graft_status st = gr_safetensors_open(file, path, err);
+    graft_status st = gr_safetensors_open_as(file, path, how, err);
     if (st == GRAFT_IO || st == GRAFT_NO_MEMORY || st == GRAFT_NOT_FOUND) return st;
     if (st != GRAFT_OK) return err->status = GRAFT_CORRUPT;
     *progress = gr_safetensors_metadata(*file, "progress");
@@ -227,7 +228,7 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     gr_train_progress before = t->p;
     gr_changes changes = {.allow = t->o->allow_changes, .other_base = t->o->allow_other_base};
     const char *text = NULL;
-    graft_status st = open_checked(&file, &text, path, err);
+    graft_status st = open_checked(&file, &text, path, gr_options_reading(t->o), err);
     if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
     gr_json_scope root = {object, path, ""};
     if (st == GRAFT_OK) st = take(t, file, &root, &changes, err);
@@ -242,11 +243,12 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
 }
 
 /* One number of an intact checkpoint's progress. */
-static graft_status peek(int64_t *value, const char *path, const char *key, graft_error *err) {
+static graft_status peek(int64_t *value, const char *path, const char *key, gr_reading how,
+                         graft_error *err) {
     gr_safetensors *file = NULL;
     json_t *object = NULL;
     const char *text = NULL;
-    graft_status st = open_checked(&file, &text, path, err);
+    graft_status st = open_checked(&file, &text, path, how, err);
     if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
     const gr_json_scope root = {object, path, ""};
     if (st == GRAFT_OK) st = read_int(&root, key, value, err);
@@ -256,7 +258,7 @@ static graft_status peek(int64_t *value, const char *path, const char *key, graf
 }
 
 graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) {
-    return peek(iteration, path, "iteration", err);
+    return peek(iteration, path, "iteration", GR_MAPPED, err);
 }
 
 bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
@@ -264,7 +266,7 @@ bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
     for (int64_t i = gr_checkpoint_newest(t, INT64_MAX); i >= 0 && !found; i = gr_checkpoint_newest(t, i)) {
         graft_error none = {0};
         char *path = gr_checkpoint_path(t, i);
-        found = path && peek(now, path, "now", &none) == GRAFT_OK;
+        found = path && peek(now, path, "now", gr_options_reading(t->o), &none) == GRAFT_OK;
         free(path);
     }
     return found;

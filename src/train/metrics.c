@@ -9,23 +9,40 @@ static char *metrics_path(const gr_trainer *t) {
     return gr_path_join(t->dir, "metrics.jsonl");
 }
 
-/* Bytes up to the last newline in the first `size`. */
-static uint64_t whole_lines(int fd, uint64_t size) {
-    char last;
-    while (size && pread(fd, &last, 1, (off_t)size - 1) == 1 && last != '\n') size--;
+/* Bytes up to the last newline in the first `size`; -1: cannot be read. */
+static off_t whole_lines(int fd, off_t size) {
+    char last = 0;
+    while (size) {
+        ssize_t n = pread(fd, &last, 1, size - 1);
+        if (n < 0 && errno == EINTR) continue;
+        if (n != 1) return -1;
+        if (last == '\n') break;
+        size--;
+    }
     return size;
+}
+
+static int cut(int fd, off_t size) {
+    int failed;
+    do failed = ftruncate(fd, size);
+    while (failed && errno == EINTR);
+    return failed;
 }
 
 graft_status gr_metrics_start(gr_trainer *t, graft_error *err) {
     char *path = metrics_path(t);
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int fd = gr_open(path, O_RDWR | O_CREAT, 0666);
     off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
     if (size >= 0 && (uint64_t)size < t->p.metrics_bytes) /* cut by someone: never filled up with zeros */
-        t->p.metrics_bytes = whole_lines(fd, (uint64_t)size);
-    if (size < 0 || ftruncate(fd, (off_t)t->p.metrics_bytes) != 0)
-        st = gr_fail_errno(err, errno, "cannot start", path);
+        size = whole_lines(fd, size);
+    else if (size >= 0)
+        size = (off_t)t->p.metrics_bytes;
+    if (size < 0 || cut(fd, size) != 0)
+        st = gr_fail_written(err, errno, "cannot start", path);
+    else
+        t->p.metrics_bytes = (uint64_t)size;
     if (fd >= 0) close(fd);
     free(path);
     return st == GRAFT_OK ? gr_dir_sync(t->dir, err) : st; /* a checkpoint counts on its lines */
@@ -35,14 +52,32 @@ graft_status gr_metrics_sync(const gr_trainer *t, graft_error *err) {
     char *path = metrics_path(t);
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) st = gr_fail_errno(err, errno, "cannot sync", path);
+    int fd = gr_open(path, O_WRONLY | O_CREAT, 0666);
+    int failed = fd < 0;
+    while (!failed && (failed = fsync(fd)) && errno == EINTR) failed = 0;
+    if (failed && (fd < 0 || errno != EINVAL)) st = gr_fail_written(err, errno, "cannot sync", path);
     if (fd >= 0) close(fd);
     free(path);
     return st;
 }
 
-/* Appends one line in one write, so that a reader never sees a part of it. */
+/* All bytes, or none and the reason in errno: a part of a line is cut off again. */
+static bool write_whole(int fd, const char *bytes, size_t n, off_t end) {
+    for (size_t at = 0; at < n;) {
+        ssize_t done = write(fd, bytes + at, n - at);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) {
+            int os_errno = done < 0 ? errno : ENOSPC;
+            if (at) cut(fd, end);
+            errno = os_errno;
+            return false;
+        }
+        at += (size_t)done;
+    }
+    return true;
+}
+
+/* Appends one line, usually in one write, so that a reader never sees a part of it. */
 static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
     char *path = metrics_path(t);
     graft_status st = GRAFT_OK;
@@ -50,12 +85,12 @@ static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
         free(path);
         return gr_no_memory(err, 0);
     }
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    ssize_t done = fd < 0 ? -1 : write(fd, line->data, line->len);
-    if (done != (ssize_t)line->len)
-        st = gr_fail_errno(err, done < 0 ? errno : ENOSPC, "cannot append to", path);
-    if (fd >= 0) close(fd);
-    t->p.metrics_bytes += line->len;
+    int fd = gr_open(path, O_WRONLY | O_APPEND | O_CREAT, 0666);
+    bool good = fd >= 0 && write_whole(fd, line->data, line->len, (off_t)t->p.metrics_bytes);
+    if (!good) st = gr_fail_written(err, errno, "cannot append to", path);
+    if (fd >= 0 && close(fd) != 0 && good && errno != EINTR) /* where a network's disk is full */
+        st = gr_fail_written(err, errno, "cannot append to", path);
+    if (good) t->p.metrics_bytes += line->len;
     free(path);
     return st;
 }

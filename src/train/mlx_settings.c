@@ -1,4 +1,5 @@
 /* The nested parts of an mlx-lm configuration: lora_parameters, optimizer_config, lr_schedule. */
+#include "files/json_write.h"
 #include "train/mlx_config.h"
 #include "train/schedule_table.h"
 
@@ -27,7 +28,7 @@ graft_status gr_config_unknown(const gr_config *l, const char *in, const char *k
 static char *scalar_text(const json_t *value) {
     if (json_is_string(value)) return gr_strdup(json_string_value(value));
     if (json_is_array(value) || json_is_object(value)) return NULL;
-    return json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    return gr_json_dump(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
 }
 
 /* Stores text for an option unless a flag stands; takes back what a default said in other words. */
@@ -60,7 +61,7 @@ static char *container_text(const json_t *value) {
     gr_buf list = {0};
     size_t i;
     json_t *item;
-    if (json_is_object(value)) return json_dumps(value, JSON_REAL_PRECISION(17));
+    if (json_is_object(value)) return gr_json_dump(value, JSON_REAL_PRECISION(17));
     json_array_foreach((json_t *)value, i, item) {
         char *text = scalar_text(item);
         if (!text) list.failed = true;

@@ -207,7 +207,7 @@ static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpos
     if (!dir)
         GR_TRY(gr_model_from_shape(&model, t->o->shape, false, err));
     else {
-        graft_status st = gr_model_open(&model, dir, err);
+        graft_status st = gr_model_open_as(&model, dir, gr_options_reading(t->o), err);
         if (st == GRAFT_NOT_FOUND &&
             purpose == GR_TRAINER_PLAN) { /* config.json alone is enough for a plan */
             gr_error_clear(err);

@@ -41,6 +41,10 @@ static const gr_option_row table[] = {
      AT(seed)},
     CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
            "arithmetic; fp32 is for checks against other programs"),
+    SWITCH(
+        "no-mmap", 0, P | C | T | E | G | K, no_mmap,
+        "read files into memory, which they take whole, instead of mapping them: for disks that may fail and "
+        "files that may shrink meanwhile"),
     {{"config", 'c', P | T, "FILE.yaml", "", NULL, "an mlx-lm LoRA configuration; flags beat it", 0, 0},
      GR_OPTION_CONFIG,
      AT(config_file)},

@@ -1,3 +1,4 @@
+#include "files/json_write.h"
 #include "train/options.h"
 #include <ctype.h>
 #include <errno.h>
@@ -154,7 +155,7 @@ static graft_status store_member(graft_options *o, const gr_option_row *row, con
         st = gr_found(err, "%s", text);
     } else if (*at && !json_is_array(list)) {
         st = gr_fail(err, GRAFT_USAGE, "%s holds no JSON array to add to", called);
-    } else if (json_array_append(list, member) != 0 || !(printed = json_dumps(list, JSON_COMPACT))) {
+    } else if (json_array_append(list, member) != 0 || !(printed = gr_json_dump(list, JSON_COMPACT))) {
         st = gr_no_memory(err, strlen(text));
     }
     json_decref(member);

@@ -193,7 +193,12 @@ gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size) {
                             .completion_feature = o->completion_feature,
                             .chat_feature = o->chat_feature,
                             .tools_feature = o->tools_feature,
-                            .mlx_masks = o->loss && strcmp(o->loss, "mlx-lm") == 0};
+                            .mlx_masks = o->loss && strcmp(o->loss, "mlx-lm") == 0,
+                            .reading = gr_options_reading(o)};
+}
+
+gr_reading gr_options_reading(const graft_options *o) {
+    return o->no_mmap ? GR_IN_MEMORY : GR_MAPPED;
 }
 
 const char *gr_options_adapter_path(const graft_options *o) {

@@ -114,6 +114,8 @@ gr_tuning_request gr_options_tuning(const graft_options *o);
 gr_train_on gr_options_train_on(const graft_options *o);
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);
+/* Mapped, or with no_mmap in memory. */
+gr_reading gr_options_reading(const graft_options *o);
 /* Where train writes: adapter_path, or "adapters" as in mlx-lm. */
 const char *gr_options_adapter_path(const graft_options *o);
 

@@ -53,7 +53,8 @@ static graft_status check_fields(const graft_options *o, graft_verb verb, graft_
         else if (value.len)
             st = gr_option_store(&scratch, row, value.data, row->shown.name, err);
         else if (row->shown.fallback[0])
-            st = gr_fail(err, GRAFT_USAGE, "%s has no value", row->shown.name);
+            st = gr_fail(err, GRAFT_NO_MEMORY, "%s has no value: there was no memory for its default",
+                         row->shown.name);
     }
     graft_options_free(&scratch);
     gr_buf_free(&value);

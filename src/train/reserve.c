@@ -48,8 +48,9 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer
     gr_trainer_bind_state(t, &counting);
     if (counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");
-    t->fixed = (graft_memory){
-        .mapped = gr_model_weight_bytes(t->rt.model), .state = counting.used, .other = held(t)};
+    t->fixed =
+        (graft_memory){.mapped = gr_model_held_bytes(t->rt.model), .state = counting.used, .other = held(t)};
+    if (t->o->no_mmap && t->o->resume) t->fixed.other += counting.used; /* the checkpoint, while it is read */
     GR_TRY(gr_trainer_settle(t, config, err));
     t->recompute = config->recompute;
     t->net_config = *config;

@@ -112,8 +112,12 @@ static graft_status refuse(const gr_trainer *t, const gr_changes *c, const char 
             gr_buf_putc(&all, *p);
         else if (p[1])
             gr_buf_puts(&all, "; ");
-    gr_fail(err, GRAFT_MISMATCH, "cannot resume: %d setting%s from the checkpoint", c->count,
-            c->count == 1 ? " differs" : "s differ");
+    const bool base_alone = c->count == 1 && !c->never && strcmp(c->names.data, "model") == 0;
+    if (base_alone)
+        gr_fail(err, GRAFT_MISMATCH, "cannot resume: the base model differs from the checkpoint");
+    else
+        gr_fail(err, GRAFT_MISMATCH, "cannot resume: %d setting%s from the checkpoint", c->count,
+                c->count == 1 ? " differs" : "s differ");
     gr_where(err, "%s", path);
     if (all.data && all.len < sizeof err->found) {
         gr_found(err, "%s", all.data);
@@ -122,6 +126,8 @@ static graft_status refuse(const gr_trainer *t, const gr_changes *c, const char 
         gr_found(err, "those named above");
     }
     gr_buf_free(&all);
+    if (base_alone)
+        return gr_hint(err, "use the base of the first run; --allow-other-base goes on with this one");
     if (!c->never)
         return gr_hint(err, "use what the first run used, or let it change with --allow-changes %s%s%s",
                        c->allow ? c->allow : "", c->allow && c->allow[0] ? "," : "", c->names.data);

@@ -26,6 +26,7 @@ static const struct {
     {"shape", NULL},
     {"tensors", NULL},
     {"gguf", NULL},
+    {"no-mmap", NULL},
     {"resume-adapter-file", NULL},
     {"steps-per-report", NULL},
     {"max-bad-steps", NULL},

@@ -124,12 +124,16 @@ static graft_status report(gr_trainer *t, graft_error *err) {
 }
 
 static graft_status save_all(gr_trainer *t, graft_error *err) {
-    if (!gr_trainer_sound(t)) return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);
+    if (!gr_trainer_sound(t)) {
+        t->best_due = false;
+        t->saved_at = gr_clock(); /* not again at once */
+        return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);
+    }
     GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
+    t->saved = t->p.iteration;
     GR_TRY(gr_trainer_save(t, t->dir, err));
     if (t->best_due) GR_TRY(gr_best_save(t, err));
-    t->saved = t->p.iteration;
     gr_trainer_event(t,
                      &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
     t->saved_at = gr_clock();
@@ -171,6 +175,20 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
         if (!last && (t->best_due || save_due(t))) GR_TRY(save_all(t, err));
     }
     return save_all(t, err);
+}
+
+/* A run that the machine ended says what is left of it, and how it goes on. */
+static graft_status say_what_is_left(const gr_trainer *t, graft_status st, graft_error *err) {
+    if (st != GRAFT_IO && st != GRAFT_NO_MEMORY && st != GRAFT_NOT_FOUND) return st;
+    err->hint[0] = 0;
+    if (t->saved >= 0)
+        gr_hint(err,
+                "everything up to iteration %lld is saved: when the cause is gone, the same command with "
+                "--resume continues from there",
+                (long long)t->saved);
+    else
+        gr_hint(err, "no checkpoint of this run was saved yet: when the cause is gone, start it again");
+    return st;
 }
 
 /* loss.svg and README.md from what metrics.jsonl holds. */
@@ -228,7 +246,8 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     double start = gr_clock();
     GR_TRY(start_or_resume(t, err));
     if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
-    GR_TRY(loop(t, err));
+    graft_status st = loop(t, err);
+    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
     *result =
         (graft_train_result){.iterations = t->p.iteration,
                              .updates = t->p.health.applied,
@@ -245,7 +264,8 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
                              .forecast = t->forecast,
                              .peak_memory_bytes = gr_peak_rss(),
                              .interrupted = t->p.iteration < t->iters || (stopping(t) && validation_due(t))};
-    GR_TRY(write_reports(t, result, err));
+    st = write_reports(t, result, err);
+    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
     if (t->before) GR_TRY(gr_trainer_prove(t, result, err));
     if (!result->interrupted) return GRAFT_OK;
     gr_fail(err, GRAFT_INTERRUPTED, "stopped at iteration %lld of %lld, %s", (long long)t->p.iteration,

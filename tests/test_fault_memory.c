@@ -1,0 +1,242 @@
+/* The n-th allocation fails, for n = 1, 2, .. until a call of the library makes fewer: each time it says so
+ * and gives every block back. FAULT_POINTS is the most points per call (a few by default; 0: all). */
+#include "tests/fault_shim.h"
+#include "tests/tiny_run.h"
+#include <errno.h>
+
+static char *base, *plain, *place;
+
+typedef struct call {
+    const char *name;
+    graft_status (*make)(graft_error *err);
+} call;
+
+static void options(graft_options *o, graft_verb verb, const char *const *pairs) {
+    graft_options_init(o);
+    for (; pairs[0]; pairs += 2)
+        if (graft_options_set(o, verb, pairs[0], strcmp(pairs[1], "-") ? pairs[1] : NULL, NULL) != GRAFT_OK)
+            return; /* no memory: the verb says it */
+}
+
+static graft_status make_plan(graft_error *err) {
+    graft_options o;
+    graft_plan plan;
+    options(&o, GRAFT_VERB_PLAN,
+            (const char *const[]){"model", base, "threads", "1", "max-seq-length", "32", NULL});
+    graft_status st = graft_plan_make(&o, NULL, &plan, err);
+    graft_plan_free(&plan);
+    graft_options_free(&o);
+    return st;
+}
+
+static graft_status make_convert(graft_error *err) {
+    graft_options o;
+    graft_convert_result result;
+    char *out = gr_path_join(place, "made");
+    if (!out) return gr_no_memory(err, 0);
+    options(&o, GRAFT_VERB_CONVERT,
+            (const char *const[]){"model", plain, "mlx-path", out, "quantize", "-", "q-group-size", "32",
+                                  "threads", "1", NULL});
+    graft_status st = graft_convert(&o, NULL, &result, err);
+    graft_convert_result_free(&result);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
+static graft_status make_train(graft_error *err) {
+    graft_options o;
+    char *out = gr_path_join(place, "run");
+    if (!out) return gr_no_memory(err, 0);
+    options(&o, GRAFT_VERB_TRAIN,
+            (const char *const[]){"model",     base, "data",       data, "adapter-path", out,
+                                  "iters",     "2",  "save-every", "1",  "batch-size",   "2",
+                                  "lora-rank", "2",  "threads",    "2",  "keep-best",    "-",
+                                  "resume",    "-",  NULL});
+    graft_status st = graft_train(&o, NULL, NULL, err);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
+static graft_status make_trainer(graft_error *err) {
+    graft_options o;
+    graft_trainer *t = NULL;
+    char *out = gr_path_join(place, "own");
+    if (!out) return gr_no_memory(err, 0);
+    options(&o, GRAFT_VERB_TRAIN,
+            (const char *const[]){"model", plain, "data", data, "iters", "2", "batch-size", "2", "lora-rank",
+                                  "2", "threads", "1", NULL});
+    graft_status st = graft_trainer_open(&t, &o, NULL, err);
+    if (st == GRAFT_OK) st = graft_trainer_freeze(t, false, err);
+    if (st == GRAFT_OK) st = graft_trainer_step(t, NULL, err);
+    if (st == GRAFT_OK) st = graft_trainer_save(t, out, err);
+    graft_trainer_free(t);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
+static graft_status make_eval(graft_error *err) {
+    graft_options o;
+    graft_eval_result result;
+    options(&o, GRAFT_VERB_EVAL,
+            (const char *const[]){"model", base, "data", data, "threads", "1", "per-row", "-", NULL});
+    graft_status st = graft_eval(&o, NULL, &result, err);
+    graft_eval_result_free(&result);
+    graft_options_free(&o);
+    return st;
+}
+
+static graft_status make_generate(graft_error *err) {
+    graft_options o;
+    graft_generation result;
+    options(&o, GRAFT_VERB_GENERATE,
+            (const char *const[]){"model", base, "prompt", "one two", "max-tokens", "3", "threads", "1",
+                                  "stop", "seven", NULL});
+    graft_status st = graft_generate(&o, NULL, &result, NULL, err);
+    graft_generation_free(&result);
+    graft_options_free(&o);
+    return st;
+}
+
+static void on_row(void *user, const graft_row *row) {
+    (void)user;
+    (void)row;
+}
+
+static graft_status make_tokenize(graft_error *err) {
+    graft_options o;
+    char *file = gr_path_join(data, "train.jsonl");
+    if (!file) return gr_no_memory(err, 0);
+    options(&o, GRAFT_VERB_TOKENIZE, (const char *const[]){"model", base, "data", file, NULL});
+    graft_status st = graft_tokenize(&o, NULL, on_row, NULL, err);
+    graft_options_free(&o);
+    free(file);
+    return st;
+}
+
+static graft_status make_render(graft_error *err) {
+    graft_options o;
+    char *file = gr_path_join(place, "messages.json");
+    if (!file) return gr_no_memory(err, 0);
+    options(&o, GRAFT_VERB_TOKENIZE,
+            (const char *const[]){"model", base, "messages", file, "render", "-", NULL});
+    graft_status st = graft_tokenize(&o, NULL, on_row, NULL, err);
+    graft_options_free(&o);
+    free(file);
+    return st;
+}
+
+static graft_status make_yaml(graft_error *err) {
+    graft_options o;
+    char *file = gr_path_join(place, "lora.yaml");
+    if (!file) return gr_no_memory(err, 0);
+    graft_options_init(&o);
+    graft_status st = graft_options_load_yaml(&o, file, NULL, err);
+    char *text = st == GRAFT_OK ? graft_options_text(&o, GRAFT_VERB_TRAIN) : NULL;
+    if (st == GRAFT_OK && !text) st = gr_no_memory(err, 0);
+    free(text);
+    graft_options_free(&o);
+    free(file);
+    return st;
+}
+
+static graft_status make_info(graft_error *err) {
+    char *json = NULL;
+    graft_status st = graft_info(base, &json, err);
+    free(json);
+    return st;
+}
+
+static graft_status make_gguf_info(graft_error *err) {
+    char *json = NULL;
+    graft_status st = graft_info(GRAFT_SOURCE_DIR "/tests/data/tokenizer_smol.gguf", &json, err);
+    free(json);
+    return st;
+}
+
+static const call calls[] = {
+    {"plan", make_plan},         {"convert", make_convert},     {"train", make_train},
+    {"trainer", make_trainer},   {"eval", make_eval},           {"generate", make_generate},
+    {"tokenize", make_tokenize}, {"render", make_render},       {"load_yaml", make_yaml},
+    {"info", make_info},         {"info gguf", make_gguf_info},
+};
+
+/* What the calls write is removed between them: each begins anew. */
+static void forget_all(void) {
+    static const char *const names[] = {"made", "run", "own"};
+    for (size_t i = 0; i < 3; i++) {
+        char *path = tiny_join(place, names[i]);
+        tiny_delete(path);
+        free(path);
+    }
+}
+
+/* One point: 0 good, 1 bad, -1: there were fewer allocations. */
+static int point(const call *c, long n, bool later) {
+    graft_error err = {0};
+    forget_all();
+    long before = fault_live();
+    fault_arm(FAULT_ALLOC, n, later, ENOMEM);
+    graft_status st = c->make(&err);
+    bool struck = fault_struck();
+    fault_arm(FAULT_ALLOC, 0, false, 0);
+    long leaked = fault_live() - before;
+    if (leaked != 0) print_error("%s, allocation %ld: %ld blocks leaked\n", c->name, n, leaked);
+    if (st != GRAFT_OK && (st != err.status || !err.what[0] || !struck))
+        print_error("%s, allocation %ld: status %d, error %d: %s\n", c->name, n, st, err.status, err.what);
+    bool bad = leaked != 0 || (st != GRAFT_OK && (st != err.status || !err.what[0] || !struck));
+    return bad ? 1 : struck ? 0 : -1;
+}
+
+static void every_allocation(void **state) {
+    (void)state;
+    const char *text = getenv("FAULT_POINTS"), *only = getenv("FAULT_COMMAND");
+    long most = text ? strtol(text, NULL, 10) : 40, points = 0, failed = 0;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        if (only && strcmp(only, calls[i].name) != 0) continue;
+        graft_error err = {0};
+        forget_all();
+        if (calls[i].make(&err) != GRAFT_OK) /* what libraries make once is there now */
+            fail_msg("%s: %s, %s", calls[i].name, err.what, err.where);
+        long total = 1, step;
+        while (point(&calls[i], total, true) == 0) total *= 2;
+        step = most && total > most ? total / most : 1;
+        for (long n = 1;; n += step) {
+            int result = point(&calls[i], n, n % 2 == 0);
+            if (result < 0) break;
+            points++;
+            failed += result;
+        }
+    }
+    printf("%ld allocations failed, %ld of them badly\n", points, failed);
+    assert_int_equal(failed, 0);
+}
+
+static int make_place(void **state) {
+    (void)state;
+    root = place = tiny_temp();
+    data = tiny_data_dir(place, "data", 13, 5);
+    base = tiny_model_dir(place, "base", &(tiny_spec){.bits = 4});
+    plain = tiny_model_dir(place, "plain", &(tiny_spec){.dtype = GR_BF16});
+    tiny_write(place, "messages.json", "[{\"role\": \"user\", \"content\": \"one\"}]");
+    tiny_write(place, "lora.yaml",
+               "model: m\nbatch_size: 2\nlora_parameters:\n  rank: 4\n  scale: 2.0\n  dropout: 0.0\n"
+               "lr_schedule:\n  name: cosine_decay\n  warmup: 3\n  arguments: [1e-4, 10]\n");
+    return 0;
+}
+
+static int remove_place(void **state) {
+    (void)state;
+    free(data);
+    free(base);
+    free(plain);
+    tiny_remove(place);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation)};
+    return cmocka_run_group_tests(tests, make_place, remove_place);
+}

@@ -8,8 +8,8 @@ typedef struct table {
     const gr_rows *in;
 } table;
 
-#define PROBES 64 /* a table that is at most half full needs a few; rows made to collide are not worth more  \
-                   */
+/* A table that is at most half full needs a few; rows that were made to collide are not worth more. */
+#define PROBES 64
 
 static uint64_t digest(const gr_row *row) {
     uint64_t h = GR_DIGEST_START;

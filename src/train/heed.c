@@ -55,12 +55,18 @@ graft_status gr_trainer_fail_lost(const gr_trainer *t, bool sound, graft_error *
     gr_where(err, "iteration %lld", (long long)t->p.iteration);
     gr_found(err, "the last in train.jsonl, %s", rows.data ? rows.data : "");
     gr_buf_free(&rows);
+    const char *kept =
+        t->saved == t->p.iteration ? "what was learned is saved, --resume goes on behind them; " : "";
+    if (sound && !t->verdict.bad_loss)
+        return gr_hint(
+            err, "%sthe losses are numbers and the gradient is too large for f32: a lower --learning-rate",
+            kept);
     if (sound)
         return gr_hint(
             err,
-            "other rows still have a loss: look at these, and at the base's weights of their "
-            "tokens%s; --max-bad-steps allows more",
-            t->saved == t->p.iteration ? "; what was learned is saved, --resume goes on behind them" : "");
+            "%sother rows still have a loss: look at these, and at the base's weights of their tokens; "
+            "--max-bad-steps allows more",
+            kept);
     return gr_hint(err,
                    "no row has a loss with these parameters: start again with a lower --learning-rate or "
                    "--grad-clip, or with --resume-adapter-file from what was saved before%s",

@@ -154,7 +154,9 @@ graft_status gr_row_encode(gr_encoded *row, const char *json, size_t len, const 
                            const gr_chat *chat, const gr_rows_config *config, graft_error *err) {
     encoder e = {.row = row, .tok = tok, .chat = chat, .config = config};
     json_error_t jerr;
-    json_t *object = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
+    json_t *object =
+        gr_json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
+    if (!object && gr_json_no_memory(&jerr)) return gr_no_memory(err, len);
     if (!object) {
         gr_fail(err, GRAFT_CORRUPT, "not valid JSON");
         return gr_found(err, "%s", jerr.text);

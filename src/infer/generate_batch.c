@@ -2,6 +2,7 @@
  * answer has the same bits in every batch.
  */
 #include "base/os.h"
+#include "files/json_read.h"
 #include "files/jsonl.h"
 #include "infer/decode_batch.h"
 #include "infer/growth.h"
@@ -53,9 +54,10 @@ static graft_status read_prompts(job *j, graft_error *err) {
         size_t len;
         json_error_t why;
         gr_jsonl_row(j->file, (size_t)i, &text, &len, &j->lines[i]);
-        json_t *line = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-        graft_status st = line ? encode_line(&j->s, line, &j->prompts[i], err)
-                               : gr_fail(err, GRAFT_CORRUPT, "not JSON: %s", why.text);
+        json_t *line = gr_json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+        graft_status st = line                      ? encode_line(&j->s, line, &j->prompts[i], err)
+                          : gr_json_no_memory(&why) ? gr_no_memory(err, len)
+                                                    : gr_fail(err, GRAFT_CORRUPT, "not JSON: %s", why.text);
         json_decref(line);
         if (st != GRAFT_OK) {
             gr_where(err, "%s: line %llu", path, (unsigned long long)j->lines[i]);

@@ -89,13 +89,10 @@ int cmd_info(cli *c) {
     char *text = NULL;
     graft_status status = graft_info(path, &text, &c->err);
     if (status != GRAFT_OK) return cli_report(c, status);
-    json_error_t error;
-    json_t *document = json_loads(text, 0, &error);
+    json_t *document = doc_parse(text);
     free(text);
-    if (!document && json_error_code(&error) == json_error_out_of_memory) {
+    if (!json_is_object(document)) {
         status = cli_fail(c, GRAFT_NO_MEMORY, "no memory for the description");
-    } else if (!json_is_object(document)) {
-        status = cli_fail(c, GRAFT_INTERNAL, "the description is no JSON object");
     } else if (c->json) {
         status = doc_print(c, json_incref(document), false);
     } else {

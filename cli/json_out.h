@@ -9,6 +9,8 @@ json_t *doc_number(double value);
 json_t *doc_text(const char *text); /* NULL text: null */
 /* document[key] = value, both taken over; NULL where either is NULL or there is no memory. */
 json_t *doc_with(json_t *document, const char *key, json_t *value);
+/* Reads a document; NULL where it is none, or there is no memory. */
+json_t *doc_parse(const char *text);
 json_t *doc_memory(const graft_memory *memory);
 json_t *doc_plan(const graft_plan *plan);
 json_t *doc_train(const graft_train_result *result);

@@ -11,19 +11,21 @@ typedef struct call {
     graft_status (*make)(graft_error *err);
 } call;
 
-static void options(graft_options *o, graft_verb verb, const char *const *pairs) {
+/* False: no memory. */
+static bool options(graft_options *o, graft_verb verb, const char *const *pairs) {
     graft_options_init(o);
     for (; pairs[0]; pairs += 2)
         if (graft_options_set(o, verb, pairs[0], strcmp(pairs[1], "-") ? pairs[1] : NULL, NULL) != GRAFT_OK)
-            return; /* no memory: the verb says it */
+            return false;
+    return true;
 }
 
 static graft_status make_plan(graft_error *err) {
     graft_options o;
-    graft_plan plan;
-    options(&o, GRAFT_VERB_PLAN,
-            (const char *const[]){"model", base, "threads", "1", "max-seq-length", "32", NULL});
-    graft_status st = graft_plan_make(&o, NULL, &plan, err);
+    graft_plan plan = {0};
+    bool set = options(&o, GRAFT_VERB_PLAN,
+                       (const char *const[]){"model", base, "threads", "1", "max-seq-length", "32", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_plan_make(&o, NULL, &plan, err);
     graft_plan_free(&plan);
     graft_options_free(&o);
     return st;
@@ -31,13 +33,13 @@ static graft_status make_plan(graft_error *err) {
 
 static graft_status make_convert(graft_error *err) {
     graft_options o;
-    graft_convert_result result;
+    graft_convert_result result = {0};
     char *out = gr_path_join(place, "made");
     if (!out) return gr_no_memory(err, 0);
-    options(&o, GRAFT_VERB_CONVERT,
-            (const char *const[]){"model", plain, "mlx-path", out, "quantize", "-", "q-group-size", "32",
-                                  "threads", "1", NULL});
-    graft_status st = graft_convert(&o, NULL, &result, err);
+    bool set = options(&o, GRAFT_VERB_CONVERT,
+                       (const char *const[]){"model", plain, "mlx-path", out, "quantize", "-", "q-group-size",
+                                             "32", "threads", "1", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_convert(&o, NULL, &result, err);
     graft_convert_result_free(&result);
     graft_options_free(&o);
     free(out);
@@ -48,12 +50,12 @@ static graft_status make_train(graft_error *err) {
     graft_options o;
     char *out = gr_path_join(place, "run");
     if (!out) return gr_no_memory(err, 0);
-    options(&o, GRAFT_VERB_TRAIN,
-            (const char *const[]){"model",     base, "data",       data, "adapter-path", out,
-                                  "iters",     "2",  "save-every", "1",  "batch-size",   "2",
-                                  "lora-rank", "2",  "threads",    "2",  "keep-best",    "-",
-                                  "resume",    "-",  NULL});
-    graft_status st = graft_train(&o, NULL, NULL, err);
+    bool set = options(&o, GRAFT_VERB_TRAIN,
+                       (const char *const[]){"model",     base, "data",       data, "adapter-path", out,
+                                             "iters",     "2",  "save-every", "1",  "batch-size",   "2",
+                                             "lora-rank", "2",  "threads",    "2",  "keep-best",    "-",
+                                             "resume",    "-",  NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_train(&o, NULL, NULL, err);
     graft_options_free(&o);
     free(out);
     return st;
@@ -64,10 +66,10 @@ static graft_status make_trainer(graft_error *err) {
     graft_trainer *t = NULL;
     char *out = gr_path_join(place, "own");
     if (!out) return gr_no_memory(err, 0);
-    options(&o, GRAFT_VERB_TRAIN,
-            (const char *const[]){"model", plain, "data", data, "iters", "2", "batch-size", "2", "lora-rank",
-                                  "2", "threads", "1", NULL});
-    graft_status st = graft_trainer_open(&t, &o, NULL, err);
+    bool set = options(&o, GRAFT_VERB_TRAIN,
+                       (const char *const[]){"model", plain, "data", data, "iters", "2", "batch-size", "2",
+                                             "lora-rank", "2", "threads", "1", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_trainer_open(&t, &o, NULL, err);
     if (st == GRAFT_OK) st = graft_trainer_freeze(t, false, err);
     if (st == GRAFT_OK) st = graft_trainer_step(t, NULL, err);
     if (st == GRAFT_OK) st = graft_trainer_save(t, out, err);
@@ -79,10 +81,11 @@ static graft_status make_trainer(graft_error *err) {
 
 static graft_status make_eval(graft_error *err) {
     graft_options o;
-    graft_eval_result result;
-    options(&o, GRAFT_VERB_EVAL,
-            (const char *const[]){"model", base, "data", data, "threads", "1", "per-row", "-", NULL});
-    graft_status st = graft_eval(&o, NULL, &result, err);
+    graft_eval_result result = {0};
+    bool set =
+        options(&o, GRAFT_VERB_EVAL,
+                (const char *const[]){"model", base, "data", data, "threads", "1", "per-row", "-", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_eval(&o, NULL, &result, err);
     graft_eval_result_free(&result);
     graft_options_free(&o);
     return st;
@@ -90,11 +93,11 @@ static graft_status make_eval(graft_error *err) {
 
 static graft_status make_generate(graft_error *err) {
     graft_options o;
-    graft_generation result;
-    options(&o, GRAFT_VERB_GENERATE,
-            (const char *const[]){"model", base, "prompt", "one two", "max-tokens", "3", "threads", "1",
-                                  "stop", "seven", NULL});
-    graft_status st = graft_generate(&o, NULL, &result, NULL, err);
+    graft_generation result = {0};
+    bool set = options(&o, GRAFT_VERB_GENERATE,
+                       (const char *const[]){"model", base, "prompt", "one two", "max-tokens", "3", "threads",
+                                             "1", "stop", "seven", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_generate(&o, NULL, &result, NULL, err);
     graft_generation_free(&result);
     graft_options_free(&o);
     return st;
@@ -109,8 +112,8 @@ static graft_status make_tokenize(graft_error *err) {
     graft_options o;
     char *file = gr_path_join(data, "train.jsonl");
     if (!file) return gr_no_memory(err, 0);
-    options(&o, GRAFT_VERB_TOKENIZE, (const char *const[]){"model", base, "data", file, NULL});
-    graft_status st = graft_tokenize(&o, NULL, on_row, NULL, err);
+    bool set = options(&o, GRAFT_VERB_TOKENIZE, (const char *const[]){"model", base, "data", file, NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_tokenize(&o, NULL, on_row, NULL, err);
     graft_options_free(&o);
     free(file);
     return st;
@@ -120,9 +123,9 @@ static graft_status make_render(graft_error *err) {
     graft_options o;
     char *file = gr_path_join(place, "messages.json");
     if (!file) return gr_no_memory(err, 0);
-    options(&o, GRAFT_VERB_TOKENIZE,
-            (const char *const[]){"model", base, "messages", file, "render", "-", NULL});
-    graft_status st = graft_tokenize(&o, NULL, on_row, NULL, err);
+    bool set = options(&o, GRAFT_VERB_TOKENIZE,
+                       (const char *const[]){"model", base, "messages", file, "render", "-", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_tokenize(&o, NULL, on_row, NULL, err);
     graft_options_free(&o);
     free(file);
     return st;
@@ -192,7 +195,8 @@ static int point(const call *c, long n, bool later) {
 
 static void every_allocation(void **state) {
     (void)state;
-    const char *text = getenv("FAULT_POINTS"), *only = getenv("FAULT_COMMAND");
+    const char *text = getenv("FAULT_POINTS"), *only = getenv("FAULT_COMMAND"),
+               *first = getenv("FAULT_FIRST");
     long most = text ? strtol(text, NULL, 10) : 40, points = 0, failed = 0;
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         if (only && strcmp(only, calls[i].name) != 0) continue;
@@ -201,9 +205,10 @@ static void every_allocation(void **state) {
         if (calls[i].make(&err) != GRAFT_OK) /* what libraries make once is there now */
             fail_msg("%s: %s, %s", calls[i].name, err.what, err.where);
         long total = 1, step;
-        while (point(&calls[i], total, true) == 0) total *= 2;
+        if (!first)
+            while (point(&calls[i], total, true) == 0) total *= 2;
         step = most && total > most ? total / most : 1;
-        for (long n = 1;; n += step) {
+        for (long n = first ? strtol(first, NULL, 10) : 1;; n += step) {
             int result = point(&calls[i], n, n % 2 == 0);
             if (result < 0) break;
             points++;

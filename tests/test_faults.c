@@ -152,6 +152,23 @@ static const char *adapters_whole(const command *c, bool resume, bool renames) {
     return bad || !resume ? bad : resumes(c);
 }
 
+static void remove_temps(const char *path) {
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        char *x = tiny_join(path, entry->d_name);
+        if (gr_ends_with(x, ".tmp") && gr_path_is_dir(x))
+            tiny_delete(x);
+        else if (gr_ends_with(x, ".tmp"))
+            unlink(x);
+        else if (gr_path_is_dir(x))
+            remove_temps(x);
+        free(x);
+    }
+    if (dir) closedir(dir);
+}
+
 static const char *judge(const command *c, const outcome *o, const char *clean, const char *fault,
                          bool resume) {
     if (o->code < 0) return say("ended by a signal", o->signal == SIGALRM ? ": it hung" : "", "");
@@ -159,6 +176,8 @@ static const char *judge(const command *c, const outcome *o, const char *clean, 
     const char *bad = o->code ? one_error(o) : NULL;
     if (!bad && !o->code && c->same_output && strcmp(o->out, clean) != 0)
         bad = "success, and another output than without the fault";
+    if (strncmp(fault, "alloc", 5) == 0 && strchr(fault, '+'))
+        remove_temps(world); /* without any memory nothing can be listed and removed: the next run does it */
     if (!bad) bad = temps(world);
     if (bad) return bad;
     switch (c->duty) {
@@ -213,32 +232,33 @@ static bool wanted(const char *name, const char *value) {
     return !text || strcmp(text, value) == 0;
 }
 
+/* One kind: the n-th call alone, and every fourth time all that follow too. */
+static void sweep_kind(const command *c, const char *kind, const char *const effects[3], const char *clean) {
+    long most = wish("FAULT_POINTS", 2), calls = calls_of(c, kind), before = total.points;
+    long step = most && calls > most ? calls / most : 1, first = wish("FAULT_FIRST", 1),
+         last = wish("FAULT_LAST", calls);
+    int count = 0;
+    while (count < 3 && effects[count]) count++;
+    for (long n = first; n <= calls && n <= last; n += step) {
+        char fault[64];
+        snprintf(fault, sizeof fault, "%s:%ld:%s", kind, n, effects[n / step % count]);
+        point(c, fault, clean, !most || n % 3 == 0);
+        if (n / step % 4) continue;
+        snprintf(fault, sizeof fault, "%s:%ld+:%s", kind, n, effects[(n / step + 1) % count]);
+        point(c, fault, clean, false);
+    }
+    if (!most) printf("%s, %s: %ld calls, %ld points\n", c->name, kind, calls, total.points - before);
+}
+
 static void sweep(const command *c) {
-    long most = wish("FAULT_POINTS", 2), before = total.failed;
+    long before = total.failed;
     world_reset();
     outcome clean = run(c->arguments, NULL);
     if (clean.code != 0) fail_msg("%s: exit %d: %s", c->name, clean.code, clean.err);
     tiny_delete(finished);
     copy_tree(world, finished);
-    for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
-        if (!wanted("FAULT_KIND", faults[f].kind)) continue;
-        long calls = calls_of(c, faults[f].kind), step = most && calls > most ? calls / most : 1, n;
-        int effects = 0;
-        while (effects < 3 && faults[f].effects[effects]) effects++;
-        long points = total.points, first = wish("FAULT_FIRST", 1);
-        for (n = first; n <= calls; n += step) {
-            char fault[64];
-            snprintf(fault, sizeof fault, "%s:%ld:%s", faults[f].kind, n,
-                     faults[f].effects[(n / step) % effects]);
-            point(c, fault, clean.out, !most || n % 3 == 0);
-            if (most && strcmp(faults[f].kind, "alloc") != 0) continue;
-            snprintf(fault, sizeof fault, "%s:%ld+:%s", faults[f].kind, n,
-                     faults[f].effects[(n / step + 1) % effects]);
-            if (!most && n % 4 == 0) point(c, fault, clean.out, false);
-        }
-        if (!most)
-            printf("%s, %s: %ld calls, %ld points\n", c->name, faults[f].kind, calls, total.points - points);
-    }
+    for (size_t f = 0; f < sizeof faults / sizeof *faults; f++)
+        if (wanted("FAULT_KIND", faults[f].kind)) sweep_kind(c, faults[f].kind, faults[f].effects, clean.out);
     outcome_free(&clean);
     if (total.failed > before) fail_msg("%ld points failed", total.failed - before);
 }

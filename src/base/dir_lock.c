@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* NAME.PID-HEX.tmp, as gr_writer_begin names its files. */
@@ -25,6 +27,36 @@ void gr_remove_temps(const char *dir) {
         free(path);
     }
     if (list) closedir(list);
+}
+
+#define YOUNG_SECONDS 60 /* between making a file and locking it nobody may take it for a left one */
+
+/* A writer that lives holds the lock on its file. */
+static void remove_left(const char *path) {
+    struct stat info;
+    int fd = gr_open(path, O_RDWR, 0);
+    if (fd < 0) return;
+    bool left = flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &info) == 0 &&
+                time(NULL) - info.st_mtime > YOUNG_SECONDS;
+    if (left) unlink(path);
+    close(fd);
+}
+
+void gr_remove_temps_of(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t n = strlen(name);
+    char *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
+    DIR *list = dir ? gr_list_open(dir) : NULL;
+    struct dirent *entry;
+    while (list && (entry = readdir(list))) {
+        if (strncmp(entry->d_name, name, n) != 0 || entry->d_name[n] != '.' || !is_temp(entry->d_name))
+            continue;
+        char *left = gr_path_join(dir, entry->d_name);
+        if (left) remove_left(left);
+        free(left);
+    }
+    if (list) closedir(list);
+    free(dir);
 }
 
 graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) {

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -167,8 +168,9 @@ graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) {
         free(w->temp); /* not ours: abort must not remove it */
         w->temp = NULL;
         gr_writer_abort(w);
-        return gr_fail_errno(err, os_errno, "cannot create a file beside", path);
+        return gr_fail_written(err, os_errno, "cannot create a file beside", path);
     }
+    flock(w->fd, LOCK_EX | LOCK_NB); /* alive: see gr_remove_temps_of */
     return GRAFT_OK;
 }
 

@@ -66,6 +66,10 @@ graft_status gr_dir_sync(const char *dir, graft_error *err) GR_MUST_CHECK;
  * directory that this process alone writes to. A missing directory is fine. */
 void gr_remove_temps(const char *dir);
 
+/* The same for one file, in a directory that others write to: only what no living writer holds, and is older
+ * than a minute. */
+void gr_remove_temps_of(const char *path);
+
 /* The right to write to a directory, for one holder at a time in all processes: a lock on `dir`/.lock, which
  * stays behind. Zeroed: not held. */
 typedef struct gr_dir_lock {

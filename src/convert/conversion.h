@@ -16,12 +16,13 @@ typedef struct gr_conversion {
     gr_safetensors *tensors; /* the source: one of the two */
     gr_gguf *gguf;
     gr_jobs jobs;
-    json_t *config;                /* config.json as it will be, without quantization */
-    char *out;                     /* the directory that is written, until it is published; owned */
-    bool replaces;                 /* options->out was there before */
-    char marker[80];               /* what the marker of a directory made by this conversion says */
-    int lock;                      /* held on the directory that is written; -1: none */
-    int top_bits, top_group;       /* the config's default for quantized modules; 0: to be found */
+    json_t *config;          /* config.json as it will be, without quantization */
+    char *out;               /* the directory that is written, until it is published; owned */
+    DIR *made;               /* its listing, open all the time: removing it takes no memory or descriptor */
+    bool replaces;           /* options->out was there before */
+    char marker[80];         /* what the marker of a directory made by this conversion says */
+    int lock;                /* held on the directory that is written; -1: none */
+    int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
     const gr_micro_row *top_micro; /* its mode, NULL: affine */
     size_t undivided;              /* jobs whose rows are not whole groups */
 } gr_conversion;

@@ -67,21 +67,30 @@ static gr_tensor declare(const char *path, const char *suffix, gr_dtype dtype, i
     return t;
 }
 
+/* n if all have names, else 0, and none has one. */
+static int all_named(gr_tensor *out, int n) {
+    int named = 0;
+    for (int i = 0; i < n; i++) named += out[i].name != NULL;
+    if (named == n) return n;
+    for (int i = 0; i < n; i++) free((void *)(uintptr_t)out[i].name);
+    return 0;
+}
+
 int gr_job_outputs(const gr_job *job, gr_tensor out[3]) {
     if (!gr_job_quantized(job)) {
         out[0] = declare(job->name, "", job->dtype, job->ndim, job->shape);
-        return out[0].name ? 1 : 0;
+        return all_named(out, 1);
     }
     int64_t codes[2] = {job->rows, job->cols * job->bits / 32},
             groups[2] = {job->rows, job->cols / job->group};
     out[0] = declare(job->path, ".weight", GR_U32, 2, codes);
     if (gr_job_micro(job)) {
         out[1] = declare(job->path, ".scales", GR_U8, 2, groups);
-        return out[0].name && out[1].name ? 2 : 0;
+        return all_named(out, 2);
     }
     out[1] = declare(job->path, ".scales", job->dtype, 2, groups);
     out[2] = declare(job->path, ".biases", job->dtype, 2, groups);
-    return out[0].name && out[1].name && out[2].name ? 3 : 0;
+    return all_named(out, 3);
 }
 
 /* ---- reading */

@@ -272,9 +272,18 @@ graft_status gr_conversion_prepare_out(gr_conversion *c, graft_error *err) {
         return st;
     }
     c->out = name; /* from here on discard removes it */
+    c->made = gr_list_open(name);
+    if (!c->made) return gr_fail_errno(err, errno, "cannot list", name);
     GR_TRY(write_marker(name, c->marker, err));
     c->lock = lock_marker(name);
     return sweep(out, c->replaces, err);
+}
+
+static void let_go(gr_conversion *c) {
+    if (c->made) closedir(c->made);
+    free(c->out);
+    c->made = NULL;
+    c->out = NULL;
 }
 
 /* The files of the working directory take the place of an earlier conversion's. That one was of the same
@@ -309,8 +318,7 @@ graft_status gr_conversion_publish(gr_conversion *c, graft_error *err) {
         if (!there_by_now(out)) return gr_fail_written(err, os_errno, "cannot create directory", out);
         gr_conversion_discard(c);
     }
-    free(c->out);
-    c->out = NULL;
+    let_go(c);
     char *parent = c->replaces ? NULL : parent_of(out);
     graft_status st = c->replaces ? GRAFT_OK : parent ? gr_dir_sync(parent, err) : gr_no_memory(err, 0);
     free(parent);
@@ -318,9 +326,10 @@ graft_status gr_conversion_publish(gr_conversion *c, graft_error *err) {
 }
 
 void gr_conversion_discard(gr_conversion *c) {
-    graft_error ignored = {0};
+    struct dirent *e;
     if (!c->out) return;
-    if (each_entry(c->out, NULL, remove_any, NULL, &ignored) == GRAFT_OK) rmdir(c->out);
-    free(c->out);
-    c->out = NULL;
+    if (c->made) rewinddir(c->made);
+    while (c->made && (e = readdir(c->made))) unlinkat(dirfd(c->made), e->d_name, 0); /* not . and .. */
+    rmdir(c->out);
+    let_go(c);
 }

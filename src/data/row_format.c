@@ -155,7 +155,9 @@ graft_status gr_row_encode(gr_encoded *row, const char *json, size_t len, const 
     encoder e = {.row = row, .tok = tok, .chat = chat, .config = config};
     json_error_t jerr;
     GR_TRY(gr_json_fits(json, len, GR_ROW_LIMIT, err));
-    json_t *object = json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
+    json_t *object =
+        gr_json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
+    if (!object && gr_json_no_memory(&jerr)) return gr_no_memory(err, len);
     if (!object) {
         gr_fail(err, GRAFT_CORRUPT, "not valid JSON");
         return gr_found(err, "%s", jerr.text);

@@ -65,9 +65,9 @@ graft_status gr_json_parse(json_t **root, const char *text, size_t len, const ch
         gr_where(err, "%s", name);
         return GRAFT_RANGE;
     }
-    *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    *root = gr_json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
     if (!*root && json_error_code(&why) == json_error_numeric_overflow) {
-        *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why);
+        *root = gr_json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why);
         if (*root && !restore_integers(*root)) {
             json_decref(*root);
             *root = NULL;
@@ -75,7 +75,7 @@ graft_status gr_json_parse(json_t **root, const char *text, size_t len, const ch
         }
     }
     if (*root) return GRAFT_OK;
-    if (json_error_code(&why) == json_error_out_of_memory) return gr_no_memory(err, len);
+    if (gr_json_no_memory(&why)) return gr_no_memory(err, len);
     gr_fail(err, GRAFT_CORRUPT, "not valid JSON: %s", why.text);
     return gr_where(err, "%s, line %d, column %d", name, why.line, why.column);
 }

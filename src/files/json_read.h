@@ -12,6 +12,14 @@
 #include "base/os.h"
 #include <jansson.h>
 
+/* json_loadb(3) that never takes a text for another where memory runs out: NULL, and gr_json_no_memory. */
+json_t *gr_json_loadb(const char *text, size_t len, size_t flags, json_error_t *why);
+/* Can a JSON string hold the text? */
+bool gr_json_utf8(const char *text);
+static inline bool gr_json_no_memory(const json_error_t *why) {
+    return json_error_code(why) == json_error_out_of_memory;
+}
+
 /* Parses a JSON text. `name` appears in errors (GRAFT_CORRUPT with line and column). Integers beyond 64 bits,
  * which Python writes without a thought (model_max_length 1000000000000000019884624838656), become reals.
  * Owned by caller until json_decref. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 static graft_status save(gr_buf *out, graft_status drawn, const char *path, graft_error *err) {
+    gr_remove_temps_of(path);
     if (drawn == GRAFT_OK) drawn = gr_file_replace(path, out->data, out->len, err);
     gr_buf_free(out);
     return drawn;

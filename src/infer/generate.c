@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "files/json_read.h"
 #include "infer/growth.h"
 #include <stdio.h>
 
@@ -7,10 +8,8 @@ static bool stopped(const gr_session *s) {
 }
 
 static graft_status check_utf8(const char *option, const char *text, graft_error *err) {
-    json_t *probe = text ? json_string(text) : json_null();
-    bool valid = probe != NULL;
-    json_decref(probe);
-    return valid ? GRAFT_OK : gr_fail(err, GRAFT_USAGE, "%s is not valid UTF-8", option);
+    return !text || gr_json_utf8(text) ? GRAFT_OK
+                                       : gr_fail(err, GRAFT_USAGE, "%s is not valid UTF-8", option);
 }
 
 /* What the command line asks for must be there before a model is opened, and mean something. */
@@ -70,6 +69,7 @@ static graft_status write_logits(gr_session *s, const gr_ids *prompt, graft_erro
     int64_t tile = gr_min_i64(net->head.tile, 64);
     float *logits = gr_calloc((size_t)tile, (size_t)vocab * sizeof *logits);
     if (!logits) return gr_no_memory(err, (size_t)(tile * vocab) * sizeof *logits);
+    gr_remove_temps_of(s->o->logits);
     graft_status st = gr_writer_begin(&w, s->o->logits, err);
     if (st != GRAFT_OK) {
         free(logits);

@@ -2,6 +2,7 @@
  * answer has the same bits in every batch.
  */
 #include "base/os.h"
+#include "files/json_read.h"
 #include "files/jsonl.h"
 #include "infer/decode_batch.h"
 #include "infer/growth.h"
@@ -56,9 +57,10 @@ static graft_status read_prompts(job *j, graft_error *err) {
         json_t *line = NULL;
         graft_status st = gr_json_fits(text, len, GR_ROW_LIMIT, err);
         if (st == GRAFT_OK) {
-            line = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-            st = line ? encode_line(&j->s, line, &j->prompts[i], err)
-                      : gr_fail(err, GRAFT_CORRUPT, "not JSON: %s", why.text);
+            line = gr_json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+            st = line                      ? encode_line(&j->s, line, &j->prompts[i], err)
+                 : gr_json_no_memory(&why) ? gr_no_memory(err, len)
+                                           : gr_fail(err, GRAFT_CORRUPT, "not JSON: %s", why.text);
         }
         json_decref(line);
         if (st != GRAFT_OK) {

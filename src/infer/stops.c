@@ -1,9 +1,12 @@
 #include "infer/stops.h"
+#include "files/json_read.h"
 
 graft_status gr_stops_init(gr_stops *s, const char *list, graft_error *err) {
     *s = (gr_stops){0};
     if (!list) return GRAFT_OK;
-    s->texts = json_loads(list, JSON_REJECT_DUPLICATES, NULL);
+    json_error_t why;
+    s->texts = gr_json_loadb(list, strlen(list), JSON_REJECT_DUPLICATES, &why);
+    if (!s->texts && gr_json_no_memory(&why)) return gr_no_memory(err, strlen(list));
     bool good = json_is_array(s->texts);
     for (size_t i = 0; good && i < json_array_size(s->texts); i++)
         good = json_string_length(json_array_get(s->texts, i)) > 0; /* 0 for what is no string, too */

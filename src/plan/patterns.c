@@ -1,6 +1,7 @@
 #include "base/name_match.h"
 #include "base/nearest.h"
 #include "base/number.h"
+#include "files/json_read.h"
 #include "plan/module_match.h"
 #include <jansson.h>
 #include <math.h>
@@ -74,8 +75,9 @@ static graft_status parse_list(gr_patterns *p, const char *text, graft_error *er
 
 static graft_status parse_object(gr_patterns *p, const char *text, graft_error *err) {
     json_error_t bad;
-    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &bad), *value;
+    json_t *object = gr_json_loadb(text, strlen(text), JSON_REJECT_DUPLICATES, &bad), *value;
     const char *key;
+    if (!object && gr_json_no_memory(&bad)) return gr_no_memory(err, strlen(text));
     graft_status st = json_is_object(object) ? GRAFT_OK : malformed(p, text, err);
     if (st == GRAFT_OK) {
         json_object_foreach(object, key, value) {

@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "files/json_read.h"
 #include "report/curve.h"
 #include <jansson.h>
 #include <math.h>
@@ -22,7 +23,8 @@ static bool push(losses *l, double x, double y) {
 /* A loss that is no number (null, where a run went to NaN) leaves a gap. */
 static graft_status take_line(const char *text, size_t len, losses *train, losses *valid, graft_error *err) {
     json_error_t why;
-    json_t *object = json_loadb(text, len, 0, &why);
+    json_t *object = gr_json_loadb(text, len, 0, &why);
+    if (!object && gr_json_no_memory(&why)) return gr_no_memory(err, len);
     if (!object) return gr_fail(err, GRAFT_CORRUPT, "not valid JSON: %s", why.text);
     const json_t *iteration = json_object_get(object, "iteration");
     graft_status st = GRAFT_OK;

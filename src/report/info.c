@@ -99,12 +99,8 @@ graft_status gr_info_json(char **json, const char *path, graft_error *err) {
                              dir    ? "directory"
                              : gguf ? "gguf"
                                     : "safetensors");
-    if (!root) {
-        json_t *text = json_string("");
-        bool memory = text != NULL;
-        json_decref(text);
-        return memory ? gr_fail(err, GRAFT_USAGE, "path is not valid UTF-8") : gr_no_memory(err, 0);
-    }
+    if (!root && !gr_json_utf8(path)) return gr_fail(err, GRAFT_USAGE, "path is not valid UTF-8");
+    if (!root) return gr_no_memory(err, 0);
     graft_status st = dir    ? directory_info(root, path, err)
                       : gguf ? gguf_info(root, path, err)
                              : safetensors_info(root, path, err);

@@ -1,3 +1,4 @@
+#include "files/json_read.h"
 #include "files/json_write.h"
 #include "train/options.h"
 #include <ctype.h>
@@ -145,17 +146,19 @@ static graft_status store_text(graft_options *o, const gr_option_row *row, const
 static graft_status store_member(graft_options *o, const gr_option_row *row, const char *text,
                                  const char *called, graft_error *err) {
     char **at = field(o, row);
-    json_t *list = *at ? json_loads(*at, JSON_REJECT_DUPLICATES, NULL) : json_array();
+    json_error_t why;
+    json_t *list = *at ? gr_json_loadb(*at, strlen(*at), JSON_REJECT_DUPLICATES, &why) : json_array();
     json_t *member = json_string(text); /* NULL for what is not UTF-8 */
     char *printed = NULL;
     graft_status st = GRAFT_OK;
-    if (!text[0] || !member) {
+    if (!text[0] || !gr_json_utf8(text)) {
         gr_fail(err, GRAFT_USAGE, "%s does not take this value", called);
         gr_expected(err, "text in UTF-8 that is not empty");
         st = gr_found(err, "%s", text);
-    } else if (*at && !json_is_array(list)) {
+    } else if (*at && (list ? !json_is_array(list) : !gr_json_no_memory(&why))) {
         st = gr_fail(err, GRAFT_USAGE, "%s holds no JSON array to add to", called);
-    } else if (json_array_append(list, member) != 0 || !(printed = gr_json_dump(list, JSON_COMPACT))) {
+    } else if (!list || !member || json_array_append(list, member) != 0 ||
+               !(printed = gr_json_dump(list, JSON_COMPACT))) {
         st = gr_no_memory(err, strlen(text));
     }
     json_decref(member);

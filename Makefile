@@ -3,6 +3,7 @@
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PREFIX ?= /usr/local
 TIME ?= 60
+TARGETS ?=
 FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
@@ -49,7 +50,7 @@ install: build
 
 fuzz:
 	@bash tools/deps.sh build check
-	@bash tools/fuzz.sh $(TIME)
+	@bash tools/fuzz.sh $(TIME) $(TARGETS)
 
 bad-inputs: build
 	@GRAFT_BAD_INPUTS=$(CURDIR)/docs/bad-inputs.md build/release/tests/test_bad_inputs

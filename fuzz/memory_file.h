@@ -9,7 +9,8 @@
 
 /* Returns the descriptor to close; path names the file meanwhile. */
 static inline int memory_file(char path[64], const uint8_t *data, size_t size) {
-    char name[] = "/tmp/graft-fuzz-XXXXXX";
+    char shm[] = "/dev/shm/graft-fuzz-XXXXXX", tmp[] = "/tmp/graft-fuzz-XXXXXX";
+    char *name = access("/dev/shm", W_OK) == 0 ? shm : tmp; /* memory where the system has such a place */
     int fd = mkstemp(name);
     if (fd < 0 || unlink(name) != 0) abort();
     for (size_t at = 0; at < size;) {

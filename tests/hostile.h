@@ -2,6 +2,7 @@
 #ifndef HOSTILE_H
 #define HOSTILE_H
 #include "base/os.h"
+#include "tests/sanitized.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,9 @@ static inline double hostile_clock(void) {
 }
 
 /* What is quadratic takes minutes for these sizes, what is linear a tenth of a second; sanitizers make it ten
- * times that. */
-#define HOSTILE_SECONDS 5.0
+ * times that, and try a part of it. */
+#define HOSTILE_SECONDS (SANITIZED ? 20.0 : 5.0)
+#define HOSTILE_STEP    (SANITIZED ? 3 : 1)
 
 /* `unit` until there are n bytes (or a little more); malloc'ed, *len is how many. */
 static inline char *hostile_text(const char *unit, size_t n, size_t *len) {

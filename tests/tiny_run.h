@@ -1,17 +1,9 @@
 /* tests/tiny_run.h - whole training runs on tiny directories, watched, stopped and compared file by file. */
 #ifndef TINY_RUN_H
 #define TINY_RUN_H
+#include "tests/sanitized.h"
 #include "tests/tiny_dir.h"
 #include "train/trainer.h"
-
-/* A sanitizer keeps memory of its own, and more with every call. */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-#define SANITIZED 1
-#elif defined __has_feature
-#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define SANITIZED 0
-#endif
 
 static char *root, *data; /* of this test program */
 static bool own_rank;     /* the adapter brings its rank along: not the one of `common` */

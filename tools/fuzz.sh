@@ -9,15 +9,17 @@ cd "$(dirname "$0")/.." || exit 1
 seconds=${1:-60} jobs=${JOBS:-2} failed=0
 shift
 bin=build/fuzz/fuzz
-cmake --preset fuzz >/dev/null && cmake --build build/fuzz -j "$jobs" >build/fuzz.log 2>&1 || {
-    tail -20 build/fuzz.log
-    exit 1
-}
 targets=("$@")
 [ $# -gt 0 ] || for source in fuzz/fuzz_*.c; do
     name=$(basename "$source" .c)
     targets+=("${name#fuzz_}")
 done
+mkdir -p build
+cmake --preset fuzz >build/fuzz.log 2>&1 &&
+    cmake --build build/fuzz -j "$jobs" --target "${targets[@]/#/fuzz_}" >build/fuzz.log 2>&1 || {
+    tail -20 build/fuzz.log
+    exit 1
+}
 mkdir -p build/fuzz/crashes
 
 # one TARGET: its log is build/fuzz/TARGET.log.

@@ -7,7 +7,7 @@ FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz soak format clean
+.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz coverage soak format clean
 all: build
 
 build:
@@ -47,6 +47,9 @@ install: build
 fuzz:
 	@bash tools/deps.sh build check
 	@bash tools/fuzz.sh $(TIME)
+
+coverage: build
+	@bash tools/coverage.sh
 
 soak: build
 	@bash tools/soak.sh

@@ -7,7 +7,7 @@ FRESH ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz coverage soak format clean
+.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz analyze coverage soak format clean
 all: build
 
 build:
@@ -47,6 +47,10 @@ install: build
 fuzz:
 	@bash tools/deps.sh build check
 	@bash tools/fuzz.sh $(TIME)
+
+analyze:
+	@bash tools/deps.sh build check analyze
+	@bash tools/analyze.sh
 
 coverage: build
 	@bash tools/coverage.sh

@@ -4,10 +4,12 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PREFIX ?= /usr/local
 TIME ?= 60
 FRESH ?=
+TESTS ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz analyze coverage soak format clean
+.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz memcheck analyze coverage soak \
+        format clean
 all: build
 
 build:
@@ -47,6 +49,10 @@ install: build
 fuzz:
 	@bash tools/deps.sh build check
 	@bash tools/fuzz.sh $(TIME)
+
+memcheck: build
+	@bash tools/deps.sh memcheck
+	@bash tools/memcheck.sh $(TESTS)
 
 analyze:
 	@bash tools/deps.sh build check analyze

@@ -5,10 +5,12 @@ PREFIX ?= /usr/local
 TIME ?= 60
 TARGETS ?=
 FRESH ?=
+TESTS ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check kill-test fault-test bad-inputs check-peers bench bench-memory bench-peers install fuzz format clean
+.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz kill-test fault-test \
+        bad-inputs memcheck analyze coverage soak format clean
 all: build
 
 build:
@@ -58,6 +60,20 @@ bad-inputs: build
 fault-test:
 	@bash tools/deps.sh build check
 	@bash tools/fault_test.sh
+
+memcheck: build
+	@bash tools/deps.sh memcheck
+	@bash tools/memcheck.sh $(TESTS)
+
+analyze:
+	@bash tools/deps.sh build check analyze
+	@bash tools/analyze.sh
+
+coverage: build
+	@bash tools/coverage.sh
+
+soak: build
+	@bash tools/soak.sh
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')

@@ -178,8 +178,8 @@ static graft_status take_document(cli *c, peer *p, const char *text) {
 
 static graft_status run_in(cli *c, peer *p, const char *folder) {
     char log[4200];
-    pid_t child;
-    int out, code = 0;
+    pid_t child = -1;
+    int out = -1, code = 0;
     size_t size = 0;
     snprintf(log, sizeof log, "%s/log", folder);
     graft_status status = p->export(&c->options, &c->hooks, folder, &c->err);

@@ -66,7 +66,7 @@ static void print_rows(FILE *out, const frame *f, const char *cells) {
             fprintf(out, "%*.4g |", LABEL - 2, y);
         else
             fprintf(out, "%*s|", LABEL - 1, "");
-        const char *row = cells + r * f->columns;
+        const char *row = cells + (ptrdiff_t)r * f->columns;
         int last = f->columns;
         while (last > 0 && row[last - 1] == ' ') last--;
         fwrite(row, 1, (size_t)last, out);

@@ -1,7 +1,8 @@
 #!/bin/bash
 # deps.sh GROUP...: makes sure that what the groups need is here. Probes for the thing itself, so any system
 # that has it will do; what is missing is installed with apt-get (through sudo where not root). Without apt-get
-# or sudo it prints the one line to type and fails. Groups: build, check, arm64, peers, demo.
+# or sudo it prints the one line to type and fails. Groups: build, check, memcheck, analyze, arm64,
+# peers, demo.
 set -u
 
 # group | probe (a shell command that succeeds when the thing is here) | Debian package
@@ -20,6 +21,9 @@ check | command -v git | git
 check | command -v clang | clang
 check | clang_has_sanitizers | clang
 check | command -v python3 | python3
+memcheck | command -v valgrind | valgrind
+analyze | command -v clang-tidy | clang-tidy
+analyze | command -v cppcheck | cppcheck
 arm64 | command -v aarch64-linux-gnu-gcc | gcc-aarch64-linux-gnu
 arm64 | test -d /usr/aarch64-linux-gnu/include | libc6-dev-arm64-cross
 arm64 | command -v qemu-aarch64 | qemu-user

@@ -90,7 +90,6 @@ static void plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, tally *sa
         said->embeddings++;
     else
         said->through_16++;
-    return;
 }
 
 static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const char *name, gr_dtype dtype,

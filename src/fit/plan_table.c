@@ -125,7 +125,7 @@ static void finish_type(table *t, gr_role role) {
 
 graft_status gr_plan_table(graft_plan *plan, const gr_model *m, const gr_tuning *tuning, graft_error *err) {
     size_t most = (size_t)m->config.layers * 2 * GR_ROLES + 8,
-           bytes = most * NAME_BYTES + GRAFT_PLAN_TYPES * NOTE_BYTES;
+           bytes = most * NAME_BYTES + (size_t)GRAFT_PLAN_TYPES * NOTE_BYTES;
     table t = {.plan = plan, .m = m, .tuning = tuning};
     plan->storage = gr_calloc(bytes, 1);
     plan->tensors_list = gr_calloc(most, sizeof *plan->tensors_list);

@@ -25,9 +25,9 @@ static double timed_burst(const gr_compute *c, int64_t loops, double *work) {
 }
 
 double gr_peak_gflops(const gr_compute *c) {
-    double work, best = 0, seconds;
+    double work, best = 0;
     int64_t loops = 1000;
-    while ((seconds = timed_burst(c, loops, &work)) < 4e-3) loops *= 2; /* 4 to 8 ms a burst */
+    while (timed_burst(c, loops, &work) < 4e-3) loops *= 2; /* 4 to 8 ms a burst */
     for (int i = 0; i < 4; i++) {
         double rate = work / timed_burst(c, loops, &work);
         if (rate > best) best = rate;

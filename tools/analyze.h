@@ -1,5 +1,5 @@
-/* tools/analyze.h - what the analyzers, which see one file at a time, have to know of the others. Forced in front of
- * every file by tools/analyze.sh; no build uses it. */
+/* tools/analyze.h - what the analyzers, which see one file at a time, have to know of the others. Forced in
+ * front of every file by tools/analyze.sh; no build uses it. */
 #ifndef GR_TOOLS_ANALYZE_H
 #define GR_TOOLS_ANALYZE_H
 #include "../src/base/status.h"

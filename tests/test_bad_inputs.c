@@ -22,7 +22,8 @@ typedef struct outcome {
     char message[4000];
 } outcome;
 
-/* Runs `sh -c command` in dir; what it says on stderr goes into dir/../said. */
+/* Runs `sh -c command` in dir; what it says on stderr goes into dir/../said, its error into
+ * message. */
 static outcome run_in(const char *dir, const char *command) {
     outcome out = {0};
     struct rusage usage;
@@ -43,6 +44,8 @@ static outcome run_in(const char *dir, const char *command) {
     FILE *f = fopen(said, "r");
     assert_non_null(f);
     out.message[fread(out.message, 1, sizeof out.message - 1, f)] = 0;
+    char *error = strstr(out.message, "\ngraft "); /* behind what was noted about the rows */
+    if (error) memmove(out.message, error + 1, strlen(error));
     fclose(f);
     free(said);
     return out;

@@ -234,7 +234,7 @@ static bool wanted(const char *name, const char *value) {
 
 /* One kind: the n-th call alone, and every fourth time all that follow too. */
 static void sweep_kind(const command *c, const char *kind, const char *const effects[3], const char *clean) {
-    long most = wish("FAULT_POINTS", SANITIZED ? 1 : 2), calls = calls_of(c, kind), before = total.points;
+    long most = wish("FAULT_POINTS", 2), calls = calls_of(c, kind), before = total.points;
     long step = most && calls > most ? calls / most : 1, first = wish("FAULT_FIRST", 1),
          last = wish("FAULT_LAST", calls);
     int count = 0;
@@ -248,11 +248,6 @@ static void sweep_kind(const command *c, const char *kind, const char *const eff
         point(c, fault, clean, false);
     }
     if (!most) printf("%s, %s: %ld calls, %ld points\n", c->name, kind, calls, total.points - before);
-}
-
-/* A sanitizer's runs are slow: half of the commands, unless asked. */
-static bool chosen(size_t i) {
-    return wanted("FAULT_COMMAND", commands[i].name) && (!SANITIZED || getenv("FAULT_POINTS") || i % 2);
 }
 
 static void sweep(const command *c) {
@@ -272,7 +267,7 @@ static void every_command(void **state) {
     (void)state;
     long before = total.failed;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (chosen(i)) sweep(&commands[i]);
+        if (wanted("FAULT_COMMAND", commands[i].name)) sweep(&commands[i]);
     printf("%ld points, %ld faults struck, %ld crashes, %ld failed\n", total.points, total.struck,
            total.crashed, total.failed);
     assert_int_equal(total.failed, before);
@@ -286,7 +281,7 @@ static void short_and_interrupted_calls_change_nothing(void **state) {
                                            "close%3:EINTR", "truncate%2:EINTR"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         const command *c = &commands[i];
-        if (!chosen(i)) continue;
+        if (!wanted("FAULT_COMMAND", commands[i].name)) continue;
         world_reset();
         outcome clean = run(c->arguments, NULL);
         tiny_delete(finished);

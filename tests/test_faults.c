@@ -281,7 +281,7 @@ static void short_and_interrupted_calls_change_nothing(void **state) {
                                            "close%3:EINTR", "truncate%2:EINTR"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         const command *c = &commands[i];
-        if (!wanted("FAULT_COMMAND", c->name)) continue;
+        if (!wanted("FAULT_COMMAND", commands[i].name)) continue;
         world_reset();
         outcome clean = run(c->arguments, NULL);
         tiny_delete(finished);

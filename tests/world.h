@@ -68,8 +68,6 @@ static inline pid_t launch(const char *arguments, const char *fault, void (*prep
         redirect("out", STDOUT_FILENO);
         redirect("err", STDERR_FILENO);
         setenv("XDG_CACHE_HOME", place, 1);
-        setenv("ASAN_OPTIONS",
-               "verify_asan_link_order=0:detect_leaks=1:exitcode=99:allocator_may_return_null=1", 1);
         setenv("GRAFT_FAULT_HIT", hit, 1);
         setenv("GRAFT_FAULT_COUNT", count, 1);
         if (fault) setenv("GRAFT_FAULT", fault, 1);

@@ -1,5 +1,6 @@
 /* signals.c - Ctrl-C asks to stop and save; a second one exits at once. */
 #include "cli.h"
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,12 +14,14 @@ static void say(const char *text) {
 }
 
 static void on_signal(int number) {
+    int before = errno; /* somebody may be about to look at it */
     (void)number;
     if (__atomic_exchange_n(&stop_flag, 1, __ATOMIC_SEQ_CST)) { /* two may come in two threads at once */
         say("\n");
         _exit(EXIT_INTERRUPTED);
     }
     say("\nstopping; once more to exit at once\n");
+    errno = before;
 }
 
 void signals_install(void) {

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Entries of a directory of /proc, without . and ..; -1 where there is none. */
 static inline int process_entries(const char *path) {
@@ -22,8 +23,15 @@ static inline int process_descriptors(void) {
     return n < 0 ? n : n - 1;
 }
 
+/* A thread that was joined may still be listed for a moment: looks until two looks agree. */
 static inline int process_threads(void) {
-    return process_entries("/proc/self/task");
+    int n = process_entries("/proc/self/task");
+    for (int before = -1; n != before;) {
+        usleep(20000);
+        before = n;
+        n = process_entries("/proc/self/task");
+    }
+    return n;
 }
 
 /* KiB of a field of the kernel's sum over all mappings, counted page by page (VmRSS is brought up to date

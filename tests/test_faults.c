@@ -5,7 +5,6 @@
  */
 #include "tests/world.h"
 
-enum { SECONDS = 60 }; /* a run that takes longer hangs */
 
 typedef enum duty {
     LEAVES_ALL,   /* writes nothing but stdout */

@@ -421,13 +421,54 @@ static void best_agrees(void **state) {
     tiny_remove(model);
 }
 
+/* Checkpoints that cannot be looked at are not taken for none: the run would begin anew and remove them. */
+static void unreadable(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    graft_error err = {0};
+    stopped(model, NULL);
+    char *part = tiny_join(root, "part"), *dir = tiny_join(part, "checkpoints"),
+         *away = tiny_join(part, "away");
+    assert_int_equal(rename(dir, away), 0);
+    tiny_write(part, "checkpoints", "not a directory");
+    assert_int_equal(train(model, "part", resume, NULL, NULL, &err), GRAFT_IO);
+    assert_string_equal(err.what, "cannot look for checkpoints: Not a directory");
+    unlink(dir);
+    assert_int_equal(rename(away, dir), 0);
+    must_train(model, "part", resume, NULL, NULL);
+    free(part), free(dir), free(away);
+    forget("part");
+    tiny_remove(model);
+}
+
+/* A run that began from the adapter in its own directory, which a kill left torn: its numbers come from the
+ * checkpoint. */
+static void own_adapter(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *part = tiny_join(root, "part");
+    const char *const from[] = {"resume-adapter-file", part, NULL};
+    const char *const again[] = {"resume-adapter-file", part, "resume", "-", NULL};
+    graft_error err = {0};
+    watch w = {.stop_after = 6};
+    must_train(model, "whole", NULL, NULL, NULL);
+    must_train(model, "part", NULL, NULL, NULL);
+    assert_int_equal(train(model, "part", from, &w, NULL, &err), GRAFT_INTERRUPTED);
+    copy_file("whole", "part", "adapters.safetensors");
+    must_train(model, "part", again, NULL, NULL);
+    free(part);
+    forget("part");
+    forget("whole");
+    tiny_remove(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(saves),           cmocka_unit_test(names_all_changes),
         cmocka_unit_test(allowed_changes), cmocka_unit_test(inside_an_update),
         cmocka_unit_test(other_rows),      cmocka_unit_test(other_costs),
         cmocka_unit_test(torn_pair),       cmocka_unit_test(altered_adapter),
-        cmocka_unit_test(best_agrees),
+        cmocka_unit_test(best_agrees),     cmocka_unit_test(unreadable),
+        cmocka_unit_test(own_adapter),
     };
     return cmocka_run_group_tests_name("resume", tests, setup, teardown);
 }

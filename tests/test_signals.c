@@ -1,6 +1,7 @@
 /* The program among signals, closed streams, limits and other processes. What it owes each time: an exit
  * code, one error where there is one, and a directory that loads and that --resume continues. */
 #include "tests/world.h"
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -247,6 +248,8 @@ static void few_descriptors(void **state) {
 
 /* world/run on a small disk of its own; false: not allowed here. */
 static bool mount_run(const char *size) {
+    /* in a world of its own: it goes with this process, whatever happens */
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL)) return false;
     char *dir = tiny_join(world, "run"), option[32];
     snprintf(option, sizeof option, "size=%s", size);
     mkdir(dir, 0777);

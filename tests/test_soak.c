@@ -5,6 +5,7 @@
 #include "tests/process_state.h"
 #include "tests/tiny_run.h"
 #include <errno.h>
+#include <sys/prctl.h>
 
 /* What the heap may take for good after the first samples, whatever the number of steps: free chunks between
  * others' that later allocations split differently. A leak of 4 bytes a step is above it in the long run. */
@@ -222,6 +223,7 @@ static void many_cycles(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(many_steps), cmocka_unit_test(many_cycles)};
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);      /* huge pages come when the kernel finds time */
     if (process_kib("Anonymous") < 0) return 0; /* not Linux: nothing to read */
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -6,8 +6,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 out=build/analyze/findings jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
-cmake --preset analyze >build/analyze.log 2>&1 || { cat build/analyze.log; exit 1; }
 mkdir -p $out
+cmake --preset analyze >build/analyze.log 2>&1 || { cat build/analyze.log; exit 1; }
 all=$(ls src/*.c src/*/*.c cli/*.c | grep -v 'kernels/isa_')
 own=src/base/status.c # defines what tools/analyze.h describes
 

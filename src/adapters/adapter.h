@@ -24,7 +24,8 @@ typedef struct gr_adapter_info {
 typedef struct gr_adapter_base {
     const gr_model *model; /* gr_model_identify has been called */
     bool allow_other;
-    char note[640]; /* filled: what the user should know of how the two fit; "": nothing */
+    bool shape_only; /* the numbers will be others, and need not be those of one save */
+    char note[640];  /* filled: what the user should know of how the two fit; "": nothing */
 } gr_adapter_base;
 
 /* Writes the tensor files that can hold this tuning and adapter_config.json into dir (made if missing), each
@@ -51,9 +52,10 @@ typedef struct gr_adapter_mark {
     char digest[17];
 } gr_adapter_mark;
 typedef enum gr_adapter_place {
-    GR_ADAPTER_NONE, /* dir has none of the files */
-    GR_ADAPTER_TORN, /* some are missing, unreadable, or of another save than the rest */
-    GR_ADAPTER_WHOLE /* all that gr_adapter_save writes for this tuning, of the one save in *mark */
+    GR_ADAPTER_NONE,   /* dir has none of the files */
+    GR_ADAPTER_TORN,   /* some are missing, damaged, or of another save than the rest */
+    GR_ADAPTER_UNREAD, /* the system could not say: input failed, or memory ran out */
+    GR_ADAPTER_WHOLE   /* all that gr_adapter_save writes for this tuning, of the one save in *mark */
 } gr_adapter_place;
 /* What a save left in dir. Reads headers, not numbers. */
 gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_tuning *tuning);

@@ -2,15 +2,6 @@
 #include "model/identity.h"
 #include <stdio.h>
 
-/* "14 of 272 tensors differ: .. and 9 more", and what config.json has to do with it. */
-static void say_difference(char *text, size_t size, const gr_base_difference *d) {
-    if (d->count)
-        snprintf(text, size, "; %lld of %lld tensors differ%s: %s", (long long)d->count, (long long)d->all,
-                 d->config ? ", as do numbers of config.json" : "", d->text);
-    else
-        snprintf(text, size, "%s", d->config ? "; numbers of config.json differ, no tensor does" : "");
-}
-
 graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_safetensors *file,
                                    const gr_adapter_config *c, const char *path, graft_error *err) {
     const json_t *own = json_object_get(c->root, "graft");
@@ -31,7 +22,7 @@ graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_safetensors *
         return GRAFT_OK;
     }
     gr_identity_compare(&d, base->model, json_object_get(own, "base_tensors"));
-    say_difference(text, sizeof text, &d);
+    gr_identity_text(text, sizeof text, &d);
     if (base->allow_other) {
         snprintf(base->note, sizeof base->note, "the adapter was trained on another base model%s", text);
         return GRAFT_OK;

@@ -12,21 +12,29 @@ static bool agrees(gr_adapter_mark *m, bool *first, const char *iteration, const
     return m->iteration == strtoll(iteration, NULL, 10) && strcmp(m->digest, digest) == 0;
 }
 
-static bool tensors_agree(gr_adapter_mark *m, bool *first, const char *path) {
+/* The system's fault, not the file's. */
+static bool cannot_say(graft_status st) {
+    return st == GRAFT_IO || st == GRAFT_NO_MEMORY;
+}
+
+static bool tensors_agree(gr_adapter_mark *m, bool *first, bool *unread, const char *path) {
     gr_safetensors *file = NULL;
     graft_error why = {0};
-    bool same =
-        gr_safetensors_open(&file, path, &why) == GRAFT_OK &&
-        agrees(m, first, gr_safetensors_metadata(file, "iteration"), gr_safetensors_metadata(file, "digest"));
+    graft_status st = gr_safetensors_open_as(&file, path, GR_IN_MEMORY, &why);
+    *unread |= cannot_say(st);
+    bool same = st == GRAFT_OK && agrees(m, first, gr_safetensors_metadata(file, "iteration"),
+                                         gr_safetensors_metadata(file, "digest"));
     gr_safetensors_close(file);
     return same;
 }
 
-static bool config_agrees(gr_adapter_mark *m, bool *first, const char *path) {
+static bool config_agrees(gr_adapter_mark *m, bool *first, bool *unread, const char *path) {
     json_t *root = NULL;
     graft_error why = {0};
     char iteration[24];
-    if (gr_json_load(&root, path, GR_JSON_LIMIT, &why) != GRAFT_OK) return false;
+    graft_status st = gr_json_load(&root, path, GR_CONFIG_LIMIT, &why);
+    *unread |= cannot_say(st);
+    if (st != GRAFT_OK) return false;
     const json_t *graft = json_object_get(root, "graft"), *number = json_object_get(graft, "iteration");
     snprintf(iteration, sizeof iteration, "%lld", (long long)json_integer_value(number));
     bool same = json_is_integer(number) &&
@@ -37,15 +45,17 @@ static bool config_agrees(gr_adapter_mark *m, bool *first, const char *path) {
 
 gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_tuning *tuning) {
     const char *names[4] = {0};
-    bool first = true, any = false, same = true;
+    bool first = true, any = false, same = true, unread = false;
     *mark = (gr_adapter_mark){0};
     gr_adapter_files(names, tuning);
     for (int i = 0; i == 0 || names[i - 1]; i++) {
         char *path = gr_path_join(dir, names[i] ? names[i] : "adapter_config.json");
         bool there = path && gr_path_exists(path);
         any = any || there;
-        same = same && there && (names[i] ? tensors_agree : config_agrees)(mark, &first, path);
+        unread |= !path;
+        same = same && there && (names[i] ? tensors_agree : config_agrees)(mark, &first, &unread, path);
         free(path);
     }
+    if (unread) return GR_ADAPTER_UNREAD;
     return !any ? GR_ADAPTER_NONE : same ? GR_ADAPTER_WHOLE : GR_ADAPTER_TORN;
 }

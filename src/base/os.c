@@ -200,7 +200,9 @@ graft_status gr_dir_sync(const char *dir, graft_error *err) {
         return errno == EACCES || errno == ENOENT ? GRAFT_OK
                                                   : gr_fail_errno(err, errno, "cannot sync directory", dir);
     graft_status st = GRAFT_OK;
-    if (sync_fd(fd) != 0 && errno != EINVAL) st = gr_fail_written(err, errno, "cannot sync directory", dir);
+    /* file systems that cannot sync a directory say so in many ways */
+    if (sync_fd(fd) != 0 && errno != EINVAL && errno != EBADF && errno != ENOTSUP && errno != ENOSYS)
+        st = gr_fail_written(err, errno, "cannot sync directory", dir);
     close(fd);
     return st;
 }

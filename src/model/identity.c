@@ -165,7 +165,7 @@ json_t *gr_identity_json(const gr_model *m) {
     for (gr_role role = 0; record && role < GR_ROLES; role++) {
         if (!gr_role_exists(role, &m->config)) continue;
         role_text(&text, m, role);
-        if (!text.data ||
+        if (!text.data || text.failed ||
             json_object_set_new(record, gr_role_table[role].path, json_string(text.data)) != 0) {
             json_decref(record);
             record = NULL;
@@ -203,7 +203,7 @@ static void compare_role(comparison *c, const gr_model *m, gr_role role, const c
     if (here) role_text(&now, m, role);
     c->d->all += layers;
     for (int64_t l = 0; l < gr_max_i64(layers, recorded); l++) {
-        bool both = l < layers && l < recorded && now.data;
+        bool both = l < layers && l < recorded && now.data && !now.failed;
         if (!both || memcmp(then + DIGITS * l, now.data + DIGITS * l, DIGITS) != 0)
             differs(c, role, l);
         else
@@ -231,4 +231,12 @@ void gr_identity_compare(gr_base_difference *d, const gr_model *m, const json_t 
     else if (c.names.data)
         snprintf(d->text, sizeof d->text, "%s", c.names.data);
     gr_buf_free(&c.names);
+}
+
+void gr_identity_text(char *text, size_t size, const gr_base_difference *d) {
+    if (d->count)
+        snprintf(text, size, "; %lld of %lld tensors differ%s: %s", (long long)d->count, (long long)d->all,
+                 d->config ? ", as do numbers of config.json" : "", d->text);
+    else
+        snprintf(text, size, "%s", d->config ? "; numbers of config.json differ, no tensor does" : "");
 }

@@ -26,5 +26,8 @@ typedef struct gr_base_difference {
 } gr_base_difference;
 /* recorded: what gr_identity_json made of the base; anything else, as from a file, differs. */
 void gr_identity_compare(gr_base_difference *difference, const gr_model *model, const json_t *recorded);
+/* "; 14 of 272 tensors differ: .. and 9 more", and what config.json has to do with it; "" if nothing is
+ * known. */
+void gr_identity_text(char *text, size_t size, const gr_base_difference *difference);
 
 #endif

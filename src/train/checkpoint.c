@@ -22,9 +22,9 @@ static json_t *bits(double value) {
 
 /* What other files have a word for. */
 static bool add_parts(json_t *progress, const gr_trainer *t) {
-    json_t *base = gr_identity_json(t->rt.model); /* NULL: a model without files */
+    bool known = t->rt.model->part_digests != NULL; /* else a model without files */
     return json_object_set_new(progress, "health", gr_health_json(&t->p.health)) == 0 &&
-           (!base || json_object_set_new(progress, "base_tensors", base) == 0);
+           (!known || json_object_set_new(progress, "base_tensors", gr_identity_json(t->rt.model)) == 0);
 }
 
 static char *progress_text(const gr_trainer *t) {
@@ -209,6 +209,24 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
     return GRAFT_OK;
 }
 
+/* Will validations not compare with those so far? */
+static bool other_validation(const gr_changes *c) {
+    static const char *const names[] = {"data", "model", "val-batches", "compute"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (gr_changes_has(c, names[i])) return true;
+    return false;
+}
+
+static void forget_validation(gr_trainer *t) {
+    gr_train_progress *p = &t->p;
+    if (t->o->keep_best && !isnan(p->best_val))
+        gr_trainer_note(t, "validation is another one from here on: the best adapter is sought anew");
+    p->first_val = p->last_val = p->best_val = NAN;
+    p->best_iteration = 0;
+    p->validated = -1;
+    gr_best_forget(t);
+}
+
 /* What stands in an intact checkpoint. */
 static graft_status take(gr_trainer *t, const gr_safetensors *file, const gr_json_scope *root,
                          gr_changes *changes, graft_error *err) {
@@ -219,6 +237,8 @@ static graft_status take(gr_trainer *t, const gr_safetensors *file, const gr_jso
     GR_TRY(read_vectors(t, file, root->file, err));
     if (changes->allowed.len) /* other rows, or other packs: what is left of a shorter epoch */
         t->p.position = gr_min_i64(t->p.position, gr_order_units(&t->order));
+    if (gr_changes_has(changes, "data")) t->p.health.good_row = 0; /* it is another row now */
+    if (other_validation(changes)) forget_validation(t);
     return gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
 }
 
@@ -273,12 +293,17 @@ bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
 }
 
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) {
+    int64_t limit, older;
     *found = false;
-    for (int64_t limit = INT64_MAX, older; (limit = gr_checkpoint_newest(t, limit)) >= 0;) {
+    GR_TRY(gr_checkpoint_find(&limit, t, INT64_MAX, err));
+    for (; limit >= 0; limit = older) {
         char *path = gr_checkpoint_path(t, limit);
         graft_error why = {0};
         graft_status st = path ? read_checkpoint(t, path, &why) : gr_no_memory(&why, 0);
-        older = gr_checkpoint_newest(t, limit);
+        if (gr_checkpoint_find(&older, t, limit, err) != GRAFT_OK) {
+            free(path);
+            return err->status;
+        }
         *found = st == GRAFT_OK;
         if (st == GRAFT_OK) gr_checkpoint_set_aside(t, limit);
         if (st == GRAFT_CORRUPT && older >= 0)

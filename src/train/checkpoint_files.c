@@ -34,23 +34,35 @@ char *gr_checkpoint_path(const gr_trainer *t, int64_t iteration) {
     return path;
 }
 
-/* The newest file below the limit whose name ends so. */
-static int64_t newest(const gr_trainer *t, int64_t limit, const char *end) {
-    int64_t best = -1;
-    char *path = gr_checkpoint_dir(t);
-    DIR *dir = path ? opendir(path) : NULL;
+/* The newest file below the limit whose name ends so; -1: there is none, or no directory. */
+static graft_status find(int64_t *best, const gr_trainer *t, int64_t limit, const char *end,
+                         graft_error *err) {
     struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
+    char *path = gr_checkpoint_dir(t);
+    *best = -1;
+    if (!path) return gr_no_memory(err, 0);
+    DIR *dir = gr_list_open(path);
+    int failed = dir || errno == ENOENT ? 0 : errno;
+    while (dir && (errno = 0, entry = readdir(dir))) {
         int64_t n = number_of(entry->d_name, end);
-        if (n < limit && n > best) best = n;
+        if (n < limit && n > *best) *best = n;
     }
-    if (dir) closedir(dir);
+    if (dir) {
+        failed = errno;
+        closedir(dir);
+    }
+    graft_status st = failed ? gr_fail_errno(err, failed, "cannot look for checkpoints", path) : GRAFT_OK;
     free(path);
-    return best;
+    return st == GRAFT_NOT_FOUND ? GRAFT_IO : st;
+}
+
+graft_status gr_checkpoint_find(int64_t *newest, const gr_trainer *t, int64_t limit, graft_error *err) {
+    return find(newest, t, limit, "", err);
 }
 
 int64_t gr_checkpoint_newest(const gr_trainer *t, int64_t limit) {
-    return newest(t, limit, "");
+    int64_t best;
+    return find(&best, t, limit, "", NULL) == GRAFT_OK ? best : -1;
 }
 
 /* path + ".damaged"; malloc'ed. */
@@ -81,7 +93,9 @@ void gr_checkpoint_set_aside(const gr_trainer *t, int64_t iteration) {
 
 /* Removes all files whose name ends so. */
 static graft_status clear(const gr_trainer *t, const char *end, graft_error *err) {
-    for (int64_t n = INT64_MAX; (n = newest(t, n, end)) >= 0;) {
+    int64_t n;
+    GR_TRY(find(&n, t, INT64_MAX, end, err));
+    while (n >= 0) {
         char *path = gr_checkpoint_path(t, n), *aside = path && end[0] ? aside_of(path) : NULL;
         const char *file = end[0] ? aside : path;
         graft_status st = file ? GRAFT_OK : gr_no_memory(err, 0);
@@ -90,6 +104,7 @@ static graft_status clear(const gr_trainer *t, const char *end, graft_error *err
         free(aside);
         free(path);
         GR_TRY(st);
+        GR_TRY(find(&n, t, n, end, err));
     }
     return GRAFT_OK;
 }

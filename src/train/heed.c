@@ -84,7 +84,7 @@ static bool has_loss(gr_trainer *t, int64_t row) {
 
 bool gr_trainer_sound(gr_trainer *t) {
     int64_t known = t->p.health.good_row, count = gr_rows_count(t->train);
-    if (known > 0 && known <= count) return has_loss(t, known - 1);
+    if (known > 0 && known <= count && gr_rows_at(t->train, known - 1).targets) return has_loss(t, known - 1);
     for (int64_t i = 0, probes = 0; i < count && probes < PROBES; i++) {
         if (!gr_rows_at(t->train, i).targets) continue;
         if (has_loss(t, i)) return true;

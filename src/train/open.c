@@ -1,6 +1,7 @@
 #include "data/twins.h"
 #include "model/identity.h"
 #include "train/base_model.h"
+#include "train/checkpoint_files.h"
 #include "train/schedule_table.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -171,7 +172,11 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     const gr_model_config *config = &t->rt.model->config;
     *start = NULL;
     if (o->resume_adapter_file) {
-        gr_adapter_base base = {.model = t->rt.model, .allow_other = o->allow_other_base};
+        /* A run that goes on takes its numbers from the checkpoint; its own directory may be the one that a
+         * kill left torn. */
+        gr_adapter_base base = {.model = t->rt.model,
+                                .allow_other = o->allow_other_base,
+                                .shape_only = o->resume && gr_checkpoint_newest(t, INT64_MAX) >= 0};
         GR_TRY(gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, &base, err));
         if (base.note[0]) gr_trainer_note(t, "%s", base.note);
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */

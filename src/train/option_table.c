@@ -132,8 +132,8 @@ static const gr_option_row table[] = {
            "prove it: frozen tensors have the same digests after the run, trainable ones all moved"),
     SWITCH("resume", 0, P | T, resume, "continue exactly where the last checkpoint stands"),
     TEXT("allow-changes", 0, P | T, "NAME,NAME", "", allow_changes,
-         "with --resume: settings that may differ from the checkpoint's; data and model for other rows or "
-         "another base"),
+         "with --resume: settings that may differ from the checkpoint's; data for other rows, model as "
+         "--allow-other-base"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
     SWITCH("allow-other-base", 0, P | T | E | G | B, allow_other_base,
            "use the adapter, or resume, although it was trained on other weights: they are named"),

@@ -71,14 +71,12 @@ static void rows_text(char text[128], int64_t rows, uint64_t digest, int64_t val
 
 /* Another base, and where it differs. */
 static void compare_base(gr_changes *c, const gr_model *model, const json_t *tensors, uint64_t then) {
-    char a[64], b[256];
+    char a[64], b[400];
     gr_base_difference d;
     gr_identity_compare(&d, model, tensors);
     snprintf(a, sizeof a, "the base with digest %016llx", (unsigned long long)then);
     int n = snprintf(b, sizeof b, "%016llx", (unsigned long long)model->digest);
-    if (d.count)
-        snprintf(b + n, sizeof b - (size_t)n, " (%lld of %lld tensors differ: %s)", (long long)d.count,
-                 (long long)d.all, d.text);
+    gr_identity_text(b + n, sizeof b - (size_t)n, &d);
     gr_changes_add(c, "model", a, b);
 }
 
@@ -169,6 +167,12 @@ graft_status gr_checkpoint_check(const gr_trainer *t, const gr_json_scope *root,
     free(settings);
     if (st == GRAFT_OK && c->count) st = refuse(t, c, root->file, err);
     if (st == GRAFT_OK) st = check_pending(c, p, root->file, err);
+    if (st == GRAFT_OK && c->allowed.len && p->pending_iterations && p->iteration == t->iters &&
+        !t->mlx_loss) {
+        gr_fail(err, GRAFT_MISMATCH, "cannot resume: the run would end inside an update");
+        gr_where(err, "%s", root->file);
+        st = gr_hint(err, "give more --iters");
+    }
     if (st == GRAFT_OK && c->allowed.len && p->iteration > t->iters) {
         gr_fail(err, GRAFT_MISMATCH, "cannot resume: the checkpoint is beyond the end of this run");
         gr_where(err, "%s", root->file);
@@ -181,7 +185,7 @@ graft_status gr_checkpoint_check(const gr_trainer *t, const gr_json_scope *root,
 void gr_checkpoint_say(const gr_trainer *t, const gr_json_scope *root, const gr_changes *c) {
     graft_error none = {0};
     const char *isa = "";
-    say_lines(t, "allowed by --allow-changes: ", &c->allowed);
+    say_lines(t, c->other_base ? "allowed: " : "allowed by --allow-changes: ", &c->allowed);
     if (gr_json_string(root, "isa", &isa, &none) == GRAFT_OK && strcmp(isa, t->rt.kernels.isa) != 0)
         gr_trainer_note(t,
                         "the checkpoint was written with %s, and this run computes with %s: what follows is "

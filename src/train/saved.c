@@ -36,6 +36,12 @@ static graft_status settle_best(gr_trainer *t, graft_error *err) {
     if (!dir) return gr_no_memory(err, 0);
     gr_adapter_place place = gr_adapter_which(&mark, dir, t->rt.tuning);
     free(dir);
+    if (place == GR_ADAPTER_UNREAD) {
+        gr_fail(err, GRAFT_IO, "the best adapter so far cannot be read");
+        gr_where(err, "%s/best", t->dir);
+        return gr_hint(
+            err, "when the cause is gone, the same command continues; without --keep-best it is left alone");
+    }
     if (place == GR_ADAPTER_WHOLE && mark.iteration == p->best_iteration) return GRAFT_OK;
     if (p->best_iteration == p->iteration) return gr_best_save(t, err);
     gr_trainer_note(t,

@@ -125,6 +125,7 @@ static graft_status report(gr_trainer *t, graft_error *err) {
 
 static graft_status save_all(gr_trainer *t, graft_error *err) {
     if (!gr_trainer_sound(t)) {
+        if (t->best_due) t->p.best_val = NAN; /* nobody has it: the next is better */
         t->best_due = false;
         t->saved_at = gr_clock(); /* not again at once */
         return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);

@@ -1,3 +1,4 @@
+#include "base/memory.h"
 #include "files/json_read.h"
 #include <stdio.h>
 
@@ -21,17 +22,13 @@ static char feed_at(const feed *f) {
     return (at -= BETWEEN) < f->len ? f->text[at] : ']';
 }
 
-static size_t least(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 static size_t take(void *buffer, size_t room, void *data) {
     feed *f = data;
     size_t n = 0, before = OPENING + f->pad + BETWEEN, total = before + f->len + 1;
     char *out = buffer;
     while (n < room && f->at < total) {
-        size_t run = f->at >= before ? f->len - least(f->len, f->at - before) : 0;
-        run = least(run, room - n);
+        size_t run = f->at >= before ? f->len - gr_min_size(f->len, f->at - before) : 0;
+        run = gr_min_size(run, room - n);
         if (run) {
             memcpy(out + n, f->text + (f->at - before), run);
         } else {

@@ -219,12 +219,13 @@ static bool other_validation(const gr_changes *c) {
 
 static void forget_validation(gr_trainer *t) {
     gr_train_progress *p = &t->p;
-    if (t->o->keep_best && !isnan(p->best_val))
+    if (t->o->keep_best && !isnan(p->best_val)) {
         gr_trainer_note(t, "validation is another one from here on: the best adapter is sought anew");
+        gr_best_forget(t); /* without --keep-best nothing would take its place */
+    }
     p->first_val = p->last_val = p->best_val = NAN;
     p->best_iteration = 0;
     p->validated = -1;
-    gr_best_forget(t);
 }
 
 /* What stands in an intact checkpoint. */

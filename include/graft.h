@@ -137,8 +137,8 @@ typedef struct graft_options {
     bool profile; /* bench train */
     char *svg;    /* where the command line puts the picture; NULL: bench-NAME.svg */
     /* which options were given explicitly, by row number of the table (graft_option_at) */
-    uint64_t given[2];
-    uint64_t in_file[2]; /* which have a key in the configuration file, likewise */
+    uint64_t given[4];
+    uint64_t in_file[4]; /* which have a key in the configuration file, likewise */
     char *config_file;   /* the YAML that was loaded, if any */
 } graft_options;
 

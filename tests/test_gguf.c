@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "files/gguf_write.h"
 #include "gguf_bytes.h"
 #include "temp_dir.h"
 
@@ -280,8 +281,97 @@ static void bad_files_are_refused(void **state) {
     temp_dir_free(&dir);
 }
 
+/* Everything comes back as it was put, copies of another file's keys too, and each tensor is aligned. */
+static void written_is_read(void **state) {
+    (void)state;
+    temp_dir dir = temp_dir_new();
+    graft_error err = {0};
+    gr_gguf *from, *file;
+    gr_gguf_writer *w;
+    gr_gguf_keys keys = {0};
+    gr_buf b = {0};
+    const char *s, *path = temp_path(&dir, "w.gguf");
+    size_t n;
+    int64_t i = 0;
+    double d = 0;
+    uint8_t blocks[2 * 36];
+    for (size_t k = 0; k < sizeof blocks; k++) blocks[k] = (uint8_t)k;
+    put_header(&b, 3, 0, 4);
+    put_key_u32(&b, "general.alignment", 64);
+    put_key_array(&b, "strings", GR_GGUF_STRING, 2);
+    put_string(&b, "abc");
+    put_string(&b, "de");
+    put_key_array(&b, "none", GR_GGUF_STRING, 0);
+    put_key_array(&b, "ints", GR_GGUF_I32, 2);
+    put_u32(&b, 5);
+    put_u32(&b, 6);
+    assert_int_equal(open_bytes(&dir, &b, &from, &err), GRAFT_OK);
+    gr_gguf_put_string(&keys, "general.architecture", "llama");
+    gr_gguf_put_u32(&keys, "u32", 7);
+    gr_gguf_put_float(&keys, "float", 0.25f);
+    gr_gguf_put_bool(&keys, "bool", true);
+    for (size_t k = 0; gr_gguf_value_at(from, k); k++) gr_gguf_put_value(&keys, gr_gguf_value_at(from, k));
+    const gr_gguf_tensor tensors[] = {
+        {.name = "w", .type = GR_GGUF_Q4_0, .ndim = 2, .shape = {2, 64}, .bytes = 72},
+        {.name = "empty", .type = GR_GGUF_F32, .ndim = 1, .bytes = 0},
+        {.name = "n", .type = GR_GGUF_F32, .ndim = 1, .shape = {1}, .bytes = 4}};
+    assert_int_equal(gr_gguf_create(&w, path, &keys, tensors, 3, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_write(w, blocks, 30, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_write(w, blocks + 30, 42, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_write(w, &(float){2.5f}, 4, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_commit(w, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_open(&file, path, &err), GRAFT_OK);
+    assert_true(gr_gguf_string(file, "general.architecture", &s, &n) && n == 5 && memcmp(s, "llama", 5) == 0);
+    assert_true(gr_gguf_int(file, "u32", &i) && i == 7);
+    assert_true(gr_gguf_float(file, "float", &d) && d == 0.25);
+    assert_true(gr_gguf_int(file, "bool", &i) && i == 1);
+    assert_true(gr_gguf_int(file, "general.alignment", &i) && i == 64);
+    assert_true(gr_gguf_array_string(file, "strings", 1, &s, &n) && n == 2 && memcmp(s, "de", 2) == 0);
+    assert_true(gr_gguf_array(file, "none", &n) && n == 0);
+    assert_true(gr_gguf_array_int(file, "ints", 1, &i) && i == 6);
+    assert_null(gr_gguf_key(file, 8));
+    const gr_gguf_tensor *t = gr_gguf_find(file, "w");
+    assert_int_equal(t->shape[0], 2);
+    assert_int_equal(t->shape[1], 64);
+    assert_memory_equal(t->data, blocks, 72);
+    assert_int_equal(gr_gguf_find(file, "empty")->bytes, 0);
+    assert_memory_equal(gr_gguf_find(file, "n")->data, &(float){2.5f}, 4);
+    gr_gguf_close(from);
+    gr_gguf_close(file);
+    temp_dir_free(&dir);
+}
+
+/* A writer that gives other bytes than it declared leaves no file. */
+static void wrong_bytes_are_refused(void **state) {
+    (void)state;
+    temp_dir dir = temp_dir_new();
+    graft_error err = {0};
+    gr_gguf_writer *w;
+    const char *path = temp_path(&dir, "w.gguf");
+    const float zeros[8] = {0};
+    gr_gguf_tensor two[] = {{.name = "a", .type = GR_GGUF_F32, .ndim = 1, .shape = {3}, .bytes = 12},
+                            {.name = "b", .type = GR_GGUF_F32, .ndim = 1, .shape = {1}, .bytes = 4}};
+    assert_int_equal(gr_gguf_create(&w, path, &(gr_gguf_keys){0}, two, 2, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_write(w, zeros, 16, &err), GRAFT_INTERNAL); /* into the next */
+    gr_error_clear(&err);
+    assert_int_equal(gr_gguf_write(w, zeros, 12, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_commit(w, &err), GRAFT_INTERNAL);
+    assert_non_null(strstr(err.expected, "tensor 1"));
+    assert_int_equal(access(path, F_OK), -1);
+    two[1].bytes = 5;
+    gr_error_clear(&err);
+    assert_int_equal(gr_gguf_create(&w, path, &(gr_gguf_keys){0}, two, 2, &err), GRAFT_INTERNAL);
+    two[1] = two[0];
+    gr_error_clear(&err);
+    assert_int_equal(gr_gguf_create(&w, path, &(gr_gguf_keys){0}, two, 2, &err), GRAFT_INTERNAL);
+    assert_non_null(strstr(err.what, "twice"));
+    temp_dir_free(&dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(metadata_is_read), cmocka_unit_test(tensors_are_read),
-                                       cmocka_unit_test(bad_files_are_refused)};
+                                       cmocka_unit_test(bad_files_are_refused),
+                                       cmocka_unit_test(written_is_read),
+                                       cmocka_unit_test(wrong_bytes_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

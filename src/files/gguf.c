@@ -58,6 +58,21 @@ const char *gr_gguf_type_name(gr_gguf_type type) {
     return "?";
 }
 
+bool gr_gguf_tensor_bytes(size_t *bytes, gr_gguf_type type, const int64_t *shape, int ndim) {
+    int64_t per_block, count = 1;
+    size_t block_bytes;
+    bool zero = false;
+    if (!type_sizes((uint32_t)type, &per_block, &block_bytes)) return false;
+    for (int d = 0; d < ndim; d++) {
+        zero |= shape[d] == 0;
+        if (shape[d] < 0 || (shape[d] && !gr_mul_i64(count, shape[d], &count))) return false;
+    }
+    if ((ndim ? shape[ndim - 1] : 1) % per_block) return false;
+    if (!gr_mul_size((size_t)(count / per_block), block_bytes, bytes)) return false;
+    if (zero) *bytes = 0;
+    return true;
+}
+
 /* ---- tensors */
 
 static graft_status broken(const gr_gguf *file, const gr_gguf_reader *in, const char *what,
@@ -71,7 +86,7 @@ static graft_status broken(const gr_gguf *file, const gr_gguf_reader *in, const 
 static graft_status read_tensor(gr_gguf *file, gr_gguf_reader *in, uint64_t *offset, graft_error *err) {
     uint32_t ndim, type;
     uint64_t dims[GR_MAX_DIMS];
-    int64_t per_block, count = 1;
+    int64_t per_block;
     size_t block_bytes;
     char *name;
     if (!gr_grow((void **)&file->tensors, &file->tensor_cap, file->ntensors, sizeof *file->tensors))
@@ -100,24 +115,17 @@ static graft_status read_tensor(gr_gguf *file, gr_gguf_reader *in, uint64_t *off
     }
     t->type = (gr_gguf_type)type;
     t->ndim = (int)ndim;
-    bool fits = true, zero = false;
-    for (uint32_t d = 0; d < ndim; d++) {
-        t->shape[ndim - 1 - d] = (int64_t)dims[d];
-        if (dims[d] == 0)
-            zero = true;
-        else
-            fits = fits && dims[d] <= INT64_MAX && gr_mul_i64(count, (int64_t)dims[d], &count);
-    }
-    if (!fits || !gr_mul_size((size_t)(count / per_block), block_bytes, &t->bytes)) {
+    bool whole = (ndim ? dims[0] : 1) % (uint64_t)per_block == 0;
+    for (uint32_t d = 0; d < ndim; d++) t->shape[ndim - 1 - d] = dims[d] <= INT64_MAX ? (int64_t)dims[d] : -1;
+    if (whole && !gr_gguf_tensor_bytes(&t->bytes, t->type, t->shape, t->ndim)) {
         gr_fail(err, GRAFT_CORRUPT, "tensor %s: the shape's size overflows", name);
         return gr_where(err, "%s", file->path);
     }
-    if ((ndim ? dims[0] : 1) % (uint64_t)per_block) {
+    if (!whole) {
         gr_fail(err, GRAFT_CORRUPT, "tensor %s: a row is not a whole number of %s blocks", name,
                 gr_gguf_type_name(t->type));
         return gr_where(err, "%s", file->path);
     }
-    if (zero) t->bytes = 0;
     return GRAFT_OK;
 }
 

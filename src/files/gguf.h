@@ -45,6 +45,9 @@ size_t gr_gguf_count(const gr_gguf *file);
 const gr_gguf_tensor *gr_gguf_at(const gr_gguf *file, size_t index);
 const gr_gguf_tensor *gr_gguf_find(const gr_gguf *file, const char *name);
 const char *gr_gguf_type_name(gr_gguf_type type);
+/* Bytes of a tensor of that type and shape (outermost first); false when it overflows, a row is not a whole
+ * number of blocks, or the type is unknown. */
+bool gr_gguf_tensor_bytes(size_t *bytes, gr_gguf_type type, const int64_t *shape, int ndim);
 
 /* Metadata. Each getter returns false when the key is absent or has another type. */
 bool gr_gguf_string(const gr_gguf *file, const char *key, const char **value,

@@ -89,6 +89,15 @@ graft_status gr_gguf_read_value(gr_gguf_reader *in, gr_gguf_value *value, graft_
     return GRAFT_OK;
 }
 
+size_t gr_gguf_value_bytes(const gr_gguf_value *v) {
+    uint64_t len;
+    if (v->type != GR_GGUF_STRING) return (size_t)v->count * element_bytes(v->type);
+    if (!v->count) return 0;
+    const uint8_t *last = v->data + (v->offsets ? v->offsets[v->count - 1] : 0);
+    memcpy(&len, last, 8);
+    return (size_t)(last - v->data) + 8 + (size_t)len;
+}
+
 /* ---- getters */
 
 static bool element_string(const gr_gguf_value *v, uint64_t index, const char **value, size_t *len) {

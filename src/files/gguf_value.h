@@ -45,6 +45,9 @@ bool gr_gguf_read_name(gr_gguf_reader *in, char **name);
  */
 graft_status gr_gguf_read_value(gr_gguf_reader *in, gr_gguf_value *value, graft_error *err) GR_MUST_CHECK;
 
+/* Bytes of the elements from value->data on. */
+size_t gr_gguf_value_bytes(const gr_gguf_value *value);
+
 /* NULL past the end / when absent. */
 const gr_gguf_value *gr_gguf_value_at(const gr_gguf *file, size_t index);
 const gr_gguf_value *gr_gguf_value_find(const gr_gguf *file, const char *key);

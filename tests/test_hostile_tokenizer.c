@@ -62,10 +62,11 @@ static graft_status quick(const gr_tokenizer *tok, const char *what, const char 
 
 static void long_texts(void **state) {
     (void)state;
-    static const char *const files[] = {"tokenizer_bytes.json",     "tokenizer_fallback.json",
-                                        "tokenizer_metaspace.json", "tokenizer_splits.json",
-                                        "tokenizer_words.json",     "tokenizer_smol.gguf",
-                                        "tokenizer_spm.gguf"};
+    static const char *const files[] = {"tokenizer_bytes.json",         "tokenizer_fallback.json",
+                                        "tokenizer_metaspace.json",     "tokenizer_splits.json",
+                                        "tokenizer_words.json",         "tokenizer_unigram.json",
+                                        "tokenizer_unigram_bytes.json", "tokenizer_gemma.json",
+                                        "tokenizer_smol.gguf",          "tokenizer_spm.gguf"};
     /* a letter, spaces, an emoji, marks in the wrong order, an ideographic space, the longest of NFKC */
     static const char *const units[] = {
         "a", " ", "\n", "1", "'", "\xf0\x9f\x98\x80", "\xcc\x81\xcc\x96", "\xe3\x80\x80", "\xef\xb7\xba"};
@@ -255,6 +256,75 @@ static void growth(void **state) {
     free(much);
 }
 
+/* Unigram tokens that are each other's beginnings: every byte looks as far ahead as the longest. */
+static void nested_tokens(void **state) {
+    (void)state;
+    for (int extra = 0; extra < 2; extra++) {
+        gr_buf json = {0};
+        graft_error err = {0};
+        gr_tokenizer *tok;
+        size_t len;
+        char run[514] = {0};
+        gr_buf_puts(&json, "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"?\",0]");
+        for (int i = 0; i < 512 + extra; i++) {
+            run[i] = 'a';
+            gr_buf_printf(&json, ",[\"%s\",%d]", run, -i);
+        }
+        gr_buf_puts(&json, "]}}");
+        graft_status st = gr_tokenizer_from_json(&tok, json.data, json.len, NULL, 0, "nested", &err);
+        gr_buf_free(&json);
+        assert_int_equal(st, extra ? GRAFT_RANGE : GRAFT_OK);
+        if (st) continue;
+        char *text = hostile_text("a", TEXT_BYTES, &len);
+        assert_int_equal(quick(tok, "nested", text, len), GRAFT_OK);
+        free(text);
+        gr_tokenizer_free(tok);
+    }
+}
+
+/* A map that makes every "a" a long text: the first unit points at 'a', that one at a value. */
+static void long_map(void **state) {
+    (void)state;
+    enum { TEXT = 30000 };
+    uint32_t units[256] = {0};
+    graft_error err = {0};
+    size_t len;
+    units['a'] = 'a' | 1 << 8 | ('a' ^ 200) << 10;
+    units[200] = 1u << 31;
+    gr_ntext in = {0}, out = {0};
+    char *blob = calloc(1, 4 + sizeof units + TEXT);
+    uint32_t size = sizeof units;
+    memcpy(blob, &size, 4);
+    memcpy(blob + 4, units, sizeof units);
+    memset(blob + 4 + sizeof units, 'b', TEXT);
+    gr_buf coded = {0};
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i + 3 <= 4 + sizeof units + TEXT; i += 3) {
+        uint32_t v =
+            (uint32_t)(uint8_t)blob[i] << 16 | (uint32_t)(uint8_t)blob[i + 1] << 8 | (uint8_t)blob[i + 2];
+        for (int k = 18; k >= 0; k -= 6) gr_buf_putc(&coded, digits[v >> k & 63]);
+    }
+    json_t *node = json_pack("{s:s%}", "precompiled_charsmap", coded.data, coded.len);
+    gr_charsmap *map;
+    assert_int_equal(gr_charsmap_from_json(&map, node, &err), GRAFT_OK);
+    char *text = hostile_text("a", TEXT_BYTES, &len);
+    gr_ntext_add(&in, "xa", 2, 0);
+    assert_int_equal(gr_charsmap_run(map, &in, &out, &err), GRAFT_RANGE);
+    assert_true(out.len > TEXT - 4 && out.data[0] == 'x' && out.data[1] == 'b');
+    gr_ntext_clear(&in);
+    gr_ntext_add(&in, text, len, 0);
+    double start = hostile_clock();
+    assert_int_equal(gr_charsmap_run(map, &in, &out, &err), GRAFT_RANGE);
+    assert_true(hostile_clock() - start < HOSTILE_SECONDS);
+    gr_charsmap_free(map);
+    json_decref(node);
+    gr_ntext_free(&in);
+    gr_ntext_free(&out);
+    gr_buf_free(&coded);
+    free(text);
+    free(blob);
+}
+
 /* What the reader refuses at once, and the words it must use. */
 static void refused(void **state) {
     (void)state;
@@ -290,9 +360,10 @@ static void refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(long_texts),   cmocka_unit_test(long_runs_of_marks),
-        cmocka_unit_test(added_tokens), cmocka_unit_test(many_added_tokens),
-        cmocka_unit_test(expressions),  cmocka_unit_test(growth),
+        cmocka_unit_test(long_texts),    cmocka_unit_test(long_runs_of_marks),
+        cmocka_unit_test(added_tokens),  cmocka_unit_test(many_added_tokens),
+        cmocka_unit_test(expressions),   cmocka_unit_test(growth),
+        cmocka_unit_test(nested_tokens), cmocka_unit_test(long_map),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,7 +98,8 @@ static void expect_golden(const gr_tokenizer *tok, const char *golden) {
 }
 
 static void equals_reference(void **state) {
-    static const char *const names[] = {"bytes", "fallback", "metaspace", "words", "splits"};
+    static const char *const names[] = {"bytes",  "fallback", "metaspace",     "words",
+                                        "splits", "unigram",  "unigram_bytes", "gemma"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char data[64], golden[64];
@@ -176,8 +177,21 @@ static void names_what_it_cannot_do(void **state) {
         graft_status status;
     } cases[] = {
         {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", "WordPiece", GRAFT_UNSUPPORTED},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "Unigram", GRAFT_UNSUPPORTED},
-        {"{\"normalizer\":{\"type\":\"Precompiled\"}," MODEL "}", "Precompiled", GRAFT_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", "WordLevel", GRAFT_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", "scores", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{\"a\":1}}}", "scores", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":1}}", "unk_id", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":-1}}", "unk_id", GRAFT_CORRUPT},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0],[\"b\"]]}}", "[text, score]", GRAFT_CORRUPT},
+        {"{\"normalizer\":{\"type\":\"Precompiled\"}," MODEL "}", "base64", GRAFT_CORRUPT},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A*==\"}," MODEL "}", "base64",
+         GRAFT_CORRUPT},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA=\"}," MODEL "}", "cut off",
+         GRAFT_CORRUPT},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"CAAAAAAAAAA=\"}," MODEL "}",
+         "contradicts", GRAFT_CORRUPT},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAAAAAAD/\"}," MODEL "}",
+         "UTF-8", GRAFT_CORRUPT},
         {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," MODEL "}", "UnicodeScripts", GRAFT_UNSUPPORTED},
         {"{\"decoder\":{\"type\":\"CTC\"}," MODEL "}", "CTC", GRAFT_UNSUPPORTED},
         {"{\"post_processor\":{\"type\":\"Other\"}," MODEL "}", "Other", GRAFT_UNSUPPORTED},
@@ -213,6 +227,22 @@ static void names_what_it_cannot_do(void **state) {
             fail_msg("case %zu: %s", i, err.what);
         assert_true(strstr(err.where, "test") != NULL);
     }
+}
+
+static void unigram_needs_an_unknown_token(void **state) {
+    (void)state;
+    graft_error err = {0};
+    gr_ids ids = {0};
+    gr_tokenizer *tok =
+        from_text("{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1],[\"aa\",-1.5],[\"\",0]]}}", &err);
+    assert_non_null(tok);
+    assert_int_equal(gr_tokenizer_encode(tok, "aaa", 3, 0, &ids, &err), GRAFT_OK);
+    assert_int_equal(ids.count, 2);
+    assert_int_equal(gr_tokenizer_encode(tok, "ab", 2, 0, &ids, &err), GRAFT_RANGE);
+    assert_non_null(strstr(err.what, "unknown token"));
+    assert_int_equal(ids.count, 2);
+    gr_ids_free(&ids);
+    gr_tokenizer_free(tok);
 }
 
 static size_t count_id(const gr_ids *ids, int32_t id) {
@@ -427,6 +457,7 @@ int main(void) {
         cmocka_unit_test(gguf_equals_reference),
         cmocka_unit_test(gguf_rows_work),
         cmocka_unit_test(names_what_it_cannot_do),
+        cmocka_unit_test(unigram_needs_an_unknown_token),
         cmocka_unit_test(literal_text_stays_text),
         cmocka_unit_test(bytes_have_characters),
         cmocka_unit_test(invalid_bytes_become_replacements),

@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer_gguf, convert, checkpoint, chat and
+"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, tokenizer_gguf, convert, checkpoint, chat and
 round_trip. usage: python tools/make_file_seeds.py (from the root)"""
 import json, pathlib, struct
 
@@ -56,6 +56,9 @@ gpt2 = [text_key(G + "model", "gpt2"), text_key(G + "pre", "smollm"), string_arr
 spm_tokens = ["<unk>", "<s>", "</s>", "\u2581", "a", "\u2581a", "b"] + [f"<0x{i:02X}>" for i in (0, 10, 32, 65, 0xC3, 0xA9)]
 spm = [text_key(G + "model", "llama"), string_array(G + "tokens", spm_tokens), int_array(G + "token_type", [2, 3, 3, 1, 1, 1, 1] + [6] * 6),
        key(G + "scores", 9, struct.pack("<IQ", 6, len(spm_tokens)) + struct.pack(f"<{len(spm_tokens)}f", *[-float(i) for i in range(len(spm_tokens))]))]
+unigram = json.loads(pathlib.Path("tests/data/tokenizer_unigram.json").read_text())
+unigram["model"]["vocab"] = [row for row in unigram["model"]["vocab"] if len(row[0]) < 3][:60]
+put("tokenizer", "unigram", json.dumps(unigram, ensure_ascii=False).encode() + "\n---\n<mask> la\u00a0lamp n\u0303 \ufb01 \u00e9e\u0301\r\n".encode())
 put("tokenizer_gguf", "gpt2", gguf(gpt2, [], b""))
 put("tokenizer_gguf", "spm", gguf(spm, [], b""))
 

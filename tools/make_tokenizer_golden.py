@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the small tokenizers of tests/data and what the reference programs do with them (tests/golden).
 
-    python tools/make_tokenizer_golden.py
+    python tools/make_tokenizer_golden.py [NAME ..]
 
 Trains with the tokenizers and sentencepiece packages on the text below, so that nothing comes from elsewhere.
 tokenizer_NAME.json with golden/tokenizer_NAME.json: encode and decode of the tokenizers package.
@@ -9,6 +9,8 @@ tokenizer_smol.gguf, tokenizer_spm.gguf: the same from GGUF metadata; the truth 
 """
 import json
 import os
+import pathlib
+import sys
 import tempfile
 
 import gguf
@@ -16,6 +18,8 @@ import sentencepiece
 import tokenizers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import BpeTrainer
+
+import tokenizer_families as families
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA = os.path.join(ROOT, "tests", "data")
@@ -71,9 +75,12 @@ def finish(name, tree, more=(), keep_special=None):
     rows = tree["added_tokens"]
     if keep_special is not None:
         rows = [r for r in rows if r["content"] in keep_special]
-    top = max(tree["model"]["vocab"].values()) + 1
+    vocab = tree["model"]["vocab"]
+    if isinstance(vocab, list):
+        vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    top = max(vocab.values()) + 1
     for row in more:
-        known = tree["model"]["vocab"].get(row["content"])
+        known = vocab.get(row["content"])
         rows.append({"id": top if known is None else known, **row})
         top += known is None
     tree["added_tokens"] = rows
@@ -155,6 +162,41 @@ def splits():
     finish("splits", train(parts, 200, ["<unk>", "<s>"]))
 
 
+# A characters' map small enough to be kept: from, to, as sentencepiece's rules are written.
+RULES = [("\ufb01", "fi"), ("\u00a0", " "), ("\u3000", " "), ("\u200b", ""), ("\t", " "), ("\n", " "), ("e\u0301", "\u00e9"),
+         ("\u00bd", "1\u20442"), ("\uff11", "1"), ("n\u0303", "\u00f1"), ("\u0303", ""), ("\x01", ""), ("\u00c5", "A")]
+
+
+def spm_train(folder, name, **options):
+    rules = os.path.join(folder, "rules.tsv")
+    with open(rules, "w", encoding="utf-8") as f:
+        f.writelines("%s\t%s\n" % tuple(" ".join("%X" % ord(c) for c in side) for side in rule) for rule in RULES)
+    rules = {} if "normalization_rule_name" in options else {"normalization_rule_tsv": rules}
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TEXT * 3), model_prefix=os.path.join(folder, name),
+                                             minloglevel=2, num_threads=1, hard_vocab_limit=False, **rules, **options)
+    return pathlib.Path(folder, name + ".model")
+
+
+def unigram():
+    with tempfile.TemporaryDirectory() as tmp:
+        t = families.t5(spm_train(tmp, "m", model_type="unigram", vocab_size=260, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+                                  character_coverage=0.98))
+    finish("unigram", json.loads(t.to_str()), [added("<mask>", True, lstrip=True)])
+
+
+def unigram_bytes():
+    with tempfile.TemporaryDirectory() as tmp:
+        t = families.unigram_bytes(spm_train(tmp, "m", model_type="unigram", vocab_size=460, byte_fallback=True,
+                                             split_digits=True, character_coverage=0.98))
+    finish("unigram_bytes", json.loads(t.to_str()))
+
+
+def gemma():
+    with tempfile.TemporaryDirectory() as tmp:
+        t = families.gemma(spm_train(tmp, "m", **{**families.TRAINED["gemma"], "vocab_size": 460}))
+    finish("gemma", json.loads(t.to_str()))
+
+
 def smol_gguf():
     pre = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     special = ["<unk>", "<s>", "</s>"]
@@ -179,7 +221,7 @@ def spm_gguf():
     with tempfile.TemporaryDirectory() as tmp:
         prefix = os.path.join(tmp, "m")
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(TEXT * 3), model_prefix=prefix, model_type="bpe", vocab_size=430, byte_fallback=True,
+            sentence_iterator=iter(TEXT * 3), model_prefix=prefix, model_type="bpe", vocab_size=460, byte_fallback=True,
             normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=0.98,
             minloglevel=2, num_threads=1)
         sp = sentencepiece.SentencePieceProcessor(model_file=prefix + ".model")
@@ -205,11 +247,9 @@ def close(w):
     w.close()
 
 
+ALL = [byte_level, fallback, metaspace, words, splits, unigram, unigram_bytes, gemma, smol_gguf, spm_gguf]
+
 if __name__ == "__main__":
-    byte_level()
-    fallback()
-    metaspace()
-    words()
-    splits()
-    smol_gguf()
-    spm_gguf()
+    for make in ALL:
+        if len(sys.argv) == 1 or make.__name__ in sys.argv[1:]:
+            make()

@@ -2,13 +2,14 @@
 #include "text/token_parts.h"
 #include <utf8proc.h>
 
-typedef enum step_kind { UNICODE_FORM, PREPEND, REPLACE, LOWERCASE, STRIP } step_kind;
+typedef enum step_kind { UNICODE_FORM, PREPEND, REPLACE, LOWERCASE, STRIP, CHARSMAP } step_kind;
 typedef struct step {
     step_kind kind;
     utf8proc_option_t form;
     char *text; /* Prepend, Replace */
     size_t len;
     gr_pattern *pattern;
+    gr_charsmap *map;
     bool left, right;
 } step;
 struct gr_normalizer {
@@ -75,8 +76,13 @@ static graft_status add_steps(gr_normalizer *n, const json_t *node, graft_error 
         GR_TRY(gr_member_bool(node, "strip_left", true, &s->left, err));
         return gr_member_bool(node, "strip_right", true, &s->right, err);
     }
+    if (!strcmp(type, "Precompiled")) {
+        GR_TRY(add_step(n, &s, CHARSMAP, err));
+        return gr_charsmap_from_json(&s->map, node, err);
+    }
     gr_fail(err, GRAFT_UNSUPPORTED, "the tokenizer's normalizer \"%.60s\" is not supported", type);
-    return gr_expected(err, "NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, Sequence");
+    return gr_expected(err,
+                       "NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, Precompiled, Sequence");
 }
 
 graft_status gr_normalizer_from_json(gr_normalizer **normalizer, const json_t *node, graft_error *err) {
@@ -97,6 +103,7 @@ void gr_normalizer_free(gr_normalizer *normalizer) {
     for (size_t i = 0; i < normalizer->count; i++) {
         free(normalizer->steps[i].text);
         gr_pattern_free(normalizer->steps[i].pattern);
+        gr_charsmap_free(normalizer->steps[i].map);
     }
     free(normalizer->steps);
     free(normalizer);
@@ -278,6 +285,7 @@ graft_status gr_normalizer_run(const gr_normalizer *normalizer, gr_ntext *text, 
         case REPLACE: GR_TRY(replace(s, text, other, spans, before, err)); break;
         case LOWERCASE: lowercase(text, other); break;
         case STRIP: strip(s, text, other); break;
+        case CHARSMAP: GR_TRY(gr_charsmap_run(s->map, text, other, err)); break;
         }
         if (other->failed) return gr_no_memory(err, text->len);
         GR_TRY(gr_growth_check(before, other->len, err));

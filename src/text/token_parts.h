@@ -1,7 +1,7 @@
 /* text/token_parts.h - the parts of a tokenizer, in the order text flows through them:
- * added tokens -> normalizer -> added tokens -> pre-tokenizer -> BPE -> post-processor; ids -> decoder.
- * Private to the tokenizer's files. Every part is built once from its JSON and is read-only afterwards; what
- * an encoding needs to write lives in gr_encode_work. Borrowed json_t are never kept.
+ * added tokens -> normalizer -> added tokens -> pre-tokenizer -> BPE or Unigram -> post-processor; ids ->
+ * decoder. Private to the tokenizer's files. Every part is built once from its JSON and is read-only
+ * afterwards; what an encoding needs to write lives in gr_encode_work. Borrowed json_t are never kept.
  */
 #ifndef GR_TEXT_TOKEN_PARTS_H
 #define GR_TEXT_TOKEN_PARTS_H
@@ -178,6 +178,15 @@ void gr_normalizer_free(gr_normalizer *normalizer);
 graft_status gr_normalizer_run(const gr_normalizer *normalizer, gr_ntext *text, gr_ntext *other,
                                gr_match_spans *spans, graft_error *err) GR_MUST_CHECK;
 
+/* ---- the characters' map of a SentencePiece model (normalizer Precompiled) */
+typedef struct gr_charsmap gr_charsmap;
+/* From {"precompiled_charsmap": base64}. Owned by caller until gr_charsmap_free. */
+graft_status gr_charsmap_from_json(gr_charsmap **map, const json_t *node, graft_error *err) GR_MUST_CHECK;
+void gr_charsmap_free(gr_charsmap *map);
+/* Appends the mapped text. GRAFT_RANGE when it grows too much. */
+graft_status gr_charsmap_run(const gr_charsmap *map, const gr_ntext *in, gr_ntext *out,
+                             graft_error *err) GR_MUST_CHECK;
+
 /* ---- pre-tokenizer: a flat list of steps */
 typedef struct gr_pretokenizer gr_pretokenizer;
 graft_status gr_pretokenizer_from_json(gr_pretokenizer **pre, const json_t *node,
@@ -237,18 +246,21 @@ void gr_merges_put(gr_merges *merges,
 const gr_merge *gr_merges_get(const gr_merges *merges, int32_t left, int32_t right);
 void gr_merges_free(gr_merges *merges);
 
-/* ---- model BPE */
-typedef struct gr_bpe {
+/* ---- the model: a vocabulary, and how BPE or Unigram cuts a piece of text into its tokens */
+typedef struct gr_unigram gr_unigram;
+typedef struct gr_subwords {
     gr_vocab vocab;
-    gr_merges merges;
     int32_t unk; /* -1 none */
-    bool fuse_unk, byte_fallback, ignore_merges;
+    bool fuse_unk, byte_fallback;
+    int32_t byte_id[256]; /* <0xHH>, -1 none */
+    gr_unigram *unigram;  /* NULL: BPE, by what follows */
+    gr_merges merges;
+    bool ignore_merges;
     char *prefix, *suffix;  /* continuing_subword_prefix, end_of_word_suffix; NULL none */
-    int32_t byte_id[256];   /* <0xHH>, -1 none */
     int32_t char_id[0x400]; /* one-character tokens by code point, so that byte-level text needs no hashing */
-} gr_bpe;
-graft_status gr_bpe_from_json(gr_bpe *bpe, const json_t *model, graft_error *err) GR_MUST_CHECK;
-void gr_bpe_free(gr_bpe *bpe);
+} gr_subwords;
+graft_status gr_subwords_from_json(gr_subwords *words, const json_t *model, graft_error *err) GR_MUST_CHECK;
+void gr_subwords_free(gr_subwords *words);
 
 typedef struct gr_bpe_symbol {
     int32_t id, prev, next;
@@ -259,6 +271,11 @@ typedef struct gr_bpe_candidate {
     uint32_t rank;
     int32_t pos, made;
 } gr_bpe_candidate;
+typedef struct gr_unigram_step { /* the best way to a place of the text */
+    double score;
+    uint32_t start; /* where its last token begins */
+    int32_t id;     /* that token; -1: there is no way yet */
+} gr_unigram_step;
 /* What one encoding writes; reused from call to call, freed with gr_encode_work_free. */
 typedef struct gr_encode_work {
     gr_ntext input, segment, scratch;
@@ -268,12 +285,24 @@ typedef struct gr_encode_work {
     size_t nsymbols, symbols_cap;
     gr_bpe_candidate *heap;
     size_t nheap, heap_cap;
+    gr_unigram_step *best;
+    size_t best_cap;
     gr_ids ids, starts, swap_ids, swap_starts;
 } gr_encode_work;
 void gr_encode_work_free(gr_encode_work *work);
-/* Appends the tokens of one piece to work->ids and work->starts. O(n log n). */
-graft_status gr_bpe_encode(const gr_bpe *bpe, const gr_ntext *text, size_t start, size_t end,
+/* Appends the tokens of one piece, not empty, to work->ids and work->starts. BPE: O(n log n). Unigram: O(n)
+ * times the longest token; GRAFT_RANGE for a character without a token when the model has no unknown one. */
+graft_status gr_bpe_encode(const gr_subwords *words, const gr_ntext *text, size_t start, size_t end,
                            gr_encode_work *work, graft_error *err) GR_MUST_CHECK;
+graft_status gr_unigram_encode(const gr_subwords *words, const gr_ntext *text, size_t start, size_t end,
+                               gr_encode_work *work, graft_error *err) GR_MUST_CHECK;
+/* From scores by id, one for each entry of the vocabulary, whose ids are 0, 1, 2 ... Takes the scores in
+ * every case; *unigram is the caller's until gr_unigram_free, also after an error. Tokens beyond 512 bytes:
+ * GRAFT_RANGE. */
+graft_status gr_unigram_make(gr_unigram **unigram, const gr_vocab *vocab, double *scores,
+                             graft_error *err) GR_MUST_CHECK;
+double gr_unigram_score(const gr_unigram *unigram, int32_t id);
+void gr_unigram_free(gr_unigram *unigram);
 
 /* ---- post-processor: templates, applied in order */
 typedef struct gr_postprocessor gr_postprocessor;
@@ -305,7 +334,7 @@ graft_status gr_decoder_run(const gr_decoder *decoder, gr_token_text *tokens, gr
 struct gr_tokenizer {
     json_t *parts; /* tokenizer.json without vocabulary, merges and added tokens: what gr_tokenizer_to_json
                       writes */
-    gr_bpe bpe;
+    gr_subwords words;
     gr_added added;
     gr_normalizer *normalizer;
     gr_pretokenizer *pre;

@@ -17,7 +17,7 @@ void gr_tokenizer_free(gr_tokenizer *tok) {
     if (!tok) return;
     json_decref(tok->parts);
     json_decref(tok->config);
-    gr_bpe_free(&tok->bpe);
+    gr_subwords_free(&tok->words);
     gr_added_free(&tok->added);
     gr_normalizer_free(tok->normalizer);
     gr_pretokenizer_free(tok->pre);
@@ -26,6 +26,14 @@ void gr_tokenizer_free(gr_tokenizer *tok) {
     free(tok->chat_template);
     free(tok->stops);
     free(tok);
+}
+
+/* What the normalizer took away at the front belongs to the first character that is left: a text still begins
+ * where it began (Metaspace asks for that). */
+static void keep_beginning(gr_ntext *text, uint32_t origin) {
+    int32_t code;
+    if (!text->len) return;
+    for (int i = gr_utf8_get(text->data, text->len, &code); i-- > 0;) text->origin[i] = origin;
 }
 
 /* Cuts work->input at the added tokens that are matched before normalization, normalizes the rest piece by
@@ -47,6 +55,7 @@ static graft_status cut_and_normalize(const gr_tokenizer *tok, const gr_added_ru
         gr_ntext_copy(&w->segment, &w->input, piece->start, piece->end);
         if (w->segment.failed) return gr_no_memory(err, piece->end - piece->start);
         GR_TRY(gr_normalizer_run(tok->normalizer, &w->segment, &w->scratch, &w->spans, err));
+        keep_beginning(&w->segment, w->input.origin[piece->start]);
         size_t at = w->pieces.text.len;
         gr_ntext_copy(&w->pieces.text, &w->segment, 0, w->segment.len);
         if (w->pieces.text.failed) return gr_no_memory(err, w->segment.len);
@@ -74,7 +83,8 @@ static graft_status encode(const gr_tokenizer *tok, const gr_added_rule *rule, b
     for (size_t i = 0, k = 0; i < w->pieces.count && !st; i++) {
         const gr_piece *p = &w->pieces.items[i];
         if (p->id < 0)
-            st = gr_bpe_encode(&tok->bpe, &w->pieces.text, p->start, p->end, w, err);
+            st = (tok->words.unigram ? gr_unigram_encode : gr_bpe_encode)(&tok->words, &w->pieces.text,
+                                                                          p->start, p->end, w, err);
         else if (!gr_ids_push(&w->ids, p->id) || !gr_ids_push(&w->starts, origins.ids[k++]))
             st = gr_no_memory(err, sizeof(int32_t));
     }
@@ -132,7 +142,7 @@ graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, si
             gr_expected(err, "0 to %d", (int)limit - 1);
             break;
         }
-        const char *token = added ? added->shown : gr_vocab_token(&tok->bpe.vocab, ids[i], &len);
+        const char *token = added ? added->shown : gr_vocab_token(&tok->words.vocab, ids[i], &len);
         if (added) len = added->shown_len;
         if (!token || (skip_special && added && added->skipped))
             continue; /* ids without a token are left out */
@@ -145,19 +155,19 @@ graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, si
 }
 
 int32_t gr_tokenizer_vocab_size(const gr_tokenizer *tok) {
-    int32_t limit = tok->bpe.vocab.limit, post = gr_postprocessor_max_id(tok->post) + 1;
+    int32_t limit = tok->words.vocab.limit, post = gr_postprocessor_max_id(tok->post) + 1;
     if (tok->added.limit > limit) limit = tok->added.limit;
     return post > limit ? post : limit;
 }
 
 int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token) {
     const gr_added_token *added = gr_added_by_content(&tok->added, token, strlen(token));
-    return added ? added->id : gr_vocab_id(&tok->bpe.vocab, token, strlen(token));
+    return added ? added->id : gr_vocab_id(&tok->words.vocab, token, strlen(token));
 }
 
 const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id) {
     const gr_added_token *added = gr_added_by_id(&tok->added, id);
-    return added ? added->content : gr_vocab_token(&tok->bpe.vocab, id, NULL);
+    return added ? added->content : gr_vocab_token(&tok->words.vocab, id, NULL);
 }
 
 size_t gr_tokenizer_special_at(const gr_tokenizer *tok, const char *text, size_t n) {

@@ -1,7 +1,7 @@
-/* text/tokenizer.h - text to token ids and back, as the `tokenizers` package does for tokenizer.json (model
- * BPE). What it does: byte-level BPE and BPE with byte fallback / Metaspace; added tokens; normalizers;
- * pre-tokenizers; post-processor; decoder. Also a tokenizer from GGUF metadata. May include: base, files.
- * Never: models, chats.
+/* text/tokenizer.h - text to token ids and back, as the `tokenizers` package does for tokenizer.json (models
+ * BPE and Unigram). What it does: byte-level BPE, BPE with byte fallback / Metaspace, Unigram; added tokens;
+ * normalizers; pre-tokenizers; post-processor; decoder. Also a tokenizer from GGUF metadata. May include:
+ * base, files. Never: models, chats.
  */
 #ifndef GR_TEXT_TOKENIZER_H
 #define GR_TEXT_TOKENIZER_H

@@ -31,8 +31,8 @@ static graft_status put_token(gr_tokenizer *tok, const json_t *value, bool speci
         if (!special) GR_TRY(gr_member_bool(value, "special", false, &token.special, err));
         GR_TRY(gr_member_bool(value, "normalized", !token.special, &token.normalized, err));
     }
-    return gr_added_put(&tok->added, &token, gr_vocab_id(&tok->bpe.vocab, token.content, token.len),
-                        (int32_t)tok->bpe.vocab.count, err);
+    return gr_added_put(&tok->added, &token, gr_vocab_id(&tok->words.vocab, token.content, token.len),
+                        (int32_t)tok->words.vocab.count, err);
 }
 
 typedef struct decoder_row {

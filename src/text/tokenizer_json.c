@@ -1,4 +1,4 @@
-/* Reading tokenizer.json: the BPE model, the added tokens and the parts around them. */
+/* Reading tokenizer.json: the model, the added tokens and the parts around them. */
 #include "files/json_read.h"
 #include "text/token_parts.h"
 #include <stdio.h>
@@ -76,26 +76,26 @@ static graft_status split_merge(const json_t *item, const char **left, size_t *n
                     json_is_string(item) ? json_string_value(item) : "something else than a text");
 }
 
-static graft_status read_merge(gr_bpe *bpe, const json_t *item, uint32_t rank, gr_buf *made,
+static graft_status read_merge(gr_subwords *words, const json_t *item, uint32_t rank, gr_buf *made,
                                graft_error *err) {
     const char *left = NULL, *right = NULL;
-    size_t nleft = 0, nright = 0, skip = bpe->prefix ? strlen(bpe->prefix) : 0;
+    size_t nleft = 0, nright = 0, skip = words->prefix ? strlen(words->prefix) : 0;
     GR_TRY(split_merge(item, &left, &nleft, &right, &nright, err));
     gr_buf_clear(made);
     gr_buf_add(made, left, nleft);
     if (nright >= skip) gr_buf_add(made, right + skip, nright - skip);
     if (made->failed) return gr_no_memory(err, nleft + nright);
-    gr_merge merge = {gr_vocab_id(&bpe->vocab, left, nleft), gr_vocab_id(&bpe->vocab, right, nright),
-                      gr_vocab_id(&bpe->vocab, made->data, made->len), rank};
+    gr_merge merge = {gr_vocab_id(&words->vocab, left, nleft), gr_vocab_id(&words->vocab, right, nright),
+                      gr_vocab_id(&words->vocab, made->data, made->len), rank};
     if (merge.left < 0 || merge.right < 0 || merge.made < 0) {
         gr_fail(err, GRAFT_CORRUPT, "a merge of the tokenizer names a token that the vocabulary lacks");
         return gr_found(err, "merge %u: %.60s + %.60s", rank, left, right);
     }
-    gr_merges_put(&bpe->merges, merge);
+    gr_merges_put(&words->merges, merge);
     return GRAFT_OK;
 }
 
-static graft_status read_merges(gr_bpe *bpe, const json_t *model, graft_error *err) {
+static graft_status read_merges(gr_subwords *words, const json_t *model, graft_error *err) {
     const json_t *list = json_object_get(model, "merges"), *item;
     gr_buf made = {0};
     graft_status st = GRAFT_OK;
@@ -103,10 +103,10 @@ static graft_status read_merges(gr_bpe *bpe, const json_t *model, graft_error *e
     uint32_t rank = 0;
     if (!json_is_array(list))
         return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's model has no list of \"merges\"");
-    GR_TRY(gr_merges_reserve(&bpe->merges, json_array_size(list), err));
+    GR_TRY(gr_merges_reserve(&words->merges, json_array_size(list), err));
     json_array_foreach(list, i, item) {
         if (json_is_string(item) && !strncmp(json_string_value(item), "#version", 8)) continue;
-        if ((st = read_merge(bpe, item, rank++, &made, err))) break;
+        if ((st = read_merge(words, item, rank++, &made, err))) break;
     }
     gr_buf_free(&made);
     return st;
@@ -121,31 +121,74 @@ static int utf8_put(int32_t c, char *out) {
     return 2;
 }
 
-graft_status gr_bpe_from_json(gr_bpe *bpe, const json_t *model, graft_error *err) {
-    const char *type, *unk;
+static graft_status read_bpe(gr_subwords *words, const json_t *model, graft_error *err) {
+    const char *unk;
     size_t len;
     char name[8];
-    GR_TRY(gr_member_string(model, "type", &type, NULL, err));
-    if (!type && !json_object_get(model, "merges")) type = "(none)";
-    if (type && strcmp(type, "BPE")) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "the tokenizer's model \"%.60s\" is not supported", type);
-        return gr_expected(err, "BPE");
-    }
-    GR_TRY(gr_member_bool(model, "fuse_unk", false, &bpe->fuse_unk, err));
-    GR_TRY(gr_member_bool(model, "byte_fallback", false, &bpe->byte_fallback, err));
-    GR_TRY(gr_member_bool(model, "ignore_merges", false, &bpe->ignore_merges, err));
-    GR_TRY(copy_affix(&bpe->prefix, model, "continuing_subword_prefix", err));
-    GR_TRY(copy_affix(&bpe->suffix, model, "end_of_word_suffix", err));
-    GR_TRY(read_vocab(&bpe->vocab, model, err));
-    GR_TRY(read_merges(bpe, model, err));
+    GR_TRY(gr_member_bool(model, "fuse_unk", false, &words->fuse_unk, err));
+    GR_TRY(gr_member_bool(model, "ignore_merges", false, &words->ignore_merges, err));
+    GR_TRY(copy_affix(&words->prefix, model, "continuing_subword_prefix", err));
+    GR_TRY(copy_affix(&words->suffix, model, "end_of_word_suffix", err));
+    GR_TRY(read_vocab(&words->vocab, model, err));
+    GR_TRY(read_merges(words, model, err));
     GR_TRY(gr_member_string(model, "unk_token", &unk, &len, err));
-    bpe->unk = unk ? gr_vocab_id(&bpe->vocab, unk, len) : -1;
+    words->unk = unk ? gr_vocab_id(&words->vocab, unk, len) : -1;
+    for (int32_t c = 0; c < 0x400; c++)
+        words->char_id[c] = gr_vocab_id(&words->vocab, name, (size_t)utf8_put(c, name));
+    return GRAFT_OK;
+}
+
+/* A row of a Unigram vocabulary: [token, score]. */
+static graft_status read_scored(gr_subwords *words, const json_t *row, size_t id, double *score,
+                                graft_error *err) {
+    const json_t *token = json_array_get(row, 0), *number = json_array_get(row, 1);
+    if (!json_is_string(token) || !json_is_number(number)) {
+        gr_fail(err, GRAFT_CORRUPT, "a token of the tokenizer's model is not [text, score]");
+        return gr_found(err, "token %zu", id);
+    }
+    *score = json_number_value(number);
+    return gr_vocab_add(&words->vocab, json_string_value(token), json_string_length(token), (int64_t)id, err);
+}
+
+static graft_status read_unigram(gr_subwords *words, const json_t *model, graft_error *err) {
+    const json_t *table = json_object_get(model, "vocab"), *unk = json_object_get(model, "unk_id");
+    size_t n = json_array_size(table);
+    if (!n)
+        return gr_fail(err, GRAFT_CORRUPT,
+                       "the tokenizer's model has no list of tokens and scores in \"vocab\"");
+    words->unk = -1;
+    words->fuse_unk = true;
+    if (unk && !json_is_null(unk)) {
+        if (!json_is_integer(unk) || json_integer_value(unk) < 0 || (uint64_t)json_integer_value(unk) >= n)
+            return gr_fail(err, GRAFT_CORRUPT, "the tokenizer's \"unk_id\" is not the id of a token");
+        words->unk = (int32_t)json_integer_value(unk);
+    }
+    double *scores = gr_calloc(n, sizeof *scores);
+    graft_status st = scores ? GRAFT_OK : gr_no_memory(err, n * sizeof *scores);
+    for (size_t i = 0; i < n && !st; i++)
+        st = read_scored(words, json_array_get(table, i), i, &scores[i], err);
+    if (!st) st = gr_vocab_finish(&words->vocab, err);
+    if (!st) return gr_unigram_make(&words->unigram, &words->vocab, scores, err);
+    free(scores);
+    return st;
+}
+
+graft_status gr_subwords_from_json(gr_subwords *words, const json_t *model, graft_error *err) {
+    const char *type;
+    char name[8];
+    GR_TRY(gr_member_string(model, "type", &type, NULL, err));
+    if (!type) type = json_object_get(model, "merges") ? "BPE" : "(none)";
+    bool bpe = !strcmp(type, "BPE");
+    if (!bpe && strcmp(type, "Unigram")) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "the tokenizer's model \"%.60s\" is not supported", type);
+        return gr_expected(err, "BPE, Unigram");
+    }
+    GR_TRY(gr_member_bool(model, "byte_fallback", false, &words->byte_fallback, err));
+    GR_TRY(bpe ? read_bpe(words, model, err) : read_unigram(words, model, err));
     for (int b = 0; b < 256; b++) {
         snprintf(name, sizeof name, "<0x%02X>", (unsigned)b);
-        bpe->byte_id[b] = gr_vocab_id(&bpe->vocab, name, 6);
+        words->byte_id[b] = gr_vocab_id(&words->vocab, name, 6);
     }
-    for (int32_t c = 0; c < 0x400; c++)
-        bpe->char_id[c] = gr_vocab_id(&bpe->vocab, name, (size_t)utf8_put(c, name));
     return GRAFT_OK;
 }
 
@@ -160,8 +203,8 @@ static graft_status read_added_token(gr_tokenizer *tok, const json_t *node, graf
     GR_TRY(gr_member_bool(node, "rstrip", false, &token.rstrip, err));
     GR_TRY(gr_member_bool(node, "special", false, &token.special, err));
     GR_TRY(gr_member_bool(node, "normalized", !token.special, &token.normalized, err));
-    return gr_added_put(&tok->added, &token, gr_vocab_id(&tok->bpe.vocab, content, token.len),
-                        (int32_t)tok->bpe.vocab.count, err);
+    return gr_added_put(&tok->added, &token, gr_vocab_id(&tok->words.vocab, content, token.len),
+                        (int32_t)tok->words.vocab.count, err);
 }
 
 static graft_status read_added(gr_tokenizer *tok, graft_error *err) {
@@ -179,7 +222,7 @@ static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const
     json_t *settings = NULL;
     GR_TRY(gr_json_parse(&tok->parts, json, len, name, err));
     if (!json_is_object(tok->parts)) return gr_fail(err, GRAFT_CORRUPT, "the tokenizer is not a JSON object");
-    GR_TRY(gr_bpe_from_json(&tok->bpe, json_object_get(tok->parts, "model"), err));
+    GR_TRY(gr_subwords_from_json(&tok->words, json_object_get(tok->parts, "model"), err));
     json_object_del(json_object_get(tok->parts, "model"), "vocab");
     json_object_del(json_object_get(tok->parts, "model"), "merges");
     GR_TRY(gr_normalizer_from_json(&tok->normalizer, json_object_get(tok->parts, "normalizer"), err));

@@ -61,20 +61,20 @@ static int by_rank(const void *pa, const void *pb) {
     return a->rank < b->rank ? -1 : a->rank > b->rank;
 }
 
-static graft_status put_merges(gr_buf *out, const gr_bpe *bpe, graft_error *err) {
-    const gr_merge **rows = gr_calloc(bpe->merges.count, sizeof *rows);
+static graft_status put_merges(gr_buf *out, const gr_subwords *words, graft_error *err) {
+    const gr_merge **rows = gr_calloc(words->merges.count, sizeof *rows);
     size_t n = 0, len;
-    if (!rows) return gr_no_memory(err, bpe->merges.count * sizeof *rows);
-    for (size_t i = 0; i < bpe->merges.nslots; i++)
-        if (bpe->merges.slots[i].left >= 0) rows[n++] = &bpe->merges.slots[i];
+    if (!rows) return gr_no_memory(err, words->merges.count * sizeof *rows);
+    for (size_t i = 0; i < words->merges.nslots; i++)
+        if (words->merges.slots[i].left >= 0) rows[n++] = &words->merges.slots[i];
     if (n) qsort(rows, n, sizeof *rows, by_rank);
     gr_buf_puts(out, ",\n\"merges\":[");
     for (size_t i = 0; i < n; i++) {
         gr_buf_puts(out, i ? ",[" : "[");
-        const char *token = gr_vocab_token(&bpe->vocab, rows[i]->left, &len);
+        const char *token = gr_vocab_token(&words->vocab, rows[i]->left, &len);
         gr_json_put_string(out, token, len);
         gr_buf_putc(out, ',');
-        token = gr_vocab_token(&bpe->vocab, rows[i]->right, &len);
+        token = gr_vocab_token(&words->vocab, rows[i]->right, &len);
         gr_json_put_string(out, token, len);
         gr_buf_putc(out, ']');
     }
@@ -83,18 +83,33 @@ static graft_status put_merges(gr_buf *out, const gr_bpe *bpe, graft_error *err)
     return GRAFT_OK;
 }
 
-static graft_status put_model(gr_buf *out, const gr_tokenizer *tok, graft_error *err) {
+static void put_unigram(gr_buf *out, const gr_subwords *words) {
+    gr_buf_puts(out, ",\n\"model\":{\"type\":\"Unigram\",\"unk_id\":");
+    gr_buf_puts(out, words->unk < 0 ? "null" : "");
+    if (words->unk >= 0) gr_buf_printf(out, "%d", (int)words->unk);
+    put_flag(out, "byte_fallback", words->byte_fallback);
+    gr_buf_puts(out, ",\n\"vocab\":[");
+    for (size_t i = 0; i < words->vocab.count; i++) {
+        const gr_vocab_entry *e = &words->vocab.entries[i];
+        gr_buf_puts(out, i ? ",\n[" : "\n[");
+        gr_json_put_string(out, words->vocab.bytes.data + e->offset, e->len);
+        gr_buf_printf(out, ",%.17g]", gr_unigram_score(words->unigram, e->id));
+    }
+    gr_buf_puts(out, "]}");
+}
+
+static graft_status put_bpe(gr_buf *out, const gr_tokenizer *tok, graft_error *err) {
     const json_t *model = json_object_get(tok->parts, "model");
     gr_buf_puts(out, ",\n\"model\":{\"type\":\"BPE\",\"dropout\":null");
     GR_TRY(put_part(out, "unk_token", json_object_get(model, "unk_token"), err));
     GR_TRY(
         put_part(out, "continuing_subword_prefix", json_object_get(model, "continuing_subword_prefix"), err));
     GR_TRY(put_part(out, "end_of_word_suffix", json_object_get(model, "end_of_word_suffix"), err));
-    put_flag(out, "fuse_unk", tok->bpe.fuse_unk);
-    put_flag(out, "byte_fallback", tok->bpe.byte_fallback);
-    put_flag(out, "ignore_merges", tok->bpe.ignore_merges);
-    put_vocab(out, &tok->bpe.vocab);
-    GR_TRY(put_merges(out, &tok->bpe, err));
+    put_flag(out, "fuse_unk", tok->words.fuse_unk);
+    put_flag(out, "byte_fallback", tok->words.byte_fallback);
+    put_flag(out, "ignore_merges", tok->words.ignore_merges);
+    put_vocab(out, &tok->words.vocab);
+    GR_TRY(put_merges(out, &tok->words, err));
     gr_buf_putc(out, '}');
     return GRAFT_OK;
 }
@@ -105,7 +120,10 @@ graft_status gr_tokenizer_to_json(const gr_tokenizer *tok, gr_buf *json, graft_e
     put_added(json, &tok->added);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         GR_TRY(put_part(json, parts[i], json_object_get(tok->parts, parts[i]), err));
-    GR_TRY(put_model(json, tok, err));
+    if (tok->words.unigram)
+        put_unigram(json, &tok->words);
+    else
+        GR_TRY(put_bpe(json, tok, err));
     gr_buf_puts(json, "}\n");
     return json->failed ? gr_no_memory(err, json->len) : GRAFT_OK;
 }

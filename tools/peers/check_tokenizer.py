@@ -1,4 +1,6 @@
-"""`graft tokenize` against the tokenizers package: 10,000 varied lines, every id equal."""
+"""`graft tokenize` against the tokenizers package: 10,000 varied lines, every id and the decoded text equal. The
+tokenizers are SmolLM2's, the small ones of the tests, and those of tools/tokenizer_families.py, trained here."""
+import gzip
 import json
 import random
 import shutil
@@ -84,14 +86,15 @@ def compare(ctx, model, truth, eos):
     data = ctx.work / "tokenizer_lines.jsonl"
     texts = lines(data)
     out = ctx.run("tokenize", "--model", model, "--data", data, "--json").stdout
-    rows = {row["line"]: row["ids"] for row in map(json.loads, filter(None, out.split("\n")))}
+    rows = {row["line"]: (row["ids"], row["text"]) for row in map(json.loads, filter(None, out.split("\n")))}
     wrong = []
     for number, text in enumerate(texts, 1):
         ids = truth.encode(text).ids
         if eos is not None and ids[-1:] != [eos]:  # text rows end in EOS
             ids = ids + [eos]
-        if rows.get(number) != ids:
-            wrong.append((text, ids, rows.get(number)))
+        expected = (ids, truth.decode(ids, skip_special_tokens=False))
+        if rows.get(number) != expected:
+            wrong.append((text, expected, rows.get(number)))
     first = f"; first: {wrong[0][0]!r}: {wrong[0][1]} expected, {wrong[0][2]} found" if wrong else ""
     assert not wrong, f"{len(wrong)} of {len(texts)} lines differ{first}"
 
@@ -107,6 +110,26 @@ def tiny_directory(ctx, name):
     eos = {"eos_token": "</s>"} if name != "splits" else {"eos_token": "<s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **eos}))
     return folder, eos["eos_token"]
+
+
+def corpus(ctx):
+    """English prose if it is in the cache, and words of many scripts."""
+    r = random.Random(3)
+    prose = ctx.cache / "data" / "devil.dict.dz"
+    found = gzip.open(prose).read().decode("latin-1").split("\n") if prose.exists() else [" ".join(CODE)] * 200
+    mixed = (" ".join(r.choice(WORDS) for _ in range(12)).replace("\0", "") for _ in range(400))
+    return [line for line in found if line.strip()] + list(mixed)
+
+
+def family_directory(ctx, name, tokenizer_class="PreTrainedTokenizerFast", eos="</s>", **config):
+    """A tiny model's directory without its tokenizer."""
+    folder = ctx.work / ("tokenizer_" + "".join(c if c.isalnum() else "_" for c in name))
+    shutil.copytree(ctx.tiny("llama_rope"), folder, dirs_exist_ok=True)
+    for old in ("special_tokens_map.json", "chat_template.jinja", "generation_config.json", "tokenizer.json"):
+        (folder / old).unlink(missing_ok=True)
+    settings = {"tokenizer_class": tokenizer_class, "eos_token": eos, **config}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
 
 
 def checks(ctx):
@@ -131,3 +154,14 @@ def checks(ctx):
             compare(ctx, folder, truth, truth.token_to_id(eos))
 
         yield f"the {name} tokenizer of tests/data, 10,000 lines", tiny
+
+    import tokenizer_families
+
+    paths = tokenizer_families.train(corpus(ctx), ctx.work / "sentencepiece")
+    for name, truth in tokenizer_families.json_families(paths).items():
+        def family(name=name, truth=truth):
+            folder = family_directory(ctx, name)
+            truth.save(str(folder / "tokenizer.json"))
+            compare(ctx, folder, truth, truth.token_to_id("</s>"))
+
+        yield f"{name}, 10,000 lines", family

@@ -203,6 +203,17 @@ json_t *doc_convert(const graft_convert_result *r) {
                      doc_text(r->notes ? r->notes : ""));
 }
 
+/* losses are null without --data */
+json_t *doc_fuse(const graft_fuse_result *r) {
+    return json_pack(
+        "{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:I, s:I}", "tensors", (json_int_t)r->tensors,
+        "changed", (json_int_t)r->changed, "bytes", doc_size(r->bytes), "bits_per_weight",
+        doc_number(r->bits_per_weight), "loss_base", doc_number(r->measured ? r->loss_base : NAN),
+        "loss_adapter", doc_number(r->measured ? r->loss_adapter : NAN), "loss_fused",
+        doc_number(r->measured ? r->loss_fused : NAN), "kept", doc_number(r->measured ? r->kept : NAN),
+        "lossy", (int)r->lossy, "tokens", (json_int_t)r->tokens, "rows", (json_int_t)r->rows);
+}
+
 graft_status doc_print(cli *c, json_t *document, bool line) {
     progress_clear(&c->bar);
     if (!document) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");

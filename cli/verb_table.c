@@ -52,6 +52,21 @@ static const verb table[] = {
      {"graft eval --model model-4bit --data data",
       "graft eval --model model-4bit --adapter-path adapters --data data",
       "graft eval --model model-4bit --data rows.jsonl --per-row --json"}},
+    {"fuse",
+     GRAFT_VERB_FUSE,
+     "",
+     0,
+     "adapter into base: one model, and what that cost",
+     "Writes an MLX directory in which the adapter is part of the weights: in the base's own quantization, "
+     "or "
+     "with --dequantize in 16 bits. What the adapter does not change keeps its bytes. With --data it "
+     "measures "
+     "base, base and adapter, and the fused model on the user's rows, and warns where less than 80 % of the "
+     "gain is left.",
+     cmd_fuse,
+     {"graft fuse --model model-4bit --adapter-path adapters --save-path fused --data data",
+      "graft fuse --model model-4bit --adapter-path adapters --save-path fused-16bit --dequantize",
+      "graft fuse --model model-4bit --save-path fused --data rows.jsonl --json"}},
     {"generate",
      GRAFT_VERB_GENERATE,
      "",

@@ -36,7 +36,8 @@ typedef enum graft_verb {
     GRAFT_VERB_GENERATE = 1 << 4,
     GRAFT_VERB_TOKENIZE = 1 << 5,
     GRAFT_VERB_INFO = 1 << 6,
-    GRAFT_VERB_BENCH = 1 << 7
+    GRAFT_VERB_BENCH = 1 << 7,
+    GRAFT_VERB_FUSE = 1 << 9
 } graft_verb;
 
 /* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
@@ -110,6 +111,8 @@ typedef struct graft_options {
     bool quantize, dequantize, q_embeddings;
     int64_t q_bits, q_group_size;
     char *q_mode, *quant_predicate, *dtype;
+    /* fuse; dequantize, dtype and split too */
+    char *save_path;
     /* eval */
     char *split; /* test, valid, train */
     bool per_row;
@@ -412,6 +415,25 @@ typedef struct graft_convert_result {
 graft_status graft_convert(const graft_options *options, const graft_hooks *hooks,
                            graft_convert_result *result, graft_error *err);
 void graft_convert_result_free(graft_convert_result *result);
+
+/* Least share of the adapter's gain that a fused model keeps without a warning. */
+#define GRAFT_FUSE_KEPT 0.8
+
+typedef struct graft_fuse_result {
+    int64_t tensors, changed; /* written; of the base's, those that the adapter changes */
+    uint64_t bytes;
+    double bits_per_weight;
+    /* with options.data: losses on its rows, of the base, of base and adapter, and of what was written */
+    bool measured;
+    double loss_base, loss_adapter, loss_fused;
+    int64_t tokens, rows;
+    double kept; /* share of the gain that the fused model has; NaN where the adapter gains nothing */
+    bool lossy;  /* below GRAFT_FUSE_KEPT; a note says so, and what to do */
+} graft_fuse_result;
+/* Writes the model in which options.adapter_path ("adapters") is part of the weights to options.save_path
+ * ("fused_model"): the base's own quantization, or with options.dequantize floats. */
+graft_status graft_fuse(const graft_options *options, const graft_hooks *hooks, graft_fuse_result *result,
+                        graft_error *err);
 
 /* What is in a file or directory, as one JSON document (malloc'ed). */
 graft_status graft_info(const char *path, char **json, graft_error *err);

@@ -5,6 +5,7 @@
 #include "convert/convert_events.h"
 #include "fit/bench.h"
 #include "fit/forecast.h"
+#include "fuse/fuse.h"
 #include "infer/bench_generate.h"
 #include "infer/session.h"
 #include "model/locate.h"
@@ -304,6 +305,18 @@ void graft_convert_result_free(graft_convert_result *result) {
     if (!result) return;
     free(result->notes);
     memset(result, 0, sizeof *result);
+}
+
+graft_status graft_fuse(const graft_options *o, const graft_hooks *hooks, graft_fuse_result *result,
+                        graft_error *err) {
+    OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_FUSE, err));
+    GR_TRY(model_dir(&dir, o, hooks, err));
+    graft_status st = gr_fuse(dir, o, hooks, result, err);
+    free(dir);
+    return st;
 }
 
 graft_status graft_info(const char *path, char **json, graft_error *err) {

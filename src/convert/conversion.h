@@ -13,6 +13,7 @@ typedef struct gr_conversion {
     gr_quant_rules *rules;
     gr_pool *pool;
     int dtype;               /* gr_dtype asked for, -1: none */
+    bool keep_dtypes;        /* of what is not dequantized, whatever `dtype` says */
     gr_safetensors *tensors; /* the source: one of the two */
     gr_gguf *gguf;
     gr_jobs jobs;
@@ -34,6 +35,8 @@ graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) GR_MUST
 gr_quant_choice gr_conversion_choose(const gr_conversion *c, const gr_job *job);
 /* Makes it a job of QUANTIZE, or of FLOAT when the group does not divide its rows. */
 void gr_conversion_quantize(gr_conversion *c, gr_job *job, gr_quant_choice choice);
+/* Gives the options' edits to their jobs. */
+graft_status gr_conversion_edit(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* One note that names every matrix that stays a float because its rows are not whole groups. */
 graft_status gr_conversion_note_undivided(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* A module of weight (u32) and scales, affine or micro, becomes a job. */

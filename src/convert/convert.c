@@ -23,6 +23,7 @@ static graft_status usage(graft_error *err, const char *what, const char *expect
 static graft_status read_dtype(gr_conversion *c, graft_error *err) {
     const char *name = c->options->dtype;
     c->dtype = -1;
+    c->keep_dtypes = !name && c->options->edit_count;
     if (!name) return GRAFT_OK;
     if (strcmp(name, "float16") == 0)
         c->dtype = GR_F16;
@@ -177,6 +178,7 @@ static graft_status convert(gr_conversion *c, graft_error *err) {
     }
     GR_TRY(dir ? gr_conversion_plan_dir(c, err) : gr_conversion_plan_gguf(c, err));
     GR_TRY(check_model(c, err));
+    GR_TRY(gr_conversion_edit(c, err));
     GR_TRY(check_quantized(c, err));
     GR_TRY(gr_conversion_note_undivided(c, err));
     GR_TRY(gr_conversion_prepare_out(c, err));

@@ -8,6 +8,7 @@
 #ifndef GR_CONVERT_H
 #define GR_CONVERT_H
 #include "base/os.h"
+#include "convert/edit.h"
 
 /* Returns false to stop: GRAFT_INTERRUPTED, and nothing is left. */
 typedef bool gr_convert_progress(void *context, const char *tensor, size_t done, size_t total);
@@ -30,6 +31,12 @@ typedef struct gr_convert_options {
         *dtype; /* "float16", "bfloat16", "float32"; NULL: what the config says, else what loses nothing */
     gr_convert_progress *progress; /* may be NULL; called before each tensor and once at the end */
     void *context;
+    /* What changes on the way, sorted by name; every one must meet its tensor (GRAFT_MISMATCH). With edits
+     * and without dtype what is not dequantized keeps its types. Borrowed; edits_key tells them from others.
+     */
+    const gr_edit *edits;
+    size_t edit_count;
+    uint64_t edits_key;
 } gr_convert_options;
 
 typedef struct gr_convert_result {

@@ -109,7 +109,8 @@ static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error 
         return gr_hint(err, "start from the model's 16-bit release");
     }
     if (t->dtype > GR_F64) return GRAFT_OK; /* integers stay: a raw job */
-    job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : t->dtype == GR_F64 ? GR_F32 : t->dtype;
+    bool cast = c->dtype >= 0 && !c->keep_dtypes;
+    job->dtype = cast ? (gr_dtype)c->dtype : t->dtype == GR_F64 ? GR_F32 : t->dtype;
     job->op = job->dtype == t->dtype ? GR_JOB_RAW : GR_JOB_FLOAT;
     gr_quant_choice choice = gr_conversion_choose(c, job);
     if (c->options->quantize && choice.quantize) gr_conversion_quantize(c, job, choice);

@@ -1,8 +1,8 @@
 #include "convert/convert_job.h"
 #include "base/os.h"
+#include "convert/job_values.h"
 #include "weights/affine.h"
 #include "weights/gguf_blocks.h"
-#include "weights/micro.h"
 #include <math.h>
 
 /* Elements that are in memory at a time as f32 (4 MB), unless one row is longer. */
@@ -93,83 +93,6 @@ int gr_job_outputs(const gr_job *job, gr_tensor out[3]) {
     return all_named(out, 3);
 }
 
-/* ---- reading */
-
-/* The source's row that is row `r` of the output. llama.cpp stores row (head, half j, i) at (head, i, j). */
-static int64_t source_row(const gr_source *from, int64_t r) {
-    if (!from->head_dim) return r;
-    int64_t d = from->head_dim, head = r / d, j = r % d / (d / 2), i = r % (d / 2);
-    return head * d + 2 * i + j;
-}
-
-static void dense_to_f32(float *out, const uint8_t *in, int64_t n, gr_dtype dtype) {
-    uint16_t half;
-    double wide;
-    switch (dtype) {
-    case GR_F16:
-        for (int64_t i = 0; i < n; i++) memcpy(&half, in + 2 * i, 2), out[i] = gr_f16_to_f32(half);
-        break;
-    case GR_BF16:
-        for (int64_t i = 0; i < n; i++) memcpy(&half, in + 2 * i, 2), out[i] = gr_bf16_to_f32(half);
-        break;
-    case GR_F64:
-        for (int64_t i = 0; i < n; i++) memcpy(&wide, in + 8 * i, 8), out[i] = (float)wide;
-        break;
-    default: memcpy(out, in, (size_t)n * 4); break;
-    }
-}
-
-/* Row r of the output as f32. */
-static void read_row(const gr_job *job, int64_t r, float *out) {
-    const gr_source *from = &job->from;
-    int64_t row = source_row(from, r);
-    const uint8_t *at = from->data + (size_t)row * from->row_bytes;
-    switch (from->kind) {
-    case GR_FROM_DENSE: dense_to_f32(out, at, job->cols, from->dtype); break;
-    case GR_FROM_BLOCKS: gr_gguf_dequantize(out, at, from->type, job->cols); break;
-    case GR_FROM_AFFINE: {
-        size_t groups = (size_t)(job->cols / from->group) * gr_dtype_bytes(from->dtype);
-        gr_affine_dequantize(out, at, from->scales + (size_t)row * groups,
-                             from->biases + (size_t)row * groups, 1, job->cols, from->bits, from->group,
-                             from->dtype);
-        break;
-    }
-    case GR_FROM_MICRO:
-        gr_micro_dequantize(out, at, from->scales + row * (job->cols / from->group), 1, job->cols, from->bits,
-                            from->group);
-        break;
-    }
-}
-
-/* f32 values to elements of dtype; false when a finite value has become infinite. */
-static bool narrow(void *out, const float *in, int64_t n, gr_dtype dtype) {
-    uint16_t *half = out;
-    bool fits = true;
-    if (dtype == GR_F32) {
-        memcpy(out, in, (size_t)n * 4);
-        return true;
-    }
-    for (int64_t i = 0; i < n; i++) half[i] = dtype == GR_F16 ? gr_f32_to_f16(in[i]) : gr_f32_to_bf16(in[i]);
-    uint16_t infinity = dtype == GR_F16 ? 0x7c00 : 0x7f80;
-    for (int64_t i = 0; i < n; i++) fits = fits && ((half[i] & 0x7fff) != infinity || isinf(in[i]));
-    return fits;
-}
-
-bool gr_job_exact_in(const gr_job *job, gr_dtype dtype) {
-    float *row = gr_calloc((size_t)job->cols, sizeof *row);
-    bool exact = row != NULL;
-    for (int64_t r = 0; exact && r < job->rows; r++) {
-        read_row(job, r, row);
-        for (int64_t i = 0; i < job->cols; i++) {
-            float back = dtype == GR_F16 ? gr_f16_to_f32(gr_f32_to_f16(row[i]))
-                                         : gr_bf16_to_f32(gr_f32_to_bf16(row[i]));
-            exact = exact && back == row[i] && !isinf(back);
-        }
-    }
-    free(row);
-    return exact;
-}
-
 /* ---- running */
 
 static graft_status does_not_fit(const gr_job *job, graft_error *err) {
@@ -197,7 +120,7 @@ static graft_status run_raw(const gr_job *job, gr_safetensors_writer *writer, gr
 /* Buffers of a job: values of a block of rows, what they become, and the whole tensor's scales and biases. */
 typedef struct work {
     int64_t chunk_rows;
-    float *values;
+    float *values, *before; /* `before` for MERGE alone */
     uint8_t *bytes, *scales, *biases;
     size_t groups_bytes, row_groups_bytes;
     size_t row_bytes; /* of the output, without scales and biases */
@@ -205,6 +128,7 @@ typedef struct work {
 
 static void work_free(work *w) {
     free(w->values);
+    free(w->before);
     free(w->bytes);
     free(w->scales);
     free(w->biases);
@@ -224,45 +148,52 @@ static graft_status work_new(work *w, const gr_job *job, graft_error *err) {
     }
     w->values = gr_calloc(elements, sizeof *w->values);
     w->bytes = gr_calloc(elements, 4);
-    if (w->values && w->bytes && (!gr_job_quantized(job) || (w->scales && w->biases))) return GRAFT_OK;
+    if (job->op == GR_JOB_MERGE) w->before = gr_calloc(elements, sizeof *w->before);
+    if (w->values && w->bytes && (w->before || job->op != GR_JOB_MERGE) &&
+        (!gr_job_quantized(job) || (w->scales && w->biases)))
+        return GRAFT_OK;
     work_free(w);
-    return gr_no_memory(err, elements * 8 + 2 * w->groups_bytes);
+    return gr_no_memory(err, elements * 12 + 2 * w->groups_bytes);
 }
-
-typedef enum outcome { FITS, TOO_LARGE, NOT_FINITE } outcome;
 
 /* Values rounded to `dtype`, as f32: mx.quantize sees the weights' dtype. An infinity or NaN would spoil its
  * whole group. */
-static outcome round_to(float *values, int64_t n, gr_dtype dtype) {
+static gr_outcome round_to(float *values, int64_t n, gr_dtype dtype) {
     bool finite = true, fits = true;
     for (int64_t i = 0; i < n; i++) finite = finite && isfinite(values[i]);
-    if (!finite) return NOT_FINITE;
+    if (!finite) return GR_NOT_FINITE;
     for (int64_t i = 0; dtype != GR_F32 && i < n; i++) {
         values[i] = dtype == GR_F16 ? gr_f16_to_f32(gr_f32_to_f16(values[i]))
                                     : gr_bf16_to_f32(gr_f32_to_bf16(values[i]));
         fits = fits && isfinite(values[i]);
     }
-    return fits ? FITS : TOO_LARGE;
+    return fits ? GR_FITS : GR_TOO_LARGE;
 }
 
 /* Row r0 + r of the output into row r of the chunk. */
-static outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
+static gr_outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
     float *values = w->values + r * job->cols;
     size_t groups_at = (size_t)(r0 + r) * w->row_groups_bytes;
     uint8_t *bytes = w->bytes + (size_t)r * w->row_bytes;
     if (job->op == GR_JOB_REPACK) {
-        const uint8_t *blocks = job->from.data + (size_t)source_row(&job->from, r0 + r) * job->from.row_bytes;
+        const uint8_t *blocks =
+            job->from.data + (size_t)gr_job_source_row(&job->from, r0 + r) * job->from.row_bytes;
         gr_gguf_to_affine(bytes, w->scales + groups_at, w->biases + groups_at, blocks, job->from.type,
                           job->cols, job->dtype);
-        return FITS;
+        return GR_FITS;
     }
-    read_row(job, r0 + r, values);
-    if (job->op != GR_JOB_QUANTIZE) return narrow(bytes, values, job->cols, job->dtype) ? FITS : TOO_LARGE;
-    outcome rounded = round_to(values, job->cols, job->dtype);
-    if (rounded != FITS) return rounded;
+    if (job->op == GR_JOB_MERGE)
+        return gr_job_merge_row(job, bytes, w->scales + groups_at, w->biases + groups_at, values,
+                                w->before + r * job->cols, r0 + r);
+    gr_job_read_row(job, r0 + r, values);
+    if (job->edit) job->edit->row(job->edit, values, r0 + r);
+    if (job->op != GR_JOB_QUANTIZE)
+        return gr_values_narrow(bytes, values, job->cols, job->dtype) ? GR_FITS : GR_TOO_LARGE;
+    gr_outcome rounded = round_to(values, job->cols, job->dtype);
+    if (rounded != GR_FITS) return rounded;
     gr_affine_quantize(bytes, w->scales + groups_at, w->biases + groups_at, values, 1, job->cols, job->bits,
                        job->group, job->dtype);
-    return FITS;
+    return GR_FITS;
 }
 
 /* A block of rows, cut into tasks; each writes its own rows. */
@@ -270,15 +201,15 @@ typedef struct block {
     const gr_job *job;
     work *w;
     int64_t r0, rows, per_task;
-    outcome *outcome; /* per task */
+    gr_outcome *outcome; /* per task */
 } block;
 
 static void run_task(void *context, int task, int worker) {
     const block *b = context;
     (void)worker;
     int64_t end = gr_min_i64(b->rows, (task + 1) * b->per_task);
-    b->outcome[task] = FITS;
-    for (int64_t r = task * b->per_task; r < end && b->outcome[task] == FITS; r++)
+    b->outcome[task] = GR_FITS;
+    for (int64_t r = task * b->per_task; r < end && b->outcome[task] == GR_FITS; r++)
         b->outcome[task] = run_row(b->job, b->w, b->r0, r);
 }
 
@@ -287,14 +218,14 @@ static void run_task(void *context, int task, int worker) {
 /* Rows [r0, r0 + n) to w->bytes. */
 static graft_status run_rows(const gr_job *job, work *w, int64_t r0, int64_t n, gr_pool *pool,
                              graft_error *err) {
-    outcome outcomes[TASKS];
+    gr_outcome outcomes[TASKS];
     int64_t per_task = (n + TASKS - 1) / TASKS;
     int tasks = (int)((n + per_task - 1) / per_task);
     block b = {job, w, r0, n, per_task, outcomes};
     gr_pool_run(pool, run_task, &b, tasks);
     for (int i = 0; i < tasks; i++) {
-        if (outcomes[i] == TOO_LARGE) return does_not_fit(job, err);
-        if (outcomes[i] == NOT_FINITE) return not_finite(job, err);
+        if (outcomes[i] == GR_TOO_LARGE) return does_not_fit(job, err);
+        if (outcomes[i] == GR_NOT_FINITE) return not_finite(job, err);
     }
     return GRAFT_OK;
 }
@@ -320,8 +251,8 @@ static graft_status cast_groups(const gr_job *job, const uint8_t *from, gr_safet
     graft_status st = values && out ? GRAFT_OK : gr_no_memory(err, (size_t)piece * 8);
     for (int64_t at = 0; at < n && st == GRAFT_OK; at += piece) {
         int64_t count = gr_min_i64(piece, n - at);
-        dense_to_f32(values, from + (size_t)at * in, count, job->from.dtype);
-        if (!narrow(out, values, count, job->dtype))
+        gr_values_widen(values, from + (size_t)at * in, count, job->from.dtype);
+        if (!gr_values_narrow(out, values, count, job->dtype))
             st = does_not_fit(job, err);
         else
             st = gr_safetensors_write(writer, out, (size_t)count * out_bytes, err);
@@ -367,7 +298,7 @@ graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_poo
         release_rows(job, r, n);
     }
     if (gr_job_quantized(job)) {
-        if (job->op == GR_JOB_REPACK && !finite_groups(&w, job->dtype)) {
+        if (job->op != GR_JOB_QUANTIZE && !finite_groups(&w, job->dtype)) {
             st = does_not_fit(job, err);
             goto done;
         }

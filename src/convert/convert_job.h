@@ -3,6 +3,7 @@
 #define GR_CONVERT_JOB_H
 #include "base/pool.h"
 #include "convert/convert.h"
+#include "convert/edit.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/roles.h"
@@ -21,8 +22,9 @@ typedef struct gr_source {
 } gr_source;
 
 /* RAW copies bytes; FLOAT makes elements of `dtype`; QUANTIZE rounds to `dtype` and quantizes; REPACK takes
- * codes as they are and makes scales and biases of `dtype`, except that MICRO scales stay what they are. */
-typedef enum gr_job_op { GR_JOB_RAW, GR_JOB_FLOAT, GR_JOB_QUANTIZE, GR_JOB_REPACK } gr_job_op;
+ * codes as they are and makes scales and biases of `dtype`, except that MICRO scales stay what they are;
+ * MERGE does that with AFFINE groups that `edit` leaves, and follows it in the others. */
+typedef enum gr_job_op { GR_JOB_RAW, GR_JOB_FLOAT, GR_JOB_QUANTIZE, GR_JOB_REPACK, GR_JOB_MERGE } gr_job_op;
 typedef struct gr_job {
     char *path;   /* module, e.g. model.layers.0.mlp.up_proj; the whole name where there is no .weight */
     char *name;   /* tensor, e.g. model.layers.0.mlp.up_proj.weight */
@@ -35,6 +37,7 @@ typedef struct gr_job {
     int ndim;
     int64_t shape[GR_MAX_DIMS]; /* of the values */
     int64_t rows, cols;
+    const gr_edit *edit; /* NULL, or what changes its values: FLOAT, QUANTIZE and MERGE do; borrowed */
 } gr_job;
 
 typedef struct gr_jobs {

@@ -112,6 +112,7 @@ static uint64_t wish_key(const gr_convert_options *o) {
                                 o->dequantize};
     uint64_t h = GR_DIGEST_START;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) h = gr_digest_number(h, numbers[i]);
+    if (o->edit_count) h = gr_digest_number(h, o->edits_key);
     return add_text(add_text(add_text(h, o->q_mode), o->quant_predicate), o->dtype);
 }
 

@@ -122,7 +122,8 @@ graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight,
     GR_TRY(module_format(c, job, micro, weight->shape[1], scales->shape[1], &from->bits, &from->group, err));
     from->row_bytes = (size_t)weight->shape[1] * 4;
     job->cols = job->shape[1] = scales->shape[1] * from->group;
-    job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : micro ? GR_BF16 : scales->dtype;
+    bool cast = c->dtype >= 0 && (!c->keep_dtypes || c->options->dequantize);
+    job->dtype = cast ? (gr_dtype)c->dtype : micro ? GR_BF16 : scales->dtype;
     job->op = c->options->dequantize ? GR_JOB_FLOAT : GR_JOB_REPACK;
     if (job->op == GR_JOB_FLOAT) return GRAFT_OK;
     job->bits = from->bits;

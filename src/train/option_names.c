@@ -36,12 +36,13 @@ bool gr_option_of_adapters(const char *name) {
     return false;
 }
 
-static const char *const verb_names[] = {"plan",     "convert",  "train", "eval",
-                                         "generate", "tokenize", "info",  "bench"};
+/* By the verb's bit. */
+static const char *const verb_names[] = {"plan",     "convert", "train", "eval", "generate",
+                                         "tokenize", "info",    "bench", NULL,   "fuse"};
 
 const char *gr_verb_name(graft_verb verb) {
     for (size_t i = 0; i < sizeof verb_names / sizeof *verb_names; i++)
-        if ((unsigned)verb == 1u << i) return verb_names[i];
+        if ((unsigned)verb == 1u << i && verb_names[i]) return verb_names[i];
     return "graft";
 }
 

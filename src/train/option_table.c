@@ -11,9 +11,10 @@ enum {
     K = GRAFT_VERB_TOKENIZE,
     I = GRAFT_VERB_INFO,
     B = GRAFT_VERB_BENCH,
-    ALL = P | C | T | E | G | K | I | B,
-    RUN = P | T | B,     /* what shapes a training step */
-    ROWS = P | T | E | K /* what reads rows */
+    F = GRAFT_VERB_FUSE,
+    ALL = P | C | T | E | G | K | I | B | F,
+    RUN = P | T | B,         /* what shapes a training step */
+    ROWS = P | T | E | K | F /* what reads rows */
 };
 
 #define AT(field) offsetof(graft_options, field)
@@ -42,7 +43,7 @@ static const gr_option_row table[] = {
     CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
            "arithmetic; fp32 is for checks against other programs"),
     SWITCH(
-        "no-mmap", 0, P | C | T | E | G | K, no_mmap,
+        "no-mmap", 0, P | C | T | E | G | K | F, no_mmap,
         "read files into memory, which they take whole, instead of mapping them: for disks that may fail and "
         "files that may shrink meanwhile"),
     {{"config", 'c', P | T, "FILE.yaml", "", NULL, "an mlx-lm LoRA configuration; flags beat it", 0, 0},
@@ -67,8 +68,8 @@ static const gr_option_row table[] = {
     CHOICE("loss", P | T, "", "mlx-lm", loss,
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
 
-    TEXT("adapter-path", 0, P | T | E | G | B, "DIR", "", adapter_path,
-         "the adapter; train writes to adapters by default"),
+    TEXT("adapter-path", 0, P | T | E | G | B | F, "DIR", "", adapter_path,
+         "the adapter; train writes to adapters by default, fuse reads it there"),
     CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
            "on 4 bits: quick (rank 8, q v), standard (16, q k v o), high-quality (32, q k v o gate up); on "
            "16 bits: full (64, all linears; LoRA, not --fine-tune-type full). All recompute, alpha is 2 x "
@@ -135,7 +136,7 @@ static const gr_option_row table[] = {
          "with --resume: settings that may differ from the checkpoint's; data for other rows, model as "
          "--allow-other-base"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
-    SWITCH("allow-other-base", 0, P | T | E | G | B, allow_other_base,
+    SWITCH("allow-other-base", 0, P | T | E | G | B | F, allow_other_base,
            "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
 
@@ -149,10 +150,11 @@ static const gr_option_row table[] = {
          "bits per module: mixed_2_6, mixed_3_4, mixed_3_6 or mixed_4_6, and NAME=BITS[:GROUP], "
          "re:REGEX=BITS[:GROUP], =false, with commas between"),
     SWITCH("q-embeddings", 0, C, q_embeddings, "quantize embeddings and the output head too"),
-    SWITCH("dequantize", 'd', C, dequantize, "back to 16 or 32 bits"),
-    CHOICE("dtype", C, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),
+    SWITCH("dequantize", 'd', C | F, dequantize, "back to 16 or 32 bits"),
+    CHOICE("dtype", C | F, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),
+    TEXT("save-path", 0, F, "DIR", "", save_path, "where the fused model goes; fused_model by default"),
 
-    CHOICE("split", E, "test", "test, valid, train", split, "which file of the data directory"),
+    CHOICE("split", E | F, "test", "test, valid, train", split, "which file of the data directory"),
     SWITCH("per-row", 0, E, per_row, "the loss of every row"),
 
     TEXT("prompt", 'p', G, "TEXT", "", prompt, "what to answer"),

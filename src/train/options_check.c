@@ -187,7 +187,7 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
         GR_TRY(check_optimizer(o, err));
     }
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_run(o, err));
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE))
+    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE | GRAFT_VERB_FUSE))
         GR_TRY(check_rows(o, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_BENCH) && o->shape && o->model)
         return contradiction(err, "shape and model contradict each other", "give one of them");

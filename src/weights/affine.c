@@ -89,6 +89,17 @@ void gr_affine_quantize(uint8_t *codes, void *scales, void *biases, const float 
     }
 }
 
+void gr_affine_requantize(uint8_t *codes, void *scales, void *biases, const float *w, const float *before,
+                          int64_t cols, int bits, int group, gr_dtype dtype) {
+    const size_t element = gr_dtype_bytes(dtype);
+    for (int64_t g = 0; g < cols / group; g++) {
+        const float *own = w + g * group;
+        if (memcmp(own, before + g * group, (size_t)group * sizeof *own) == 0) continue;
+        gr_affine_quantize(codes + g * group * bits / 8, (char *)scales + (size_t)g * element,
+                           (char *)biases + (size_t)g * element, own, 1, group, bits, group, dtype);
+    }
+}
+
 void gr_affine_dequantize(float *w, const uint8_t *codes, const void *scales, const void *biases,
                           int64_t rows, int64_t cols, int bits, int group, gr_dtype dtype) {
     int64_t groups = rows * (cols / group);

@@ -18,6 +18,10 @@ int64_t gr_affine_row_bytes(int64_t cols, int bits);
  * dtype. */
 void gr_affine_quantize(uint8_t *codes, void *scales, void *biases, const float *w, int64_t rows,
                         int64_t cols, int bits, int group, gr_dtype dtype);
+/* The row before[cols], in these codes, scales and biases, becomes w[cols]: groups that differ in any bit are
+ * quantized anew, from f32; the others keep their bytes. */
+void gr_affine_requantize(uint8_t *codes, void *scales, void *biases, const float *w, const float *before,
+                          int64_t cols, int bits, int group, gr_dtype dtype);
 /* Values as f32: scale * code + bias in f32 arithmetic. */
 void gr_affine_dequantize(float *w, const uint8_t *codes, const void *scales, const void *biases,
                           int64_t rows, int64_t cols, int bits, int group, gr_dtype dtype);

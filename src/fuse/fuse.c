@@ -1,0 +1,123 @@
+#include "fuse/fuse.h"
+#include "convert/convert.h"
+#include "convert/convert_events.h"
+#include "infer/session.h"
+#include <math.h>
+
+/* A verb at work. */
+typedef struct fusion {
+    graft_options o; /* the caller's strings; adapter_path and split are set */
+    const graft_hooks *hooks;
+    const char *base, *out; /* directories */
+    gr_tuning *tuning;
+    float *params;
+    graft_fuse_result *result;
+} fusion;
+
+static void say(const fusion *f, const char *text) {
+    if (f->hooks && f->hooks->event)
+        f->hooks->event(f->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+}
+
+/* Takes the adapter out of a session that has checked that it belongs to the base. */
+static graft_status read_adapter(fusion *f, graft_error *err) {
+    gr_session s;
+    GR_TRY(gr_session_open(&s, f->base, &f->o, f->hooks, err));
+    f->tuning = s.rt.tuning;
+    f->params = s.rt.owned_params;
+    s.rt.tuning = NULL;
+    s.rt.owned_params = NULL;
+    gr_session_close(&s);
+    return GRAFT_OK;
+}
+
+static graft_status loss_of(double *loss, const fusion *f, const char *dir, bool adapter, graft_error *err) {
+    graft_options o = f->o;
+    graft_eval_result r;
+    if (!adapter) o.adapter_path = NULL;
+    o.per_row = false;
+    GR_TRY(gr_evaluate(dir, &o, f->hooks, &r, err));
+    *loss = r.loss;
+    f->result->tokens = r.tokens;
+    f->result->rows = r.rows;
+    graft_eval_result_free(&r);
+    return GRAFT_OK;
+}
+
+static graft_status convert(const fusion *f, graft_error *err) {
+    gr_fuse_edits edits;
+    gr_convert_result r;
+    GR_TRY(gr_fuse_edits_new(&edits, f->tuning, f->params, err));
+    gr_convert_options wish = {.model = f->base,
+                               .out = f->out,
+                               .dequantize = f->o.dequantize,
+                               .dtype = f->o.dtype,
+                               .reading = gr_options_reading(&f->o),
+                               .threads = f->o.threads,
+                               .progress = gr_convert_event,
+                               .context = (void *)(uintptr_t)f->hooks,
+                               .edits = edits.edits,
+                               .edit_count = edits.count,
+                               .edits_key = edits.key};
+    graft_status st = gr_convert(&wish, &r, err);
+    for (size_t i = 0; st == GRAFT_OK && i < r.note_count; i++) say(f, r.notes[i]);
+    if (st == GRAFT_OK) {
+        f->result->tensors = (int64_t)r.tensors;
+        f->result->changed = (int64_t)edits.count;
+        f->result->bytes = r.bytes;
+        f->result->bits_per_weight = r.bits_per_weight;
+        gr_convert_result_free(&r);
+    }
+    gr_fuse_edits_free(&edits);
+    return st;
+}
+
+/* What the losses say, and what else there is where too much was lost. */
+static void judge(const fusion *f) {
+    graft_fuse_result *r = f->result;
+    const double gain = r->loss_base - r->loss_adapter;
+    gr_buf text = {0};
+    r->kept = gain > 0 ? (r->loss_base - r->loss_fused) / gain : NAN;
+    r->lossy = gain > 0 && r->kept < GRAFT_FUSE_KEPT;
+    if (!r->lossy) return;
+    gr_buf_printf(&text, "the fused model keeps %.0f %% of what the adapter gains on these rows",
+                  100 * fmax(r->kept, -9.99));
+    gr_buf_printf(&text, "%s",
+                  f->o.dequantize
+                      ? ": its rounding is too coarse; --dtype float32 keeps it"
+                      : ": quantizing the sum anew rounds most of it away; --dequantize writes 16 "
+                        "bits, which keep it");
+    if (text.data) say(f, text.data);
+    gr_buf_free(&text);
+}
+
+static graft_status fuse(fusion *f, graft_error *err) {
+    graft_fuse_result *r = f->result;
+    const bool measured = f->o.data != NULL;
+    GR_TRY(read_adapter(f, err));
+    if (measured) {
+        GR_TRY(loss_of(&r->loss_base, f, f->base, false, err));
+        GR_TRY(loss_of(&r->loss_adapter, f, f->base, true, err));
+    }
+    GR_TRY(convert(f, err));
+    if (!measured) return GRAFT_OK;
+    GR_TRY(loss_of(&r->loss_fused, f, f->out, false, err));
+    r->measured = true;
+    judge(f);
+    return GRAFT_OK;
+}
+
+graft_status gr_fuse(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                     graft_fuse_result *result, graft_error *err) {
+    fusion f = {.o = *o,
+                .hooks = hooks,
+                .base = dir,
+                .out = o->save_path ? o->save_path : "fused_model",
+                /* mlx-lm's name */ .result = result};
+    f.o.adapter_path = (char *)(uintptr_t)gr_options_adapter_path(o);
+    graft_status st = fuse(&f, err);
+    gr_tuning_free(f.tuning);
+    free(f.params);
+    if (st != GRAFT_OK) *result = (graft_fuse_result){0};
+    return st;
+}

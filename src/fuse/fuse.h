@@ -1,0 +1,29 @@
+/* fuse/fuse.h - an adapter becomes part of its base: a complete model without adapter, and what that cost.
+ * What it does: the adapter's tensors as edits of a conversion, which streams; losses before and after.
+ * May include: everything above fuse. Never: changes a tensor that the adapter leaves as it is.
+ *
+ * Files: fuse.c (the verb), fuse_edits.c (a tuning as edits).
+ */
+#ifndef GR_FUSE_FUSE_H
+#define GR_FUSE_FUSE_H
+#include "convert/edit.h"
+#include "graft.h"
+#include "plan/tuning.h"
+
+/* The verb behind graft.h: dir is the located model directory. */
+graft_status gr_fuse(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                     graft_fuse_result *result, graft_error *err) GR_MUST_CHECK;
+
+/* What a tuning changes of its base, sorted by the tensors' names. Owned by caller until
+ * gr_fuse_edits_free; tuning and params are borrowed. */
+typedef struct gr_fuse_edits {
+    gr_edit *edits;
+    struct gr_fuse_change *changes;
+    size_t count;
+    uint64_t key; /* of all numbers and names */
+} gr_fuse_edits;
+graft_status gr_fuse_edits_new(gr_fuse_edits *edits, const gr_tuning *tuning, const float *params,
+                               graft_error *err) GR_MUST_CHECK;
+void gr_fuse_edits_free(gr_fuse_edits *edits);
+
+#endif

@@ -263,6 +263,63 @@ static void keys_that_are_null_are_dropped(void **state) {
     close_chat(&b);
 }
 
+/* One rendering as text, malloc'ed; NULL where it is refused. */
+static char *rendering(const bench *b, const char *messages) {
+    json_t *list = json_loads(messages, 0, NULL);
+    gr_jinja_result text;
+    graft_error err = {0};
+    graft_status st = gr_chat_render(b->chat, list, NULL, false, &text, &err);
+    char *copy = st == GRAFT_OK ? strdup(text.text.data ? text.text.data : "") : NULL;
+    gr_jinja_result_free(&text);
+    json_decref(list);
+    return copy;
+}
+
+static void expect_rendering(const bench *b, const char *messages, const char *want) {
+    char *got = rendering(b, messages);
+    assert_non_null(got);
+    assert_string_equal(got, want);
+    free(got);
+}
+
+/* transformers 5.23: {"thinking": reasoning, **message, "reasoning_content": reasoning} */
+static void reasoning_has_all_its_names_in_order(void **state) {
+    (void)state;
+    bench b = open_chat("{{ messages[0] | list | join(' ') }}");
+    expect_rendering(&b, "[{\"role\":\"a\",\"reasoning\":\"r\"}]",
+                     "thinking role reasoning reasoning_content");
+    expect_rendering(&b, "[{\"role\":\"a\",\"reasoning_content\":\"r\",\"x\":1}]",
+                     "thinking role reasoning_content x");
+    expect_rendering(&b, "[{\"role\":\"a\",\"reasoning_content\":null,\"thinking\":\"r\"}]",
+                     "thinking role reasoning_content");
+    expect_rendering(&b, "[{\"role\":\"a\",\"thinking\":null}]", "role");
+    close_chat(&b);
+}
+
+static void set_variables(const bench *b, const char *json, graft_status want) {
+    json_t *variables = json ? json_loads(json, 0, NULL) : NULL;
+    graft_error err = {0};
+    assert_int_equal(gr_chat_set_variables(b->chat, variables, &err), want);
+    if (want != GRAFT_OK) assert_true(err.what[0] != 0);
+    json_decref(variables);
+}
+
+static void variables_reach_the_template(void **state) {
+    (void)state;
+    const char *row = "[{\"role\":\"user\",\"content\":\"c\"}]";
+    bench b = open_chat("{{ bos_token }}{{ think is defined and not think }}{{ documents }}");
+    expect_rendering(&b, row, "<s>FalseNone");
+    set_variables(&b, "{\"think\":false,\"bos_token\":\"[B]\",\"documents\":[{\"title\":\"T\"}]}", GRAFT_OK);
+    expect_rendering(&b, row, "[B]True[{'title': 'T'}]");
+    set_variables(&b, "{\"documents\":\"text\"}", GRAFT_USAGE);
+    set_variables(&b, "{\"messages\":[]}", GRAFT_USAGE);
+    set_variables(&b, "{\"add_generation_prompt\":true}", GRAFT_USAGE);
+    expect_rendering(&b, row, "[B]True[{'title': 'T'}]");
+    set_variables(&b, NULL, GRAFT_OK);
+    expect_rendering(&b, row, "<s>FalseNone");
+    close_chat(&b);
+}
+
 static void what_cannot_be_done_is_refused(void **state) {
     (void)state;
     gr_tokenizer *tok = tokenizer_with(NULL, NULL);
@@ -324,6 +381,8 @@ int main(void) {
         cmocka_unit_test(typed_special_tokens_stay_text),
         cmocka_unit_test(tools_take_their_own_template),
         cmocka_unit_test(keys_that_are_null_are_dropped),
+        cmocka_unit_test(reasoning_has_all_its_names_in_order),
+        cmocka_unit_test(variables_reach_the_template),
         cmocka_unit_test(what_cannot_be_done_is_refused),
         cmocka_unit_test(rows_are_appended),
     };

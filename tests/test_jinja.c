@@ -95,13 +95,10 @@ static json_t *chat_variables(const json_t *file, const json_t *item) {
     const json_t *chat =
         json_object_get(json_object_get(file, "chats"), json_string_value(json_object_get(item, "chat")));
     json_array_foreach(chat, i, message) {
-        json_t *clean = json_object();
+        json_t *clean = json_object(), *reasoning = json_object_get(message, "reasoning");
+        if (reasoning) json_object_set(clean, "thinking", reasoning); /* in front */
         json_object_foreach(message, key, value) if (!json_is_null(value)) json_object_set(clean, key, value);
-        json_t *reasoning = json_object_get(clean, "reasoning");
-        if (reasoning) {
-            json_object_set(clean, "reasoning_content", reasoning);
-            json_object_set(clean, "thinking", reasoning);
-        }
+        if (reasoning) json_object_set(clean, "reasoning_content", reasoning);
         json_array_append_new(list, clean);
     }
     bool tools = json_is_true(json_object_get(item, "tools"));

@@ -31,6 +31,56 @@ CHATS = {
     "extra": [{"role": "user", "content": "hi", "name": "Ann", "weight": 1, "none": None}, {"role": "assistant", "content": None}],
 }
 
+# More of what people's rows hold, for whole folders of templates (template_zoo.py); no golden is made from these.
+CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Bern"}}}
+ZOO_CHATS = {
+    "empty": [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}],
+    "none": [],
+    "assistant first": [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "yo"}],
+    "system alone": [{"role": "system", "content": "S"}],
+    "system last": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}, {"role": "system", "content": "s"}],
+    "developer": [{"role": "developer", "content": "D"}, {"role": "user", "content": "u"}],
+    "unknown role": [{"role": "critic", "content": "c"}, {"role": "user", "content": "u"}],
+    "turns": [{"role": ["user", "assistant"][i % 2], "content": f"turn {i}\n"} for i in range(8)],
+    "string arguments": [{"role": "user", "content": "w?"},
+        {"role": "assistant", "content": "wait", "tool_calls": [{"id": "call_1", "type": "function",
+            "function": {"name": "get_weather", "arguments": "{\"city\": \"Zürich\", \"n\": 1.50}"}}]},
+        {"role": "tool", "name": "get_weather", "tool_call_id": "call_1", "content": "{\"t\": 1}"}],
+    "two calls": [{"role": "system", "content": "sys"}, {"role": "user", "content": "w?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "abcdefgh1", **CALL}, {"id": "abcdefgh2", **CALL}]},
+        {"role": "tool", "name": "get_weather", "tool_call_id": "abcdefgh1", "content": "1"},
+        {"role": "tool", "name": "get_weather", "tool_call_id": "abcdefgh2", "content": "2"},
+        {"role": "assistant", "content": "1 and 2"}, {"role": "user", "content": "thanks"}],
+    "flat call": [{"role": "user", "content": "w?"}, {"role": "assistant", "tool_calls": [{"name": "add", "arguments": {"a": 1, "b": [2.0]}}]},
+        {"role": "tool", "content": 3}],
+    "result object": [{"role": "user", "content": "w?"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "123456789", **CALL}]},
+        {"role": "tool", "name": "get_weather", "content": {"t": [1, 2.5, None, True], "ü": "\u2028<&>'"}}],
+    "ipython": [{"role": "user", "content": "w?"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}, {"role": "ipython", "content": {"output": "x"}}],
+    "thinking": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "r\nr2\n"},
+        {"role": "user", "content": "q2"}, {"role": "assistant", "content": "<think>\nt\n</think>\n\na2", "reasoning_content": ""}],
+    "thinking calls": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [{"id": "a1b2c3d4e", **CALL}]},
+        {"role": "tool", "tool_call_id": "a1b2c3d4e", "content": "x"}, {"role": "assistant", "reasoning_content": "done", "content": "ok"}],
+    "image": [{"role": "user", "content": [{"type": "image", "image": "x.png"}, {"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "y"}}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "a cat"}]}],
+    "parts call": [{"role": "user", "content": [{"type": "text", "text": "w?"}]}, {"role": "assistant", "content": [], "tool_calls": [{"id": "z12345678", **CALL}]},
+        {"role": "tool", "content": [{"type": "text", "text": "21"}, {"type": "text", "text": "C"}], "tool_call_id": "z12345678"}],
+    "no content": [{"role": "user"}, {"role": "assistant", "content": "a"}],
+    "null content": [{"role": "user", "content": "u"}, {"role": "assistant", "content": None}],
+    "number content": [{"role": "user", "content": 5}],
+    "whitespace": [{"role": "system", "content": " \n"}, {"role": "user", "content": "\n\n x \t"}, {"role": "assistant", "content": "\n"}],
+    "flags": [{"role": "system", "content": "/no_think /system_override be"}, {"role": "user", "content": "q /think"}, {"role": "assistant", "content": "</think>x"}],
+    "long text": [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "line\n" * 50}],
+    "weird": [{"role": "user", "content": "e\u0301 \u200b \U0001F469\u200d\U0001F4BB \x00 \x1f \ufeff ß ǅ İ"}, {"role": "assistant", "content": "\\n {{x}} %} \"q\" 'p'"}],
+}
+DOCUMENTS = [{"title": "T1", "text": "Body <1>\n"}, {"doc_id": 7, "title": "T2", "text": "b", "contents": "c", "url": "u"}]
+VARIABLE_SETS = {
+    "plain": {},
+    "no thinking": {"enable_thinking": False, "thinking": False, "add_vision_id": True, "reasoning_effort": "low", "thinking_mode": "off"},
+    "documents": {"documents": DOCUMENTS, "enable_thinking": True, "thinking": True, "date_string": "1 Jan 2025",
+                  "system_prompt": "S!", "tools_in_user_message": False, "custom_tools": TOOLS, "builtin_tools": ["brave_search", "code_interpreter"],
+                  "reasoning_effort": "high", "citation_mode": "accurate", "controls": {"length": "short"}, "bos_token": "[B]"},
+}
+
 VARIABLES = {
     "s": "Hello, World", "u": "Größe 世界 🌍!", "e": "", "sp": "  \t pad \n", "n": 7, "z": 0, "neg": -3, "f": 2.5, "big": 1e22,
     "t": True, "no": False, "nil": None, "l": [3, 1, 2], "ls": ["b", "A", "c", "a"], "el": [],
@@ -211,6 +261,15 @@ foo.bar is defined
 ''|default('x', boolean=true)|upper
 1 in (1, 2), 1 in {1: 2}, [1] in [[1]], none in [none], '1' in [1]
 {[1]: 2}
+nil|map('upper')|list, nil|select|list, nil|selectattr('x')|list, z|map(attribute='x')|list, no|reject('odd')|list, nil|map('nope')|list
+nil|select|length
+[nil, nil]|sort, [undefined_name, undefined_name]|sort|length, [[2], [1]]|sort, [d, d]|sort|length
+[1, nil]|sort
+[nil, nil]|max
+d[1:2]
+nil[:1]
+n[:1]
+d.keys()[:1]
 dict(1)
 s.join
 """.strip().split("\n")

@@ -67,26 +67,55 @@ void gr_chat_free(gr_chat *chat) {
     gr_jinja_free(chat->main);
     gr_jinja_free(chat->tools);
     json_decref(chat->names);
+    json_decref(chat->variables);
     free(chat);
 }
 
-/* transformers fills reasoning_content from its older names, and thinking from either. */
-static bool alias_reasoning(json_t *message) {
-    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
-    json_t *found = NULL;
-    for (size_t i = 0; i < 3 && !found; i++) found = json_object_get(message, names[i]);
-    if (!found) return true;
-    bool ok = json_object_set(message, "reasoning_content", found) == 0;
-    return ok && (json_object_get(message, "thinking") || json_object_set(message, "thinking", found) == 0);
+/* documents are given to templates as they are: a list of objects. */
+static graft_status check_documents(const json_t *documents, graft_error *err) {
+    bool fits = !documents || json_is_null(documents) || json_is_array(documents);
+    for (size_t i = 0; i < json_array_size(documents); i++)
+        fits &= json_is_object(json_array_get(documents, i));
+    if (fits) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "template variable \"documents\" has the wrong type");
+    return gr_expected(err, "a list of objects with title and text");
 }
 
-static json_t *clean_message(const json_t *message) {
-    json_t *clean = json_object(), *value;
+graft_status gr_chat_set_variables(gr_chat *chat, const json_t *variables, graft_error *err) {
+    static const char *const ours[] = {"messages", "tools", "add_generation_prompt"};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        if (!json_object_get(variables, ours[i])) continue;
+        gr_fail(err, GRAFT_USAGE, "template variable \"%s\" is not the user's to set", ours[i]);
+        return gr_hint(err, "it comes from the rows and from what is done with them");
+    }
+    GR_TRY(check_documents(json_object_get(variables, "documents"), err));
+    json_t *copy = variables ? json_deep_copy(variables) : NULL;
+    if (variables && !copy) return gr_no_memory(err, 64);
+    json_decref(chat->variables);
+    chat->variables = copy;
+    return GRAFT_OK;
+}
+
+/* Copies the members that are not null. */
+static bool add_members(json_t *to, const json_t *message) {
     const char *key;
-    bool ok = clean != NULL;
-    json_object_foreach((json_t *)message, key, value) if (ok && !json_is_null(value)) ok =
-        json_object_set(clean, key, value) == 0;
-    if (ok) ok = alias_reasoning(clean);
+    json_t *value;
+    json_object_foreach((json_t *)message, key, value) {
+        if (!json_is_null(value) && json_object_set(to, key, value) != 0) return false;
+    }
+    return true;
+}
+
+/* transformers fills reasoning_content from its older names, and thinking, in front, from any of them. */
+static json_t *clean_message(const json_t *message) {
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *clean = json_object(), *found = NULL;
+    for (size_t i = 0; i < 3 && (!found || json_is_null(found)); i++)
+        found = json_object_get(message, names[i]);
+    if (json_is_null(found)) found = NULL;
+    bool ok = clean && (!found || json_object_set(clean, "thinking", found) == 0);
+    ok = ok && add_members(clean, message);
+    ok = ok && (!found || json_object_set(clean, names[0], found) == 0);
     if (ok) return clean;
     json_decref(clean);
     return NULL;
@@ -137,6 +166,7 @@ graft_status gr_chat_render_part(const gr_chat *chat, const json_t *clean, size_
     bool ok = vars && json_object_set_new(vars, "messages", first_messages(clean, count)) == 0;
     ok = ok && json_object_set(vars, "tools", with_tools ? (json_t *)tools : json_null()) == 0;
     ok = ok && json_object_set_new(vars, "documents", json_null()) == 0;
+    if (ok && chat->variables) ok = json_object_update(vars, chat->variables) == 0;
     ok = ok && json_object_set_new(vars, "add_generation_prompt", json_boolean(prompt)) == 0;
     graft_status st = GRAFT_OK;
     if (ok)

@@ -15,10 +15,15 @@ graft_status gr_chat_open(gr_tokenizer **tok, gr_chat **chat, const char *dir, i
                           graft_error *err) GR_MUST_CHECK;
 void gr_chat_free(gr_chat *chat);
 
+/* Variables that every rendering sees besides, as keyword arguments of transformers' apply_chat_template: an
+ * object, copied. They beat special tokens and `documents`; what a conversation or the renderer itself fills
+ * (messages, tools, add_generation_prompt) is refused by name with GRAFT_USAGE. NULL: none. */
+graft_status gr_chat_set_variables(gr_chat *chat, const json_t *variables, graft_error *err) GR_MUST_CHECK;
+
 /* Renders as transformers' apply_chat_template(messages, tools, add_generation_prompt, tokenize=False):
  * variables messages, tools (NULL: none), documents none, add_generation_prompt, bos_token, eos_token and the
- * other special tokens by name. Message keys that are null are dropped first. A named "tool_use" template is
- * used when tools are given and it exists. */
+ * other special tokens by name, and gr_chat_set_variables'. Message keys that are null are dropped first. A
+ * named "tool_use" template is used when tools are given and it exists. */
 graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const json_t *tools,
                             bool add_generation_prompt, gr_jinja_result *out, graft_error *err) GR_MUST_CHECK;
 

@@ -7,6 +7,7 @@ struct gr_chat {
     const gr_tokenizer *tok; /* borrowed */
     gr_jinja *main, *tools;  /* tools: the named "tool_use" template, or NULL */
     json_t *names;           /* bos_token and the other special tokens */
+    json_t *variables;       /* the caller's, which beat them; NULL: none */
     int64_t now;
 };
 

@@ -127,6 +127,12 @@ static jv *sort_keys(jctx *c, const jlist *l, jv attribute, bool case_sensitive,
         }
         if (given) key = gr_j_path(c, key, attribute);
         keys[i] = case_sensitive ? key : gr_j_fold(c, key);
+        /* jinja2 sorts by lists of keys: what has no order, but is equal, stays as it stands */
+        if (several && keys[i].kind != J_STR && !gr_j_is_number(keys[i])) {
+            jlist *one = gr_j_new_list(c, JL_LIST, 1);
+            gr_j_push(c, one, keys[i]);
+            keys[i] = gr_j_from_list(one);
+        }
     }
     return keys;
 }

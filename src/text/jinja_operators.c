@@ -268,7 +268,7 @@ jv gr_j_slice(jctx *c, jv obj, jv start, jv stop, jv step) {
     int64_t by = 1;
     if (obj.kind == J_UNDEF) gr_j_use_undefined(c, obj);
     if (obj.kind != J_STR && (obj.kind != J_LIST || obj.l->flavor > JL_RANGE))
-        return gr_j_undefined(c, "%s object has no slices", gr_j_type_name(obj));
+        gr_j_error(c, "'%s' object has no slices", gr_j_type_name(obj));
     if (step.kind != J_NONE && step.kind != J_MISSING && !integral(step, &by))
         gr_j_error(c, "slice indices must be integers or None");
     if (by == 0) gr_j_error(c, "slice step cannot be zero");

@@ -17,8 +17,14 @@ static jargs rest(const jargs *a, size_t skip) {
     return r;
 }
 
+/* jinja2 looks into nothing that is false: not even into none, which no loop takes. */
+static bool nothing(const jcall *k) {
+    return !gr_j_true(k->c, k->self);
+}
+
 static jv f_map(jcall *k) {
     jctx *c = k->c;
+    if (nothing(k)) return gr_j_from_list(gr_j_new_list(c, JL_GEN, 0));
     const jlist *l = gr_j_iterate(c, k->self);
     jlist *out = gr_j_new_list(c, JL_GEN, l->n);
     const jv *attribute = keyword(k->raw, "attribute"), *missing = keyword(k->raw, "default");
@@ -42,6 +48,7 @@ static jv f_map(jcall *k) {
 /* Keeps what passes the test (or is true), `keep` false: what does not. */
 static jv pick(jcall *k, bool keep, bool by_attribute) {
     jctx *c = k->c;
+    if (nothing(k)) return gr_j_from_list(gr_j_new_list(c, JL_GEN, 0));
     const jlist *l = gr_j_iterate(c, k->self);
     jlist *out = gr_j_new_list(c, JL_GEN, 0);
     size_t skip = by_attribute ? 1 : 0;

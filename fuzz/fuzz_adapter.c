@@ -1,5 +1,5 @@
 /* An adapter directory from anywhere, loaded for a small base: the input up to a line "---" is
- * adapter_config.json, the rest adapters.safetensors. */
+ * adapter_config.json, the rest adapters.safetensors, or adapter.gguf if it begins as such a file. */
 #include "adapters/adapter.h"
 #include <math.h>
 #include <stdio.h>
@@ -50,12 +50,12 @@ static void check(const gr_tuning *tuning, const float *params) {
 static void save_again(const char *dir, const gr_model_config *base, const gr_tuning *tuning,
                        const float *params) {
     graft_error err = {0};
-    gr_adapter_info info = {.base = "base"};
-    const char *files[3];
+    gr_adapter_info info = {.base = "base", .formats = GR_ADAPTER_USUAL | GR_ADAPTER_GGUF};
+    const char *files[GR_ADAPTER_FORMATS + 1];
     char inner[64];
     snprintf(inner, sizeof inner, "%s/again", dir);
     if (gr_adapter_save(inner, base, tuning, params, &info, &err) != GRAFT_OK) abort();
-    gr_adapter_files(files, tuning);
+    gr_adapter_files(files, base, tuning, info.formats);
     for (int i = 0; files[i]; i++) remove_file(inner, files[i]);
     remove_file(inner, "adapter_config.json");
     if (rmdir(inner) != 0) abort();
@@ -75,8 +75,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     gr_tuning *tuning;
     float *params;
     if (!mkdtemp(dir)) abort();
-    put_file(dir, "adapter_config.json", data, config_len);
-    put_file(dir, "adapters.safetensors", rest, (size_t)(data + size - rest));
+    if (config_len) put_file(dir, "adapter_config.json", data, config_len);
+    size_t rest_len = (size_t)(data + size - rest);
+    bool gguf = rest_len >= 4 && memcmp(rest, "GGUF", 4) == 0;
+    const char *name = gguf ? "adapter.gguf" : "adapters.safetensors";
+    put_file(dir, name, rest, rest_len);
     load_base(&base);
     gr_model model = {.config = base, .digest = 1, .part_digests = digests};
     gr_adapter_base on = {.model = &model, .allow_other = true};
@@ -89,8 +92,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     }
     gr_config_free(&base);
-    remove_file(dir, "adapter_config.json");
-    remove_file(dir, "adapters.safetensors");
+    if (config_len) remove_file(dir, "adapter_config.json");
+    remove_file(dir, name);
     if (rmdir(dir) != 0) abort();
     return 0;
 }

@@ -104,7 +104,7 @@ static void round_trips(void **state) {
         equal(&m, dir);
         if (cases[i].peft) equal(&m, peft);
         if (cases[i].mlx && !cases[i].padded) equal(&m, mlx);
-        gr_adapter_notes(&notes, m.tuning);
+        gr_adapter_notes(&notes, m.config, m.tuning, 0);
         assert_int_equal(notes.len != 0, !cases[i].mlx || !cases[i].peft || cases[i].padded);
         gr_buf_free(&notes);
         free(mlx);

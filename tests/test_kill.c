@@ -32,6 +32,7 @@ typedef struct campaign {
     double delay;
     int kills, in_save, at_file, torn, starts, rounds;
     int64_t checkpoints;
+    gr_model *base;
     gr_tuning *tuning; /* what trains, for looking at adapters */
 } campaign;
 
@@ -59,6 +60,7 @@ static pid_t start(campaign *c, const char *dir, bool resume) {
     argv[n++] = data;
     argv[n++] = (char *)(uintptr_t) "--adapter-path";
     argv[n++] = (char *)(uintptr_t)dir;
+    argv[n++] = (char *)(uintptr_t) "--gguf";
     for (char *at = strtok_r(options, " ", &rest); at && n < 60; at = strtok_r(NULL, " ", &rest))
         argv[n++] = at;
     if (resume) {
@@ -157,7 +159,8 @@ static void look(campaign *c) {
     const char *const places[] = {c->part, c->best};
     for (int i = 0; i < 2; i++) {
         gr_adapter_mark mark;
-        gr_adapter_place place = gr_adapter_which(&mark, places[i], c->tuning);
+        gr_adapter_place place = gr_adapter_which(&mark, places[i], &c->base->config, c->tuning,
+                                                  GR_ADAPTER_USUAL | GR_ADAPTER_GGUF);
         c->torn += place == GR_ADAPTER_TORN;
         temp = temp || place == GR_ADAPTER_TORN;
         if (place == GR_ADAPTER_WHOLE && mark.iteration > newest)
@@ -227,13 +230,11 @@ static void killed_anywhere(void **state) {
     assert_int_equal(waitpid(pid, &status, 0), pid);
     must_exit_0(&c, status);
     print_message("not stopped: %.1f s\n", gr_clock() - began);
-    gr_model *m = NULL;
     float *params = NULL;
     graft_error err = {0};
-    if (gr_model_open(&m, c.model, &err) != GRAFT_OK ||
-        gr_adapter_load(&c.tuning, &params, c.whole, &m->config, 0, &err) != GRAFT_OK)
+    if (gr_model_open(&c.base, c.model, &err) != GRAFT_OK ||
+        gr_adapter_load(&c.tuning, &params, c.whole, &c.base->config, 0, &err) != GRAFT_OK)
         fail_msg("%s", err.what);
-    gr_model_free(m);
     free(params);
     double said = gr_clock();
     while (c.kills < kills || gr_path_exists(c.part)) {
@@ -252,6 +253,7 @@ static void killed_anywhere(void **state) {
     assert_true(c.rounds > 0);
     data = own;
     gr_tuning_free(c.tuning);
+    gr_model_free(c.base);
     if (real)
         free(c.model);
     else

@@ -292,21 +292,6 @@ static void optimizers_bring_their_decay(void **state) {
     graft_options_free(&o);
 }
 
-static void unbuilt_is_refused(void **state) {
-    (void)state;
-    static const char *const cases[][2] = {{"gguf", NULL}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        graft_options o;
-        graft_options_init(&o);
-        must_set(&o, cases[i][0], cases[i][1]);
-        gr_error_clear(&err);
-        if (gr_options_refuse_unbuilt(&o, &err) != GRAFT_UNSUPPORTED) fail_msg("%s was taken", cases[i][0]);
-        assert_non_null(strstr(err.what, cases[i][0]));
-        assert_true(err.hint[0]);
-        graft_options_free(&o);
-    }
-}
-
 static void sizes(void **state) {
     (void)state;
     static const struct {
@@ -357,7 +342,7 @@ int main(void) {
         cmocka_unit_test(contradictions),
         cmocka_unit_test(quantization_is_asked_for),
         cmocka_unit_test(optimizers_bring_their_decay),
-        cmocka_unit_test(unbuilt_is_refused),
+
         cmocka_unit_test(sizes),
         cmocka_unit_test(text),
     };

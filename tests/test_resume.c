@@ -302,7 +302,7 @@ static gr_adapter_place which(const char *name, int64_t *iteration) {
     if (gr_model_open(&m, model, &err) != GRAFT_OK ||
         gr_adapter_load(&tuning, &params, whole, &m->config, 0, &err) != GRAFT_OK)
         fail_msg("%s", err.what);
-    gr_adapter_place place = gr_adapter_which(&mark, dir, tuning);
+    gr_adapter_place place = gr_adapter_which(&mark, dir, &m->config, tuning, 0);
     *iteration = mark.iteration;
     free(params);
     gr_tuning_free(tuning);
@@ -421,6 +421,46 @@ static void best_agrees(void **state) {
     tiny_remove(model);
 }
 
+/* --gguf writes the third file with every save, best's too; a run that had none so far goes on with it, and
+ * the best adapter stays the best. */
+static void with_gguf(void **state) {
+    (void)state;
+    static const char *const before[] = {"keep-best", "-", "iters", "6", NULL};
+    static const char *const after[] = {"keep-best",     "-",     "gguf", "-", "resume", "-",
+                                        "allow-changes", "iters", NULL};
+    static const char *const files[] = {"adapter.gguf", "best/adapter.gguf"};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *out = tiny_join(root, "with");
+    watch w = {0};
+    must_train(model, "with", after, NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        graft_error err = {0};
+        gr_model *m;
+        gr_tuning *t;
+        float *params;
+        char *path = tiny_join(out, files[i]);
+        assert_int_equal(gr_model_open(&m, model, &err), GRAFT_OK);
+        if (gr_adapter_load(&t, &params, path, &m->config, 0, &err) != GRAFT_OK)
+            fail_msg("%s: %s", path, err.what);
+        free(params);
+        gr_tuning_free(t);
+        gr_model_free(m);
+        free(path);
+    }
+    char *card = tiny_read(out, "README.md", NULL), *part = tiny_join(root, "part");
+    assert_non_null(strstr(card, "`adapter.gguf` is for llama.cpp"));
+    must_train(model, "part", before, NULL, NULL);
+    must_train(model, "part", after, &w, NULL);
+    assert_null(strstr(w.notes, "not of one save"));
+    tiny_same_file(out, part, "adapters.safetensors");
+    tiny_same_file(out, part, "adapter.gguf");
+    free(card);
+    free(part);
+    free(out);
+    forget("with");
+    forget("part");
+    tiny_remove(model);
+}
+
 /* Checkpoints that cannot be looked at are not taken for none: the run would begin anew and remove them. */
 static void unreadable(void **state) {
     (void)state;
@@ -469,8 +509,8 @@ int main(void) {
         cmocka_unit_test(allowed_changes), cmocka_unit_test(inside_an_update),
         cmocka_unit_test(other_rows),      cmocka_unit_test(other_costs),
         cmocka_unit_test(torn_pair),       cmocka_unit_test(altered_adapter),
-        cmocka_unit_test(best_agrees),     cmocka_unit_test(unreadable),
-        cmocka_unit_test(own_adapter),
+        cmocka_unit_test(best_agrees),     cmocka_unit_test(with_gguf),
+        cmocka_unit_test(unreadable),      cmocka_unit_test(own_adapter),
     };
     return cmocka_run_group_tests_name("resume", tests, setup, teardown);
 }

@@ -1,5 +1,5 @@
 """Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, tokenizer_gguf, convert, checkpoint, chat and
-round_trip. usage: python tools/make_file_seeds.py (from the root)"""
+round_trip, and some of adapter. usage: python tools/make_file_seeds.py (from the root)"""
 import json, pathlib, struct
 
 root = pathlib.Path("fuzz/corpus")
@@ -88,6 +88,18 @@ def model(arch, kinds, extra=()):
 put("convert", "llama", b"\0" + model("llama", ["q8_0", "q4_0", "q5_0", "f16", "q4_1"]))
 put("convert", "dequantize", b"\1" + model("llama", ["f16", "q4_1", "q8_0", "q4_0", "q5_0"]))
 put("convert", "quantize", b"\2" + model("llama", ["f16", "f16", "f16", "f16", "f16"]))
+
+# ---- a GGUF LoRA of the base of fuzz_adapter.c: q and k, rank 2, one tensor in halves
+lora = [("blk.0.attn_q.weight.lora_a", [8, 2], 0), ("blk.0.attn_q.weight.lora_b", [2, 8], 0), ("blk.1.attn_k.weight.lora_a", [8, 1], 1),
+        ("blk.1.attn_k.weight.lora_b", [1, 4], 0)]
+lora_tensors, lora_data = [], b""
+for name, dims, kind in lora:
+    lora_tensors.append(tensor(name, dims, kind, len(lora_data)))
+    lora_data += struct.pack(f"<{dims[0] * dims[1]}{'fe'[kind]}", *range(dims[0] * dims[1]))
+    lora_data += bytes(-len(lora_data) % 32)
+lora_keys = [text_key("general.type", "adapter"), text_key("adapter.type", "lora"), text_key("general.architecture", "llama"), f32("adapter.lora.alpha", 4.0)]
+put("adapter", "gguf", b"\n---\n" + gguf(lora_keys, lora_tensors, lora_data))
+put("adapter", "gguf_digest", b'{"graft":{"digest":"0123456789abcdef"}}\n---\n' + gguf(lora_keys + [text_key("graft.digest", "0123456789abcdef")], lora_tensors, lora_data))
 
 put("checkpoint", "whole", b"\0")
 put("checkpoint", "changed", b"\0" + struct.pack("<HBB", 12, 1, 2) + struct.pack("<HBB", 90, 0, 7) + struct.pack("<HBB", 300, 8, 0))

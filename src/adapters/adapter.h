@@ -1,23 +1,30 @@
-/* adapters/adapter.h - what was trained, in files: one table of formats, one directory that mlx-lm and PEFT
- * both load.
- * What it does: parameter vector <-> adapters.safetensors (mlx-lm), adapter_model.safetensors (PEFT) and one
- * adapter_config.json with the union of both programs' keys.
- * May include: base, files, model, plan. Never: trains, computes.
+/* adapters/adapter.h - what was trained, in files: one table of formats, one directory that mlx-lm, PEFT and
+ * llama.cpp load.
+ * What it does: parameter vector <-> adapters.safetensors (mlx-lm), adapter_model.safetensors (PEFT),
+ * adapter.gguf (llama.cpp) and one adapter_config.json with the union of the first two programs' keys.
+ * May include: base, files, weights, model, convert (names), plan. Never: trains, computes.
  *
- * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors), save.c,
- * save_config.c, which_save.c (do the files of a directory belong together?), load.c, load_tensors.c,
- * load_config.c, check_base.c; adapter_parts.h is what they share.
+ * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
+ * cannot hold), save.c, save_file.c, save_config.c, which_save.c (do the files of a directory belong
+ * together?), load.c, load_file.c, load_tensors.c, load_config.c, check_base.c; adapter_parts.h is what they
+ * share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
 #include "model/model.h"
 #include "plan/tuning.h"
 
+/* Formats of tensor files. ORDER: gr_adapter_format_table */
+enum { GR_ADAPTER_MLX = 1 << 0, GR_ADAPTER_PEFT = 1 << 1, GR_ADAPTER_GGUF = 1 << 2 };
+#define GR_ADAPTER_FORMATS 3
+#define GR_ADAPTER_USUAL   (GR_ADAPTER_MLX | GR_ADAPTER_PEFT) /* what training writes unasked */
+
 /* What the files say beside the numbers. Strings borrowed. */
 typedef struct gr_adapter_info {
     const char *base;      /* path or name of the base model */
     const gr_model *model; /* itself, for its digests; NULL: none are recorded */
     int64_t iteration;
+    unsigned formats; /* to write, as bits; 0: the usual */
 } gr_adapter_info;
 
 /* The base that an adapter is put on. */
@@ -28,23 +35,32 @@ typedef struct gr_adapter_base {
     char note[640];  /* filled: what the user should know of how the two fit; "": nothing */
 } gr_adapter_base;
 
-/* Writes the tensor files that can hold this tuning and adapter_config.json into dir (made if missing), each
- * atomically, the config last; the file of a format that cannot is removed, so that none of an earlier save
- * stays beside the new ones. All carry the same iteration and digest: the tensor files in their metadata, the
- * config in its "graft". Numbers are f32; needs no memory that grows with them.
- *   mlx-lm  knows one rank and one scale: lower ranks are padded with zeros, other scales folded into lora_b;
- *           beside adapters it takes neither biases nor whole tensors: not written then. Without any adapter
+/* Writes the tensor files of info->formats that can hold this tuning and adapter_config.json into dir (made
+ * if missing), each atomically, the config last; files of other formats are removed, so that none of an
+ * earlier save stays beside the new ones. All carry the same iteration and digest: the tensor files in their
+ * metadata, the config in its "graft". Numbers are f32; needs no memory that grows with them. mlx-lm  knows
+ * one rank and one scale: lower ranks are padded with zeros, other scales folded into lora_b; beside adapters
+ * it takes neither biases nor whole tensors: not written then. Without any adapter
  *           (--fine-tune-type full) it is mlx-lm's "full": the tensors by their names in the model.
- *   PEFT    holds everything exactly; not written without any adapter. */
+ *   PEFT    holds everything exactly; not written without any adapter.
+ *   GGUF    has one alpha and any ranks: other scales are folded into lora_b. It holds A and B of modules
+ * that llama.cpp has, nothing else: no DoRA, biases, whole tensors, tied embeddings. */
 graft_status gr_adapter_save(const char *dir, const gr_model_config *config, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info,
                              graft_error *err) GR_MUST_CHECK;
 
-/* Appends what saves of this tuning leave out or change, for people; nothing if they are all exact. */
-void gr_adapter_notes(gr_buf *notes, const gr_tuning *tuning);
+/* Appends what saves of this tuning in these formats (0: the usual) leave out or change, for people; nothing
+ * if they are all exact. */
+void gr_adapter_notes(gr_buf *notes, const gr_model_config *config, const gr_tuning *tuning,
+                      unsigned formats);
 
 /* The tensor files that gr_adapter_save writes for this tuning, by name; ended by NULL. */
-void gr_adapter_files(const char *names[3], const gr_tuning *tuning);
+void gr_adapter_files(const char *names[GR_ADAPTER_FORMATS + 1], const gr_model_config *config,
+                      const gr_tuning *tuning, unsigned formats);
+/* Name of a format's file, and the program that it is for: "mlx-lm", "PEFT", "llama.cpp". NULL past the last.
+ */
+const char *gr_adapter_file_name(int format);
+const char *gr_adapter_program(const char *file_name);
 
 /* The save that an adapter's files are of, as they say themselves. */
 typedef struct gr_adapter_mark {
@@ -57,16 +73,18 @@ typedef enum gr_adapter_place {
     GR_ADAPTER_UNREAD, /* the system could not say: input failed, or memory ran out */
     GR_ADAPTER_WHOLE   /* all that gr_adapter_save writes for this tuning, of the one save in *mark */
 } gr_adapter_place;
-/* What a save left in dir. Reads headers, not numbers. */
-gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_tuning *tuning);
+/* What a save in these formats (0: the usual) left in dir. */
+gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_model_config *config,
+                                  const gr_tuning *tuning, unsigned formats);
 
-/* Reads an adapter of any format and kind from a directory, or from one file beside its adapter_config.json:
- * tuning and parameters (malloc'ed, owned by caller). Every tensor must fit the base; all that do not are
- * named at once. Of graft's own pair mlx-lm's file is read, or PEFT's where the former is padded or folded.
- * dropout is left 0. GRAFT_MISMATCH names what differs if the file records another base than *base (NULL: not
- * checked) and that is not allowed, or if the files of the directory record different digests: a save was cut
- * short, and they do not belong together; GRAFT_CORRUPT if the numbers are not those of the recorded digest.
- * GRAFT_UNSUPPORTED names the setting of a kind that graft does not compute. */
+/* Reads an adapter of any format and kind from a directory, or from one file beside its adapter_config.json,
+ * which a GGUF file does not need: tuning and parameters (malloc'ed, owned by caller). Every tensor must fit
+ * the base; all that do not are named at once. Of graft's own pair mlx-lm's file is read, or PEFT's where the
+ * former is padded or folded. dropout is left 0. GRAFT_MISMATCH names what differs if the file records
+ * another base than *base (NULL: not checked) and that is not allowed, or if the files of the directory
+ * record different digests: a save was cut short, and they do not belong together; GRAFT_CORRUPT if the
+ * numbers are not those of the recorded digest. GRAFT_UNSUPPORTED names the setting of a kind that graft does
+ * not compute. */
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, gr_adapter_base *base,
                              graft_error *err) GR_MUST_CHECK;

@@ -4,6 +4,7 @@
 #ifndef GR_ADAPTERS_ADAPTER_PARTS_H
 #define GR_ADAPTERS_ADAPTER_PARTS_H
 #include "adapters/adapter.h"
+#include "files/gguf_write.h"
 #include "files/json_read.h"
 #include "plan/module_match.h"
 
@@ -30,25 +31,27 @@ typedef struct gr_adapter_slot {
 
 #define GR_SLOTS 11
 typedef struct gr_adapter_format {
-    const char *name; /* "mlx", "peft" */
-    const char *file;
+    const char *name; /* "mlx", "peft", "gguf" */
+    const char *program, *file;
     const char *prefix; /* before the module's path */
     bool one_rank;      /* one rank and one scale for all modules */
+    bool gguf;          /* the file is GGUF: llama.cpp's names and order of rows, one alpha */
     int slot_count;
     gr_adapter_slot slots[GR_SLOTS]; /* A and B before what depends on them */
 } gr_adapter_format;
 
-/* Ended by name == NULL. */
-#define GR_ADAPTER_FORMATS 2
+/* Ended by name == NULL. ORDER: GR_ADAPTER_MLX .. */
 extern const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1];
 
-/* Can the format hold all that trains? One of them always can. */
-bool gr_adapter_holds(const gr_adapter_format *format, const gr_tuning *tuning);
+/* Can the format hold all that trains? Of the usual two one always can. *why (may be NULL): what it cannot
+ * hold, for people, with the first tensor that is so. */
+bool gr_adapter_holds(const gr_adapter_format *format, const gr_model_config *config, const gr_tuning *tuning,
+                      gr_buf *why);
 /* Does the slot speak of that tensor of the base? `adapted`: it has A and B. */
 bool gr_adapter_slot_on(const gr_adapter_slot *slot, gr_role role, bool adapted,
                         const gr_model_config *config);
-/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */
-void gr_adapter_slot_name(char *name, size_t size, const gr_adapter_format *format,
+/* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"; false: llama.cpp has no such module. */
+bool gr_adapter_slot_name(char *name, size_t size, const gr_adapter_format *format,
                           const gr_adapter_slot *slot, gr_role role, int64_t layer);
 
 /* Rank and scale that most modules have, for programs that know one of each. */
@@ -60,6 +63,12 @@ typedef struct gr_adapter_common {
 gr_adapter_common gr_adapter_common_of(const gr_tuning *tuning);
 /* The alpha that gives this scale at this rank, a whole number if one does. */
 double gr_adapter_alpha(const gr_tuning *tuning, float scale, int64_t rank);
+/* llama.cpp's: for all tensors of a file, its scale is alpha / rank. Never 0, which would mean scale 1.
+ * *folded (may be NULL): some module's scale is another one and goes into its lora_b. */
+float gr_adapter_gguf_alpha(const gr_tuning *tuning, bool *folded);
+static inline float gr_adapter_gguf_scale(float alpha, int64_t rank) {
+    return alpha != 0 ? (float)((double)alpha / (double)rank) : 1;
+}
 
 /* One tensor of a file. */
 typedef struct gr_adapter_item {
@@ -68,11 +77,33 @@ typedef struct gr_adapter_item {
     int64_t rows;          /* param->rows, or the padded rank */
     float factor;
     bool transposed;
+    int64_t head_dim; /* of a tensor whose columns llama.cpp orders by pairs; else 0 */
 } gr_adapter_item;
+/* That head width. */
+int64_t gr_adapter_pairs(const gr_adapter_format *format, const gr_model_config *config, gr_role role,
+                         gr_param_kind kind);
 /* Every tensor of a format's file. malloc'ed, owned by caller. */
 graft_status gr_adapter_list(gr_adapter_item **items, size_t *count, const gr_adapter_format *format,
                              const gr_tuning *tuning, const gr_model_config *config,
                              graft_error *err) GR_MUST_CHECK;
+
+/* A format's tensor file while it is written: one of the two. */
+typedef struct gr_adapter_out {
+    gr_safetensors_writer *tensors;
+    gr_gguf_writer *gguf;
+} gr_adapter_out;
+/* What all files of a save say of it. */
+typedef struct gr_adapter_words {
+    char iteration[24], digest[24], base_digest[24]; /* "": not recorded */
+    bool exact; /* the numbers are those of the digest; false: padded or folded */
+} gr_adapter_words;
+/* One format's file up to its commit: replace or abort follows. */
+graft_status gr_adapter_file_seal(gr_adapter_out *out, const char *path, const gr_adapter_format *format,
+                                  const gr_model_config *config, const gr_tuning *tuning, const float *params,
+                                  const gr_adapter_words *words, const char *base,
+                                  graft_error *err) GR_MUST_CHECK;
+graft_status gr_adapter_file_replace(gr_adapter_out *out, graft_error *err) GR_MUST_CHECK;
+void gr_adapter_file_abort(gr_adapter_out *out); /* harmless when nothing is open */
 
 /* adapter_config.json up to gr_writer_seal: the caller commits or aborts `w`. */
 graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_model_config *config,
@@ -83,10 +114,10 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
 typedef struct gr_adapter_config {
     json_t *root;
     char *path;
-    const char *digest; /* graft's own, or NULL; borrowed from root, as all strings */
-    const char *type;   /* mlx-lm's fine_tune_type, "lora" if absent */
-    bool padded;        /* graft's own mlx file is not exact */
-    bool dora, tying, rslora;
+    const char *digest;                /* graft's own, or NULL; borrowed from root, as all strings */
+    const char *type;                  /* mlx-lm's fine_tune_type, "lora" if absent */
+    bool padded;                       /* graft's own mlx file is not exact */
+    bool dora, tying, rslora, by_rank; /* by_rank: GGUF, alpha / rank of each tensor */
     gr_bias_mode bias;
     double scale; /* one for all modules; NaN: alpha by rank */
     double alpha;
@@ -94,11 +125,12 @@ typedef struct gr_adapter_config {
     int64_t num_layers; /* of "full"; 0: all */
     gr_patterns *ranks, *alphas;
 } gr_adapter_config;
-/* Opens dir's file and reads what does not depend on the format. Zeroed before; gr_adapter_config_free after
- * failure too. */
-graft_status gr_adapter_config_open(gr_adapter_config *config, const char *dir,
+/* Opens dir's file and reads what does not depend on the format; without one, an empty config if it is
+ * `optional`. Zeroed before; gr_adapter_config_free after failure too. */
+graft_status gr_adapter_config_open(gr_adapter_config *config, const char *dir, bool optional,
                                     graft_error *err) GR_MUST_CHECK;
-/* Reads the format's settings; kinds that graft does not compute are GRAFT_UNSUPPORTED. */
+/* Reads the settings of a format that keeps them there (not GGUF); kinds that graft does not compute are
+ * GRAFT_UNSUPPORTED. */
 graft_status gr_adapter_config_read(gr_adapter_config *config, bool peft, graft_error *err) GR_MUST_CHECK;
 /* Scale of the module with that path, whose tensors have that rank. */
 graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *config, const char *path,
@@ -107,19 +139,40 @@ graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *conf
 bool gr_adapter_config_saves(const gr_adapter_config *config, const char *path);
 void gr_adapter_config_free(gr_adapter_config *config);
 /* Is *base the one that the tensor file, or its config, records? base NULL: not asked. */
-graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_safetensors *file,
+graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_adapter_words *words,
                                    const gr_adapter_config *config, const char *path,
                                    graft_error *err) GR_MUST_CHECK;
+
+/* A tensor file as read: floats in any format. */
+typedef struct gr_adapter_in {
+    gr_safetensors *safetensors; /* one of the two */
+    gr_gguf *gguf;
+    const gr_tensor *tensors; /* sorted by name */
+    size_t count;
+    gr_tensor *own; /* [count] of a GGUF */
+    float *decoded; /* what its blocks hold */
+    gr_adapter_words words;
+} gr_adapter_in;
+/* Is that file GGUF, by its first bytes? */
+bool gr_adapter_is_gguf(const char *path);
+/* Zeroed before; gr_adapter_in_close after failure too. */
+graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, graft_error *err) GR_MUST_CHECK;
+void gr_adapter_in_close(gr_adapter_in *in);
+const gr_tensor *gr_adapter_in_find(const gr_adapter_in *in, const char *name);
+/* A GGUF's own settings: it is a LoRA of this model's architecture, and its alpha goes into *settings. */
+graft_status gr_adapter_gguf_read(gr_adapter_config *settings, const gr_adapter_in *in,
+                                  const gr_model_config *config, graft_error *err) GR_MUST_CHECK;
 
 /* A tensor of the file with its meaning. */
 typedef struct gr_adapter_find {
     const gr_tensor *tensor;
     const gr_adapter_slot *slot;
+    int64_t head_dim; /* as gr_adapter_item's */
 } gr_adapter_find;
 typedef struct gr_adapter_reader {
     const gr_model_config *config;
     const gr_adapter_config *settings;
-    gr_safetensors *file;
+    gr_adapter_in file;
     const gr_adapter_format *format;
     gr_adapter_find *found;               /* [layers][GR_ROLES][GR_PARAM_KINDS]; outside blocks: layer 0 */
     gr_adapter_find tied[GR_PARAM_KINDS]; /* a tied head's copies */

@@ -2,10 +2,10 @@
 #include "model/identity.h"
 #include <stdio.h>
 
-graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_safetensors *file,
+graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_adapter_words *words,
                                    const gr_adapter_config *c, const char *path, graft_error *err) {
     const json_t *own = json_object_get(c->root, "graft");
-    const char *recorded = gr_safetensors_metadata(file, "base_digest");
+    const char *recorded = words->base_digest[0] ? words->base_digest : NULL;
     gr_base_difference d;
     char mine[24], text[300];
     if (!base || !base->model->digest) return GRAFT_OK;

@@ -1,4 +1,5 @@
 #include "adapters/adapter_parts.h"
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -27,19 +28,36 @@ static graft_status check_config_digest(const gr_adapter_config *c, const char *
 static graft_status check_siblings(const char *path, const char *dir, const char *digest, graft_error *err) {
     graft_status st = GRAFT_OK;
     for (const gr_adapter_format *f = gr_adapter_format_table; digest && f->name && st == GRAFT_OK; f++) {
-        gr_safetensors *file = NULL;
+        gr_adapter_in file = {0};
         graft_error damaged = {0}; /* a sibling that cannot be read is none */
         char *other = gr_path_join(dir, f->file);
         if (!other) return gr_no_memory(err, strlen(dir));
-        if (gr_path_exists(other) &&
-            gr_safetensors_open_as(&file, other, GR_IN_MEMORY, &damaged) == GRAFT_OK) {
-            const char *theirs = gr_safetensors_metadata(file, "digest");
-            if (theirs && strcmp(theirs, digest) != 0) st = torn(path, digest, other, theirs, err);
+        if (gr_path_exists(other) && gr_adapter_in_open(&file, other, &damaged) == GRAFT_OK) {
+            const char *theirs = file.words.digest;
+            if (theirs[0] && strcmp(theirs, digest) != 0) st = torn(path, digest, other, theirs, err);
         }
-        gr_safetensors_close(file);
+        gr_adapter_in_close(&file);
         free(other);
     }
     return st;
+}
+
+/* The one file of that kind in a directory, as other programs name theirs; *file stays NULL if there are none
+ * or several. */
+static graft_status only_one(char **file, const char *dir, const char *suffix, graft_error *err) {
+    DIR *d = gr_list_open(dir);
+    int found = 0;
+    for (struct dirent *entry; d && (entry = readdir(d));) {
+        if (!gr_ends_with(entry->d_name, suffix) || ++found > 1) continue;
+        if (!(*file = gr_path_join(dir, entry->d_name))) found = INT_MAX - 1;
+    }
+    if (d) closedir(d);
+    if (found >= INT_MAX - 1) return gr_no_memory(err, strlen(dir));
+    if (found > 1) {
+        free(*file);
+        *file = NULL;
+    }
+    return GRAFT_OK;
 }
 
 /* The tensor file of a directory, or the path itself; *dir receives where its config is. Both malloc'ed. */
@@ -63,15 +81,18 @@ static graft_status locate(char **file, char **dir, const char *path, graft_erro
         free(*file);
         *file = NULL;
     }
+    if (*dir) GR_TRY(only_one(file, path, ".gguf", err));
+    if (*dir && !*file) GR_TRY(only_one(file, path, ".safetensors", err));
+    if (*file) return GRAFT_OK;
     gr_fail(err, GRAFT_NOT_FOUND, "no adapter in this directory");
     gr_where(err, "%s", path);
-    return gr_expected(err, "adapters.safetensors or adapter_model.safetensors");
+    return gr_expected(err, "adapters.safetensors, adapter_model.safetensors or adapter.gguf");
 }
 
 static graft_status no_format(const char *path, graft_error *err) {
     gr_fail(err, GRAFT_UNSUPPORTED, "not an adapter that is known");
     gr_where(err, "%s", path);
-    return gr_expected(err, "tensors named .lora_a (mlx-lm) or .lora_A.weight (PEFT)");
+    return gr_expected(err, "tensors named .lora_a (mlx-lm) or .lora_A.weight (PEFT), or a GGUF file");
 }
 
 /* Of graft's own pair the exact file, where the one that comes first is not. */
@@ -92,10 +113,12 @@ static graft_status prefer_exact(place *p, const gr_adapter_config *c, bool whol
 }
 
 /* The format by its names: PEFT's have a prefix, mlx-lm's a suffix, whole tensors are named as the base's. */
-static const gr_adapter_format *probe(const gr_safetensors *file, bool full) {
-    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
-        for (size_t i = 0; i < gr_safetensors_count(file); i++) {
-            const char *name = gr_safetensors_at(file, i)->name;
+static const gr_adapter_format *probe(const gr_adapter_in *file, bool full) {
+    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++) {
+        if (f->gguf != (file->gguf != NULL)) continue;
+        if (f->gguf) return f;
+        for (size_t i = 0; i < file->count; i++) {
+            const char *name = file->tensors[i].name;
             size_t n = strlen(f->prefix);
             if (n && strncmp(name, f->prefix, n) == 0) return f;
             if (!n && (gr_ends_with(name, f->slots[0].suffix) ||
@@ -103,6 +126,7 @@ static const gr_adapter_format *probe(const gr_safetensors *file, bool full) {
                                         strlen(gr_adapter_format_table[1].prefix)) != 0)))
                 return f;
         }
+    }
     return NULL;
 }
 
@@ -152,6 +176,9 @@ static graft_status fill(gr_tuning *t, const gr_adapter_reader *r, graft_error *
         double by = (double)gr_max_i64(t->rank, 1);
         t->scale = c->scale;
         t->alpha = c->scale * (c->rslora ? sqrt(by) : by);
+    } else if (c->by_rank) {
+        t->scale = (double)gr_adapter_gguf_scale((float)c->alpha, gr_max_i64(t->rank, 1));
+        t->alpha = t->scale * (double)t->rank;
     } else if (c->rank) {
         t->alpha = c->alpha;
         t->scale = c->alpha / (c->rslora ? sqrt((double)c->rank) : (double)c->rank);
@@ -164,7 +191,7 @@ static graft_status fill(gr_tuning *t, const gr_adapter_reader *r, graft_error *
 static graft_status check_numbers(const gr_adapter_reader *r, const char *path, const char *digest,
                                   const float *params, int64_t count, graft_error *err) {
     char own[17];
-    if (!digest || (r->settings->padded && r->format->one_rank)) return GRAFT_OK;
+    if (!digest || !r->file.words.exact || (r->settings->padded && r->format->one_rank)) return GRAFT_OK;
     gr_adapter_digest(own, params, count);
     if (strcmp(own, digest) == 0) return GRAFT_OK;
     gr_fail(err, GRAFT_CORRUPT, "the adapter's numbers are not those that were saved");
@@ -177,17 +204,18 @@ static graft_status check_numbers(const gr_adapter_reader *r, const char *path, 
 
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
                               const place *p, gr_adapter_base *base, graft_error *err) {
-    GR_TRY(gr_safetensors_open_as(&r->file, p->file, GR_IN_MEMORY, err));
+    GR_TRY(gr_adapter_in_open(&r->file, p->file, err));
     const gr_json_scope root = {c->root, c->path, ""};
-    GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
-    r->format = probe(r->file, strcmp(c->type, "full") == 0);
+    if (!r->file.gguf) GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
+    r->format = probe(&r->file, strcmp(c->type, "full") == 0);
     if (!r->format) return no_format(p->file, err);
-    const char *digest = gr_safetensors_metadata(r->file, "digest");
-    GR_TRY(gr_adapter_check_base(base, r->file, c, p->file, err));
+    const char *digest = r->file.words.digest[0] ? r->file.words.digest : NULL;
+    GR_TRY(gr_adapter_check_base(base, &r->file.words, c, p->file, err));
     const bool numbers = !base || !base->shape_only;
     if (numbers) GR_TRY(check_siblings(p->file, p->dir, digest, err));
     if (numbers) GR_TRY(check_config_digest(c, p->file, digest, err));
-    GR_TRY(gr_adapter_config_read(c, r->format->prefix[0] != 0, err));
+    GR_TRY(r->format->gguf ? gr_adapter_gguf_read(c, &r->file, r->config, err)
+                           : gr_adapter_config_read(c, r->format->prefix[0] != 0, err));
     GR_TRY(gr_adapter_find_all(r, p->file, err));
     GR_TRY(gr_tuning_new(tuning, r->config, err));
     gr_tuning *t = *tuning;
@@ -209,7 +237,7 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
     *tuning = NULL;
     *params = NULL;
     graft_status st = locate(&p.file, &p.dir, path, err);
-    if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, err);
+    if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, gr_adapter_is_gguf(p.file), err);
     if (st == GRAFT_OK) st = prefer_exact(&p, &c, gr_path_is_dir(path), err);
     if (st == GRAFT_OK) st = load_from(&r, &c, tuning, params, &p, base, err);
     if (st != GRAFT_OK) {
@@ -218,7 +246,6 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
         *tuning = NULL;
         *params = NULL;
     }
-    gr_safetensors_close(r.file);
     gr_adapter_reader_free(&r);
     gr_adapter_config_free(&c);
     free(p.file);

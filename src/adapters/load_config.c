@@ -25,13 +25,17 @@ static graft_status unsupported(const gr_json_scope *root, const char *key, cons
     return GRAFT_UNSUPPORTED;
 }
 
-graft_status gr_adapter_config_open(gr_adapter_config *c, const char *dir, graft_error *err) {
+graft_status gr_adapter_config_open(gr_adapter_config *c, const char *dir, bool optional, graft_error *err) {
     gr_json_scope graft;
     char path[128];
     c->type = "lora";
     c->scale = NAN;
     c->path = gr_path_join(dir, "adapter_config.json");
     if (!c->path) return gr_no_memory(err, strlen(dir));
+    if (optional && !gr_path_exists(c->path)) {
+        c->root = json_object();
+        return c->root ? GRAFT_OK : gr_no_memory(err, strlen(dir));
+    }
     graft_status st = gr_json_load(&c->root, c->path, GR_CONFIG_LIMIT, err);
     if (st == GRAFT_NOT_FOUND)
         return gr_hint(err, "an adapter's kind and scale stand there: mlx-lm, PEFT and graft write it beside "
@@ -156,6 +160,10 @@ graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *c, c
                                      graft_error *err) {
     if (!isnan(c->scale)) {
         *scale = (float)c->scale;
+        return GRAFT_OK;
+    }
+    if (c->by_rank) {
+        *scale = gr_adapter_gguf_scale((float)c->alpha, rank);
         return GRAFT_OK;
     }
     double declared = gr_patterns_value(c->ranks, path, (double)c->rank);

@@ -1,4 +1,5 @@
 #include "adapters/adapter_parts.h"
+#include "convert/gguf_names.h"
 #include <stdio.h>
 
 /* What the error struct has room for; the count says how many there are. */
@@ -22,8 +23,8 @@ gr_adapter_find *gr_adapter_found(const gr_adapter_reader *r, gr_role role, int6
 }
 
 static const gr_tensor *look_up(gr_adapter_reader *r, const char *name) {
-    const gr_tensor *t = gr_safetensors_find(r->file, name);
-    if (t) r->used[t - gr_safetensors_at(r->file, 0)] = true;
+    const gr_tensor *t = gr_adapter_in_find(&r->file, name);
+    if (t) r->used[t - r->file.tensors] = true;
     return t;
 }
 
@@ -36,10 +37,11 @@ static void find_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
         char name[300];
         if (!gr_adapter_slot_on(slot, role, adapted, r->config)) continue;
         if (slot->kind == GR_PARAM_BIAS && !gr_role_has_bias(role, r->config)) continue;
-        gr_adapter_slot_name(name, sizeof name, r->format, slot, role, layer);
+        if (!gr_adapter_slot_name(name, sizeof name, r->format, slot, role, layer)) continue;
         gr_adapter_find *f = slot->on == GR_ON_TIED_HEAD ? &r->tied[slot->kind] : &own[slot->kind];
         f->tensor = look_up(r, name);
         f->slot = slot;
+        f->head_dim = gr_adapter_pairs(r->format, r->config, role, slot->kind);
     }
 }
 
@@ -88,6 +90,7 @@ static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
 }
 
 static float number_at(const gr_adapter_find *f, int64_t i, int64_t j, int64_t rows, int64_t cols) {
+    if (f->head_dim) j = gr_gguf_paired_row(j, f->head_dim);
     return gr_float_at(f->tensor->data, f->slot->transposed ? j * rows + i : i * cols + j, f->tensor->dtype);
 }
 
@@ -139,8 +142,8 @@ static bool is_frozen_copy(const gr_adapter_reader *r, const gr_tensor *t) {
 }
 
 static void name_strangers(gr_adapter_reader *r) {
-    for (size_t i = 0; i < gr_safetensors_count(r->file); i++) {
-        const gr_tensor *t = gr_safetensors_at(r->file, i);
+    for (size_t i = 0; i < r->file.count; i++) {
+        const gr_tensor *t = &r->file.tensors[i];
         if (!r->used[i] && !(r->format->prefix[0] && is_frozen_copy(r, t)))
             problem(r, t->name, "is not an adapter of this base");
     }
@@ -149,7 +152,7 @@ static void name_strangers(gr_adapter_reader *r) {
 graft_status gr_adapter_find_all(gr_adapter_reader *r, const char *path, graft_error *err) {
     size_t places = (size_t)r->config->layers * GR_ROLES * GR_PARAM_KINDS;
     r->found = gr_calloc(places, sizeof *r->found);
-    r->used = gr_calloc(gr_safetensors_count(r->file), sizeof *r->used);
+    r->used = gr_calloc(r->file.count, sizeof *r->used);
     if (!r->found || !r->used) return gr_no_memory(err, places * sizeof *r->found);
     for (gr_role role = 0; role < GR_ROLES; role++) {
         if (!gr_role_exists(role, r->config)) continue;
@@ -176,5 +179,6 @@ void gr_adapter_reader_free(gr_adapter_reader *r) {
     gr_buf_free(&r->problems);
     free(r->found);
     free(r->used);
+    gr_adapter_in_close(&r->file);
     *r = (gr_adapter_reader){0};
 }

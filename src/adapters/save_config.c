@@ -121,8 +121,8 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
         json_decref(config);
         return gr_no_memory(err, strlen(dir));
     }
-    if (gr_adapter_holds(mlx, t)) set_mlx(&good, config, t, &common);
-    if (gr_adapter_holds(peft, t)) set_peft(&good, config, t, &common, c->tied, info->base);
+    if (gr_adapter_holds(mlx, c, t, NULL)) set_mlx(&good, config, t, &common);
+    if (gr_adapter_holds(peft, c, t, NULL)) set_peft(&good, config, t, &common, c->tied, info->base);
     json_t *saved = paths_of(&good, t, GR_PARAM_WEIGHT, true, c->tied);
     if (json_array_size(saved) == 0) {
         json_decref(saved);

@@ -3,7 +3,7 @@
 
 /* Both words of one file are those of the save so far; the first file says what it is. */
 static bool agrees(gr_adapter_mark *m, bool *first, const char *iteration, const char *digest) {
-    if (!iteration || !digest || strlen(digest) != 16) return false;
+    if (!iteration[0] || !digest || strlen(digest) != 16) return false;
     if (*first) {
         snprintf(m->digest, sizeof m->digest, "%s", digest);
         m->iteration = strtoll(iteration, NULL, 10);
@@ -18,13 +18,12 @@ static bool cannot_say(graft_status st) {
 }
 
 static bool tensors_agree(gr_adapter_mark *m, bool *first, bool *unread, const char *path) {
-    gr_safetensors *file = NULL;
+    gr_adapter_in file = {0};
     graft_error why = {0};
-    graft_status st = gr_safetensors_open_as(&file, path, GR_IN_MEMORY, &why);
+    graft_status st = gr_adapter_in_open(&file, path, &why);
     *unread |= cannot_say(st);
-    bool same = st == GRAFT_OK && agrees(m, first, gr_safetensors_metadata(file, "iteration"),
-                                         gr_safetensors_metadata(file, "digest"));
-    gr_safetensors_close(file);
+    bool same = st == GRAFT_OK && agrees(m, first, file.words.iteration, file.words.digest);
+    gr_adapter_in_close(&file);
     return same;
 }
 
@@ -43,11 +42,12 @@ static bool config_agrees(gr_adapter_mark *m, bool *first, bool *unread, const c
     return same;
 }
 
-gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_tuning *tuning) {
-    const char *names[4] = {0};
+gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_model_config *c,
+                                  const gr_tuning *tuning, unsigned formats) {
+    const char *names[GR_ADAPTER_FORMATS + 1] = {0};
     bool first = true, any = false, same = true, unread = false;
     *mark = (gr_adapter_mark){0};
-    gr_adapter_files(names, tuning);
+    gr_adapter_files(names, c, tuning, formats);
     for (int i = 0; i == 0 || names[i - 1]; i++) {
         char *path = gr_path_join(dir, names[i] ? names[i] : "adapter_config.json");
         bool there = path && gr_path_exists(path);

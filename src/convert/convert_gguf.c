@@ -31,11 +31,12 @@ static gr_dtype native_dtype(const gr_gguf *file) {
     return f32 && !f16 && !blocks ? GR_F32 : GR_F16;
 }
 
-/* Rows of q and k are stored for rotation of neighbouring pairs; only the llama architecture does that. */
+/* Rows of q and k may be stored for rotation of neighbouring pairs. */
 static graft_status set_permutation(const gr_conversion *c, gr_job *job, int64_t head_dim, graft_error *err) {
     const char *type = json_string_value(json_object_get(c->config, "model_type"));
-    bool llama = strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0;
-    if (!llama || !(strstr(job->path, "self_attn.q_proj") || strstr(job->path, "self_attn.k_proj")))
+    const gr_gguf_arch *arch = gr_gguf_arch_of(type);
+    if (!arch || !arch->pairs ||
+        !(strstr(job->path, "self_attn.q_proj") || strstr(job->path, "self_attn.k_proj")))
         return GRAFT_OK;
     if (job->ndim == 1) { /* a bias: one value is one row */
         job->rows = job->cols;

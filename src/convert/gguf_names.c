@@ -1,4 +1,17 @@
 #include "convert/gguf_names.h"
+#include <stdio.h>
+
+static const gr_gguf_arch archs[] = {{"llama", "llama", true},
+                                     {"mistral", "llama", true},
+                                     {"qwen2", "qwen2", false},
+                                     {"qwen3", "qwen3", false},
+                                     {0}};
+
+const gr_gguf_arch *gr_gguf_arch_of(const char *model_type) {
+    for (const gr_gguf_arch *arch = archs; arch->model_type; arch++)
+        if (strcmp(arch->model_type, model_type) == 0) return arch;
+    return NULL;
+}
 
 typedef struct name_row {
     const char *gguf, *hf;
@@ -38,4 +51,22 @@ bool gr_gguf_name_to_hf(gr_buf *hf, const char *name) {
     found = find(in_block, part, (size_t)(suffix - part));
     if (found) gr_buf_printf(hf, "%s%.*s.%s%s", prefix, (int)digits, number, found, suffix);
     return found != NULL;
+}
+
+static const char *find_hf(const name_row *rows, const char *hf) {
+    for (; rows->gguf; rows++)
+        if (strcmp(rows->hf, hf) == 0) return rows->gguf;
+    return NULL;
+}
+
+bool gr_gguf_name_of_hf(char *name, size_t size, const char *hf) {
+    static const char prefix[] = "model.layers.";
+    size_t n = sizeof prefix - 1, digits;
+    const char *found = find_hf(globals, hf);
+    if (found) return snprintf(name, size, "%s", found) < (int)size;
+    if (strncmp(hf, prefix, n) != 0) return false;
+    digits = strspn(hf + n, "0123456789");
+    if (!digits || hf[n + digits] != '.') return false;
+    found = find_hf(in_block, hf + n + digits + 1);
+    return found && snprintf(name, size, "blk.%.*s.%s", (int)digits, hf + n, found) < (int)size;
 }

@@ -1,10 +1,32 @@
-/* convert/gguf_names.h - llama.cpp's names of tensors <-> Hugging Face's. */
+/* convert/gguf_names.h - llama.cpp's names of architectures and tensors <-> Hugging Face's. */
 #ifndef GR_GGUF_NAMES_H
 #define GR_GGUF_NAMES_H
 #include "base/memory.h"
 
+/* How llama.cpp's files have an architecture. source: llama.cpp conversion/, as of llama-cpp-python 0.3.36 */
+typedef struct gr_gguf_arch {
+    const char *model_type; /* config.json's */
+    const char *gguf;       /* general.architecture */
+    bool pairs;             /* rows of q and k are stored for rotation of neighbouring pairs */
+} gr_gguf_arch;
+const gr_gguf_arch *gr_gguf_arch_of(const char *model_type); /* NULL if unknown */
+
+/* Where row `row` of q or k (head_dim rows a head) stands in a file with `pairs`: (head, half, i) is at
+ * (head, i, half). And back. */
+static inline int64_t gr_gguf_paired_row(int64_t row, int64_t head_dim) {
+    int64_t at = row % head_dim, half = head_dim / 2;
+    return row - at + 2 * (at % half) + at / half;
+}
+static inline int64_t gr_gguf_unpaired_row(int64_t row, int64_t head_dim) {
+    int64_t at = row % head_dim;
+    return row - at + at % 2 * (head_dim / 2) + at / 2;
+}
+
 /* Appends the Hugging Face name of a GGUF tensor (blk.3.attn_q.weight ->
  * model.layers.3.self_attn.q_proj.weight); false when the table does not know it. */
 bool gr_gguf_name_to_hf(gr_buf *hf, const char *name);
+/* The other way, of a module: model.layers.3.self_attn.q_proj -> blk.3.attn_q; false when the table does not
+ * know it. */
+bool gr_gguf_name_of_hf(char *name, size_t size, const char *hf);
 
 #endif

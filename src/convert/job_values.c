@@ -1,13 +1,12 @@
 #include "convert/job_values.h"
+#include "convert/gguf_names.h"
 #include "weights/affine.h"
 #include "weights/gguf_blocks.h"
 #include "weights/micro.h"
 #include <math.h>
 
 int64_t gr_job_source_row(const gr_source *from, int64_t r) {
-    if (!from->head_dim) return r;
-    int64_t d = from->head_dim, head = r / d, j = r % d / (d / 2), i = r % (d / 2);
-    return head * d + 2 * i + j;
+    return from->head_dim ? gr_gguf_paired_row(r, from->head_dim) : r;
 }
 
 void gr_values_widen(float *out, const uint8_t *in, int64_t n, gr_dtype dtype) {

@@ -13,9 +13,9 @@ static const char *kind_of(const gr_tuning *tuning) {
 /* What model hubs read, the title, and which program loads which file. */
 static void head(gr_buf *b, const gr_trainer *t) {
     const gr_tuning *tuning = t->rt.tuning;
-    const char *files[3];
+    const char *files[GR_ADAPTER_FORMATS + 1];
     int n = 0;
-    gr_adapter_files(files, tuning);
+    gr_adapter_files(files, &t->rt.model->config, tuning, gr_trainer_formats(t));
     gr_buf_printf(b, "---\n%sbase_model: %s\ntags: [%s, graft]\n---\n# %s for %s\n\n",
                   tuning->adapted ? "library_name: peft\n" : "", gr_trainer_base(t),
                   !tuning->adapted               ? "full"
@@ -24,11 +24,10 @@ static void head(gr_buf *b, const gr_trainer *t) {
                   kind_of(tuning), gr_trainer_base(t));
     gr_buf_printf(b, "Trained by graft %s.", graft_version());
     for (; files[n]; n++)
-        gr_buf_printf(b, "%s `%s` is for %s", n ? "," : "", files[n],
-                      strcmp(files[n], "adapters.safetensors") == 0 ? "mlx-lm" : "PEFT");
-    gr_buf_printf(b, "; `adapter_config.json` %s.", n > 1 ? "serves both" : "belongs to it");
+        gr_buf_printf(b, "%s `%s` is for %s", n ? "," : "", files[n], gr_adapter_program(files[n]));
+    gr_buf_printf(b, "; `adapter_config.json` %s.", n > 1 ? "serves mlx-lm and PEFT" : "belongs to it");
     gr_buf notes = {0};
-    gr_adapter_notes(&notes, tuning);
+    gr_adapter_notes(&notes, &t->rt.model->config, tuning, gr_trainer_formats(t));
     b->failed |= notes.failed;
     if (notes.len) gr_buf_printf(b, " Note: %s.", notes.data);
     gr_buf_free(&notes);

@@ -19,8 +19,15 @@ const char *gr_trainer_base(const gr_trainer *t) {
     return kept ? t->rt.model->dir : model;
 }
 
+unsigned gr_trainer_formats(const gr_trainer *t) {
+    return GR_ADAPTER_USUAL | (t->o->gguf ? GR_ADAPTER_GGUF : 0);
+}
+
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
-    return (gr_adapter_info){.base = gr_trainer_base(t), .model = t->rt.model, .iteration = iteration};
+    return (gr_adapter_info){.base = gr_trainer_base(t),
+                             .model = t->rt.model,
+                             .iteration = iteration,
+                             .formats = gr_trainer_formats(t)};
 }
 
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {
@@ -216,7 +223,7 @@ static void remove_leftovers(const gr_trainer *t) {
 /* Formats that cannot have this adapter, or not exactly: said before the work, not after it. */
 static void say_what_is_saved(const gr_trainer *t) {
     gr_buf notes = {0};
-    gr_adapter_notes(&notes, t->rt.tuning);
+    gr_adapter_notes(&notes, &t->rt.model->config, t->rt.tuning, gr_trainer_formats(t));
     if (notes.len) gr_trainer_note(t, "%s", notes.data);
     gr_buf_free(&notes);
 }

@@ -8,7 +8,7 @@ typedef struct unbuilt {
 } unbuilt;
 
 static const unbuilt rows[] = {
-    {"gguf", NULL, "adapters.safetensors and adapter_model.safetensors are written"},
+    {NULL, NULL, NULL},
 };
 
 static bool refused(const unbuilt *entry, const gr_option_row *row, const char *value) {
@@ -17,7 +17,7 @@ static bool refused(const unbuilt *entry, const gr_option_row *row, const char *
 }
 
 bool graft_option_built(const graft_option *option, const char *value) {
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; rows[i].option; i++) {
         if (strcmp(rows[i].option, option->name) != 0) continue;
         if (!rows[i].value) return value && strcmp(value, option->fallback) == 0;
         if (value && strcmp(value, rows[i].value) == 0) return false;
@@ -28,7 +28,7 @@ bool graft_option_built(const graft_option *option, const char *value) {
 graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) {
     gr_buf value = {0};
     graft_status st = GRAFT_OK;
-    for (size_t i = 0; st == GRAFT_OK && i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; st == GRAFT_OK && rows[i].option; i++) {
         const gr_option_row *row = gr_option_row_at((size_t)gr_option_index(rows[i].option));
         gr_buf_clear(&value);
         gr_option_print(o, row, &value);

@@ -27,7 +27,7 @@ static const struct group {
     {"Optimizer", "optimizer,learning-rate,lr-*,warmup,weight-decay,grad-clip"},
     {"Length and memory",
      "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
-    {"Data and loss", "train-on,mask-prompt,*-feature,no-shuffle,loss"},
+    {"Data and loss", "train-on,mask-prompt,*-feature,template-kwargs,no-shuffle,loss"},
     {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
     {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p,repetition-*,stop"},

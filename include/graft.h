@@ -59,6 +59,7 @@ typedef struct graft_options {
     char *train_on;   /* all, completion, assistant, last; NULL: all */
     bool mask_prompt; /* mlx-lm's: completion */
     char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *tools_feature;
+    char *template_kwargs; /* a JSON object: variables of the chat template; NULL: the adapter's */
     int64_t max_seq_length;
     char *overflow; /* refuse, truncate, drop */
     bool pack;      /* several rows in one sequence; batch_size counts these */

@@ -292,6 +292,10 @@ static void own_keys(void **state) {
     json_decref(ranks);
     graft_options_free(&o);
     graft_options_init(&o);
+    must_load(&o, "template_kwargs: {enable_thinking: false, n: [1, 2.5]}\n");
+    assert_string_equal(o.template_kwargs, "{\"enable_thinking\":false,\"n\":[1,2.5]}");
+    graft_options_free(&o);
+    graft_options_init(&o);
     must_load(&o, "lora_parameters: {rank: 4, alpha: 8}");
     assert_true(gr_options_scale(&o) == 2);
     graft_options_free(&o);

@@ -6,8 +6,8 @@
  *
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
  * cannot hold), save.c, save_file.c, save_config.c, which_save.c (do the files of a directory belong
- * together?), load.c, load_file.c, load_tensors.c, load_config.c, check_base.c; adapter_parts.h is what they
- * share.
+ * together?), load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, template_kwargs.c;
+ * adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -24,7 +24,8 @@ typedef struct gr_adapter_info {
     const char *base;      /* path or name of the base model */
     const gr_model *model; /* itself, for its digests; NULL: none are recorded */
     int64_t iteration;
-    unsigned formats; /* to write, as bits; 0: the usual */
+    unsigned formats;            /* to write, as bits; 0: the usual */
+    const char *template_kwargs; /* a JSON object; NULL: none */
 } gr_adapter_info;
 
 /* The base that an adapter is put on. */
@@ -88,6 +89,10 @@ gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const 
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, gr_adapter_base *base,
                              graft_error *err) GR_MUST_CHECK;
+
+/* The template_kwargs that an adapter's config records, as compact JSON (malloc'ed). *kwargs is NULL where it
+ * records none, or where no config is found: gr_adapter_load says what is wrong with the path. */
+graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, graft_error *err) GR_MUST_CHECK;
 
 /* Digest of a parameter vector, as 16 hexadecimal digits. */
 void gr_adapter_digest(char text[17], const float *params, int64_t count);

@@ -132,6 +132,8 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
     json_t *own = json_pack("{s:s, s:s, s:I, s:f, s:b}", "version", "0.1", "digest", digest, "iteration",
                             (json_int_t)info->iteration, "scale", common.scale, "mlx_padded", common.uneven);
     set_base(&good, own, info->model);
+    if (info->template_kwargs)
+        gr_json_put(&good, own, "template_kwargs", json_loads(info->template_kwargs, 0, NULL));
     gr_json_put(&good, config, "graft", own);
     graft_status st = good ? gr_json_seal(w, path, config, err) : gr_no_memory(err, strlen(dir));
     json_decref(config);

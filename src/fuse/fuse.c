@@ -11,6 +11,7 @@ typedef struct fusion {
     const char *base, *out; /* directories */
     gr_tuning *tuning;
     float *params;
+    char *kwargs; /* the template variables of the adapter, for all three losses */
     graft_fuse_result *result;
 } fusion;
 
@@ -95,6 +96,8 @@ static graft_status fuse(fusion *f, graft_error *err) {
     graft_fuse_result *r = f->result;
     const bool measured = f->o.data != NULL;
     GR_TRY(read_adapter(f, err));
+    if (!f->o.template_kwargs) GR_TRY(gr_adapter_template_kwargs(&f->kwargs, f->o.adapter_path, err));
+    if (f->kwargs) f->o.template_kwargs = f->kwargs;
     if (measured) {
         GR_TRY(loss_of(&r->loss_base, f, f->base, false, err));
         GR_TRY(loss_of(&r->loss_adapter, f, f->base, true, err));
@@ -118,6 +121,7 @@ graft_status gr_fuse(const char *dir, const graft_options *o, const graft_hooks 
     graft_status st = fuse(&f, err);
     gr_tuning_free(f.tuning);
     free(f.params);
+    free(f.kwargs);
     if (st != GRAFT_OK) *result = (graft_fuse_result){0};
     return st;
 }

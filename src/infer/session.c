@@ -6,8 +6,15 @@
 
 graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
                                   const graft_hooks *hooks, graft_error *err) {
+    char *note = NULL;
     *s = (gr_session){.o = o, .hooks = hooks};
-    return gr_chat_open(&s->tok, &s->chat, dir, (int64_t)time(NULL), err);
+    GR_TRY(gr_chat_open(&s->tok, &s->chat, dir, (int64_t)time(NULL), err));
+    graft_status st = gr_options_template(&note, s->chat, o, o->adapter_path, err);
+    if (note && hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+    free(note);
+    if (st != GRAFT_OK) gr_session_close(s);
+    return st;
 }
 
 graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,

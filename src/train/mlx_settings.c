@@ -49,7 +49,7 @@ graft_status gr_config_store(gr_config *l, int index, const char *text, const ch
 static bool takes_containers(const char *option, const json_t *value) {
     static const char *const lists[] = {"lora-targets", "exclude-modules", "layers-to-transform",
                                         "modules-to-save"};
-    static const char *const mappings[] = {"rank-pattern", "alpha-pattern"};
+    static const char *const mappings[] = {"rank-pattern", "alpha-pattern", "template-kwargs"};
     for (size_t i = 0; json_is_array(value) && i < COUNT(lists); i++)
         if (strcmp(lists[i], option) == 0) return true;
     for (size_t i = 0; json_is_object(value) && i < COUNT(mappings); i++)

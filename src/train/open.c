@@ -61,12 +61,27 @@ static void say_leaks(const gr_trainer *t) {
     free(twins);
 }
 
+/* An adapter to start from may have been taught otherwise: it is the user's to say so again. */
+static graft_status use_template_kwargs(const gr_trainer *t, graft_error *err) {
+    const graft_options *o = t->o;
+    char *note = NULL, *recorded = NULL;
+    GR_TRY(gr_options_template(&note, t->chat, o, NULL, err));
+    if (!o->resume_adapter_file) return GRAFT_OK;
+    GR_TRY(gr_adapter_template_kwargs(&recorded, o->resume_adapter_file, err));
+    if (recorded && !o->template_kwargs)
+        gr_trainer_note(t, "%s was trained with --template-kwargs '%s', and this run has none",
+                        o->resume_adapter_file, recorded);
+    free(recorded);
+    return GRAFT_OK;
+}
+
 static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_config *config,
                               gr_trainer_purpose purpose, graft_error *err) {
     bool run = purpose == GR_TRAINER_RUN;
     GR_TRY(gr_base_check_inputs(t->o, run, err));
     if (!dir || !t->o->data) return GRAFT_OK;
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
+    GR_TRY(use_template_kwargs(t, err));
     GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
     GR_TRY(open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err));
     say_leaks(t);

@@ -59,6 +59,13 @@ static const gr_option_row table[] = {
     TEXT("completion-feature", 0, ROWS, "KEY", "completion", completion_feature, "key of completions"),
     TEXT("chat-feature", 0, ROWS, "KEY", "messages", chat_feature, "key of message lists"),
     TEXT("tools-feature", 0, ROWS, "KEY", "tools", tools_feature, "key of tool lists"),
+    {{"template-kwargs", 0, ROWS | G, "JSON", "", NULL,
+      "variables for the chat template, such as {\"enable_thinking\": false}; an adapter remembers those it "
+      "was trained "
+      "with",
+      0, 0},
+     GR_OPTION_JSON,
+     AT(template_kwargs)},
     INT("max-seq-length", 0, ROWS, "2048", 2, 0x1p30, max_seq_length, "most tokens of a row"),
     CHOICE("overflow", ROWS, "refuse", "refuse, truncate, drop", overflow, "what happens to longer rows"),
     SWITCH("pack", 0, RUN, pack,

@@ -169,6 +169,28 @@ static graft_status store_member(graft_options *o, const gr_option_row *row, con
     return GRAFT_OK;
 }
 
+static graft_status store_object(graft_options *o, const gr_option_row *row, const char *text,
+                                 const char *called, graft_error *err) {
+    json_t *value = NULL;
+    graft_error own = {0};
+    char **at = field(o, row);
+    graft_status st = gr_json_parse(&value, text, strlen(text), called, &own);
+    if (st == GRAFT_NO_MEMORY) return gr_no_memory(err, strlen(text));
+    if (st != GRAFT_OK || !json_is_object(value)) {
+        gr_fail(err, GRAFT_USAGE, "%s does not take this value", called);
+        gr_expected(err, "a JSON object such as {\"enable_thinking\": false}");
+        gr_found(err, "%.200s%s%.100s", text, st != GRAFT_OK ? ": " : "", own.what);
+        json_decref(value);
+        return GRAFT_USAGE;
+    }
+    char *printed = gr_json_dump(value, JSON_COMPACT);
+    json_decref(value);
+    if (!printed) return gr_no_memory(err, strlen(text));
+    free(*at);
+    *at = printed;
+    return GRAFT_OK;
+}
+
 graft_status gr_option_store(graft_options *o, const gr_option_row *row, const char *text, const char *called,
                              graft_error *err) {
     const graft_option *shown = &row->shown;
@@ -188,6 +210,7 @@ graft_status gr_option_store(graft_options *o, const gr_option_row *row, const c
         if (st != GRAFT_OK) return gr_where(err, "%s", called);
         return store_text(o, row, text, err);
     case GR_OPTION_LIST: return store_member(o, row, text, called, err);
+    case GR_OPTION_JSON: return store_object(o, row, text, called, err);
     case GR_OPTION_SWITCH:
         if (!parse_switch(text, &on)) return wrong(row, called, text, err);
         *(bool *)field(o, row) = on;
@@ -223,6 +246,7 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row) {
     case GR_OPTION_TEXT:
     case GR_OPTION_CHOICE:
     case GR_OPTION_LIST:
+    case GR_OPTION_JSON:
     case GR_OPTION_SIZE:
     case GR_OPTION_EVERY:
     case GR_OPTION_CONFIG: {

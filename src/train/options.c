@@ -38,8 +38,9 @@ void graft_options_free(graft_options *o) {
     for (size_t i = 0; i < graft_option_count(); i++) {
         const gr_option_row *row = gr_option_row_at(i);
         bool text = row->kind == GR_OPTION_TEXT || row->kind == GR_OPTION_CHOICE ||
-                    row->kind == GR_OPTION_LIST || row->kind == GR_OPTION_SIZE ||
-                    row->kind == GR_OPTION_EVERY || row->kind == GR_OPTION_CONFIG;
+                    row->kind == GR_OPTION_LIST || row->kind == GR_OPTION_JSON ||
+                    row->kind == GR_OPTION_SIZE || row->kind == GR_OPTION_EVERY ||
+                    row->kind == GR_OPTION_CONFIG;
         if (text) free(*(char **)((char *)o + row->offset));
     }
     free(o->mlx_schedule);

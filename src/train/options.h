@@ -17,6 +17,7 @@ typedef enum gr_option_kind {
     GR_OPTION_TEXT,   /* char * */
     GR_OPTION_CHOICE, /* char *, one of the row's choices */
     GR_OPTION_LIST,   /* char *, a JSON array of strings; each time the option is set adds one */
+    GR_OPTION_JSON,   /* char *, a JSON object, written compactly */
     GR_OPTION_SIZE,   /* char *, bytes such as 500MB */
     GR_OPTION_EVERY,  /* char *, iterations such as 100 or a time such as 10m */
     GR_OPTION_SWITCH, /* bool */
@@ -114,6 +115,11 @@ gr_tuning_request gr_options_tuning(const graft_options *o);
 gr_train_on gr_options_train_on(const graft_options *o);
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);
+/* Gives a chat its template variables: options.template_kwargs, else what the adapter at the path `adapter`
+ * (NULL: none) records. *note (malloc'ed) says where the two differ, NULL otherwise. chat may be NULL:
+ * GRAFT_USAGE if the options have variables for it. */
+graft_status gr_options_template(char **note, gr_chat *chat, const graft_options *o, const char *adapter,
+                                 graft_error *err) GR_MUST_CHECK;
 /* Mapped, or with no_mmap in memory. */
 gr_reading gr_options_reading(const graft_options *o);
 /* Where train writes: adapter_path, or "adapters" as in mlx-lm. */

@@ -27,7 +27,8 @@ static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
     return (gr_adapter_info){.base = gr_trainer_base(t),
                              .model = t->rt.model,
                              .iteration = iteration,
-                             .formats = gr_trainer_formats(t)};
+                             .formats = gr_trainer_formats(t),
+                             .template_kwargs = t->o->template_kwargs};
 }
 
 graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {

@@ -1,20 +1,9 @@
 /* The tokenizer against golden values of tokenizers and sentencepiece (tools/make_tokenizer_golden.py), and
  * what goldens cannot say: errors by name, literal ranges, long texts, bounds. */
-#include "base/os.h"
 #include "files/gguf.h"
-#include "files/json_read.h"
 #include "text/gguf_pre.h"
-#include "text/token_parts.h"
-#include <stdarg.h>
-#include <stdio.h>
+#include "tokenizer_golden.h"
 #include <unistd.h>
-/* */
-#include <setjmp.h>
-/* */
-#include <cmocka.h>
-
-#define DATA   GRAFT_SOURCE_DIR "/tests/data/"
-#define GOLDEN GRAFT_SOURCE_DIR "/tests/golden/"
 
 static gr_tokenizer *load(const char *name) {
     graft_error err = {0};
@@ -38,63 +27,6 @@ static gr_tokenizer *load(const char *name) {
 static gr_tokenizer *from_text(const char *json, graft_error *err) {
     gr_tokenizer *tok = NULL;
     return gr_tokenizer_from_json(&tok, json, strlen(json), NULL, 0, "test", err) ? NULL : tok;
-}
-
-static void expect_ids(const gr_tokenizer *tok, const json_t *row, const char *key, int flags) {
-    const json_t *text = json_object_get(row, "text"), *want = json_object_get(row, key);
-    graft_error err = {0};
-    gr_ids ids = {0};
-    if (!want) return;
-    if (gr_tokenizer_encode(tok, json_string_value(text), json_string_length(text), flags, &ids, &err))
-        fail_msg("%s", err.what);
-    bool same = ids.count == json_array_size(want);
-    for (size_t i = 0; i < ids.count && same; i++)
-        same = ids.ids[i] == json_integer_value(json_array_get(want, i));
-    if (!same) {
-        for (size_t i = 0; i < ids.count; i++) print_error("%d ", ids.ids[i]);
-        fail_msg("%s of \"%s\"", key, json_string_value(text));
-    }
-    gr_ids_free(&ids);
-}
-
-static void expect_text(const gr_tokenizer *tok, const json_t *row, const char *from, const char *key,
-                        bool skip) {
-    const json_t *source = json_object_get(row, from), *want = json_object_get(row, key);
-    graft_error err = {0};
-    gr_ids ids = {0};
-    gr_buf out = {0};
-    if (!want) return;
-    for (size_t i = 0; i < json_array_size(source); i++)
-        assert_true(gr_ids_push(&ids, (int32_t)json_integer_value(json_array_get(source, i))));
-    if (gr_tokenizer_decode(tok, ids.ids, ids.count, skip, &out, &err)) fail_msg("%s", err.what);
-    if (out.len != json_string_length(want) ||
-        memcmp(out.data ? out.data : "", json_string_value(want), out.len))
-        fail_msg("%s: \"%s\" instead of \"%s\"", key, out.data ? out.data : "", json_string_value(want));
-    gr_buf_free(&out);
-    gr_ids_free(&ids);
-}
-
-static void expect_golden(const gr_tokenizer *tok, const char *golden) {
-    graft_error err = {0};
-    char path[512];
-    json_t *root, *row;
-    size_t i;
-    snprintf(path, sizeof path, GOLDEN "%s", golden);
-    char *text;
-    size_t len;
-    assert_int_equal(gr_file_read(&text, &len, path, 1 << 20, &err), GRAFT_OK);
-    root = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
-    free(text);
-    assert_true(json_array_size(json_object_get(root, "cases")) > 20);
-    json_array_foreach(json_object_get(root, "cases"), i, row) {
-        expect_ids(tok, row, "ids", GR_ENCODE_ADD_SPECIAL | GR_ENCODE_PARSE_SPECIAL);
-        expect_ids(tok, row, "bare", GR_ENCODE_PARSE_SPECIAL);
-        expect_ids(tok, row, "plain", GR_ENCODE_PLAIN);
-        expect_text(tok, row, "ids", "decoded", false);
-        expect_text(tok, row, "ids", "skipped", true);
-        expect_text(tok, row, "plain", "decoded_plain", true);
-    }
-    json_decref(root);
 }
 
 static void equals_reference(void **state) {
@@ -168,8 +100,6 @@ static void gguf_rows_work(void **state) {
     assert_null(gr_gguf_pre_find("gpt"));
     assert_null(gr_gguf_pre_find(""));
 }
-
-#define MODEL "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}"
 
 static void names_what_it_cannot_do(void **state) {
     static const struct {
@@ -387,70 +317,6 @@ static void patterns_are_rewritten(void **state) {
     }
 }
 
-static void put_file(const char *dir, const char *name, const char *text) {
-    graft_error err = {0};
-    char *path = gr_path_join(dir, name);
-    assert_int_equal(gr_file_replace(path, text, strlen(text), &err), GRAFT_OK);
-    free(path);
-}
-
-static void drop_file(const char *dir, const char *name) {
-    char *path = gr_path_join(dir, name);
-    unlink(path);
-    free(path);
-}
-
-static void reads_a_directory(void **state) {
-    (void)state;
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "generation_config.json",
-                                        "chat_template.jinja", "special_tokens_map.json"};
-    char dir[] = "/tmp/graft_tokenizer_XXXXXX";
-    graft_error err = {0};
-    gr_tokenizer *tok = NULL;
-    gr_ids ids = {0};
-    gr_buf json = {0};
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(gr_tokenizer_open(&tok, dir, &err), GRAFT_NOT_FOUND);
-    assert_true(err.hint[0] != 0);
-    gr_error_clear(&err);
-    put_file(dir, files[0], "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true}]," MODEL "}");
-    put_file(dir, files[1],
-             "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"</"
-             "s>\"},\"add_bos_token\":true,\"add_eos_token\":true,"
-             "\"model_max_length\":1000000000000000019884624838656,"
-             "\"chat_template\":[{\"name\":\"default\",\"template\":\"D\"},{\"name\":\"tool_use\","
-             "\"template\":\"T\"}]}");
-    put_file(dir, files[2], "{\"eos_token_id\":[2,4]}");
-    put_file(dir, files[4], "{\"pad_token\":\"<pad>\",\"bos_token\":\"ignored\"}");
-    if (gr_tokenizer_open(&tok, dir, &err)) fail_msg("%s", err.what);
-    assert_int_equal(gr_tokenizer_bos(tok), 3);
-    assert_true(gr_tokenizer_eos(tok) >= 4 && gr_tokenizer_is_special(tok, gr_tokenizer_eos(tok)));
-    assert_true(gr_tokenizer_pad(tok) >= 4);
-    assert_true(gr_tokenizer_is_stop(tok, 2) && gr_tokenizer_is_stop(tok, gr_tokenizer_eos(tok)));
-    assert_false(gr_tokenizer_is_stop(tok, 0));
-    assert_string_equal(gr_tokenizer_special(tok, "eos_token"), "</s>");
-    assert_null(gr_tokenizer_special(tok, "mask_token"));
-    assert_string_equal(gr_tokenizer_chat_template(tok, NULL), "D");
-    assert_string_equal(gr_tokenizer_chat_template(tok, "tool_use"), "T");
-    assert_null(gr_tokenizer_chat_template(tok, "other"));
-    assert_int_equal(gr_tokenizer_encode(tok, "ab<s>", 5, GR_ENCODE_ADD_SPECIAL, &ids, &err), GRAFT_OK);
-    /* <s> is text here and nothing of it is in the vocabulary; add_bos_token has no say beside a
-     * tokenizer.json. */
-    assert_int_equal(ids.count, 1);
-    assert_int_equal(ids.ids[0], 2);
-    assert_int_equal(gr_tokenizer_to_config_json(tok, &json, &err), GRAFT_OK);
-    assert_non_null(strstr(json.data, "PreTrainedTokenizerFast"));
-    gr_tokenizer_free(tok);
-    put_file(dir, files[3], "J");
-    assert_int_equal(gr_tokenizer_open(&tok, dir, &err), GRAFT_OK);
-    assert_string_equal(gr_tokenizer_chat_template(tok, NULL), "J");
-    gr_tokenizer_free(tok);
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) drop_file(dir, files[i]);
-    rmdir(dir);
-    gr_ids_free(&ids);
-    gr_buf_free(&json);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_reference),
@@ -464,7 +330,6 @@ int main(void) {
         cmocka_unit_test(long_words_are_fast),
         cmocka_unit_test(patterns_have_an_end),
         cmocka_unit_test(patterns_are_rewritten),
-        cmocka_unit_test(reads_a_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

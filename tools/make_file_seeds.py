@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, tokenizer_gguf, convert, checkpoint, chat and
+"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, spm, tokenizer_gguf, convert, checkpoint, chat,
 round_trip, and some of adapter. usage: python tools/make_file_seeds.py (from the root)"""
 import json, pathlib, struct
 
@@ -59,6 +59,12 @@ spm = [text_key(G + "model", "llama"), string_array(G + "tokens", spm_tokens), i
 unigram = json.loads(pathlib.Path("tests/data/tokenizer_unigram.json").read_text())
 unigram["model"]["vocab"] = [row for row in unigram["model"]["vocab"] if len(row[0]) < 3][:60]
 put("tokenizer", "unigram", json.dumps(unigram, ensure_ascii=False).encode() + "\n---\n<mask> la\u00a0lamp n\u0303 \ufb01 \u00e9e\u0301\r\n".encode())
+for number, name in enumerate(("llama", "gemma", "unigram")):  # cut to 60 pieces: a field 1 with its length in one byte each
+    model, at, pieces = pathlib.Path(f"tests/data/spm_{name}.model").read_bytes(), 0, []
+    while model[at] == 10:
+        pieces.append(model[at:at + 2 + model[at + 1]])
+        at += 2 + model[at + 1]
+    put("spm", name, bytes([number]) + b"".join(pieces[:9] + pieces[-60:]) + model[at:])
 put("tokenizer_gguf", "gpt2", gguf(gpt2, [], b""))
 put("tokenizer_gguf", "spm", gguf(spm, [], b""))
 

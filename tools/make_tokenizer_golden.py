@@ -88,16 +88,20 @@ def finish(name, tree, more=(), keep_special=None):
     with open(path, "w", encoding="utf-8") as f:
         json.dump(tree, f, ensure_ascii=False, separators=(",", ":"))
         f.write("\n")
-    t = Tokenizer.from_file(path)
-    write_golden(name, f"tokenizers {tokenizers.__version__}", [golden_case(t, text) for text in CASES])
+    t, as_text = Tokenizer.from_file(path), Tokenizer.from_file(path)
+    if tree["model"]["type"] == "Unigram":  # special tokens meant as text are none: out of the model's reach
+        special = {row["content"] for row in rows if row["special"]}
+        tree["model"]["vocab"] = [("\U0010fffd" + p if p in special else p, s) for p, s in tree["model"]["vocab"]]
+        as_text = Tokenizer.from_str(json.dumps(tree))
+    write_golden(name, f"tokenizers {tokenizers.__version__}", [golden_case(t, text, as_text) for text in CASES])
 
 
-def golden_case(t, text):
+def golden_case(t, text, as_text):
     t.encode_special_tokens = False
     ids = t.encode(text).ids
     bare = t.encode(text, add_special_tokens=False).ids
-    t.encode_special_tokens = True
-    plain = t.encode(text, add_special_tokens=False).ids
+    as_text.encode_special_tokens = True
+    plain = as_text.encode(text, add_special_tokens=False).ids
     return {"text": text, "ids": ids, "bare": bare, "plain": plain,
             "decoded": t.decode(ids, skip_special_tokens=False), "skipped": t.decode(ids, skip_special_tokens=True)}
 
@@ -214,7 +218,7 @@ def smol_gguf():
     w.add_chat_template("{{ messages }}")
     close(w)
     t = Tokenizer.from_str(json.dumps(tree))
-    write_golden("smol_gguf", f"tokenizers {tokenizers.__version__}", [golden_case(t, text) for text in CASES])
+    write_golden("smol_gguf", f"tokenizers {tokenizers.__version__}", [golden_case(t, text, Tokenizer.from_str(t.to_str())) for text in CASES])
 
 
 def spm_gguf():
@@ -240,6 +244,78 @@ def spm_gguf():
     write_golden("spm_gguf", f"sentencepiece {sentencepiece.__version__}", cases)
 
 
+NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+# name: (the model file or tokenizer.json, tokenizer_config.json, model_type, program that is the truth)
+DIRECTORIES = {
+    "spm_bpe": ("llama", {}, "mistral", "sentencepiece"),
+    "spm_unigram": ("unigram", {}, "mistral", "sentencepiece"),
+    "spm_llama": ("llama", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}, "llama", "transformers"),
+    "spm_llama_legacy": ("llama", {"tokenizer_class": "LlamaTokenizerFast", "legacy": True, "add_eos_token": True,
+                                   "add_bos_token": True}, "llama", "transformers"),
+    "spm_gemma": ("gemma", {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True}, "gemma", "transformers"),
+    "class_llama": ("tokenizer_fallback.json", {"tokenizer_class": "LlamaTokenizer"}, "llama", "transformers"),
+    "class_llama_legacy": ("tokenizer_fallback.json", {"tokenizer_class": "LlamaTokenizerFast", "legacy": True}, "llama",
+                           "transformers"),
+    "class_llama_bare": ("tokenizer_fallback.json", {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False},
+                         "llama", "transformers"),
+    "class_of_others": ("tokenizer_fallback.json", {"tokenizer_class": "LlamaTokenizer"}, "mistral", "transformers"),
+}
+
+
+def model_files():
+    """tests/data/spm_*.model, and the golden values of directories that hold them or a tokenizer of a named class."""
+    with tempfile.TemporaryDirectory() as tmp:
+        trained = families.TRAINED
+        made = {"llama": spm_train(tmp, "llama", **{**trained["llama"], "vocab_size": 430, "character_coverage": 0.98}),
+                "gemma": spm_train(tmp, "gemma", **{**trained["gemma"], "vocab_size": 430, "character_coverage": 0.98}),
+                "unigram": spm_train(tmp, "unigram", model_type="unigram", vocab_size=200, character_coverage=0.98,
+                                     user_defined_symbols=["<tool>"])}
+        for name, path in made.items():
+            model = families.proto(path)
+            model.trainer_spec.ClearField("input")
+            model.trainer_spec.ClearField("model_prefix")
+            pathlib.Path(DATA, f"spm_{name}.model").write_bytes(model.SerializeToString())
+    for name, (file, config, model_type, program) in DIRECTORIES.items():
+        config = {**NAMES, **config}
+        file = file if file.endswith(".json") else f"spm_{file}.model"
+        cases = sentencepiece_cases(file) if program == "sentencepiece" else transformers_cases(file, config, model_type)
+        with open(os.path.join(GOLDEN, f"tokenizer_{name}.json"), "w", encoding="utf-8") as f:
+            made_by = f"tools/make_tokenizer_golden.py, {program} {__import__(program).__version__}"
+            head = {"made_by": made_by, "file": file, "config": json.dumps(config), "model_type": model_type}
+            f.write(json.dumps(head)[:-1] + ', "cases": [\n' + ",\n".join(json.dumps(c) for c in cases) + "\n]}\n")
+
+
+def sentencepiece_cases(file):
+    sp = sentencepiece.SentencePieceProcessor(model_file=os.path.join(DATA, file))
+    # Without a letter with two marks: the tokenizers package, and so transformers and we, drop the second.
+    texts = [t for t in CASES if "\0" not in t and "<tool>" not in t and "\u0323" not in t]
+    if "unigram" in file:  # which takes the sign of a space, spelled at an end, for one
+        texts.remove("\u2581x \u2581 \u2581\u2581")
+    rows = [{"text": t, "plain": sp.encode(t), "decoded_plain": sp.decode(sp.encode(t))} for t in texts]
+    for row in rows:
+        if sp.unk_id() in row["plain"]:  # sentencepiece writes a question mark, all others the token
+            del row["decoded_plain"]
+    return rows
+
+
+def transformers_cases(file, config, model_type):
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import transformers
+
+    with tempfile.TemporaryDirectory() as tmp:
+        name = "tokenizer.json" if file.endswith(".json") else "tokenizer.model"
+        pathlib.Path(tmp, name).write_bytes(pathlib.Path(DATA, file).read_bytes())
+        pathlib.Path(tmp, "config.json").write_text(json.dumps({"model_type": model_type}))
+        pathlib.Path(tmp, "tokenizer_config.json").write_text(json.dumps(config))
+        t = transformers.AutoTokenizer.from_pretrained(tmp)
+    rows = []
+    for text in CASES:
+        ids = t.encode(text)
+        rows.append({"text": text, "ids": ids, "bare": t.encode(text, add_special_tokens=False),
+                     "decoded": t.decode(ids), "skipped": t.decode(ids, skip_special_tokens=True)})
+    return rows
+
+
 def close(w):
     w.write_header_to_file()
     w.write_kv_data_to_file()
@@ -247,7 +323,8 @@ def close(w):
     w.close()
 
 
-ALL = [byte_level, fallback, metaspace, words, splits, unigram, unigram_bytes, gemma, smol_gguf, spm_gguf]
+ALL = [byte_level, fallback, metaspace, words, splits, unigram, unigram_bytes, gemma, smol_gguf, spm_gguf,
+       model_files]
 
 if __name__ == "__main__":
     for make in ALL:

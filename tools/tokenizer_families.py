@@ -15,7 +15,7 @@ TRAINED = {
     "gemma": dict(model_type="bpe", vocab_size=2000, byte_fallback=True, split_digits=True, normalization_rule_name="identity",
                   remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, add_dummy_prefix=False, pad_id=0,
                   eos_id=1, bos_id=2, unk_id=3, character_coverage=0.995,
-                  user_defined_symbols=["<start_of_turn>", "<end_of_turn>", "\n\n", "\u2581\u2581", "\u2581\u2581\u2581"]),
+                  user_defined_symbols=["<mask>", "<start_of_turn>", "<end_of_turn>", "\n\n", "\u2581\u2581", "\u2581\u2581\u2581"]),
     "t5": dict(model_type="unigram", vocab_size=2000, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, character_coverage=0.995),
     "xlmr": dict(model_type="unigram", vocab_size=2000, character_coverage=0.99),
     "unigram_bytes": dict(model_type="unigram", vocab_size=2000, byte_fallback=True, split_digits=True,

@@ -297,9 +297,11 @@ graft_status gr_bpe_encode(const gr_subwords *words, const gr_ntext *text, size_
 graft_status gr_unigram_encode(const gr_subwords *words, const gr_ntext *text, size_t start, size_t end,
                                gr_encode_work *work, graft_error *err) GR_MUST_CHECK;
 /* From scores by id, one for each entry of the vocabulary, whose ids are 0, 1, 2 ... Takes the scores in
- * every case; *unigram is the caller's until gr_unigram_free, also after an error. Tokens beyond 512 bytes:
- * GRAFT_RANGE. */
+ * every case. Then, before anything is encoded, the tree of the tokens: all but the special ones of `added`,
+ * so that these are never found in what is text. Tokens beyond 512 bytes: GRAFT_RANGE. */
 graft_status gr_unigram_make(gr_unigram **unigram, const gr_vocab *vocab, double *scores,
+                             graft_error *err) GR_MUST_CHECK;
+graft_status gr_unigram_grow(gr_unigram *unigram, const gr_vocab *vocab, const gr_added *added,
                              graft_error *err) GR_MUST_CHECK;
 double gr_unigram_score(const gr_unigram *unigram, int32_t id);
 void gr_unigram_free(gr_unigram *unigram);
@@ -346,6 +348,17 @@ struct gr_tokenizer {
     int32_t *stops;
     size_t nstops, stops_cap;
 };
+/* The texts a tokenizer is built from. */
+typedef struct gr_tokenizer_texts {
+    const char *json, *config; /* tokenizer.json; tokenizer_config.json or NULL */
+    size_t len, config_len;
+    const char *name; /* of the file, for errors */
+    bool llama;       /* of a Llama model: see gr_spm_class_parts */
+} gr_tokenizer_texts;
+graft_status gr_tokenizer_build(gr_tokenizer **tok, const gr_tokenizer_texts *from,
+                                graft_error *err) GR_MUST_CHECK;
+/* The spelling of a special token, given as a text or as {"content": text}; NULL: neither. Borrowed. */
+const json_t *gr_token_spelling(const json_t *value);
 /* Reads config (may be NULL) into tok: special tokens, added_tokens_decoder. tok owns config. */
 graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_error *err) GR_MUST_CHECK;
 graft_status gr_tokenizer_add_stop(gr_tokenizer *tok, int64_t id, graft_error *err) GR_MUST_CHECK;

@@ -10,11 +10,12 @@
 
 typedef struct gr_tokenizer gr_tokenizer;
 
-/* From a model directory: tokenizer.json, plus tokenizer_config.json / special_tokens_map.json (bos, eos, pad
+/* From a model directory: tokenizer.json, or SentencePiece's tokenizer.model where there is none (with
+ * added_tokens.json), plus tokenizer_config.json / special_tokens_map.json (bos, eos, pad
  * and other special tokens, added_tokens_decoder), generation_config.json and config.json (eos ids),
  * chat_template.jinja if there. As in transformers 5, add_bos_token and add_eos_token mean nothing beside a
- * tokenizer.json: its post-processor decides. Owned by caller until gr_tokenizer_free. Immutable afterwards:
- * two threads may use one. */
+ * tokenizer.json: its post-processor decides; and a Llama model's class LlamaTokenizer has parts of its own.
+ * Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
 graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) GR_MUST_CHECK;
 /* From buffers: tokenizer.json text and tokenizer_config.json text (may be NULL). `name` appears in errors.
  */

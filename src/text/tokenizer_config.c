@@ -1,25 +1,20 @@
-/* What stands beside tokenizer.json: tokenizer_config.json (special tokens, chat template), the
- * ids that end a generation, and a model directory as a whole. Follows transformers' TokenizersBackend. */
-#include "base/os.h"
-#include "files/json_read.h"
-#include "files/json_write.h"
+/* What stands beside tokenizer.json: tokenizer_config.json (special tokens, chat template) and the ids that
+ * end a generation. Follows transformers' TokenizersBackend. */
 #include "text/token_parts.h"
 
-#define MAX_STOPS        256                /* each generated token is compared with all; Llama 3 has three */
-#define MAX_CONFIG_BYTES ((size_t)64 << 20) /* 100,000 added tokens take some 20 MB */
+#define MAX_STOPS 256 /* each generated token is compared with all; Llama 3 has three */
 
-/* The spelling of a special token, given as a text or as {"content": text}. */
-static const json_t *spelling(const json_t *value) {
+const json_t *gr_token_spelling(const json_t *value) {
     if (json_is_object(value)) value = json_object_get(value, "content");
     return json_is_string(value) ? value : NULL;
 }
 
 const char *gr_tokenizer_special(const gr_tokenizer *tok, const char *name) {
-    return json_string_value(spelling(json_object_get(tok->config, name)));
+    return json_string_value(gr_token_spelling(json_object_get(tok->config, name)));
 }
 
 static graft_status put_token(gr_tokenizer *tok, const json_t *value, bool special, graft_error *err) {
-    const json_t *content = spelling(value);
+    const json_t *content = gr_token_spelling(value);
     gr_added_token token = {.special = special};
     if (!content) return GRAFT_OK;
     token.content = (char *)(uintptr_t)json_string_value(content); /* gr_added_put copies it */
@@ -76,7 +71,7 @@ static graft_status put_named_tokens(gr_tokenizer *tok, graft_error *err) {
     const char *key;
     json_object_foreach(tok->config, key, value) {
         size_t n = strlen(key);
-        const json_t *content = spelling(value);
+        const json_t *content = gr_token_spelling(value);
         if (n < 6 || strcmp(key + n - 6, "_token") || !content) continue;
         if (!gr_added_by_content(&tok->added, json_string_value(content), json_string_length(content)))
             GR_TRY(put_token(tok, value, true, err));
@@ -84,7 +79,7 @@ static graft_status put_named_tokens(gr_tokenizer *tok, graft_error *err) {
     for (size_t k = 0; k < 2; k++) {
         const json_t *list = json_object_get(tok->config, lists[k]);
         for (size_t i = 0; i < json_array_size(list); i++) {
-            const json_t *content = spelling(json_array_get(list, i));
+            const json_t *content = gr_token_spelling(json_array_get(list, i));
             if (content &&
                 !gr_added_by_content(&tok->added, json_string_value(content), json_string_length(content)))
                 GR_TRY(put_token(tok, json_array_get(list, i), true, err));
@@ -123,92 +118,6 @@ graft_status gr_tokenizer_add_stops(gr_tokenizer *tok, const json_t *config, gra
         if (json_is_integer(json_array_get(ids, i)))
             GR_TRY(gr_tokenizer_add_stop(tok, json_integer_value(json_array_get(ids, i)), err));
     return GRAFT_OK;
-}
-
-/* A file of the directory; *text is NULL when there is none. */
-static graft_status read_optional(const char *dir, const char *name, size_t limit, char **text, size_t *len,
-                                  graft_error *err) {
-    *text = NULL;
-    *len = 0;
-    char *path = gr_path_join(dir, name);
-    if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_path_exists(path) ? gr_file_read(text, len, path, limit, err) : GRAFT_OK;
-    free(path);
-    return st;
-}
-
-static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *name, graft_error *err) {
-    json_t *config = NULL;
-    char *path = gr_path_join(dir, name);
-    if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_path_exists(path) ? gr_json_load(&config, path, MAX_CONFIG_BYTES, err) : GRAFT_OK;
-    if (!st && config) st = gr_tokenizer_add_stops(tok, config, err);
-    json_decref(config);
-    free(path);
-    return st;
-}
-
-/* tokenizer_config.json with what only special_tokens_map.json has; *config is NULL when there is neither. */
-static graft_status read_config(const char *dir, char **config, size_t *len, graft_error *err) {
-    char *map = NULL;
-    size_t map_len;
-    GR_TRY(read_optional(dir, "tokenizer_config.json", MAX_CONFIG_BYTES, config, len, err));
-    GR_TRY(read_optional(dir, "special_tokens_map.json", MAX_CONFIG_BYTES, &map, &map_len, err));
-    if (!map) return GRAFT_OK;
-    if (!*config) {
-        *config = map, *len = map_len;
-        return GRAFT_OK;
-    }
-    json_t *a = NULL, *b = NULL;
-    graft_status st = gr_json_parse(&a, *config, *len, "tokenizer_config.json", err);
-    if (!st) st = gr_json_parse(&b, map, map_len, "special_tokens_map.json", err);
-    free(map);
-    if (!st && json_is_object(a) && json_is_object(b)) {
-        char *merged = json_object_update_missing(a, b) ? NULL : gr_json_dump(a, JSON_COMPACT);
-        if (merged) {
-            free(*config);
-            *config = merged, *len = strlen(merged);
-        } else {
-            st = gr_no_memory(err, *len);
-        }
-    }
-    json_decref(a);
-    json_decref(b);
-    return st;
-}
-
-static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, char **config,
-                             graft_error *err) {
-    size_t len, config_len, n;
-    char *path = gr_path_join(dir, "tokenizer.json");
-    if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_file_read(json, &len, path, GR_JSON_LIMIT, err);
-    if (st == GRAFT_NOT_FOUND)
-        gr_hint(err, "graft reads tokenizer.json; save the tokenizer again with transformers to get one");
-    if (!st) st = read_config(dir, config, &config_len, err);
-    if (!st) st = gr_tokenizer_from_json(tok, *json, len, *config, config_len, path, err);
-    free(path);
-    GR_TRY(st);
-    GR_TRY(read_stops(*tok, dir, "generation_config.json", err));
-    GR_TRY(read_stops(*tok, dir, "config.json", err));
-    if ((*tok)->eos < 0 && (*tok)->nstops) (*tok)->eos = (*tok)->stops[0];
-    GR_TRY(read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err));
-    if (!(*tok)->chat_template || !memchr((*tok)->chat_template, 0, n)) return GRAFT_OK;
-    gr_fail(err, GRAFT_CORRUPT, "the chat template contains a zero byte");
-    return gr_where(err, "%s/chat_template.jinja", dir);
-}
-
-graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) {
-    char *json = NULL, *config = NULL;
-    *tok = NULL;
-    graft_status st = open_dir(tok, dir, &json, &config, err);
-    free(json);
-    free(config);
-    if (st) {
-        gr_tokenizer_free(*tok);
-        *tok = NULL;
-    }
-    return st;
 }
 
 const char *gr_tokenizer_chat_template(const gr_tokenizer *tok, const char *name) {

@@ -1,11 +1,11 @@
 /* A tokenizer from GGUF metadata: its keys are written as tokenizer.json and tokenizer_config.json texts,
  * which are then read like files. So there is one reader, and what convert writes is what was used. */
 #include "text/gguf_pre.h"
+#include "text/spm_model.h"
 #include "text/token_parts.h"
 #include <stdio.h>
 
 #define KEY(name) "tokenizer.ggml." name
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5 };
 
 typedef struct source {
     const gr_gguf *file;
@@ -22,7 +22,7 @@ static int64_t int_of(const gr_gguf *file, const char *key, int64_t fallback) {
 
 static int64_t token_type(const source *s, size_t i) {
     int64_t type;
-    return gr_gguf_array_int(s->file, KEY("token_type"), i, &type) ? type : TYPE_NORMAL;
+    return gr_gguf_array_int(s->file, KEY("token_type"), i, &type) ? type : GR_PIECE_NORMAL;
 }
 
 static graft_status bad_key(const char *key, graft_error *err) {
@@ -84,8 +84,8 @@ static graft_status put_added(const source *s, gr_buf *out, graft_error *err) {
     gr_buf_puts(out, "\"added_tokens\":[");
     for (size_t i = 0; i < s->ntokens; i++) {
         int64_t type = token_type(s, i);
-        bool special = type == TYPE_CONTROL || type == TYPE_UNKNOWN;
-        if (!special && type != TYPE_USER) continue;
+        bool special = type == GR_PIECE_CONTROL || type == GR_PIECE_UNKNOWN;
+        if (!special && type != GR_PIECE_USER) continue;
         GR_TRY(token_at(s, i, &text, &len, err));
         if (!len) continue;
         gr_buf_printf(out, "%s{\"id\":%zu,\"content\":", first ? "\n" : ",\n", i);
@@ -121,77 +121,19 @@ static graft_status put_merges(const source *s, gr_buf *out, graft_error *err) {
     return GRAFT_OK;
 }
 
-/* ---- SentencePiece: two pieces merge when together they are a piece; the better score goes first */
-typedef struct scored {
-    double score;
-    uint32_t token, left_len; /* the piece, cut after left_len bytes */
-} scored;
-
-static int by_score(const void *pa, const void *pb) {
-    const scored *a = pa, *b = pb;
-    if (a->score != b->score) return a->score > b->score ? -1 : 1;
-    if (a->left_len != b->left_len) return a->left_len > b->left_len ? -1 : 1;
-    return a->token < b->token ? -1 : a->token > b->token;
-}
-
-static bool is_piece(const source *s, size_t i) {
-    int64_t type = token_type(s, i);
-    return type == TYPE_NORMAL || type == TYPE_USER || type == TYPE_UNUSED;
-}
-
-static graft_status collect_merges(const source *s, const gr_vocab *vocab, scored **list, size_t *count,
-                                   graft_error *err) {
-    size_t cap = 0;
-    const char *text;
-    size_t len;
-    for (size_t i = 0; i < s->ntokens; i++) {
-        double score;
-        if (!is_piece(s, i)) continue;
-        GR_TRY(token_at(s, i, &text, &len, err));
-        if (len > 512)
-            continue; /* no piece of a real model is that long; cutting it everywhere would be quadratic */
-        if (!gr_gguf_array_float(s->file, KEY("scores"), i, &score)) return bad_key(KEY("scores"), err);
-        for (size_t cut = 1; cut < len; cut++) {
-            if (((uint8_t)text[cut] & 0xc0) == 0x80) continue;
-            if (gr_vocab_id(vocab, text, cut) < 0 || gr_vocab_id(vocab, text + cut, len - cut) < 0) continue;
-            if (!gr_grow((void **)list, &cap, *count, sizeof **list))
-                return gr_no_memory(err, cap * 2 * sizeof **list);
-            (*list)[(*count)++] = (scored){score, (uint32_t)i, (uint32_t)cut};
-        }
-    }
-    return GRAFT_OK;
-}
-
-static graft_status piece_table(const source *s, gr_vocab *vocab, graft_error *err) {
-    const char *text;
-    size_t len;
-    for (size_t i = 0; i < s->ntokens; i++) {
-        GR_TRY(token_at(s, i, &text, &len, err));
-        if (is_piece(s, i)) GR_TRY(gr_vocab_add(vocab, text, len, (int64_t)i, err));
-    }
-    return gr_vocab_finish(vocab, err);
-}
-
+/* SentencePiece's scores instead of merges. */
 static graft_status put_scored_merges(const source *s, gr_buf *out, graft_error *err) {
-    gr_vocab vocab = {0};
-    scored *list = NULL;
-    size_t count = 0, len;
-    const char *text;
-    graft_status st = piece_table(s, &vocab, err);
-    if (!st) st = collect_merges(s, &vocab, &list, &count, err);
-    if (count) qsort(list, count, sizeof *list, by_score);
-    gr_buf_puts(out, ",\"merges\":[");
-    for (size_t i = 0; i < count && !st; i++) {
-        if ((st = token_at(s, list[i].token, &text, &len, err))) break;
-        gr_buf_puts(out, i ? ",\n[" : "\n[");
-        gr_json_put_string(out, text, list[i].left_len);
-        gr_buf_putc(out, ',');
-        gr_json_put_string(out, text + list[i].left_len, len - list[i].left_len);
-        gr_buf_putc(out, ']');
+    gr_spm_piece *pieces = gr_calloc(s->ntokens, sizeof *pieces);
+    graft_status st = pieces ? GRAFT_OK : gr_no_memory(err, s->ntokens * sizeof *pieces);
+    for (size_t i = 0; i < s->ntokens && !st; i++) {
+        gr_spm_piece *p = &pieces[i];
+        p->type = token_type(s, i);
+        st = token_at(s, i, &p->text, &p->len, err);
+        if (!st && !gr_gguf_array_float(s->file, KEY("scores"), i, &p->score))
+            st = bad_key(KEY("scores"), err);
     }
-    gr_buf_putc(out, ']');
-    gr_vocab_free(&vocab);
-    free(list);
+    if (!st) st = gr_spm_put_merges(out, pieces, s->ntokens, err);
+    free(pieces);
     return st;
 }
 
@@ -210,18 +152,6 @@ static void put_byte_level_parts(const source *s, gr_buf *out) {
         s->space_prefix ? "true" : "false", p->gpt2 ? "true" : "false");
     gr_buf_puts(out, "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
                      "\"use_regex\":true},\n");
-}
-
-static void put_spm_parts(const source *s, gr_buf *out) {
-    gr_buf_puts(out, "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
-    if (s->space_prefix) gr_buf_puts(out, "{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},");
-    gr_buf_puts(out, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]},\n"
-                     "\"pre_tokenizer\":null,\n"
-                     "\"decoder\":{\"type\":\"Sequence\",\"decoders\":["
-                     "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},"
-                     "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}");
-    if (s->space_prefix) gr_buf_puts(out, ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}");
-    gr_buf_puts(out, "]},\n");
 }
 
 /* The token at the id that the key holds; false if there is none. */
@@ -290,7 +220,7 @@ static graft_status put_tokenizer(const source *s, gr_buf *out, graft_error *err
     gr_buf_puts(out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n");
     GR_TRY(put_added(s, out, err));
     if (s->spm)
-        put_spm_parts(s, out);
+        gr_spm_put_parts(out, s->space_prefix, false, NULL, 0);
     else
         put_byte_level_parts(s, out);
     put_postprocessor(s, out);

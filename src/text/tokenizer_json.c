@@ -1,5 +1,6 @@
 /* Reading tokenizer.json: the model, the added tokens and the parts around them. */
 #include "files/json_read.h"
+#include "text/spm_model.h"
 #include "text/token_parts.h"
 #include <stdio.h>
 
@@ -217,11 +218,15 @@ static graft_status read_added(gr_tokenizer *tok, graft_error *err) {
     return GRAFT_OK;
 }
 
-static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const char *config,
-                          size_t config_len, const char *name, graft_error *err) {
-    json_t *settings = NULL;
-    GR_TRY(gr_json_parse(&tok->parts, json, len, name, err));
-    if (!json_is_object(tok->parts)) return gr_fail(err, GRAFT_CORRUPT, "the tokenizer is not a JSON object");
+static graft_status read_settings(json_t **settings, const gr_tokenizer_texts *from, graft_error *err) {
+    if (!from->config) return GRAFT_OK;
+    GR_TRY(gr_json_parse(settings, from->config, from->config_len, "tokenizer_config.json", err));
+    if (json_is_object(*settings)) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
+    return gr_where(err, "tokenizer_config.json");
+}
+
+static graft_status build_parts(gr_tokenizer *tok, graft_error *err) {
     GR_TRY(gr_subwords_from_json(&tok->words, json_object_get(tok->parts, "model"), err));
     json_object_del(json_object_get(tok->parts, "model"), "vocab");
     json_object_del(json_object_get(tok->parts, "model"), "merges");
@@ -231,29 +236,43 @@ static graft_status build(gr_tokenizer *tok, const char *json, size_t len, const
     GR_TRY(gr_decoder_from_json(&tok->decoder, json_object_get(tok->parts, "decoder"), err));
     GR_TRY(read_added(tok, err));
     json_object_del(tok->parts, "added_tokens");
-    if (config) GR_TRY(gr_json_parse(&settings, config, config_len, "tokenizer_config.json", err));
-    if (settings && !json_is_object(settings)) {
-        json_decref(settings);
-        gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
-        return gr_where(err, "tokenizer_config.json");
-    }
-    GR_TRY(gr_tokenizer_apply_config(tok, settings, err));
-    return gr_added_finish(&tok->added, tok->normalizer, err);
+    return GRAFT_OK;
 }
 
-graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t len, const char *config,
-                                    size_t config_len, const char *name, graft_error *err) {
+/* settings: tokenizer_config.json, NULL none; borrowed. */
+static graft_status build(gr_tokenizer *tok, const gr_tokenizer_texts *from, json_t *settings,
+                          graft_error *err) {
+    GR_TRY(gr_json_parse(&tok->parts, from->json, from->len, from->name, err));
+    if (!json_is_object(tok->parts)) return gr_fail(err, GRAFT_CORRUPT, "the tokenizer is not a JSON object");
+    if (from->llama && settings) GR_TRY(gr_spm_class_parts(tok->parts, settings, err));
+    GR_TRY(build_parts(tok, err));
+    GR_TRY(gr_tokenizer_apply_config(tok, json_incref(settings), err));
+    GR_TRY(gr_added_finish(&tok->added, tok->normalizer, err));
+    return tok->words.unigram ? gr_unigram_grow(tok->words.unigram, &tok->words.vocab, &tok->added, err)
+                              : GRAFT_OK;
+}
+
+graft_status gr_tokenizer_build(gr_tokenizer **tok, const gr_tokenizer_texts *from, graft_error *err) {
     *tok = NULL;
     graft_error local = {0};
+    json_t *settings = NULL;
     if (!err) err = &local;
     gr_tokenizer *t = gr_calloc(1, sizeof *t);
     if (!t) return gr_no_memory(err, sizeof *t);
-    graft_status st = build(t, json, len, config, config_len, name, err);
+    graft_status st = read_settings(&settings, from, err);
+    if (!st) st = build(t, from, settings, err);
+    json_decref(settings);
     if (!st) {
         *tok = t;
         return GRAFT_OK;
     }
     gr_tokenizer_free(t);
-    gr_where(err, "%s", name);
+    gr_where(err, "%s", from->name);
     return st;
+}
+
+graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t len, const char *config,
+                                    size_t config_len, const char *name, graft_error *err) {
+    gr_tokenizer_texts from = {json, config, len, config_len, name, false};
+    return gr_tokenizer_build(tok, &from, err);
 }

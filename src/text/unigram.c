@@ -1,6 +1,6 @@
 /* Model Unigram: of all ways to cut a piece of text into tokens, the one whose scores add up to the most
- * (Viterbi, arXiv 1804.10959). Follows the tokenizers package where it differs from sentencepiece: control
- * tokens that a text spells are found too, and a run of unknown characters is one unknown token. */
+ * (Viterbi, arXiv 1804.10959). As in the tokenizers package, except that special tokens which a text spells are
+ * not found where they are meant as text: there we do as sentencepiece does. */
 #include "text/token_parts.h"
 
 /* What one unknown character costs beyond the worst token. */
@@ -72,17 +72,22 @@ static bool grow_tree(gr_unigram *u, builder *b) {
     return true;
 }
 
-static graft_status build_tree(gr_unigram *u, const gr_vocab *vocab, graft_error *err) {
+static graft_status check_length(const gr_vocab *vocab, const gr_vocab_entry *e, graft_error *err) {
+    if (e->len <= MAX_PIECE_BYTES) return GRAFT_OK;
+    gr_fail(err, GRAFT_RANGE, "a token of the tokenizer's Unigram model is too long");
+    gr_expected(err, "at most %d bytes", MAX_PIECE_BYTES);
+    return gr_found(err, "%u bytes, %.40s...", e->len, vocab->bytes.data + e->offset);
+}
+
+graft_status gr_unigram_grow(gr_unigram *u, const gr_vocab *vocab, const gr_added *added, graft_error *err) {
     builder b = {.vocab = vocab, .sorted = gr_calloc(vocab->count, sizeof *b.sorted)};
     graft_status st = b.sorted ? GRAFT_OK : gr_no_memory(err, vocab->count * sizeof *b.sorted);
     for (size_t i = 0; i < vocab->count && !st; i++) {
         const gr_vocab_entry *e = &vocab->entries[i];
-        if (e->len > MAX_PIECE_BYTES) {
-            st = gr_fail(err, GRAFT_RANGE, "a token of the tokenizer's Unigram model is too long");
-            gr_expected(err, "at most %d bytes", MAX_PIECE_BYTES);
-            gr_found(err, "%u bytes, %.40s...", e->len, vocab->bytes.data + e->offset);
-        }
-        if (e->len) b.sorted[b.count++] = (token_text){vocab->bytes.data + e->offset, e->len};
+        const char *text = vocab->bytes.data + e->offset;
+        const gr_added_token *known = gr_added_by_content(added, text, e->len);
+        st = check_length(vocab, e, err);
+        if (e->len && !(known && known->special)) b.sorted[b.count++] = (token_text){text, e->len};
     }
     if (!st && b.count) qsort(b.sorted, b.count, sizeof *b.sorted, by_bytes);
     if (!st && !grow_tree(u, &b)) st = gr_no_memory(err, u->cap * 2 * sizeof *u->nodes);
@@ -103,7 +108,7 @@ graft_status gr_unigram_make(gr_unigram **unigram, const gr_vocab *vocab, double
     for (size_t i = 1; i < vocab->count; i++)
         if (scores[i] < u->unknown) u->unknown = scores[i];
     u->unknown -= UNKNOWN_PENALTY;
-    return build_tree(u, vocab, err);
+    return GRAFT_OK;
 }
 
 double gr_unigram_score(const gr_unigram *unigram, int32_t id) {

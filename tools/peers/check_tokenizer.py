@@ -156,6 +156,7 @@ def checks(ctx):
         yield f"the {name} tokenizer of tests/data, 10,000 lines", tiny
 
     import tokenizer_families
+    from common import tokenizer
 
     paths = tokenizer_families.train(corpus(ctx), ctx.work / "sentencepiece")
     for name, truth in tokenizer_families.json_families(paths).items():
@@ -165,3 +166,37 @@ def checks(ctx):
             compare(ctx, folder, truth, truth.token_to_id("</s>"))
 
         yield f"{name}, 10,000 lines", family
+
+    def model_file(kind, config, model_type):
+        """A directory with tokenizer.model alone, and what transformers loads from it."""
+        name = f"{kind} {config.get('tokenizer_class')} {config.get('legacy')}"
+        folder = family_directory(ctx, name, bos_token="<s>", unk_token="<unk>", **config)
+        shutil.copy(paths[kind], folder / "tokenizer.model")
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+        truth = tokenizer(folder)
+        (folder / "config.json").write_text(json.dumps(settings))
+        compare(ctx, folder, truth._tokenizer, truth.eos_token_id)
+
+    for kind, model_type, config in (
+            ("llama", "llama", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}),
+            ("llama", "llama", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}),
+            ("gemma", "gemma", {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True})):
+        yield (f"tokenizer.model, {config['tokenizer_class']}{', legacy' if 'legacy' in config else ''}, 10,000 lines",
+               lambda kind=kind, config=config, model_type=model_type: model_file(kind, config, model_type))
+
+    def sentencepiece_itself(kind):
+        import sentencepiece
+
+        folder = family_directory(ctx, kind + " sentencepiece")
+        shutil.copy(paths[kind], folder / "tokenizer.model")
+        sp = sentencepiece.SentencePieceProcessor(model_file=str(paths[kind]))
+        data = ctx.work / "tokenizer_lines.jsonl"
+        out = ctx.run("tokenize", "--model", folder, "--data", data, "--json").stdout
+        rows = [json.loads(line)["ids"] for line in out.split("\n") if line]
+        # Tokens that a text spells are text to sentencepiece, and it cannot say a zero byte.
+        texts = [(t, ids) for t, ids in zip(lines(data), rows) if not any(x in t for x in ("<s>", "</s>", "<unk>", "\0"))]
+        wrong = [t for t, ids in texts if ids != sp.encode(t) + [sp.eos_id()]]
+        assert not wrong, f"{len(wrong)} of {len(texts)} lines differ; first: {wrong[0]!r}"
+
+    yield "tokenizer.model, BPE as sentencepiece, 10,000 lines", lambda: sentencepiece_itself("llama")

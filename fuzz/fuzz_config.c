@@ -12,15 +12,22 @@ static void check(const gr_model_config *c) {
         c->head_dim % 2)
         abort();
     if (!(c->norm_eps >= 0) || !isfinite(c->norm_eps)) abort();
-    for (gr_role role = 0; role < GR_ROTARY_EMB; role++) {
+    for (gr_role role = 0; role < GR_ROLES; role++) {
+        if (!gr_role_exists(role, c)) continue;
         gr_role_shape(role, c, &out, &in);
         if (out < 1 || in < 0 || !gr_mul_i64(out, in ? in : 1, &elements)) abort();
     }
     for (int64_t l = 0; l < c->layers; l++)
         if (c->window[l] < 0) abort();
-    gr_rope_frequencies(inv_freq, c);
-    for (int64_t i = 0; i < c->head_dim / 2; i++)
-        if (!isfinite(inv_freq[i])) abort();
+    for (int r = 0; r < GR_ROPES; r++) {
+        gr_rope_frequencies(inv_freq, c, &c->rope[r]);
+        for (int64_t i = 0; i < c->head_dim / 2; i++)
+            if (!isfinite(inv_freq[i])) abort();
+    }
+    const double scales[] = {c->embedding_scale,   c->residual_scale,    c->logit_scale,  c->attention_scale,
+                             c->rope[0].magnitude, 1 + c->attention_cap, 1 + c->logit_cap};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        if (!isfinite(scales[i]) || !(scales[i] > 0)) abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

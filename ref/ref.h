@@ -25,19 +25,36 @@ typedef struct ref_linear {
     const double *drop; /* [T,in] or NULL: x * drop is what A sees, 0 or 1/(1-p) each (dropout) */
 } ref_linear;
 
-/* One decoder block: x += o(attention(norm1(x))), then x += down(silu(gate(norm2(x))) * up(norm2(x))). */
+/* How heads rotate: pairs (x[j], x[j + half]) of each by pos * inv_freq[j], and times the magnitude. */
+typedef struct ref_rotary {
+    double *inv_freq; /* [half], from ref_rope_* */
+    int half;
+    double magnitude; /* 1 as a rule */
+} ref_rotary;
+
+/* One decoder block: x += o(attention(norm1(x))), then x += down(act(gate(norm2(x))) * up(norm2(x))). What is
+ * added is first normed by behind1 and behind2 where the model has them (Gemma; OLMo 2 has these two only),
+ * and multiplied by residual_scale. */
 enum { REF_Q, REF_K, REF_V, REF_O, REF_GATE, REF_UP, REF_DOWN, REF_LINEARS };
 typedef struct ref_block {
     ref_linear linear[REF_LINEARS];
-    double *norm1, *norm2, *d_norm1, *d_norm2;     /* [hidden] */
-    double *q_norm, *k_norm, *d_q_norm, *d_k_norm; /* [head_dim], NULL where the model has none (Qwen3 has) */
-    int window;                                    /* a token sees itself and window-1 before it; 0 = all */
+    double *norm1, *norm2, *d_norm1, *d_norm2;         /* [hidden]; NULL: none */
+    double *behind1, *behind2, *d_behind1, *d_behind2; /* [hidden]; NULL: none */
+    double *q_norm, *k_norm, *d_q_norm, *d_k_norm; /* [head_dim], NULL where the model has none (Qwen3 has);
+                                                      wide: [heads*head_dim], [kv_heads*head_dim] (OLMo 2) */
+    const struct ref_rotary *rotary; /* the model's rotary or its local one; NULL: no rotation */
+    int window;                      /* a token sees itself and window-1 before it; 0 = all */
 } ref_block;
 
 typedef struct ref_model {
     int vocab, hidden, layers, heads, kv_heads, head_dim, mlp;
     double eps;
-    double *inv_freq;  /* [head_dim/2], from ref_rope_* */
+    double one;           /* norms multiply by one + w: 0, or 1 (Gemma) */
+    bool gelu, wide_norm; /* gelu's tanh form instead of silu; q_norm and k_norm span all heads */
+    bool norms_behind;    /* post_attention_layernorm is behind attention, not before the MLP */
+    double embedding_scale, residual_scale, attention_scale, logit_scale; /* what these are multiplied by */
+    double attention_cap, logit_cap; /* scores and logits become cap * tanh(x / cap); 0: as they are */
+    ref_rotary rotary, local_rotary;
     ref_linear embed;  /* w [vocab,hidden]: x = w[id] + scale * sum_r b[r,id] a[r]; the tied head itself */
     ref_block *blocks; /* [layers] */
     double *norm, *d_norm; /* [hidden] */
@@ -54,14 +71,16 @@ typedef struct ref_batch {
 /* What forward keeps for backward, one set per block. xa is x A^T of each linear. */
 typedef struct ref_saved {
     double *x, *norm1, *q_raw, *k_raw, *q, *k, *v, *attn, *x_mid, *norm2, *gate, *up, *act;
+    double *branch1, *branch2; /* what joins x, before behind1 and behind2 */
     double *xa[REF_LINEARS];
 } ref_saved;
 
 typedef struct ref_run {
     int layers, tokens;
-    ref_saved *saved;                              /* [layers] */
-    double *x_last, *norm_last, *logits, *head_xa; /* [T,hidden] [T,hidden] [T,vocab] [T,rank] */
-    int *pos;                                      /* [T] position inside its row */
+    ref_saved *saved; /* [layers] */
+    double *x_last, *norm_last, *logits,
+        *head_xa; /* [T,hidden] [T,hidden] [T,vocab] [T,rank]; logits as capped */
+    int *pos;     /* [T] position inside its row */
 } ref_run;
 
 /* ---- layers (ref_layers.c, ref_attention.c) ---- */
@@ -69,28 +88,34 @@ typedef struct ref_run {
 void ref_linear_forward(double *y, double *xa, const double *x, const ref_linear *l, int tokens);
 void ref_linear_backward(double *dx, const double *dy, const double *x, const double *xa, const ref_linear *l,
                          int tokens);
-/* y = x / sqrt(mean(x^2) + eps) * w, over `width` values at a time; q/k norm is the same with n = T*heads. */
-void ref_rmsnorm_forward(double *y, const double *x, const double *w, double eps, int n, int width);
+/* y = x / sqrt(mean(x^2) + eps) * (one + w), over `width` values at a time; q/k norm is the same with n =
+ * T*heads. */
+void ref_rmsnorm_forward(double *y, const double *x, const double *w, double one, double eps, int n,
+                         int width);
 void ref_rmsnorm_backward(double *dx, double *dw, const double *dy, const double *x, const double *w,
-                          double eps, int n, int width);
-/* Turns pairs (x[j], x[j+d/2]) of each head by pos * inv_freq[j], in place: Hugging Face's and MLX's order
- * ("rotate halves"). sign +1 forward, -1 backward (the transpose of a rotation is its inverse). */
-void ref_rope(double *x, const int *pos, const double *inv_freq, int tokens, int heads, int head_dim,
+                          double one, double eps, int n, int width);
+/* Turns the pairs of each head, in place: Hugging Face's and MLX's order ("rotate halves"). sign +1 forward,
+ * -1 backward (the transpose of a rotation is its inverse). */
+void ref_rope(double *x, const int *pos, const ref_rotary *rotary, int tokens, int heads, int head_dim,
               int sign);
-/* y[t,h] = sum_j softmax_j(q[t,h].k[j,g] / sqrt(d)) v[j,g] over the tokens j <= t of t's own row inside the
- * window; kv head g serves heads/kv_heads query heads. q, y [T,heads,d]; k, v [T,kv_heads,d]. */
+/* y[t,h] = sum_j softmax_j(cap(scale * q[t,h].k[j,g])) v[j,g] over the tokens j <= t of t's own row inside
+ * the window; kv head g serves heads/kv_heads query heads. q, y [T,heads,d]; k, v [T,kv_heads,d]. */
 typedef struct ref_attention {
     int heads, kv_heads, head_dim, window, rows;
     const int *cu_seqlens;
+    double scale, cap; /* 1 / sqrt(head_dim) as a rule; cap 0: none */
 } ref_attention;
 void ref_attention_forward(double *y, const double *q, const double *k, const double *v,
                            const ref_attention *at);
 void ref_attention_backward(double *dq, double *dk, double *dv, const double *dy, const double *q,
                             const double *k, const double *v, const ref_attention *at);
-/* act = silu(gate) * up, n values. */
+/* act = silu(gate) * up, n values; or with gelu's tanh form in silu's place. */
 void ref_swiglu_forward(double *act, const double *gate, const double *up, long n);
 void ref_swiglu_backward(double *dgate, double *dup, const double *dact, const double *gate, const double *up,
                          long n);
+void ref_geglu_forward(double *act, const double *gate, const double *up, long n);
+void ref_geglu_backward(double *dgate, double *dup, const double *dact, const double *gate, const double *up,
+                        long n);
 /* x = w[id] + scale * sum_r b[r,id] a[r]: the linear l read backwards. */
 void ref_embed_forward(double *x, const ref_linear *l, const int *ids, int tokens);
 void ref_embed_backward(const double *dx, const ref_linear *l, const int *ids, int tokens);
@@ -118,6 +143,11 @@ typedef struct ref_rope_llama3_scaling {
     double factor, low_freq_factor, high_freq_factor, original_positions;
 } ref_rope_llama3_scaling;
 void ref_rope_llama3(double *inv_freq, int head_dim, double theta, const ref_rope_llama3_scaling *s);
+typedef struct ref_rope_yarn_scaling {
+    double factor, fast, slow,
+        original_positions; /* turns in them beyond which nothing, below which all is slowed */
+} ref_rope_yarn_scaling;
+void ref_rope_yarn(double *inv_freq, int head_dim, double theta, const ref_rope_yarn_scaling *s);
 
 /* ---- small models whose weights are a formula (ref_tiny.c) ----
  * Value i of a tensor: x = fnv1a32(name) + i * 0x9E3779B1; x ^= x >> 16; x *= 0x7FEB352D; x ^= x >> 15; x *=
@@ -129,10 +159,19 @@ typedef struct ref_tiny {
     int rank;     /* of the adapter on every linear of the blocks; 0 = none */
     int end_rank; /* of the adapters on embedding and head; 0 = none */
     double scale, eps, theta;
-    int window;                            /* 0 = none */
-    bool tied, qkv_bias, qk_norm, dora;    /* dora: m starts as the rows' length plus u/4 */
-    bool train_all;                        /* gradients for every tensor, not only the adapter's */
+    int window;                         /* 0 = none */
+    bool tied, qkv_bias, qk_norm, dora; /* dora: m starts as the rows' length plus u/4 */
+    bool train_all;                     /* gradients for every tensor, not only the adapter's */
+    /* traits of other architectures; numbers that are 0: as in Llama */
+    bool one_plus, gelu, sandwich, behind,
+        wide_norm; /* sandwich: norms before and behind; behind: these only */
+    double embedding_scale, residual_scale, attention_scale, logit_scale, attention_cap, logit_cap;
+    int pattern;                           /* every pattern-th layer has no window */
+    double local_theta;                    /* rotary base of the layers with a window */
+    int rope_interval;                     /* every so many layers one rotates nothing */
     const ref_rope_llama3_scaling *llama3; /* NULL = default frequencies */
+    const ref_rope_yarn_scaling *yarn;     /* likewise */
+    double magnitude;                      /* of rotations */
 } ref_tiny;
 double ref_formula(const char *name, long i); /* u */
 ref_model *ref_tiny_new(const ref_tiny *spec);

@@ -92,36 +92,36 @@ static double inverse_rms(const double *x, double eps, int width) {
     return 1 / sqrt(sum / width + eps);
 }
 
-void ref_rmsnorm_forward(double *y, const double *x, const double *w, double eps, int n, int width) {
+void ref_rmsnorm_forward(double *y, const double *x, const double *w, double one, double eps, int n,
+                         int width) {
     for (int t = 0; t < n; t++, x += width, y += width) {
         double s = inverse_rms(x, eps, width);
-        for (int i = 0; i < width; i++) y[i] = x[i] * s * w[i];
+        for (int i = 0; i < width; i++) y[i] = x[i] * s * (one + w[i]);
     }
 }
 
 /* With s = 1/rms: ds/dx[i] = -s^3 x[i] / width, hence the second term. */
 void ref_rmsnorm_backward(double *dx, double *dw, const double *dy, const double *x, const double *w,
-                          double eps, int n, int width) {
+                          double one, double eps, int n, int width) {
     for (int t = 0; t < n; t++, x += width, dy += width, dx += width) {
         double s = inverse_rms(x, eps, width), dot = 0;
-        for (int i = 0; i < width; i++) dot += dy[i] * w[i] * x[i];
+        for (int i = 0; i < width; i++) dot += dy[i] * (one + w[i]) * x[i];
         for (int i = 0; i < width; i++) {
-            dx[i] += dy[i] * w[i] * s - x[i] * dot * s * s * s / width;
+            dx[i] += dy[i] * (one + w[i]) * s - x[i] * dot * s * s * s / width;
             if (dw != NULL) dw[i] += dy[i] * x[i] * s;
         }
     }
 }
 
-void ref_rope(double *x, const int *pos, const double *inv_freq, int tokens, int heads, int head_dim,
-              int sign) {
-    int half = head_dim / 2;
+void ref_rope(double *x, const int *pos, const ref_rotary *r, int tokens, int heads, int head_dim, int sign) {
     for (int t = 0; t < tokens; t++)
         for (int h = 0; h < heads; h++, x += head_dim)
-            for (int j = 0; j < half; j++) {
-                double angle = sign * pos[t] * inv_freq[j], c = cos(angle), s = sin(angle);
-                double first = x[j], second = x[j + half];
+            for (int j = 0; j < r->half; j++) {
+                double angle = sign * pos[t] * r->inv_freq[j];
+                double c = r->magnitude * cos(angle), s = r->magnitude * sin(angle);
+                double first = x[j], second = x[j + r->half];
                 x[j] = first * c - second * s;
-                x[j + half] = second * c + first * s;
+                x[j + r->half] = second * c + first * s;
             }
 }
 
@@ -136,6 +136,24 @@ void ref_swiglu_backward(double *dgate, double *dup, const double *dact, const d
         double g = gate[i], sigmoid = 1 / (1 + exp(-g));
         dgate[i] += dact[i] * up[i] * sigmoid * (1 + g * (1 - sigmoid));
         dup[i] += dact[i] * g * sigmoid;
+    }
+}
+
+/* gelu(g) = g * sigmoid(z) with z = 2 sqrt(2/pi) (g + 0.044715 g^3), which is 0.5 g (1 + tanh(z/2)). */
+static double gelu_sigmoid(double g) {
+    return 1 / (1 + exp(-2 * sqrt(2 / acos(-1)) * (g + 0.044715 * g * g * g)));
+}
+
+void ref_geglu_forward(double *act, const double *gate, const double *up, long n) {
+    for (long i = 0; i < n; i++) act[i] = gate[i] * gelu_sigmoid(gate[i]) * up[i];
+}
+
+void ref_geglu_backward(double *dgate, double *dup, const double *dact, const double *gate, const double *up,
+                        long n) {
+    for (long i = 0; i < n; i++) {
+        double g = gate[i], s = gelu_sigmoid(g), dz = 2 * sqrt(2 / acos(-1)) * (1 + 3 * 0.044715 * g * g);
+        dgate[i] += dact[i] * up[i] * (s + g * s * (1 - s) * dz);
+        dup[i] += dact[i] * g * s;
     }
 }
 

@@ -22,3 +22,19 @@ void ref_rope_llama3(double *inv_freq, int head_dim, double theta, const ref_rop
         inv_freq[j] = blend * inv_freq[j] + (1 - blend) * inv_freq[j] / s->factor;
     }
 }
+
+/* The number of the pair, as a fraction, that turns so often in the original context. */
+static double pair_of(double turns, int head_dim, double theta, double positions) {
+    return head_dim * log(positions / (turns * 2 * acos(-1))) / (2 * log(theta));
+}
+
+/* YaRN: like llama3, but blended by the pair's number; its ends are whole numbers. */
+void ref_rope_yarn(double *inv_freq, int head_dim, double theta, const ref_rope_yarn_scaling *s) {
+    double first = fmax(0, floor(pair_of(s->fast, head_dim, theta, s->original_positions)));
+    double last = fmin(head_dim - 1, ceil(pair_of(s->slow, head_dim, theta, s->original_positions)));
+    ref_rope_default(inv_freq, head_dim, theta);
+    for (int j = 0; j < head_dim / 2; j++) {
+        double slowed = fmin(1, fmax(0, (j - first) / (last - first)));
+        inv_freq[j] = (1 - slowed) * inv_freq[j] + slowed * inv_freq[j] / s->factor;
+    }
+}

@@ -50,15 +50,21 @@ int ref_model_tensors(ref_tensor *out, const ref_model *m) {
                                                    "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
                                                    "mlp.down_proj"};
     walk w = {.out = out};
+    long q_norm = m->head_dim * (m->wide_norm ? m->heads : 1),
+         k_norm = m->head_dim * (m->wide_norm ? m->kv_heads : 1);
     visit_linear(&w, "model.embed_tokens", &m->embed);
     for (int i = 0; i < m->layers; i++) {
         const ref_block *b = &m->blocks[i];
         char prefix[32], linear[60];
         snprintf(prefix, sizeof prefix, "model.layers.%d.", i);
         visit(&w, prefix, "input_layernorm.weight", b->norm1, b->d_norm1, m->hidden);
-        visit(&w, prefix, "post_attention_layernorm.weight", b->norm2, b->d_norm2, m->hidden);
-        visit(&w, prefix, "self_attn.q_norm.weight", b->q_norm, b->d_q_norm, m->head_dim);
-        visit(&w, prefix, "self_attn.k_norm.weight", b->k_norm, b->d_k_norm, m->head_dim);
+        visit(&w, prefix,
+              m->norms_behind ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight",
+              b->norm2, b->d_norm2, m->hidden);
+        visit(&w, prefix, "post_attention_layernorm.weight", b->behind1, b->d_behind1, m->hidden);
+        visit(&w, prefix, "post_feedforward_layernorm.weight", b->behind2, b->d_behind2, m->hidden);
+        visit(&w, prefix, "self_attn.q_norm.weight", b->q_norm, b->d_q_norm, q_norm);
+        visit(&w, prefix, "self_attn.k_norm.weight", b->k_norm, b->d_k_norm, k_norm);
         for (int k = 0; k < REF_LINEARS; k++) {
             snprintf(linear, sizeof linear, "%s%s", prefix, names[k]);
             visit_linear(&w, linear, &b->linear[k]);
@@ -111,9 +117,12 @@ static ref_linear linear_new(int in, int out, const ref_tiny *spec, int rank, bo
                         .dm = zeros(dora, out)};
 }
 
-static ref_block block_new(const ref_tiny *c) {
+static ref_block block_new(const ref_tiny *c, const ref_model *m, int number) {
     int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
-    bool all = c->train_all, norm = c->qk_norm;
+    int q_norm = c->wide_norm ? q : c->head_dim, k_norm = c->wide_norm ? kv : c->head_dim;
+    bool all = c->train_all, norm = c->qk_norm, before = !c->behind, behind = c->behind || c->sandwich;
+    bool windowed = c->window > 0 && !(c->pattern > 0 && (number + 1) % c->pattern == 0);
+    bool rotates = !(c->rope_interval > 0 && (number + 1) % c->rope_interval == 0);
     return (ref_block){.linear = {[REF_Q] = linear_new(h, q, c, c->rank, c->qkv_bias),
                                   [REF_K] = linear_new(h, kv, c, c->rank, c->qkv_bias),
                                   [REF_V] = linear_new(h, kv, c, c->rank, c->qkv_bias),
@@ -121,15 +130,22 @@ static ref_block block_new(const ref_tiny *c) {
                                   [REF_GATE] = linear_new(h, c->mlp, c, c->rank, false),
                                   [REF_UP] = linear_new(h, c->mlp, c, c->rank, false),
                                   [REF_DOWN] = linear_new(c->mlp, h, c, c->rank, false)},
-                       .norm1 = zeros(true, h),
-                       .norm2 = zeros(true, h),
-                       .d_norm1 = zeros(all, h),
-                       .d_norm2 = zeros(all, h),
-                       .q_norm = zeros(norm, c->head_dim),
-                       .k_norm = zeros(norm, c->head_dim),
-                       .d_q_norm = zeros(norm && all, c->head_dim),
-                       .d_k_norm = zeros(norm && all, c->head_dim),
-                       .window = c->window};
+                       .norm1 = zeros(before, h),
+                       .norm2 = zeros(before, h),
+                       .d_norm1 = zeros(before && all, h),
+                       .d_norm2 = zeros(before && all, h),
+                       .behind1 = zeros(behind, h),
+                       .behind2 = zeros(behind, h),
+                       .d_behind1 = zeros(behind && all, h),
+                       .d_behind2 = zeros(behind && all, h),
+                       .q_norm = zeros(norm, q_norm),
+                       .k_norm = zeros(norm, k_norm),
+                       .d_q_norm = zeros(norm && all, q_norm),
+                       .d_k_norm = zeros(norm && all, k_norm),
+                       .rotary = !rotates                         ? NULL
+                                 : windowed && c->local_theta > 0 ? &m->local_rotary
+                                                                  : &m->rotary,
+                       .window = windowed ? c->window : 0};
 }
 
 static void fill(const ref_model *m) {
@@ -157,6 +173,16 @@ static void add_row_norms(ref_linear *l) {
     }
 }
 
+static double or_else(double x, double otherwise) {
+    return x != 0 ? x : otherwise;
+}
+
+static ref_rotary rotary_new(const ref_tiny *c) {
+    return (ref_rotary){.inv_freq = zeros(true, c->head_dim / 2),
+                        .half = c->head_dim / 2,
+                        .magnitude = or_else(c->magnitude, 1)};
+}
+
 ref_model *ref_tiny_new(const ref_tiny *c) {
     ref_model *m = calloc(1, sizeof *m);
     ref_block *blocks = calloc((size_t)c->layers, sizeof *blocks);
@@ -172,17 +198,31 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
                      .head_dim = c->head_dim,
                      .mlp = c->mlp,
                      .eps = c->eps,
-                     .inv_freq = zeros(true, c->head_dim / 2),
+                     .one = c->one_plus ? 1 : 0,
+                     .gelu = c->gelu,
+                     .wide_norm = c->wide_norm,
+                     .norms_behind = c->sandwich || c->behind,
+                     .embedding_scale = or_else(c->embedding_scale, 1),
+                     .residual_scale = or_else(c->residual_scale, 1),
+                     .attention_scale = or_else(c->attention_scale, 1 / sqrt(c->head_dim)),
+                     .logit_scale = or_else(c->logit_scale, 1),
+                     .attention_cap = c->attention_cap,
+                     .logit_cap = c->logit_cap,
+                     .rotary = rotary_new(c),
+                     .local_rotary = rotary_new(c),
                      .embed = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false),
                      .blocks = blocks,
                      .norm = zeros(true, c->hidden),
                      .d_norm = zeros(all, c->hidden)};
     if (!c->tied) m->head = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false);
-    for (int i = 0; i < c->layers; i++) blocks[i] = block_new(c);
+    for (int i = 0; i < c->layers; i++) blocks[i] = block_new(c, m, i);
     if (c->llama3 != NULL)
-        ref_rope_llama3(m->inv_freq, c->head_dim, c->theta, c->llama3);
+        ref_rope_llama3(m->rotary.inv_freq, c->head_dim, c->theta, c->llama3);
+    else if (c->yarn != NULL)
+        ref_rope_yarn(m->rotary.inv_freq, c->head_dim, c->theta, c->yarn);
     else
-        ref_rope_default(m->inv_freq, c->head_dim, c->theta);
+        ref_rope_default(m->rotary.inv_freq, c->head_dim, c->theta);
+    ref_rope_default(m->local_rotary.inv_freq, c->head_dim, or_else(c->local_theta, c->theta));
     fill(m);
     for (int i = 0; i < c->layers; i++)
         for (int k = 0; k < REF_LINEARS; k++) add_row_norms(&blocks[i].linear[k]);
@@ -198,7 +238,8 @@ void ref_tiny_free(ref_model *m) {
         free(all[k].g);
     }
     free(all);
-    free(m->inv_freq);
+    free(m->rotary.inv_freq);
+    free(m->local_rotary.inv_freq);
     free(m->blocks);
     free(m);
 }

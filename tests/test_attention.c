@@ -78,7 +78,14 @@ static void run(const gr_kernels *k, const shape *s, const arrays *x, int thread
         start[i] = s->start[row + i] - t0;
         if (i) longest = gr_max_i64(longest, start[i] - start[i - 1]);
     }
-    gr_attention a = {s->heads, s->kv_heads, s->d, s->window, longest};
+    gr_attention a = {.heads = s->heads,
+                      .kv_heads = s->kv_heads,
+                      .d = s->d,
+                      .window = s->window,
+                      .longest = longest,
+                      .scale = 1 / sqrtf((float)s->d),
+                      .ldq = s->heads * s->d,
+                      .ldkv = s->kv_heads * s->d};
     gr_compute c = {.k = k, .pool = pool, .scratch_bytes = gr_attention_scratch(k, &a, true)};
     guarded scratch = guarded_new(c.scratch_bytes * (size_t)threads, 0);
     memset(scratch.data, 0xff, scratch.bytes); /* NaN: what is read must have been written */
@@ -167,7 +174,7 @@ static void against_ref(const gr_kernels *k) {
         double *q = doubles(k, x.q, nq), *kk = doubles(k, x.k, nk), *v = doubles(k, x.v, nk),
                *g = doubles(k, x.dout, nq), *y = calloc((size_t)nq, 8), *dq = calloc((size_t)nq, 8),
                *dk = calloc((size_t)nk, 8), *dv = calloc((size_t)nk, 8);
-        ref_attention at = {s->heads, s->kv_heads, s->d, s->window, s->rows, s->start};
+        ref_attention at = {s->heads, s->kv_heads, s->d, s->window, s->rows, s->start, 1 / sqrt(s->d), 0};
         ref_attention_forward(y, q, kk, v, &at);
         ref_attention_backward(dq, dk, dv, g, q, kk, v, &at);
         bounds b = {calloc((size_t)nq, 8), calloc((size_t)nq, 8), calloc((size_t)nk, 8),

@@ -81,7 +81,20 @@ static void refused_configs(void **state) {
         {"{\"tie_word_embeddings\":\"yes\"}", GRAFT_CORRUPT, "tie_word_embeddings"},
         {"{\"hidden_act\":\"gelu\"}", GRAFT_UNSUPPORTED, "silu"},
         {"{\"rope_theta\":0}", GRAFT_RANGE, "rope_theta"},
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", GRAFT_UNSUPPORTED, "yarn"},
+        {"{\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", GRAFT_UNSUPPORTED, "dynamic"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", GRAFT_NOT_FOUND,
+         "original_max_position"},
+        {"{\"model_type\":\"gemma2\",\"hidden_activation\":\"gelu\"}", GRAFT_UNSUPPORTED,
+         "hidden_activation"},
+        {"{\"model_type\":\"gemma2\",\"attn_logit_softcapping\":0}", GRAFT_RANGE, "attn_logit_softcapping"},
+        {"{\"model_type\":\"gemma3_text\",\"use_bidirectional_attention\":true}", GRAFT_UNSUPPORTED,
+         "both directions"},
+        {"{\"model_type\":\"gemma3_text\",\"sliding_window_pattern\":0}", GRAFT_RANGE,
+         "sliding_window_pattern"},
+        {"{\"model_type\":\"granite\",\"logits_scaling\":0}", GRAFT_RANGE, "logits_scaling"},
+        {"{\"model_type\":\"olmo2\",\"head_dim\":4096,\"num_attention_heads\":8}", GRAFT_CORRUPT, "too wide"},
+        {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,0]}", GRAFT_CORRUPT, "no_rope_layers"},
+        {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,0,1,\"0\"]}", GRAFT_CORRUPT, "list of 0 and 1"},
         {"{\"rope_scaling\":{\"type\":\"linear\"}}", GRAFT_NOT_FOUND, "factor"},
         {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", GRAFT_RANGE, "rope_scaling"},
         {"{\"rope_scaling\":[1]}", GRAFT_CORRUPT, "rope_scaling"},
@@ -141,7 +154,7 @@ static void rope_styles(void **state) {
         for (int kind = 0; kind < 3; kind++) {
             gr_model_config c;
             must_parse(&c, kind == 0 ? plain[style] : kind == 1 ? linear[style] : llama3[style]);
-            gr_rope_frequencies(found, &c);
+            gr_rope_frequencies(found, &c, &c.rope[0]);
             if (kind == 0) ref_rope_default(want, 16, 500000);
             if (kind == 1) ref_rope_linear(want, 16, 500000, 4);
             if (kind == 2) ref_rope_llama3(want, 16, 500000, &(ref_rope_llama3_scaling){8, 1, 4, 64});
@@ -151,7 +164,7 @@ static void rope_styles(void **state) {
         }
     gr_model_config c;
     must_parse(&c, "{}");
-    gr_rope_frequencies(found, &c);
+    gr_rope_frequencies(found, &c, &c.rope[0]);
     ref_rope_default(want, 16, 10000); /* transformers' default */
     for (int i = 0; i < 8; i++) assert_near(found[i], want[i], 1e-13 * want[i]);
 }
@@ -192,8 +205,66 @@ static void windows_and_flags(void **state) {
     assert_int_equal(c.kv_heads, 4);
 }
 
+/* What transformers takes where config.json is silent, and what it says in either style. */
+static void other_architectures(void **state) {
+    (void)state;
+    gr_model_config c;
+    must_parse(&c, "{\"model_type\":\"gemma2\",\"head_dim\":null}");
+    assert_true(c.tied && c.activation == GR_GELU_TANH && !c.qk_norm);
+    assert_int_equal(c.head_dim, 256);
+    assert_true(c.attention_cap == 50 && c.logit_cap == 30 && c.embedding_scale == 8);
+    assert_near(c.attention_scale, 1.0 / 16, 0);
+    for (int l = 0; l < 4; l++) assert_int_equal(c.window[l], l % 2 ? 0 : 4096);
+    assert_int_equal(gr_norm_role(&c, GR_BEHIND_ATTENTION), GR_POST_ATTENTION_LAYERNORM);
+    assert_int_equal(gr_norm_role(&c, GR_BEFORE_MLP), GR_PRE_FEEDFORWARD_LAYERNORM);
+    must_parse(&c, "{\"model_type\":\"gemma3_text\",\"sliding_window\":9,\"sliding_window_pattern\":3,"
+                   "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8},\"query_pre_attn_scalar\":64}");
+    assert_true(c.qk_norm && c.attention_cap == 0 && c.logit_cap == 0);
+    for (int l = 0; l < 4; l++) {
+        assert_int_equal(c.window[l], l == 2 ? 0 : 9);
+        assert_int_equal(c.rope_of[l], l != 2);
+    }
+    assert_true(c.rope[0].theta == 1e6 && c.rope[0].kind == GR_ROPE_LINEAR && c.rope[0].factor == 8);
+    assert_true(c.rope[1].theta == 10000 && c.rope[1].kind == GR_ROPE_DEFAULT);
+    assert_int_equal(gr_rope_count(&c), 2);
+    must_parse(&c,
+               "{\"model_type\":\"gemma3_text\",\"rope_parameters\":{\"full_attention\":{\"rope_theta\":5000,"
+               "\"rope_type\":\"default\"},\"sliding_attention\":{\"rope_theta\":300}}}");
+    assert_true(c.rope[0].theta == 5000 && c.rope[1].theta == 300);
+    must_parse(&c, "{\"model_type\":\"smollm3\"}");
+    assert_true(c.tied && c.rope[0].theta == 2e6);
+    for (int l = 0; l < 4; l++) assert_int_equal(c.rope_of[l], l == 3 ? GR_NO_ROPE : 0);
+    must_parse(&c, "{\"model_type\":\"smollm3\",\"no_rope_layers\":[0,1,1,0],\"use_sliding_window\":true,"
+                   "\"sliding_window\":7}");
+    for (int l = 0; l < 4; l++) {
+        assert_int_equal(c.rope_of[l], l % 3 ? 0 : GR_NO_ROPE);
+        assert_int_equal(c.window[l], l % 3 ? 0 : 7);
+    }
+    must_parse(&c, "{\"model_type\":\"granite\",\"embedding_multiplier\":12,\"residual_multiplier\":0.25,"
+                   "\"attention_multiplier\":0.0625,\"logits_scaling\":8}");
+    assert_true(c.embedding_scale == 12 && c.residual_scale == 0.25 && c.logit_scale == 0.125);
+    assert_true(c.attention_scale == 0.0625);
+    must_parse(&c, "{\"model_type\":\"olmo2\"}");
+    assert_true(gr_norm_role(&c, GR_BEFORE_ATTENTION) == GR_ROLES && !gr_role_exists(GR_INPUT_LAYERNORM, &c));
+    int64_t out, in;
+    gr_role_shape(GR_K_NORM, &c, &out, &in);
+    assert_int_equal(out, 32);
+    must_parse(&c,
+               "{\"model_type\":\"ministral\",\"sliding_window\":9,\"layer_types\":[\"full_attention\"]}");
+    for (int l = 0; l < 4; l++) assert_int_equal(c.window[l], l ? 9 : 0);
+    must_parse(&c, "{\"model_type\":\"ministral3\",\"rope_parameters\":{\"type\":\"yarn\",\"rope_theta\":1e6,"
+                   "\"factor\":16,\"original_max_position_embeddings\":64,\"mscale\":1,\"mscale_all_dim\":1,"
+                   "\"llama_4_scaling_beta\":0.1}}");
+    double found[8], want[8];
+    gr_rope_frequencies(found, &c, &c.rope[0]);
+    ref_rope_yarn(want, 16, 1e6, &(ref_rope_yarn_scaling){16, 32, 1, 64});
+    for (int i = 0; i < 8; i++) assert_near(found[i], want[i], 1e-13 * want[i]);
+    assert_true(c.rope[0].magnitude == 1 && c.row_limit == 64);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(refused_configs), cmocka_unit_test(rope_styles),
-                                       cmocka_unit_test(windows_and_flags)};
+                                       cmocka_unit_test(windows_and_flags),
+                                       cmocka_unit_test(other_architectures)};
     return cmocka_run_group_tests_name("config", tests, setup, teardown);
 }

@@ -76,6 +76,28 @@ static void test_ends(void **state) {
             compare_ends(ways[way % 3], way / 3 % 2, isa->name, way / 6);
 }
 
+static void compare_family(int which, const char *isa, bool fp32) {
+    tiny_net n;
+    rows r;
+    ref_tiny spec = traits(which);
+    spec.train_all = true;
+    tiny_open_with(&n, spec, 4, 64, isa, fp32, 2, TINY_LINEARS | TINY_NORMS);
+    make_rows(&r, one_row, 1, spec.vocab);
+    double off = paths_apart(&n, &r);
+    if (!(off <= (fp32 ? 1e-4 : 3e-2)))
+        fail_msg("family %d, %s %s: off by %.3g", which, isa, fp32 ? "fp32" : "bf16", off);
+    tiny_close(&n);
+}
+
+static void test_families(void **state) {
+    (void)state;
+    for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
+        for (int which = FAMILIES; isa->available() && which < FAMILIES_END; which++) {
+            compare_family(which, isa->name, true);
+            compare_family(which, isa->name, false);
+        }
+}
+
 static void test_kinds(void **state) {
     (void)state;
     for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
@@ -86,6 +108,7 @@ static void test_kinds(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_ends)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_ends),
+                                       cmocka_unit_test(test_families)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -376,7 +376,7 @@ static void losses(const gr_kernels *k) {
                 if (i / GR_NR == target / GR_NR)
                     first &= i < target ? logits[i] < logits[target] : logits[i] <= logits[target];
             }
-            gr_softmax to = {p.data, n, panels, top, sum, &target, &hit, &leads};
+            gr_softmax to = {p.data, n, panels, top, sum, &target, &hit, &leads, 0};
             for (int i = 0; i < n; i += GR_NR)
                 k->finish_softmax(&to, logits + i, GR_NR, 0, 1, i, n - i < GR_NR ? n - i : GR_NR);
             assert_true(hit == logits[target]);

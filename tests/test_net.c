@@ -31,11 +31,32 @@ static const int short_rows[] = {7, 1, 12}, long_rows[] = {300, 40};
 
 static void short_batch(const char *isa, bool fp32) {
     for (int which = 0; which < 5; which++) traits_against_ref(which, 0, 0, isa, fp32, short_rows, 3);
+    for (int which = FAMILIES; which < FAMILIES_END; which++)
+        traits_against_ref(which, 0, 0, isa, fp32, short_rows, 3);
+}
+
+/* Everything that trains, in each family. */
+static void family_batch(const char *isa, bool fp32) {
+    for (int which = FAMILIES; which < FAMILIES_END; which++) {
+        ref_tiny s = traits(which);
+        char name[32];
+        s.end_rank = 3;
+        s.train_all = true;
+        snprintf(name, sizeof name, "ends of family %d", which);
+        against_ref(s, TINY_LINEARS | TINY_ENDS | TINY_NORMS, 0, 0, isa, fp32, short_rows, 3, name);
+        if (s.tied) against_ref(s, TINY_EMBED | TINY_NORMS, 0, 0, isa, fp32, short_rows, 3, name);
+    }
+}
+
+static void test_families(void **state) {
+    (void)state;
+    each_isa(family_batch);
 }
 
 static void long_batch(const char *isa, bool fp32) {
     traits_against_ref(0, 0, 0, isa, fp32, long_rows, 2);
     traits_against_ref(5, 0, 0, isa, fp32, long_rows, 2);
+    traits_against_ref(GEMMA2, 0, 0, isa, fp32, long_rows, 2);
 }
 
 static void quantized_batch(const char *isa, bool fp32) {
@@ -156,6 +177,11 @@ static void same_bits(const char *isa, bool fp32) {
     untied.end_rank = 0;
     same_bits_of(isa, fp32, untied, TINY_EMBED | TINY_HEAD | TINY_NORMS);
     same_bits_of(isa, fp32, tied, TINY_EMBED | TINY_NORMS);
+    for (int which = FAMILIES; which < FAMILIES_END; which++) {
+        ref_tiny s = traits(which);
+        s.train_all = true;
+        same_bits_of(isa, fp32, s, TINY_LINEARS | TINY_NORMS);
+    }
 }
 
 static void test_same_bits(void **state) {
@@ -166,9 +192,9 @@ static void test_same_bits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_architectures), cmocka_unit_test(test_long_rows),
-        cmocka_unit_test(test_quantized),     cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_dropped_head),  cmocka_unit_test(test_ends_long),
-        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_families),      cmocka_unit_test(test_quantized),
+        cmocka_unit_test(test_ends),          cmocka_unit_test(test_dropped_head),
+        cmocka_unit_test(test_ends_long),     cmocka_unit_test(test_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,17 +25,50 @@ static int integer(const json_t *object, const char *key) {
     return (int)json_integer_value(member(object, key));
 }
 
+/* A number that is not there is 0. */
+static double optional(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+static bool is_type(const json_t *golden, const char *type) {
+    return strcmp(json_string_value(member(golden, "model_type")), type) == 0;
+}
+
+/* What the architecture's name says, and the numbers that only it has. */
+static void set_traits(ref_tiny *s, const json_t *golden, const json_t *c) {
+    bool gemma3 = is_type(golden, "gemma3_text"), gemma = gemma3 || is_type(golden, "gemma2");
+    s->qkv_bias = is_type(golden, "qwen2");
+    s->qk_norm = is_type(golden, "qwen3") || gemma3 || is_type(golden, "olmo2");
+    s->behind = s->wide_norm = is_type(golden, "olmo2");
+    s->one_plus = s->gelu = s->sandwich = gemma;
+    if (gemma) {
+        s->pattern = 2;
+        s->local_theta = optional(c, "rope_local_base_freq");
+        s->embedding_scale = sqrt(s->hidden);
+        s->attention_scale = 1 / sqrt(number(c, "query_pre_attn_scalar"));
+        s->attention_cap = optional(c, "attn_logit_softcapping");
+        s->logit_cap = optional(c, "final_logit_softcapping");
+    }
+    if (is_type(golden, "ministral")) s->pattern = 2; /* as its layer_types say */
+    s->rope_interval = (int)optional(c, "no_rope_layer_interval");
+    if (!is_type(golden, "granite")) return;
+    s->embedding_scale = number(c, "embedding_multiplier");
+    s->residual_scale = number(c, "residual_multiplier");
+    s->attention_scale = number(c, "attention_multiplier");
+    s->logit_scale = 1 / number(c, "logits_scaling");
+}
+
 static ref_model *model_from(const json_t *golden) {
     const json_t *c = member(golden, "config"), *scaling = json_object_get(c, "rope_scaling");
     const json_t *window = json_object_get(c, "sliding_window");
-    const char *type = json_string_value(member(golden, "model_type"));
     ref_rope_llama3_scaling llama3 = {0};
+    ref_rope_yarn_scaling yarn;
     ref_tiny spec = {.vocab = integer(c, "vocab_size"),
                      .hidden = integer(c, "hidden_size"),
                      .layers = integer(c, "num_hidden_layers"),
                      .heads = integer(c, "num_attention_heads"),
                      .kv_heads = integer(c, "num_key_value_heads"),
-                     .head_dim = integer(c, "head_dim"),
+                     .head_dim = (int)optional(c, "head_dim"),
                      .mlp = integer(c, "intermediate_size"),
                      .rank = integer(golden, "rank"),
                      .scale = number(golden, "scale"),
@@ -43,10 +76,19 @@ static ref_model *model_from(const json_t *golden) {
                      .theta = number(c, "rope_theta"),
                      .window = (int)json_integer_value(window),
                      .tied = json_is_true(member(c, "tie_word_embeddings")),
-                     .qkv_bias = strcmp(type, "qwen2") == 0,
-                     .qk_norm = strcmp(type, "qwen3") == 0,
                      .dora = json_is_true(member(golden, "dora"))};
-    if (scaling != NULL) {
+    if (spec.head_dim == 0) spec.head_dim = spec.hidden / spec.heads;
+    set_traits(&spec, golden, c);
+    if (is_type(golden, "ministral3")) {
+        double scale = number(scaling, "mscale"), all = number(scaling, "mscale_all_dim");
+        yarn = (ref_rope_yarn_scaling){.factor = number(scaling, "factor"),
+                                       .fast = number(scaling, "beta_fast"),
+                                       .slow = number(scaling, "beta_slow"),
+                                       .original_positions =
+                                           number(scaling, "original_max_position_embeddings")};
+        spec.yarn = &yarn;
+        spec.magnitude = (1 + 0.1 * scale * log(yarn.factor)) / (1 + 0.1 * all * log(yarn.factor));
+    } else if (scaling != NULL) {
         llama3 = (ref_rope_llama3_scaling){.factor = number(scaling, "factor"),
                                            .low_freq_factor = number(scaling, "low_freq_factor"),
                                            .high_freq_factor = number(scaling, "high_freq_factor"),
@@ -162,10 +204,39 @@ static void test_qwen3(void **state) {
     check_golden("tiny_qwen3.json");
 }
 
+static void test_gemma(void **state) {
+    (void)state;
+    check_golden("tiny_gemma2.json");
+    check_golden("tiny_gemma3.json");
+}
+
+static void test_smollm3(void **state) {
+    (void)state;
+    check_golden("tiny_smollm3.json");
+}
+
+static void test_granite(void **state) {
+    (void)state;
+    check_golden("tiny_granite.json");
+}
+
+static void test_olmo2(void **state) {
+    (void)state;
+    check_golden("tiny_olmo2.json");
+}
+
+static void test_ministral(void **state) {
+    (void)state;
+    check_golden("tiny_ministral.json");
+    check_golden("tiny_ministral3.json");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama), cmocka_unit_test(test_dora),  cmocka_unit_test(test_mistral),
-        cmocka_unit_test(test_qwen2), cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_llama),     cmocka_unit_test(test_dora),    cmocka_unit_test(test_mistral),
+        cmocka_unit_test(test_qwen2),     cmocka_unit_test(test_qwen3),   cmocka_unit_test(test_gemma),
+        cmocka_unit_test(test_smollm3),   cmocka_unit_test(test_granite), cmocka_unit_test(test_olmo2),
+        cmocka_unit_test(test_ministral),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

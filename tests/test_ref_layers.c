@@ -154,8 +154,9 @@ static void test_dora(void **state) {
 
 enum { N = 4, WIDTH = 6 };
 typedef struct small_case {
-    double x[N * WIDTH], w[N * WIDTH], y[N * WIDTH], weight[N * WIDTH];
+    double x[N * WIDTH], w[N * WIDTH], y[N * WIDTH], weight[N * WIDTH], one;
     int target[N];
+    bool gelu;
 } small_case;
 
 static void small_new(small_case *c) {
@@ -170,34 +171,44 @@ static void small_new(small_case *c) {
 
 static double rmsnorm_value(void *context) {
     small_case *c = context;
-    ref_rmsnorm_forward(c->y, c->x, c->w, 1e-5, N, WIDTH);
+    ref_rmsnorm_forward(c->y, c->x, c->w, c->one, 1e-5, N, WIDTH);
     return weighted(c->y, c->weight, N * WIDTH);
 }
 
-static void test_rmsnorm(void **state) {
-    (void)state;
-    small_case c;
+static void check_rmsnorm(double one) {
+    small_case c = {.one = one};
     double dx[N * WIDTH] = {0}, dw[WIDTH] = {0};
     small_new(&c);
-    ref_rmsnorm_backward(dx, dw, c.weight, c.x, c.w, 1e-5, N, WIDTH);
+    ref_rmsnorm_backward(dx, dw, c.weight, c.x, c.w, c.one, 1e-5, N, WIDTH);
     check_gradient("rmsnorm dx", c.x, dx, N * WIDTH, 1, rmsnorm_value, &c);
     check_gradient("rmsnorm dw", c.w, dw, WIDTH, 1, rmsnorm_value, &c);
 }
 
+static void test_rmsnorm(void **state) {
+    (void)state;
+    check_rmsnorm(0);
+    check_rmsnorm(1);
+}
+
 static double swiglu_value(void *context) {
     small_case *c = context;
-    ref_swiglu_forward(c->y, c->x, c->w, N * WIDTH);
+    (c->gelu ? ref_geglu_forward : ref_swiglu_forward)(c->y, c->x, c->w, N * WIDTH);
     return weighted(c->y, c->weight, N * WIDTH);
+}
+
+static void check_gate(bool gelu) {
+    small_case c = {.gelu = gelu};
+    double dgate[N * WIDTH] = {0}, dup[N * WIDTH] = {0};
+    small_new(&c);
+    (gelu ? ref_geglu_backward : ref_swiglu_backward)(dgate, dup, c.weight, c.x, c.w, N * WIDTH);
+    check_gradient("gate: dgate", c.x, dgate, N * WIDTH, 1, swiglu_value, &c);
+    check_gradient("gate: dup", c.w, dup, N * WIDTH, 1, swiglu_value, &c);
 }
 
 static void test_swiglu(void **state) {
     (void)state;
-    small_case c;
-    double dgate[N * WIDTH] = {0}, dup[N * WIDTH] = {0};
-    small_new(&c);
-    ref_swiglu_backward(dgate, dup, c.weight, c.x, c.w, N * WIDTH);
-    check_gradient("swiglu dgate", c.x, dgate, N * WIDTH, 1, swiglu_value, &c);
-    check_gradient("swiglu dup", c.w, dup, N * WIDTH, 1, swiglu_value, &c);
+    check_gate(false);
+    check_gate(true);
 }
 
 static double loss_value(void *context) {
@@ -253,7 +264,7 @@ static double attention_value(void *context) {
     return weighted(c->y, c->weight, c->queries);
 }
 
-static void check_attention(int heads, int kv_heads, int window) {
+static void check_attention(int heads, int kv_heads, int window, double cap) {
     enum { D = 4, T = 9 };
     static const int rows[] = {0, 6, 7, T};
     long q = (long)T * heads * D, kv = (long)T * kv_heads * D;
@@ -262,7 +273,9 @@ static void check_attention(int heads, int kv_heads, int window) {
                                .head_dim = D,
                                .window = window,
                                .rows = 3,
-                               .cu_seqlens = rows},
+                               .cu_seqlens = rows,
+                               .scale = 0.6,
+                               .cap = cap},
                         .q = randoms(1, q),
                         .k = randoms(2, kv),
                         .v = randoms(3, kv),
@@ -280,10 +293,10 @@ static void check_attention(int heads, int kv_heads, int window) {
 
 static void test_attention(void **state) {
     (void)state;
-    check_attention(2, 2, 0);
-    check_attention(4, 2, 0);
-    check_attention(3, 1, 3);
-    check_attention(2, 1, 1);
+    check_attention(2, 2, 0, 0);
+    check_attention(4, 2, 0, 0.3);
+    check_attention(3, 1, 3, 0);
+    check_attention(2, 1, 1, 0.3);
 }
 
 /* With all keys zero every visible value weighs the same: the mean tells exactly who is visible. */
@@ -307,14 +320,18 @@ static void test_rope(void **state) {
     double inv[4], x[8] = {1, 2, 3, 4, 5, 6, 7, 8}, start[8];
     const int pos[] = {3};
     memcpy(start, x, sizeof x);
+    ref_rotary r = {inv, 4, 1}, half = {inv, 2, 0.5};
     ref_rope_default(inv, 8, 10000);
     assert_near(inv[1], 0.1, 1e-16);
     assert_near(inv[3], 0.001, 1e-17);
-    ref_rope(x, pos, inv, 1, 1, 8, 1);
+    ref_rope(x, pos, &r, 1, 1, 8, 1);
     assert_near(x[0], cos(3) - 5 * sin(3), 1e-14); /* pairs are (0,4), (1,5) ... */
     assert_near(x[5], 6 * cos(0.3) + 2 * sin(0.3), 1e-14);
-    ref_rope(x, pos, inv, 1, 1, 8, -1);
+    ref_rope(x, pos, &r, 1, 1, 8, -1);
     for (int i = 0; i < 8; i++) assert_near(x[i], start[i], 1e-14);
+    ref_rope(x, pos, &half, 1, 1, 8, 1); /* only the first half: pairs (0,2), (1,3) */
+    assert_near(x[0], 0.5 * (cos(3) - 3 * sin(3)), 1e-14);
+    assert_near(x[5], 6, 1e-14);
     double linear[4], llama3[4];
     ref_rope_linear(linear, 8, 10000, 4);
     assert_near(linear[1], 0.025, 1e-16);

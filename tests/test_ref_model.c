@@ -102,6 +102,23 @@ static void test_model_qwen3_norms(void **state) {
     check_model(&spec);
 }
 
+/* What Gemma 2 and 3, OLMo 2, SmolLM3 and Granite have between them. */
+static void test_model_other_traits(void **state) {
+    (void)state;
+    ref_tiny gemma = llama, olmo = llama, granite = llama;
+    gemma.one_plus = gemma.gelu = gemma.sandwich = gemma.qk_norm = gemma.tied = true;
+    gemma.window = 3, gemma.pattern = 2, gemma.local_theta = 100;
+    gemma.eps = 0.3, gemma.embedding_scale = 1.5, gemma.attention_scale = 0.2, gemma.attention_cap = 2,
+    gemma.logit_cap = 4;
+    check_model(&gemma);
+    olmo.behind = olmo.wide_norm = olmo.qk_norm = true;
+    olmo.rope_interval = 2, olmo.magnitude = 1.2;
+    check_model(&olmo);
+    granite.embedding_scale = 0.7, granite.residual_scale = 0.4, granite.logit_scale = 0.3,
+    granite.end_rank = 2;
+    check_model(&granite);
+}
+
 /* A row's logits do not depend on the rows beside it. */
 static void test_rows_are_alone(void **state) {
     (void)state;
@@ -156,10 +173,11 @@ static void test_accumulation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model_llama),      cmocka_unit_test(test_model_tied),
-        cmocka_unit_test(test_model_ends),       cmocka_unit_test(test_model_mistral_window),
-        cmocka_unit_test(test_model_qwen2_bias), cmocka_unit_test(test_model_qwen3_norms),
-        cmocka_unit_test(test_rows_are_alone),   cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_model_llama),        cmocka_unit_test(test_model_tied),
+        cmocka_unit_test(test_model_ends),         cmocka_unit_test(test_model_mistral_window),
+        cmocka_unit_test(test_model_qwen2_bias),   cmocka_unit_test(test_model_qwen3_norms),
+        cmocka_unit_test(test_model_other_traits), cmocka_unit_test(test_rows_are_alone),
+        cmocka_unit_test(test_accumulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,13 +60,35 @@ static inline gr_mat tiny_mat(tiny_net *n, double *w, int rows, int cols, int bi
                     .alpha = 1};
 }
 
+/* A row of the table with those traits of it that code asks for by their bit. */
+static inline const char *tiny_arch(const ref_tiny *s) {
+    if (s->sandwich) return s->qk_norm ? "gemma3_text" : "gemma2";
+    if (s->behind) return "olmo2";
+    return s->qk_norm ? "qwen3" : s->qkv_bias ? "qwen2" : "llama";
+}
+
+static inline const float *tiny_used(tiny_net *n, const gr_model *m, gr_role role, const float *norm) {
+    int64_t count, none;
+    if (!gr_norm_differs(&m->config)) return norm;
+    gr_role_shape(role, &m->config, &count, &none);
+    float *used = tiny_keep(n, (size_t)count * sizeof *used);
+    gr_norm_used(used, norm, &m->config, role);
+    return used;
+}
+
+static inline void tiny_norm(tiny_net *n, gr_model *m, int layer, gr_role role, const double *norm) {
+    int64_t count, none;
+    if (!norm) return;
+    gr_role_shape(role, &m->config, &count, &none);
+    m->layer[layer].norm[role] = tiny_floats(n, norm, (long)count);
+    m->layer[layer].used_norm[role] = tiny_used(n, m, role, m->layer[layer].norm[role]);
+}
+
 static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
     const ref_tiny *s = &n->spec;
     gr_model *m = calloc(1, sizeof *m);
     assert_non_null(m);
-    m->config = (gr_model_config){.arch = gr_arch_find(s->qk_norm    ? "qwen3"
-                                                       : s->qkv_bias ? "qwen2"
-                                                                     : "llama"),
+    m->config = (gr_model_config){.arch = gr_arch_find(tiny_arch(s)),
                                   .hidden = s->hidden,
                                   .layers = s->layers,
                                   .heads = s->heads,
@@ -77,26 +99,40 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
                                   .norm_eps = s->eps,
                                   .tied = s->tied,
                                   .qkv_bias = s->qkv_bias,
-                                  .qk_norm = s->qk_norm};
+                                  .qk_norm = s->qk_norm,
+                                  .activation = s->gelu ? GR_GELU_TANH : GR_SILU,
+                                  .embedding_scale = n->ref->embedding_scale,
+                                  .residual_scale = n->ref->residual_scale,
+                                  .attention_scale = n->ref->attention_scale,
+                                  .logit_scale = n->ref->logit_scale,
+                                  .attention_cap = s->attention_cap,
+                                  .logit_cap = s->logit_cap};
     m->layer = calloc((size_t)s->layers, sizeof *m->layer);
-    m->inv_freq = calloc((size_t)s->head_dim / 2, sizeof *m->inv_freq);
-    memcpy(m->inv_freq, n->ref->inv_freq, (size_t)s->head_dim / 2 * sizeof(double));
+    for (int i = 0; i < GR_ROPES; i++) {
+        const ref_rotary *r = i ? &n->ref->local_rotary : &n->ref->rotary;
+        m->config.rope[i].magnitude = r->magnitude;
+        m->inv_freq[i] = calloc((size_t)r->half, sizeof(double));
+        memcpy(m->inv_freq[i], r->inv_freq, (size_t)r->half * sizeof(double));
+    }
     for (int l = 0; l < s->layers; l++) {
         ref_block *b = &n->ref->blocks[l];
         gr_layer *layer = &m->layer[l];
-        layer->window = s->window;
+        layer->window = b->window;
+        m->config.rope_of[l] = (int8_t)(!b->rotary ? GR_NO_ROPE : b->rotary == &n->ref->local_rotary ? 1 : 0);
         for (int i = 0; i < GR_LINEARS; i++) {
             layer->linear[i] = tiny_mat(n, b->linear[i].w, b->linear[i].out, b->linear[i].in, bits, group);
             layer->bias[i] = tiny_floats(n, b->linear[i].bias, b->linear[i].out);
         }
-        layer->input_norm = tiny_floats(n, b->norm1, s->hidden);
-        layer->post_norm = tiny_floats(n, b->norm2, s->hidden);
-        layer->q_norm = tiny_floats(n, b->q_norm, s->head_dim);
-        layer->k_norm = tiny_floats(n, b->k_norm, s->head_dim);
+        const double *norms[GR_NORM_PLACES] = {b->norm1, b->behind1, b->norm2, b->behind2};
+        for (gr_norm_place p = 0; p < GR_NORM_PLACES; p++)
+            tiny_norm(n, m, l, gr_norm_role(&m->config, p), norms[p]);
+        tiny_norm(n, m, l, GR_Q_NORM, b->q_norm);
+        tiny_norm(n, m, l, GR_K_NORM, b->k_norm);
     }
     m->embed = tiny_mat(n, n->ref->embed.w, s->vocab, s->hidden, 0, 0);
     m->head = s->tied ? m->embed : tiny_mat(n, n->ref->head.w, s->vocab, s->hidden, 0, 0);
     m->final_norm = tiny_floats(n, n->ref->norm, s->hidden);
+    m->used_final_norm = tiny_used(n, m, GR_NORM, m->final_norm);
     return m;
 }
 
@@ -148,6 +184,8 @@ static inline bool tiny_trains_itself(gr_role role, int what) {
     case GR_NORM:
     case GR_INPUT_LAYERNORM:
     case GR_POST_ATTENTION_LAYERNORM:
+    case GR_PRE_FEEDFORWARD_LAYERNORM:
+    case GR_POST_FEEDFORWARD_LAYERNORM:
     case GR_Q_NORM:
     case GR_K_NORM: return what & TINY_NORMS;
     default: return false;
@@ -212,7 +250,7 @@ static inline void tiny_close(tiny_net *n) {
     n->rt.model = NULL; /* made by hand: not gr_model_free's */
     gr_runtime_free(&n->rt);
     free(m->layer);
-    free(m->inv_freq);
+    for (int i = 0; i < GR_ROPES; i++) free(m->inv_freq[i]);
     free(m);
     ref_tiny_free(n->ref);
     for (int i = 0; i < n->count; i++) free(n->owned[i]);

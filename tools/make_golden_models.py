@@ -1,4 +1,4 @@
-"""Writes tests/golden/tiny_*.json: logits, loss and LoRA gradients of five small models from transformers in float64.
+"""Writes tests/golden/tiny_*.json: logits, loss and LoRA gradients of small models from transformers in float64.
 
 usage: make_golden_models.py OUTPUT_DIR            (tests/golden; needs tools/peers/requirements.txt)
 
@@ -23,6 +23,8 @@ MASKS = [[0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 0, 1, 1, 1]]
 RANK, SCALE = 4, 2.0
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}
+YARN = {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 0.25,
+        "mscale": 1.0, "mscale_all_dim": 0.5, "llama_4_scaling_beta": 0.1}
 BASE = dict(vocab_size=128, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             head_dim=16, intermediate_size=128, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False)
 MODELS = {
@@ -32,6 +34,18 @@ MODELS = {
     "mistral": ("mistral", {**BASE, "sliding_window": 5, "num_key_value_heads": 1}),
     "qwen2": ("qwen2", {**BASE, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
     "qwen3": ("qwen3", {**BASE, "head_dim": 32, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0}),
+    "gemma2": ("gemma2", {**BASE, "head_dim": 32, "tie_word_embeddings": True, "sliding_window": 5,
+                          "query_pre_attn_scalar": 24, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+    "gemma3": ("gemma3_text", {**BASE, "num_hidden_layers": 3, "head_dim": 32, "tie_word_embeddings": True,
+                               "sliding_window": 5, "sliding_window_pattern": 2, "query_pre_attn_scalar": 24,
+                               "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0}),
+    "smollm3": ("smollm3", {**BASE, "tie_word_embeddings": True, "rope_theta": 2000000.0, "no_rope_layer_interval": 2}),
+    "granite": ("granite", {**BASE, "embedding_multiplier": 6.0, "residual_multiplier": 0.25,
+                            "attention_multiplier": 0.125, "logits_scaling": 4.0}),
+    "olmo2": ("olmo2", {k: v for k, v in BASE.items() if k != "head_dim"}),
+    "ministral": ("ministral", {**BASE, "sliding_window": 5,
+                                "layer_types": ["sliding_attention", "full_attention"]}),
+    "ministral3": ("ministral3", {**BASE, "rope_scaling": YARN}),
 }
 
 
@@ -51,8 +65,11 @@ def build(model_type, settings):
     settings = dict(settings)
     rope = {"rope_type": "default", **(settings.pop("rope_scaling", None) or {})}
     rope["rope_theta"] = settings.pop("rope_theta")
+    if "rope_local_base_freq" in settings:
+        rope = {"full_attention": rope, "sliding_attention": {"rope_type": "default",
+                                                              "rope_theta": settings.pop("rope_local_base_freq")}}
     config = transformers.AutoConfig.for_model(model_type, rope_parameters=rope, attn_implementation="eager",
-                                               max_position_embeddings=64, **settings)
+                                               max_position_embeddings=64, pad_token_id=None, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64,
                                                           attn_implementation="eager").eval()
     for name, p in model.named_parameters():

@@ -26,6 +26,8 @@ BASE = dict(vocab_size=VOCAB, hidden_size=64, num_hidden_layers=3, num_attention
             eos_token_id=2, pad_token_id=0, tie_word_embeddings=False)
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+YARN = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "original_max_position_embeddings": 256,
+        "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
 DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
 MODELS = {
     "llama_rope": ("llama", {**BASE, "rope_parameters": LLAMA3}),
@@ -35,6 +37,21 @@ MODELS = {
                         "rope_parameters": {**DEFAULT, "rope_theta": 1000000.0}}),
     "qwen3": ("qwen3", {**BASE, "rms_norm_eps": 1e-6, "head_dim": 32,
                         "rope_parameters": {**DEFAULT, "rope_theta": 1000000.0}}),
+    "gemma2": ("gemma2", {**BASE, "num_hidden_layers": 4, "head_dim": 32, "tie_word_embeddings": True, "sliding_window": 8,
+                          "query_pre_attn_scalar": 24, "attn_logit_softcapping": 20.0, "final_logit_softcapping": 10.0,
+                          "rope_parameters": DEFAULT}),
+    "gemma3": ("gemma3_text", {**BASE, "num_hidden_layers": 4, "head_dim": 32, "tie_word_embeddings": True,
+                               "sliding_window": 8, "sliding_window_pattern": 3, "query_pre_attn_scalar": 24,
+                               "rope_parameters": {"full_attention": {**DEFAULT, "rope_theta": 1000000.0},
+                                                   "sliding_attention": DEFAULT}}),
+    "smollm3": ("smollm3", {**BASE, "num_hidden_layers": 4, "tie_word_embeddings": True,
+                            "rope_parameters": {**DEFAULT, "rope_theta": 2000000.0}}),
+    "granite": ("granite", {**BASE, "embedding_multiplier": 6.0, "residual_multiplier": 0.25, "tie_word_embeddings": True,
+                            "attention_multiplier": 0.125, "logits_scaling": 4.0, "rope_parameters": DEFAULT}),
+    "olmo2": ("olmo2", {**{k: v for k, v in BASE.items() if k != "head_dim"}, "rope_parameters": DEFAULT}),
+    "ministral": ("ministral", {**BASE, "sliding_window": 8, "rope_parameters": DEFAULT,
+                                "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
+    "ministral3": ("ministral3", {**BASE, "max_position_embeddings": 4096, "rope_parameters": YARN}),
 }
 NAMES = [*MODELS, "llama_tied_mlx4"]
 
@@ -65,7 +82,7 @@ def randomize(model, seed):
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         if "norm" in name:
-            p.data = 1 + 0.2 * noise
+            p.data = (0 if "gemma" in model.config.model_type else 1) + 0.2 * noise
         elif name.endswith("bias"):
             p.data = 0.2 * noise
         elif "embed" in name:

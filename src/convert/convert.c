@@ -120,11 +120,10 @@ static graft_status check_complete(const gr_conversion *c, const gr_model_config
     for (size_t i = 0; i < c->jobs.count; i++) sorted[i] = &c->jobs.items[i];
     qsort(sorted, c->jobs.count, sizeof *sorted, by_name);
     for (int64_t layer = 0; layer < config->layers; layer++) {
-        for (int r = 0; r < GR_ROTARY_EMB; r++) {
+        for (int r = 0; r < GR_ROLES; r++) {
             char module[128];
             int64_t out, in;
-            if (!gr_role_table[r].in_block && layer > 0) continue;
-            if (r == GR_LM_HEAD && config->tied) continue;
+            if (!gr_role_exists((gr_role)r, config) || (!gr_role_table[r].in_block && layer > 0)) continue;
             gr_role_name(module, sizeof module, (gr_role)r, layer);
             gr_role_shape((gr_role)r, config, &out, &in);
             check_tensor(sorted, c->jobs.count, module, "weight", out, in, &bad);

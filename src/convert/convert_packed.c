@@ -12,6 +12,8 @@ static int64_t expected_cols(const gr_conversion *c, gr_role role) {
     int64_t heads = json_integer_value(json_object_get(c->config, "num_attention_heads")),
             d = json_integer_value(json_object_get(c->config, "head_dim"));
     int64_t hidden = json_integer_value(json_object_get(c->config, "hidden_size"));
+    const gr_arch *arch = gr_arch_find(json_string_value(json_object_get(c->config, "model_type")));
+    if (!d && arch) d = arch->head_dim;
     if (heads < 1 || heads > 1 << 20 || d < 0 || d > 1 << 20) return 0;
     return d ? heads * d : hidden / heads * heads;
 }

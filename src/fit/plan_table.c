@@ -99,6 +99,10 @@ static void note_type(table *t, gr_role role) {
     if (role == GR_LM_HEAD && c->tied) note(notes, "tied to embed_tokens");
     if (role == GR_EMBED_TOKENS && !c->tied) note(notes, "memory counts it whole: an upper bound");
     if (role == GR_NORM && c->qk_norm) note(notes, "with the norms of q and k");
+    if (role == GR_NORM && gr_role_exists(GR_POST_FEEDFORWARD_LAYERNORM, c))
+        note(notes, gr_role_exists(GR_PRE_FEEDFORWARD_LAYERNORM, c)
+                        ? "with pre_feedforward_layernorm and post_feedforward_layernorm"
+                        : "with post_feedforward_layernorm");
     if (sum->biases)
         note(notes, sum->trained_biases ? "with bias, 16-bit, trains" : "with bias, 16-bit and frozen");
     if (t->plan->types[role].quantize && sum->dense) {

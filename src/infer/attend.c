@@ -101,8 +101,9 @@ static void attend(const gr_attend_layer *l, space *w, int64_t row, int64_t kv, 
     for (int64_t h = 0; h < group; h++) k->matvec(w->s + h * KEYS, &keys, q + h * d * b, 0, n);
     for (int64_t h = 0; h < group; h++) {
         max[h] = -INFINITY, sum[h] = 0;
-        k->softmax_keys(w->p + h * KEYS * b, w->s + h * KEYS, (int)n, (int)lo, (int)n, 1.0f / sqrtf((float)d),
-                        &max[h], &sum[h]);
+        if (a->cap > 0) k->soft_cap(w->s + h * KEYS, n, a->scale, a->cap);
+        k->softmax_keys(w->p + h * KEYS * b, w->s + h * KEYS, (int)n, (int)lo, (int)n,
+                        a->cap > 0 ? 1 : a->scale, &max[h], &sum[h]);
     }
     for (int64_t c = 0; c < d; c += GR_NR) {
         k->panel_act(w->panel, cache->v + at, d, false, c, (int)gr_min_i64(GR_NR, d - c), 0, (int)n);

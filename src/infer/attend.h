@@ -12,6 +12,7 @@
 typedef struct gr_attend {
     const gr_kernels *k;
     int64_t heads, kv_heads, d;
+    float scale, cap;         /* as attention.h has them */
     const gr_kv_cache *cache; /* of each row; their lengths count the new token, whose key is stored */
     int64_t rows;
     const void *q; /* act [rows, heads, d], rotated */

@@ -1,5 +1,4 @@
 #include "infer/decode.h"
-#include <math.h>
 
 static void take_vectors(gr_decode *d, gr_arena *a) {
     const gr_model_config *c = &d->rt->model->config;
@@ -14,12 +13,19 @@ static void take_vectors(gr_decode *d, gr_arena *a) {
     d->attn = gr_arena_array(a, q, act);
     d->mlp = gr_arena_array(a, c->mlp, act);
     d->wide = gr_arena_array(a, gr_max_i64(gr_max_i64(q + 2 * kv, 2 * c->mlp), c->hidden), sizeof(float));
-    d->rotation = gr_arena_array(a, c->head_dim, sizeof(float));
+    for (int i = 0; i < gr_rope_count(c); i++) d->rotation[i] = gr_arena_array(a, c->head_dim, sizeof(float));
+    if (gr_net_joins(c)) {
+        d->branch = gr_arena_array(a, c->hidden, act);
+        d->join = gr_arena_array(a, 1, gr_join_scratch(c->hidden));
+    }
+    if (c->arch->traits & GR_ARCH_WIDE_QK_NORM) d->k_flat = gr_arena_array(a, kv, act);
     d->logits = gr_arena_array(a, c->vocab, sizeof(float));
     d->attend = (gr_attend){.k = k,
                             .heads = c->heads,
                             .kv_heads = c->kv_heads,
                             .d = c->head_dim,
+                            .scale = (float)c->attention_scale,
+                            .cap = (float)c->attention_cap,
                             .cache = &d->cache,
                             .rows = 1,
                             .q = d->q,
@@ -34,6 +40,7 @@ graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graf
     gr_arena counting = {0};
     int64_t elements;
     *d = (gr_decode){.rt = rt, .cache = {.capacity = capacity}};
+    GR_TRY(gr_runtime_row_fits(rt->model, capacity, err));
     if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements)) take_vectors(d, &counting);
     if (!counting.used || counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "a cache of %lld tokens is larger than memory can be",
@@ -64,11 +71,8 @@ void gr_decode_token(gr_decode *d, int32_t id) {
     const gr_model *m = d->rt->model;
     const gr_net *net = &d->rt->net;
     int64_t half = m->config.head_dim / 2;
-    for (int64_t i = 0; i < half; i++) {
-        double angle = (double)d->cache.length * m->inv_freq[i];
-        d->rotation[i] = (float)cos(angle);
-        d->rotation[half + i] = (float)sin(angle);
-    }
+    for (int i = 0; i < gr_rope_count(&m->config); i++)
+        gr_model_angles(d->rotation[i], d->rotation[i] + half, m, i, d->cache.length);
     d->cache.length++;
     gr_embedding_row(&net->embedding, d->wide, id);
     d->rt->kernels.to_act(d->x, d->wide, m->config.hidden);

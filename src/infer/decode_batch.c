@@ -1,6 +1,5 @@
 #include "infer/decode_batch.h"
 #include "base/os.h"
-#include <math.h>
 
 enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
 
@@ -29,13 +28,15 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t capacity) {
     const int64_t widths[] = {
         c->hidden, c->hidden, c->hidden, q, q, kv, kv, c->mlp, c->mlp, c->mlp, most_ranks(d->rt->tuning)};
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) *wide[i] = gr_arena_array(a, n * widths[i], act);
-    d->rotation = gr_arena_array(a, n * c->head_dim, sizeof(float));
+    d->rotation = gr_arena_array(a, gr_rope_count(c) * n * c->head_dim, sizeof(float));
     d->logits = gr_arena_array(a, n * c->vocab, sizeof(float));
     d->start = gr_arena_array(a, n + 1, sizeof *d->start);
     d->attend = (gr_attend){.k = k,
                             .heads = c->heads,
                             .kv_heads = c->kv_heads,
                             .d = c->head_dim,
+                            .scale = (float)c->attention_scale,
+                            .cap = (float)c->attention_cap,
                             .cache = d->cache,
                             .q = d->q,
                             .out = d->attn,
@@ -51,6 +52,7 @@ graft_status gr_decode_batch_init(gr_decode_batch *d, gr_runtime *rt, int64_t mo
     gr_arena counting = {0};
     int64_t elements;
     *d = (gr_decode_batch){.rt = rt, .most = most};
+    GR_TRY(gr_runtime_row_fits(rt->model, capacity, err));
     if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements))
         take_vectors(d, &counting, capacity);
     if (!counting.used || counting.overflow)
@@ -100,18 +102,25 @@ void gr_decode_batch_prompts(gr_decode_batch *d, const gr_batch *prompts) {
 typedef struct rotate_job {
     gr_decode_batch *d;
     int64_t layer;
-    const float *q_norm, *k_norm;
+    gr_rotary q, k;
 } rotate_job;
 
-static void rotate(const rotate_job *j, int64_t row, void *x, int64_t heads, const float *norm) {
-    const gr_model_config *c = &j->d->rt->model->config;
+/* The cosines of a row's newest position; its sines follow. */
+static float *angles_of(const gr_decode_batch *d, int rope, int64_t row) {
+    return d->rotation + (rope * d->most + row) * d->rt->model->config.head_dim;
+}
+
+static void rotate(const rotate_job *j, int64_t row, void *x, const gr_rotary *r) {
     const gr_kernels *k = &j->d->rt->kernels;
-    const float *angle = j->d->rotation + row * c->head_dim;
-    for (int64_t h = 0; h < heads; h++) {
-        char *head = (char *)x + (row * heads + h) * c->head_dim * k->act_bytes;
-        float rstd;
-        if (norm) k->rmsnorm(head, &rstd, head, norm, (float)c->norm_eps, c->head_dim);
-        k->rope(head, angle, angle + c->head_dim / 2, (int)(c->head_dim / 2), 1);
+    int rope = j->d->rt->model->config.rope_of[j->layer];
+    int64_t all = r->heads * r->d, n = r->wide ? all : r->d, act = k->act_bytes;
+    char *at = (char *)x + row * all * act;
+    float rstd;
+    for (int64_t i = 0; r->norm && i < all; i += n)
+        k->rmsnorm(at + i * act, &rstd, at + i * act, r->norm, r->eps, n);
+    for (int64_t h = 0; rope != GR_NO_ROPE && h < r->heads; h++) {
+        const float *angle = angles_of(j->d, rope, row);
+        k->rope(at + h * r->d * act, angle, angle + r->half, (int)r->half, 1);
     }
 }
 
@@ -123,8 +132,8 @@ static void rotate_row(void *context, int task, int worker) {
     const gr_kv_cache *cache = &d->cache[task];
     size_t head = (size_t)(c->head_dim * d->rt->kernels.act_bytes);
     (void)worker;
-    rotate(j, task, d->q, c->heads, j->q_norm);
-    rotate(j, task, d->k, c->kv_heads, j->k_norm);
+    rotate(j, task, d->q, &j->q);
+    rotate(j, task, d->k, &j->k);
     for (int64_t h = 0; h < c->kv_heads; h++) {
         size_t to = (size_t)((j->layer * c->kv_heads + h) * cache->capacity + cache->length - 1) * head;
         size_t from = (size_t)(task * c->kv_heads + h) * head;
@@ -133,27 +142,52 @@ static void rotate_row(void *context, int task, int worker) {
     }
 }
 
+/* What the linears of one half of the block read. */
+static const void *normed(gr_decode_batch *d, gr_norm_place place, int64_t l, const void *x) {
+    const gr_net *net = &d->rt->net;
+    gr_norm norm = gr_net_norm_at(net, place, l);
+    float rstd[GR_DECODE_BATCH_MOST];
+    if (!norm.weight) return x;
+    gr_norm_forward(&net->compute, d->norm, rstd, x, &norm, d->rows, net->model->config.hidden);
+    return d->norm;
+}
+
+/* One half's last linear and what joins its result to the residual stream: y = residual + .. */
+static void close_half(gr_decode_batch *d, const gr_linear_group *group, gr_norm_place place, int64_t l,
+                       void *y, const void *x, const void *residual, const gr_batch *batch) {
+    gr_net *net = &d->rt->net;
+    const gr_model_config *c = &net->model->config;
+    float rstd[GR_DECODE_BATCH_MOST];
+    bool joins = gr_net_joins(c);
+    gr_norm norm = gr_net_norm_at(net, place, l);
+    void *branch = joins ? d->norm : y;
+    gr_linear_forward(&net->compute, group, &branch, d->xa, x, batch, joins ? NULL : residual,
+                      &net->linear_scratch);
+    if (joins)
+        gr_join_forward(&net->compute, y, rstd, residual, branch, &norm, (float)c->residual_scale, d->rows,
+                        c->hidden);
+}
+
 static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     gr_net *net = &d->rt->net;
     const gr_compute *c = &net->compute;
-    float eps = (float)net->model->config.norm_eps, rstd[GR_DECODE_BATCH_MOST];
-    int64_t n = d->rows, hidden = net->model->config.hidden;
+    const gr_model_config *config = &net->model->config;
+    int64_t n = d->rows;
     gr_linear_group group[GR_GROUPS];
     void *qkv[3] = {d->q, d->k, d->v}, *gate_up[2] = {d->gate, d->up};
-    rotate_job rotation = {d, l, gr_net_norm(net, GR_Q_NORM, l), gr_net_norm(net, GR_K_NORM, l)};
+    rotate_job rotation = {d, l, gr_net_rotary(net, GR_Q_NORM, l), gr_net_rotary(net, GR_K_NORM, l)};
     gr_attend_layer attend = {&d->attend, l, net->model->layer[l].window};
     for (int g = 0; g < GR_GROUPS; g++) group[g] = gr_net_group(net, l, g);
-    gr_rmsnorm_forward(c, d->norm, rstd, d->x, gr_net_norm(net, GR_INPUT_LAYERNORM, l), eps, n, hidden);
-    gr_linear_forward(c, &group[QKV], qkv, d->xa, d->norm, batch, NULL, &net->linear_scratch);
+    const void *x = normed(d, GR_BEFORE_ATTENTION, l, d->x);
+    gr_linear_forward(c, &group[QKV], qkv, d->xa, x, batch, NULL, &net->linear_scratch);
     gr_pool_run(c->pool, rotate_row, &rotation, (int)n);
     gr_pool_run(c->pool, gr_attend_task, &attend, gr_attend_tasks(&attend));
     gr_pool_run(c->pool, gr_attend_join, &attend, gr_attend_joins(&attend));
-    gr_linear_forward(c, &group[O], &d->x_mid, d->xa, d->attn, batch, d->x, &net->linear_scratch);
-    gr_rmsnorm_forward(c, d->norm, rstd, d->x_mid, gr_net_norm(net, GR_POST_ATTENTION_LAYERNORM, l), eps, n,
-                       hidden);
-    gr_linear_forward(c, &group[GATE_UP], gate_up, d->xa, d->norm, batch, NULL, &net->linear_scratch);
-    gr_swiglu_forward(c, d->mlp, d->gate, d->up, n, net->model->config.mlp);
-    gr_linear_forward(c, &group[DOWN], &d->x, d->xa, d->mlp, batch, d->x_mid, &net->linear_scratch);
+    close_half(d, &group[O], GR_BEHIND_ATTENTION, l, d->x_mid, d->attn, d->x, batch);
+    x = normed(d, GR_BEFORE_MLP, l, d->x_mid);
+    gr_linear_forward(c, &group[GATE_UP], gate_up, d->xa, x, batch, NULL, &net->linear_scratch);
+    gr_gate_forward(c, config->activation, d->mlp, d->gate, d->up, config->mlp, n, config->mlp);
+    close_half(d, &group[DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);
 }
 
 void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
@@ -161,12 +195,8 @@ void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
     const gr_model *m = net->model;
     int64_t half = m->config.head_dim / 2;
     for (int64_t r = 0; r < d->rows; r++) {
-        float *angles = d->rotation + r * m->config.head_dim;
-        for (int64_t i = 0; i < half; i++) {
-            double angle = (double)d->cache[r].length * m->inv_freq[i];
-            angles[i] = (float)cos(angle);
-            angles[half + i] = (float)sin(angle);
-        }
+        for (int i = 0; i < gr_rope_count(&m->config); i++)
+            gr_model_angles(angles_of(d, i, r), angles_of(d, i, r) + half, m, i, d->cache[r].length);
         d->cache[r].length++;
     }
     for (int64_t r = 0; r <= d->rows; r++) d->start[r] = r;

@@ -18,7 +18,7 @@ typedef struct gr_decode_batch {
     void *q, *k, *v, *attn; /* act [most, q or kv] */
     void *gate, *up, *mlp;  /* act [most, mlp] */
     void *xa;               /* act [most, ranks] */
-    float *rotation;        /* f32 [most][2][head_dim/2] */
+    float *rotation;        /* f32 [ropes][most][2][head_dim/2] */
     float *logits;          /* f32 [most, vocab]: of the rows' last tokens */
     int64_t *start;         /* [most + 1] */
     gr_attend attend;

@@ -4,23 +4,27 @@
 #include "infer/decode.h"
 
 enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
-enum { LEGS = 10 };             /* of a block at most: four groups with low ranks, attention and its join */
+enum {
+    LEGS = 13
+}; /* of a block at most: four groups with low ranks, norms of q and k, attention and its join, two branches
+    */
 
 /* A group of linears, and the norm before it. */
 typedef struct part {
     gr_decode *d;
     struct gr_decode_layer *layer;
     gr_linear_group g;
-    const float *norm; /* NULL: the input is x as it is */
-    const void *x;     /* act [in] */
-    int64_t chunk;     /* rows of a task, where it is not a head */
-    int64_t number;    /* of the part: names the norm that a worker has at hand */
+    gr_norm norm;   /* without weight: the input is x as it is */
+    gr_norm behind; /* .. of what comes out, where branches join by more than a sum */
+    const void *x;  /* act [in] */
+    int64_t chunk;  /* rows of a task, where it is not a head */
+    int64_t number; /* of the part: names the norm that a worker has at hand */
 } part;
 
 struct gr_decode_layer {
     part part[GR_GROUPS];
     gr_attend_layer attend;
-    const float *q_norm, *k_norm;
+    gr_rotary q, k;
     int attend_leg; /* of the relay; the join follows */
 };
 
@@ -55,12 +59,11 @@ static space space_of(const gr_decode *d, int worker) {
 /* The part's input: x, or its norm, which every worker computes for itself: cheaper than waiting for one. */
 static const void *input_of(const part *p, int worker) {
     const gr_decode *d = p->d;
-    if (!p->norm) return p->x;
+    if (!p->norm.weight) return p->x;
     space w = space_of(d, worker);
     int64_t name = d->cache.length * (GR_GROUPS * (d->rt->model->config.layers + 1)) + p->number;
     float rstd;
-    if (*w.normed != name)
-        d->rt->kernels.rmsnorm(w.x, &rstd, p->x, p->norm, (float)d->rt->model->config.norm_eps, p->g.in);
+    if (*w.normed != name) gr_norm_row(&d->rt->kernels, &p->norm, w.x, &rstd, p->x, p->g.in);
     *w.normed = name;
     return w.x;
 }
@@ -149,6 +152,22 @@ static void before_low_rank(void *context, int task, int worker) {
     prefetch_linear(&a, task);
 }
 
+/* Where a head of k or v is kept. */
+static char *cached(const part *p, char *cache, int64_t head) {
+    const gr_model_config *c = &p->d->rt->model->config;
+    int64_t row = (p->layer->attend.layer * c->kv_heads + head) * p->d->cache.capacity;
+    return cache + (row + p->d->cache.length - 1) * c->head_dim * p->d->rt->kernels.act_bytes;
+}
+
+/* A head of q or k at the newest position. */
+static void rotate(const part *p, char *head) {
+    const gr_decode *d = p->d;
+    int rope = d->rt->model->config.rope_of[p->layer->attend.layer];
+    int64_t half = p->layer->q.half;
+    if (rope == GR_NO_ROPE) return;
+    d->rt->kernels.rope(head, d->rotation[rope], d->rotation[rope] + half, (int)half, 1);
+}
+
 /* One head of q, k or v: rotated, and where it will be read. */
 static void head_task(void *context, int task, int worker) {
     const part *p = context;
@@ -157,17 +176,34 @@ static void head_task(void *context, int task, int worker) {
     const gr_kernels *k = &d->rt->kernels;
     int64_t head, dim = c->head_dim;
     int i = head_of(p, task, &head);
-    int64_t cached = (p->layer->attend.layer * c->kv_heads + head) * d->cache.capacity + d->cache.length - 1;
-    const float *norm = i ? p->layer->k_norm : p->layer->q_norm;
+    const gr_rotary *r = i ? &p->layer->k : &p->layer->q;
     float *y = d->wide + task * dim, rstd;
-    char *to = i == 0   ? (char *)d->q + head * dim * k->act_bytes
-               : i == 1 ? d->cache.k + cached * dim * k->act_bytes
-                        : d->cache.v + cached * dim * k->act_bytes;
+    char *to = i == 0    ? (char *)d->q + head * dim * k->act_bytes
+               : i == 2  ? cached(p, d->cache.v, head)
+               : r->wide ? (char *)d->k_flat + head * dim * k->act_bytes
+                         : cached(p, d->cache.k, head);
     rows_of(p, i, y, head * dim, dim, worker);
     k->to_act(to, y, dim);
-    if (i == 2) return;
-    if (norm) k->rmsnorm(to, &rstd, to, norm, (float)c->norm_eps, dim);
-    k->rope(to, d->rotation, d->rotation + dim / 2, (int)(dim / 2), 1);
+    if (i == 2 || r->wide) return;
+    if (r->norm) k->rmsnorm(to, &rstd, to, r->norm, r->eps, dim);
+    rotate(p, to);
+}
+
+/* All heads of q (task 0) or k, where one norm spans them: what head_task left. */
+static void wide_norm_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_decode *d = p->d;
+    const gr_kernels *k = &d->rt->kernels;
+    const gr_rotary *r = task ? &p->layer->k : &p->layer->q;
+    char *x = task ? d->k_flat : d->q;
+    float rstd;
+    (void)worker;
+    k->rmsnorm(x, &rstd, x, r->norm, r->eps, r->heads * r->d);
+    for (int64_t h = 0; h < r->heads; h++) {
+        char *head = x + h * r->d * k->act_bytes;
+        rotate(p, head);
+        if (task) memcpy(cached(p, d->cache.k, h), head, (size_t)(r->d * k->act_bytes));
+    }
 }
 
 /* Rows of o or down into the residual stream, rounded once as in the batch path. */
@@ -187,13 +223,33 @@ static void residual_task(void *context, int task, int worker) {
     }
 }
 
-/* The same rows of gate and up, and what SwiGLU makes of them. */
+/* .. or into the branch, which then joins as a whole. */
+static void branch_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_decode *d = p->d;
+    int64_t row0 = task * p->chunk, n = gr_min_i64(p->chunk, p->g.linear[0].w.rows - row0);
+    rows_of(p, 0, d->wide + row0, row0, n, worker);
+    d->rt->kernels.to_act((char *)d->branch + row0 * d->rt->kernels.act_bytes, d->wide + row0, n);
+}
+
+static void join_task(void *context, int task, int worker) {
+    const part *p = context;
+    const gr_decode *d = p->d;
+    float rstd;
+    (void)task;
+    (void)worker;
+    gr_join_row(&d->rt->kernels, d->x, &rstd, d->x, d->branch, &p->behind,
+                (float)d->rt->model->config.residual_scale, d->rt->model->config.hidden, d->join);
+}
+
+/* The same rows of gate and up, and what the activation makes of them. */
 static void mlp_task(void *context, int task, int worker) {
     const part *p = context;
     const gr_decode *d = p->d;
     const gr_kernels *k = &d->rt->kernels;
     int64_t rows = p->g.linear[0].w.rows, row0 = task * p->chunk, n = gr_min_i64(p->chunk, rows - row0);
     float *gate = d->wide + row0, *up = d->wide + rows + row0;
+    bool gelu = d->rt->model->config.activation == GR_GELU_TANH;
     space w = space_of(d, worker);
     char *up_act = (char *)w.act + GR_NR * k->act_bytes;
     rows_of(p, 0, gate, row0, n, worker);
@@ -202,14 +258,17 @@ static void mlp_task(void *context, int task, int worker) {
         int64_t m = gr_min_i64(GR_NR, n - at);
         k->to_act(w.act, gate + at, m);
         k->to_act(up_act, up + at, m);
-        k->swiglu((char *)d->mlp + (row0 + at) * k->act_bytes, w.act, up_act, m);
+        gelu ? k->geglu((char *)d->mlp + (row0 + at) * k->act_bytes, w.act, up_act, m)
+             : k->swiglu((char *)d->mlp + (row0 + at) * k->act_bytes, w.act, up_act, m);
     }
 }
 
 static void logits_task(void *context, int task, int worker) {
     const part *p = context;
     int64_t row0 = task * p->chunk, n = gr_min_i64(p->chunk, p->g.linear[0].w.rows - row0);
+    float cap = p->d->rt->net.head.softmax.cap;
     rows_of(p, 0, p->d->logits + row0, row0, n, worker);
+    if (cap > 0) p->d->rt->kernels.soft_cap(p->d->logits + row0, n, 1, cap);
 }
 
 /* ------------------------------------------------------------------ layout */
@@ -259,26 +318,30 @@ static void add_part(gr_decode *d, part *p, gr_task *task) {
 static void add_layer(gr_decode *d, int64_t l) {
     const gr_net *net = &d->rt->net;
     gr_decode_layer *x = &d->layers[l];
-    static const gr_role norms[GR_GROUPS] = {GR_INPUT_LAYERNORM, GR_ROLES, GR_POST_ATTENTION_LAYERNORM,
-                                             GR_ROLES};
+    static const gr_norm_place before[GR_GROUPS] = {[QKV] = GR_BEFORE_ATTENTION, [GATE_UP] = GR_BEFORE_MLP},
+                               behind[GR_GROUPS] = {[O] = GR_BEHIND_ATTENTION, [DOWN] = GR_BEHIND_MLP};
+    bool joins = gr_net_joins(&net->model->config);
     const void *inputs[GR_GROUPS] = {d->x, d->attn, d->x, d->mlp};
     *x = (gr_decode_layer){.attend = {&d->attend, l, net->model->layer[l].window},
-                           .q_norm = gr_net_norm(net, GR_Q_NORM, l),
-                           .k_norm = gr_net_norm(net, GR_K_NORM, l)};
+                           .q = gr_net_rotary(net, GR_Q_NORM, l),
+                           .k = gr_net_rotary(net, GR_K_NORM, l)};
     for (int g = 0; g < GR_GROUPS; g++)
-        x->part[g] = (part){.d = d,
-                            .layer = x,
-                            .g = gr_net_group(net, l, g),
-                            .norm = norms[g] < GR_ROLES ? gr_net_norm(net, norms[g], l) : NULL,
-                            .x = inputs[g],
-                            .number = l * GR_GROUPS + g};
+        x->part[g] = (part){
+            .d = d, .layer = x, .g = gr_net_group(net, l, g), .x = inputs[g], .number = l * GR_GROUPS + g};
+    for (int g = 0; g < GR_GROUPS; g++) {
+        if (g == QKV || g == GATE_UP) x->part[g].norm = gr_net_norm_at(net, before[g], l);
+        if (g == O || g == DOWN) x->part[g].behind = gr_net_norm_at(net, behind[g], l);
+    }
     add_part(d, &x->part[QKV], head_task);
+    if (x->q.wide) add_leg(d, wide_norm_task, NULL, &x->part[QKV], 2);
     x->attend_leg = d->relay.count;
     add_leg(d, gr_attend_task, NULL, &x->attend, 0);
     add_leg(d, gr_attend_join, NULL, &x->attend, 0);
-    add_part(d, &x->part[O], residual_task);
+    add_part(d, &x->part[O], joins ? branch_task : residual_task);
+    if (joins) add_leg(d, join_task, NULL, &x->part[O], 1);
     add_part(d, &x->part[GATE_UP], mlp_task);
-    add_part(d, &x->part[DOWN], residual_task);
+    add_part(d, &x->part[DOWN], joins ? branch_task : residual_task);
+    if (joins) add_leg(d, join_task, NULL, &x->part[DOWN], 1);
 }
 
 void gr_decode_legs(gr_decode *d) {

@@ -83,6 +83,7 @@ typedef struct gr_softmax {
     const int32_t *target; /* [M] column */
     float *target_logit;   /* [M] */
     bool *leads;           /* [M]: no logit of its panel is larger, none before it equal */
+    float cap;             /* a logit is first cap * tanh(logit / cap); 0: as it is */
 } gr_softmax;
 
 /* What happens to a finished 6 x 64 tile of f32 sums. Optional steps run in the order of the fields. */
@@ -151,6 +152,11 @@ typedef struct gr_kernels {
     /* dx += d rmsnorm: dx f32 [n]; dy f32 or act per dy_f32; recomputes the normalized x from x and rstd. */
     void (*rmsnorm_back)(float *dx, const void *dy, bool dy_f32, const void *x, float rstd,
                          const float *weight, int64_t n);
+    /* LayerNorm, by the same rules: y = (x - mean) / sqrt(variance + eps) * weight + bias. */
+    void (*layernorm)(void *y, float *rstd, const void *x, const float *weight, const float *bias, float eps,
+                      int64_t n);
+    void (*layernorm_back)(float *dx, const void *dy, bool dy_f32, const void *x, float rstd,
+                           const float *weight, int64_t n);
     /* Rotates pairs (i, i + half) for i < half of one head's vector of d elements, in place; dir -1 is the
      * inverse (backward). cos, sin are f32 [half]. 2*half <= d; elements beyond stay. */
     void (*rope)(void *x, const float *cosine, const float *sine, int half, int dir);
@@ -159,7 +165,17 @@ typedef struct gr_kernels {
     void (*swiglu)(void *y, const void *gate, const void *up, int64_t n);
     /* dgate, dup (act) from dy; dgate may be gate's memory and dup up's. */
     void (*swiglu_back)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
+    /* The same with GELU, by its tanh form, in silu's place; and without up. dx may be x's memory. */
+    void (*geglu)(void *y, const void *gate, const void *up, int64_t n);
+    void (*geglu_back)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
+    void (*gelu)(void *y, const void *x, int64_t n);
+    void (*gelu_back)(void *dx, const void *dy, const void *x, int64_t n);
 
+    /* s[n] f32 = cap * tanh(scale * s / cap): scores before a softmax of scale 1. */
+    void (*soft_cap)(float *s, int64_t n, float scale, float cap);
+    /* The same of s[rows][64] before softmax_block_back with scale 1, whose ds is then the gradient of
+     * scale * s as it was: dp [rows][64] changes, too. delta [64] as there. */
+    void (*soft_cap_back)(float *s, float *dp, int rows, float scale, float cap, const float *delta);
     /* One query against a block of keys: s[n] f32 scores in, p[n] = exp(scale*s - new_max) act out for lo <=
      * i < hi, 0 outside. *max and *sum are updated (online softmax over blocks); returns exp(old_max -
      * new_max), the factor for the output accumulated so far. A row with lo >= hi gives zeros and returns 1.
@@ -201,12 +217,15 @@ typedef struct gr_kernels {
 
     /* The head. finish_softmax takes a finished tile of logits c[rows, cols] of one panel where finish would
      * store it. softmax_join: log(sum(sum[i] * exp(top[i]))) over n panels. softmax_factors: factor[i] =
-     * exp(top[i] - lse) * weight; factor may be top. softmax_scale: p[n] act *= factor[i / 64]. */
+     * exp(top[i] - lse) * weight; factor may be top. softmax_scale: p[n] act *= factor[i / 64].
+     * softmax_uncap: then, where logits are capped, p[i] (1 / inverse times the softmax of capped logits) *=
+     * 1 - (logit / cap)^2. */
     void (*finish_softmax)(const gr_softmax *s, const float *c, int64_t ldc, int64_t m0, int rows, int64_t n0,
                            int cols);
     double (*softmax_join)(const float *top, const float *sum, int64_t n);
     void (*softmax_factors)(float *factor, const float *top, int64_t n, double lse, float weight);
     void (*softmax_scale)(void *p, int64_t n, const float *factor);
+    void (*softmax_uncap)(void *p, int64_t n, float lse, float inverse, float cap);
     /* y[out] f32 = W x for one activation row (T = 1, generation): trans product straight from the stored
      * weights. Rows [row0, row0 + nrows). */
     void (*matvec)(float *y, const gr_mat *mat, const void *x, int64_t row0, int64_t nrows);

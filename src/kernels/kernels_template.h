@@ -54,9 +54,10 @@ INLINE void NAME(store_n)(act_t *p, vf v, int64_t n) {
 
 #include "kernels/template_rows.h" /* first: the others convert rows with it */
 
+#include "kernels/template_softmax.h"
+
 #include "kernels/template_head.h"
 #include "kernels/template_matvec.h"
-#include "kernels/template_softmax.h"
 #include "kernels/template_tile.h"
 
 static void NAME(panel_act)(void *dst, const void *act, int64_t ld, bool trans, int64_t n0, int ncols,
@@ -92,10 +93,18 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .transpose = NAME(transpose),
                       .rmsnorm = NAME(rmsnorm),
                       .rmsnorm_back = NAME(rmsnorm_back),
+                      .layernorm = NAME(layernorm),
+                      .layernorm_back = NAME(layernorm_back),
                       .rope = NAME(rope),
                       .rope_f32 = NAME(rope_f32),
                       .swiglu = NAME(swiglu),
                       .swiglu_back = NAME(swiglu_back),
+                      .geglu = NAME(geglu),
+                      .geglu_back = NAME(geglu_back),
+                      .gelu = NAME(gelu),
+                      .gelu_back = NAME(gelu_back),
+                      .soft_cap = NAME(soft_cap),
+                      .soft_cap_back = NAME(soft_cap_back),
                       .softmax_keys = NAME(softmax_keys),
                       .softmax_block = NAME(softmax_block),
                       .softmax_block_back = NAME(softmax_block_back),
@@ -111,6 +120,7 @@ static void NAME(fill)(gr_kernels *t, const char *isa) {
                       .softmax_join = NAME(softmax_join),
                       .softmax_factors = NAME(softmax_factors),
                       .softmax_scale = NAME(softmax_scale),
+                      .softmax_uncap = NAME(softmax_uncap),
                       .matvec = NAME(matvec),
                       .burst = burst};
 }

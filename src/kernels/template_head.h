@@ -33,16 +33,23 @@ static bool NAME(leads)(const float *c, int cols, int at) {
 
 static void NAME(finish_softmax)(const gr_softmax *s, const float *c, int64_t ldc, int64_t m0, int rows,
                                  int64_t n0, int cols) {
+    float capped[GR_NR];
     for (int i = 0; i < rows; i++, c += ldc) {
         int64_t m = m0 + i, at = m * s->panels + n0 / GR_NR, target = s->target[m] - n0;
         act_t *p = s->p ? (act_t *)s->p + m * s->ldp + n0 : NULL;
+        const float *row = c;
+        if (s->cap > 0) {
+            memcpy(capped, c, sizeof capped);
+            NAME(soft_cap)(capped, GR_NR, 1, s->cap);
+            row = capped;
+        }
         if (cols == GR_NR)
-            NAME(softmax_row)(p, &s->top[at], &s->sum[at], c, GR_NR);
+            NAME(softmax_row)(p, &s->top[at], &s->sum[at], row, GR_NR);
         else
-            NAME(softmax_row)(p, &s->top[at], &s->sum[at], c, cols);
+            NAME(softmax_row)(p, &s->top[at], &s->sum[at], row, cols);
         if (target < 0 || target >= cols) continue;
-        s->target_logit[m] = c[target];
-        s->leads[m] = NAME(leads)(c, cols, (int)target);
+        s->target_logit[m] = row[target];
+        s->leads[m] = NAME(leads)(row, cols, (int)target);
     }
 }
 
@@ -78,5 +85,16 @@ static void NAME(softmax_scale)(void *p, int64_t n, const float *factor) {
         int64_t cols = gr_min_i64(GR_NR, n - i);
         for (int64_t k = i; k < i + cols; k += VL)
             NAME(store_n)(at + k, NAME(load_n)(at + k, i + cols - k) * f, i + cols - k);
+    }
+}
+
+/* A logit is found again from its weight p: log(p) + lse; where p is 0 nothing is left to scale. */
+static void NAME(softmax_uncap)(void *p, int64_t n, float lse, float inverse, float cap) {
+    act_t *at = p;
+    for (int64_t i = 0; i < n; i += VL) {
+        vf v = NAME(load_n)(at + i, n - i), t = (v_log(v * inverse) + lse) * (1 / cap);
+        t = v_select(t < -1.0f, v_set1(-1), t);
+        t = v_select(t > 1.0f, v_set1(1), t);
+        NAME(store_n)(at + i, v * (1.0f - t * t), n - i);
     }
 }

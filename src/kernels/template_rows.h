@@ -87,6 +87,50 @@ static void NAME(rmsnorm_back)(float *dx, const void *dy, bool dy_f32, const voi
     }
 }
 
+/* y = (x - mean) / sqrt(variance + eps) * weight + bias. The variance is that of the differences: two passes
+ * lose nothing where the mean is large. */
+static void NAME(layernorm)(void *y, float *rstd, const void *x, const float *weight, const float *bias,
+                            float eps, int64_t n) {
+    act_t *out = y;
+    const act_t *in = x;
+    vf sum = {0}, squares = {0};
+    for (int64_t i = 0; i < n; i += VL) sum += NAME(load_n)(in + i, n - i);
+    float mean = v_sum(sum) / (float)n;
+    for (int64_t i = 0; i < n; i += VL) {
+        vf d = v_between(NAME(load_n)(in + i, n - i) - mean, 0, 0, (int)gr_min_i64(VL, n - i), 0);
+        squares = v_fma(d, d, squares);
+    }
+    *rstd = 1.0f / sqrtf(v_sum(squares) / (float)n + eps);
+    for (int64_t i = 0; i < n; i += VL)
+        NAME(store_n)
+        (out + i,
+         (NAME(load_n)(in + i, n - i) - mean) * *rstd * v_load_n(weight + i, n - i) +
+             v_load_n(bias + i, n - i),
+         n - i);
+}
+
+/* With z = (x - mean) * rstd and g = dy * weight: dx += rstd * (g - mean(g) - z * mean(g z)). */
+static void NAME(layernorm_back)(float *dx, const void *dy, bool dy_f32, const void *x, float rstd,
+                                 const float *weight, int64_t n) {
+    const act_t *in = x;
+    vf sum = {0}, flat = {0}, along = {0};
+    for (int64_t i = 0; i < n; i += VL) sum += NAME(load_n)(in + i, n - i);
+    float mean = v_sum(sum) / (float)n;
+    for (int64_t i = 0; i < n; i += VL) {
+        vf g = dy_f32 ? v_load_n((const float *)dy + i, n - i) : NAME(load_n)((const act_t *)dy + i, n - i);
+        g *= v_load_n(weight + i, n - i); /* 0 behind the end */
+        flat += g;
+        along = v_fma(g, (NAME(load_n)(in + i, n - i) - mean) * rstd, along);
+    }
+    float shift = v_sum(flat) / (float)n, slope = v_sum(along) / (float)n;
+    for (int64_t i = 0; i < n; i += VL) {
+        vf g = dy_f32 ? v_load_n((const float *)dy + i, n - i) : NAME(load_n)((const act_t *)dy + i, n - i);
+        vf z = (NAME(load_n)(in + i, n - i) - mean) * rstd;
+        g = g * v_load_n(weight + i, n - i) - shift - z * slope;
+        v_store_n(dx + i, v_load_n(dx + i, n - i) + g * rstd, n - i);
+    }
+}
+
 static void NAME(rope)(void *x, const float *cosine, const float *sine, int half, int dir) {
     act_t *low = x, *high = low + half;
     for (int i = 0; i < half; i += VL) {
@@ -122,5 +166,55 @@ static void NAME(swiglu_back)(void *dgate, void *dup, const void *dy, const void
         vf d = NAME(load_n)((const act_t *)dy + i, n - i), sigmoid = 1.0f / (1.0f + v_exp(-g));
         NAME(store_n)((act_t *)dgate + i, d * u * (sigmoid * (1.0f + g * (1.0f - sigmoid))), n - i);
         NAME(store_n)((act_t *)dup + i, d * (g * sigmoid), n - i);
+    }
+}
+
+/* GELU with tanh: 0.5 (1 + tanh(z)) = sigmoid(2 z), z = sqrt(2 / pi) (g + 0.044715 g^3). */
+#ifndef GR_GELU_SLOPE
+#define GR_GELU_SLOPE 0x1.988454p0f  /* 2 sqrt(2 / pi) */
+#define GR_GELU_CUBE  0x1.2444f2p-4f /* .. * 0.044715 */
+INLINE vf gelu_sigmoid(vf g) {
+    return 1.0f / (1.0f + v_exp(-g * (GR_GELU_SLOPE + GR_GELU_CUBE * g * g)));
+}
+/* d(g s) / dg; s is 0 or 1 where the cube is too large. */
+INLINE vf gelu_slope(vf g, vf s) {
+    vf inner = s * (1.0f - s) * g, most = v_set1(1e6f);
+    vf square = g * g;
+    square = v_select(square > most, most, square);
+    return s + inner * (GR_GELU_SLOPE + 3.0f * GR_GELU_CUBE * square);
+}
+#endif
+
+static void NAME(geglu)(void *y, const void *gate, const void *up, int64_t n) {
+    act_t *out = y;
+    for (int64_t i = 0; i < n; i += VL) {
+        vf g = NAME(load_n)((const act_t *)gate + i, n - i), u = NAME(load_n)((const act_t *)up + i, n - i);
+        NAME(store_n)(out + i, g * gelu_sigmoid(g) * u, n - i);
+    }
+}
+
+static void NAME(geglu_back)(void *dgate, void *dup, const void *dy, const void *gate, const void *up,
+                             int64_t n) {
+    for (int64_t i = 0; i < n; i += VL) {
+        vf g = NAME(load_n)((const act_t *)gate + i, n - i), u = NAME(load_n)((const act_t *)up + i, n - i);
+        vf d = NAME(load_n)((const act_t *)dy + i, n - i), s = gelu_sigmoid(g);
+        NAME(store_n)((act_t *)dgate + i, d * u * gelu_slope(g, s), n - i);
+        NAME(store_n)((act_t *)dup + i, d * (g * s), n - i);
+    }
+}
+
+/* Without up. */
+static void NAME(gelu)(void *y, const void *x, int64_t n) {
+    act_t *out = y;
+    for (int64_t i = 0; i < n; i += VL) {
+        vf g = NAME(load_n)((const act_t *)x + i, n - i);
+        NAME(store_n)(out + i, g * gelu_sigmoid(g), n - i);
+    }
+}
+
+static void NAME(gelu_back)(void *dx, const void *dy, const void *x, int64_t n) {
+    for (int64_t i = 0; i < n; i += VL) {
+        vf g = NAME(load_n)((const act_t *)x + i, n - i), d = NAME(load_n)((const act_t *)dy + i, n - i);
+        NAME(store_n)((act_t *)dx + i, d * gelu_slope(g, gelu_sigmoid(g)), n - i);
     }
 }

@@ -98,3 +98,17 @@ static void NAME(add_transposed)(float *y, int64_t ldy, const float *x, int rows
                 }
         }
 }
+
+static void NAME(soft_cap)(float *s, int64_t n, float scale, float cap) {
+    for (int64_t i = 0; i < n; i += VL)
+        v_store_n(s + i, v_tanh(v_load_n(s + i, n - i) * (scale / cap)) * cap, n - i);
+}
+
+/* ds = p (dp - delta) (1 - tanh^2): what dp must be for softmax_block_back to give that. */
+static void NAME(soft_cap_back)(float *s, float *dp, int rows, float scale, float cap, const float *delta) {
+    for (int64_t i = 0; i < (int64_t)rows * GR_NR; i += VL) {
+        vf t = v_tanh(v_load(s + i) * (scale / cap)), d = v_load(delta + i % GR_NR);
+        v_store(s + i, t * cap);
+        v_store(dp + i, (v_load(dp + i) - d) * (1.0f - t * t) + d);
+    }
+}

@@ -270,6 +270,28 @@ INLINE vf v_exp(vf x) {
     vi e = (vi)t - (vi)magic, half = e >> 1; /* two factors: 2^128 and 2^-150 are not floats */
     return p * (vf)((half + 127) << 23) * (vf)((e - half + 127) << 23);
 }
+/* tanh within 2e-7; near 0 by its series, where the quotient would cancel. */
+INLINE vf v_tanh(vf x) {
+    vf s = x * x, series = v_set1(62.0f / 2835);
+    series = v_fma(series, s, v_set1(-17.0f / 315));
+    series = v_fma(series, s, v_set1(2.0f / 15));
+    series = v_fma(series, s, v_set1(-1.0f / 3));
+    series = v_fma(series * s, x, x);
+    return v_select((x < 0.25f) & (x > -0.25f), series, 1.0f - 2.0f / (v_exp(x + x) + 1.0f));
+}
+/* log(x) within 3e-7 of max(1, |log x|); of less than 2^-126 as of that, 0 and below too. x = 2^n m with m
+ * near 1, log m = 2 atanh((m - 1) / (m + 1)). */
+INLINE vf v_log(vf x) {
+    x = v_select(x > 0x1p-126f, x, v_set1(0x1p-126f));
+    vi bits = (vi)x, n = (bits - 0x3f3504f3) >> 23; /* sqrt(1/2) <= m < sqrt(2) */
+    vf m = (vf)(bits - n * 0x800000), z = (m - 1.0f) / (m + 1.0f), s = z * z;
+    vf p = v_set1(2.0f / 9);
+    p = v_fma(p, s, v_set1(2.0f / 7));
+    p = v_fma(p, s, v_set1(2.0f / 5));
+    p = v_fma(p, s, v_set1(2.0f / 3));
+    p = v_fma(p * s, z, z + z);
+    return v_fma(__builtin_convertvector(n, vf), v_set1(0x1.62e430p-1f), p);
+}
 /* The same bits for one number. */
 INLINE float v_exp1(float x) {
     return v_exp(v_set1(x))[0];

@@ -59,8 +59,10 @@ static void panel_step(const job *j, const space *ws, int64_t panel, int64_t q0,
     float factor[GR_NR], *o = ws->o + panel * d * GR_NR;
     gr_term scores = {ws->k, d, ws->q + (size_t)panel * gr_panel_bytes(k, d), (int)d};
     gr_attention_product(k, ws->s, GR_NR, n, scores, false, ahead);
-    bool moved = k->softmax_block(ws->p, ws->s, n, (int)(q0 - k0), (int)j->a->window, 1.0f / sqrtf((float)d),
-                                  ws->max + panel * GR_NR, ws->sum + panel * GR_NR, factor);
+    if (j->a->cap > 0) k->soft_cap(ws->s, (int64_t)n * GR_NR, j->a->scale, j->a->cap);
+    bool moved =
+        k->softmax_block(ws->p, ws->s, n, (int)(q0 - k0), (int)j->a->window, gr_attention_scale(j->a),
+                         ws->max + panel * GR_NR, ws->sum + panel * GR_NR, factor);
     if (moved && !first) k->weigh_columns(o, true, o, factor, d);
     gr_term values = {ws->v, KEYS, ws->p, n};
     gr_attention_product(k, o, GR_NR, d, values, !first, ahead);
@@ -79,7 +81,7 @@ static void finish_panel(const job *j, const gr_attention_view *w, const space *
         lse[i] = max[i] + logf(sum[i]);
     }
     k->weigh_columns(o, false, o, inverse, d);
-    k->transpose(j->out + gr_attention_q(w, head, q0) * k->act_bytes, w->ldq, o, GR_NR, d, cols);
+    k->transpose(j->out + gr_attention_out(w, head, q0) * k->act_bytes, w->ldo, o, GR_NR, d, cols);
 }
 
 static void forward_task(void *context, int task, int worker) {

@@ -2,7 +2,6 @@
  * group of heads: dk and dv are its own. dq is added where it lies, blocks of keys in their order: a task
  * waits until the one before it has passed the same queries, which it has unless both began together. */
 #include "layers/attention_parts.h"
-#include <math.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -106,12 +105,13 @@ static void pack_queries(const work *x, step *t) {
     const gr_attention_view *w = &x->w;
     int64_t d = j->a->d;
     for (int p = 0; p * GR_NR < t->nq; p++) {
-        int64_t q0 = t->q0 + p * GR_NR, at = gr_attention_q(w, t->head, q0);
+        int64_t q0 = t->q0 + p * GR_NR;
         int cols = (int)gr_min_i64(GR_NR, t->nq - p * GR_NR);
-        const char *q = gr_attention_at(w, j->q, at), *g = gr_attention_at(w, j->dout, at);
+        const char *q = gr_attention_at(w, j->q, gr_attention_q(w, t->head, q0)),
+                   *g = gr_attention_at(w, j->dout, gr_attention_out(w, t->head, q0));
         size_t along = (size_t)p * gr_panel_bytes(k, d), across = (size_t)p * across_bytes(k, d);
         k->panel_both(x->ws.q_t + along, x->ws.q_n + across, q, w->ldq, cols, d);
-        k->panel_both(x->ws.do_t + along, x->ws.do_n + across, g, w->ldq, cols, d);
+        k->panel_both(x->ws.do_t + along, x->ws.do_n + across, g, w->ldo, cols, d);
         int64_t row = t->head * j->batch->tokens + w->t0 + q0;
         memcpy(t->lse + p * GR_NR, j->lse + row, (size_t)cols * sizeof *t->lse);
         memcpy(t->delta + p * GR_NR, j->delta + row, (size_t)cols * sizeof *t->delta);
@@ -122,12 +122,13 @@ static void pack_queries(const work *x, step *t) {
 static gr_attention_ahead look_ahead(const work *x, const step *t) {
     const job *j = x->j;
     const gr_attention_view *w = &x->w;
-    int64_t at = gr_attention_q(w, t->head, t->q0), next = at + GR_QUERIES * w->ldq, act = j->c->k->act_bytes;
+    int64_t at = gr_attention_out(w, t->head, t->q0), next = at + GR_QUERIES * w->ldo,
+            next_q = gr_attention_q(w, t->head, t->q0 + GR_QUERIES), act = j->c->k->act_bytes;
     int64_t rows = gr_min_i64(GR_QUERIES, w->len - t->q0 - GR_QUERIES), bytes = j->a->d * act, tiles = 0;
     gr_attention_ahead h = {0};
-    if (x->k0) gr_attention_expect(&h, j->dq + at, w->ldq * 4, t->nq, j->a->d * 4);
-    gr_attention_expect(&h, gr_attention_at(w, j->q, next), w->ldq * act, rows, bytes);
-    gr_attention_expect(&h, gr_attention_at(w, j->dout, next), w->ldq * act, rows, bytes);
+    if (x->k0) gr_attention_expect(&h, j->dq + at, w->ldo * 4, t->nq, j->a->d * 4);
+    gr_attention_expect(&h, gr_attention_at(w, j->q, next_q), w->ldq * act, rows, bytes);
+    gr_attention_expect(&h, gr_attention_at(w, j->dout, next), w->ldo * act, rows, bytes);
     for (int p = 0; p < GR_PANELS; p++) tiles += 2 * t->keys[p] / GR_MR;
     gr_attention_spread(&h, tiles);
     return h;
@@ -150,9 +151,11 @@ static void panel_weights(const work *x, const step *t, int p, gr_attention_ahea
         gr_attention_product(k, ws->s, GR_NR, rows, scores, false, ahead);
         gr_attention_product(k, ws->dp, GR_NR, rows, grads, false, ahead);
         size_t row = (size_t)i * GR_NR * act;
+        if (j->a->cap > 0)
+            k->soft_cap_back(ws->s, ws->dp, rows, j->a->scale, j->a->cap, t->delta + p * GR_NR);
         k->softmax_block_back(weights + row, ds + row,
                               ws->ds_n + (size_t)p * gr_panel_bytes(k, x->keys) + gr_panel_bytes(k, i), ws->s,
-                              ws->dp, rows, diag - i, (int)j->a->window, 1.0f / sqrtf((float)d),
+                              ws->dp, rows, diag - i, (int)j->a->window, gr_attention_scale(j->a),
                               t->lse + p * GR_NR, t->delta + p * GR_NR);
     }
     /* A tile of dk or dv may begin within the last strip and end behind it. */
@@ -210,8 +213,8 @@ static void add_queries(const work *x, const step *t, int64_t place) {
         gr_term term = {x->ws.k_t, x->keys, x->ws.ds_n + (size_t)p * gr_panel_bytes(k, x->keys), t->keys[p]};
         gr_attention_product(k, x->ws.dq, GR_NR, a->d, term, false, NULL);
         if (more && !waited) await_turn(x, place), waited = true;
-        k->add_transposed(j->dq + gr_attention_q(&x->w, t->head, q0), x->w.ldq, x->ws.dq, (int)a->d,
-                          (int)gr_min_i64(GR_NR, t->nq - p * GR_NR), 1.0f / sqrtf((float)a->d), more);
+        k->add_transposed(j->dq + gr_attention_out(&x->w, t->head, q0), x->w.ldo, x->ws.dq, (int)a->d,
+                          (int)gr_min_i64(GR_NR, t->nq - p * GR_NR), a->scale, more);
     }
     atomic_store_explicit(&j->turn[x->task], (int)place + 1, memory_order_release);
 }
@@ -262,8 +265,9 @@ static void backward_task(void *context, int task, int worker) {
     gr_attention_gather(&x.w, x.ws.v, gr_attention_at(&x.w, j->v, at), x.nk);
     k->transpose(x.ws.k_t, x.keys, x.ws.k, d, x.nk, d);
     walk_queries(&x);
-    for (int64_t i = 0; i < x.nk; i++, at += x.w.ldkv) {
-        k->scale_f32(x.ws.dk + i * d64, 1.0f / sqrtf((float)d), d);
+    at = gr_attention_dkv(&x.w, x.k0);
+    for (int64_t i = 0; i < x.nk; i++, at += x.w.ldg) {
+        k->scale_f32(x.ws.dk + i * d64, j->a->scale, d);
         memcpy(j->dk + at, x.ws.dk + i * d64, (size_t)d * sizeof(float));
         memcpy(j->dv + at, x.ws.dv + i * d64, (size_t)d * sizeof(float));
     }

@@ -17,7 +17,8 @@ typedef struct gr_attention_view {
     const gr_attention *a;
     int64_t row, kv, group; /* row number, head of keys, heads of queries that share it */
     int64_t t0, len;        /* the row's first token and their number */
-    int64_t ldq, ldkv;      /* from token to token */
+    int64_t ldq, ldkv;      /* from token to token, of q; of k and v */
+    int64_t ldo, ldg;       /* .. of out, dout and dq; of dk and dv */
 } gr_attention_view;
 
 /* Units of work: the blocks of `size` tokens of every row, one after another; a row's may be followed by one
@@ -45,8 +46,10 @@ static inline bool gr_attention_unit(gr_attention_view *w, int64_t *block, const
                              .group = a->heads / a->kv_heads,
                              .t0 = b->start[row],
                              .len = b->start[row + 1] - b->start[row],
-                             .ldq = a->heads * a->d,
-                             .ldkv = a->kv_heads * a->d};
+                             .ldq = a->ldq,
+                             .ldkv = a->ldkv,
+                             .ldo = a->heads * a->d,
+                             .ldg = a->kv_heads * a->d};
     *block = unit - (b->start[row] / size - first + row);
     return *block * size < w->len;
 }
@@ -57,6 +60,13 @@ static inline int64_t gr_attention_q(const gr_attention_view *w, int64_t head, i
 }
 static inline int64_t gr_attention_kv(const gr_attention_view *w, int64_t t) {
     return (w->t0 + t) * w->ldkv + w->kv * w->a->d;
+}
+/* The same of out and the gradients. */
+static inline int64_t gr_attention_out(const gr_attention_view *w, int64_t head, int64_t t) {
+    return (w->t0 + t) * w->ldo + head * w->a->d;
+}
+static inline int64_t gr_attention_dkv(const gr_attention_view *w, int64_t t) {
+    return (w->t0 + t) * w->ldg + w->kv * w->a->d;
 }
 static inline const char *gr_attention_at(const gr_attention_view *w, const void *x, int64_t at) {
     return (const char *)x + at * w->c->k->act_bytes;
@@ -117,6 +127,11 @@ static inline void gr_attention_product(const gr_kernels *k, float *c, int64_t l
         term.a = (const char *)term.a + GR_MR * term.lda * k->act_bytes;
         if (ahead) gr_attention_fetch(ahead);
     }
+}
+
+/* What softmax multiplies scores by: capped ones have been already. */
+static inline float gr_attention_scale(const gr_attention *a) {
+    return a->cap > 0 ? 1 : a->scale;
 }
 
 /* Rows [0, rows) of d elements next to each other: rows that lie a power of two apart share few places of L1.

@@ -11,6 +11,7 @@ void gr_embedding_row(const gr_embedding *e, float *row, int64_t id) {
         float factor = e->scale * e->b[r * vocab + id];
         for (int64_t i = 0; i < n; i++) row[i] += factor * a[i];
     }
+    for (int64_t i = 0; e->multiplier != 1 && i < n; i++) row[i] *= e->multiplier;
 }
 
 typedef struct lookup_job {

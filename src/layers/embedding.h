@@ -1,7 +1,7 @@
 /* layers/embedding.h - the lookup of token vectors, frozen, with an adapter, or trained itself; forward and
  * backward. May include: base, kernels, layers/linear.h (gr_batch).
  *
- *     x[t] = W[id] + scale * sum_r B[r, id] A[r]        A [rank, hidden]  B [rank, vocab], f32
+ *     x[t] = multiplier * (W[id] + scale * sum_r B[r, id] A[r])        A [rank, hidden]  B [rank, vocab], f32
  *
  * which is the adapter of a tied head (y = x W^T + scale (x A^T) B) read backwards.
  */
@@ -11,6 +11,7 @@
 
 typedef struct gr_embedding {
     const gr_mat *table; /* [vocab, hidden]; trained: f32 */
+    float multiplier;    /* of the whole vector; backward wants dx multiplied by it already */
     int64_t rank;        /* 0: no adapter */
     float scale;
     const float *a, *b;
@@ -18,7 +19,7 @@ typedef struct gr_embedding {
     bool shared;              /* with the head, which has written its part into each row's leaf */
 } gr_embedding;
 
-/* row[hidden] f32 = the vector of one id. */
+/* row[hidden] f32 = the vector of one id, times the multiplier. */
 void gr_embedding_row(const gr_embedding *e, float *row, int64_t id);
 
 /* x[T, hidden] act = vectors of ids (which were checked against the table).

@@ -60,8 +60,8 @@ static void gather_row(void *context, int task, int worker) {
     char *in = (char *)j->h->x_in + (size_t)task * row;
     (void)worker;
     memcpy(in, (const char *)j->x + (size_t)j->h->at[task] * row, row);
-    j->c->k->rmsnorm((char *)j->h->x + (size_t)task * row, &j->h->rstd[task], in, j->h->norm, j->h->eps,
-                     j->h->hidden);
+    gr_norm_row(j->c->k, &j->h->norm, (char *)j->h->x + (size_t)task * row, &j->h->rstd[task], in,
+                j->h->hidden);
     if (drops(j)) drop_row(j, j->h->dropped, j->h->x, task);
 }
 
@@ -93,6 +93,9 @@ static void loss_row(void *context, int task, int worker) {
     if (!j->gradients) return;
     j->c->k->softmax_factors(top, top, s->panels, lse, weight);
     s->target_logit[task] = (float)expm1((double)logit - lse) * weight;
+    if (!(s->cap > 0)) return;
+    j->h->lse[task] = (float)lse;
+    s->target_logit[task] *= 1 - logit / s->cap * (logit / s->cap);
 }
 
 /* dx of the tile's rows through the final norm. */
@@ -100,9 +103,8 @@ static void scatter_row(void *context, int task, int worker) {
     const tile_job *j = context;
     const gr_head *h = j->h;
     (void)worker;
-    j->c->k->rmsnorm_back(j->dx + h->at[task] * h->hidden, h->dx + task * h->hidden, true,
-                          (const char *)h->x_in + (size_t)task * act_row(j), h->rstd[task], h->norm,
-                          h->hidden);
+    gr_norm_row_back(j->c->k, &h->norm, j->dx + h->at[task] * h->hidden, h->dx + task * h->hidden, true,
+                     (const char *)h->x_in + (size_t)task * act_row(j), h->rstd[task], h->hidden);
 }
 
 /* The tile's logits into wherever the epilogue says. */
@@ -172,7 +174,10 @@ static void add_norm(const tile_job *j, const segment *s) {
     gr_rmsnorm_weight_sum(j->c, gr_gradients_leaf(j->gradients, h->norm_at, leaf), !s->first,
                           h->dx + s->i0 * h->hidden, true, (const char *)h->x_in + skip, h->rstd + s->i0,
                           s->count, h->hidden);
-    if (s->last) gr_gradients_join(j->c, j->gradients, h->norm_at, leaf, h->hidden);
+    if (!s->last) return;
+    if (h->norm_factor != 1)
+        j->c->k->scale_f32(gr_gradients_leaf(j->gradients, h->norm_at, leaf), h->norm_factor, h->hidden);
+    gr_gradients_join(j->c, j->gradients, h->norm_at, leaf, h->hidden);
 }
 
 static void add_segment(const tile_job *j, const segment *s) {
@@ -249,6 +254,7 @@ static void scale_row(void *context, int task, int worker) {
     int64_t hit = s->target[task] - j->v0;
     (void)worker;
     k->softmax_scale(row, j->n, s->top + task * s->panels + j->v0 / GR_NR);
+    if (s->cap > 0) k->softmax_uncap(row, j->n, j->tile->h->lse[task], 1 / j->tile->h->weight, s->cap);
     if (hit >= 0 && hit < j->n) k->to_act(row + hit * k->act_bytes, &s->target_logit[task], 1);
 }
 
@@ -360,4 +366,5 @@ void gr_head_logits(const gr_compute *c, const gr_head *h, float *logits, const 
     tile_job j = {.c = c, .h = h, .x = x};
     for (int64_t i = 0; i < n; i++) h->at[i] = t0 + i;
     logits_of_tile(&j, n, &(gr_epilogue){.y = logits, .ldy = h->vocab, .y_f32 = true});
+    if (h->softmax.cap > 0) c->k->soft_cap(logits, n * h->vocab, 1, h->softmax.cap);
 }

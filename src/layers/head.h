@@ -4,12 +4,12 @@
  */
 #ifndef GR_LAYERS_HEAD_H
 #define GR_LAYERS_HEAD_H
-#include "layers/linear.h"
+#include "layers/norm.h"
 
 typedef struct gr_head {
     const gr_mat *w;   /* [vocab, hidden] */
-    const float *norm; /* [hidden] */
-    float eps;
+    gr_norm norm;      /* [hidden] */
+    float norm_factor; /* the gradient of its weight is that of what it multiplies with, times this */
     int64_t hidden, vocab;
     float weight; /* the gradient is that of weight x summed loss; bind sets 1 */
     int64_t tile; /* rows at once */
@@ -23,6 +23,7 @@ typedef struct gr_head {
     /* scratch, from bind */
     gr_softmax softmax;            /* [tile, vocab]; dlogits take p's place; p is NULL without backward */
     int32_t *target;               /* [tile] */
+    float *lse;                    /* [tile]; NULL unless logits are capped */
     void *x_in, *x;                /* act [tile, hidden]: gathered, normalized */
     float *rstd;                   /* [tile] */
     float *dx;                     /* f32 [tile, hidden] */

@@ -1,10 +1,25 @@
 #include "model/config.h"
 
 const gr_arch gr_arch_table[] = {
-    {"llama", "LlamaForCausalLM", GR_ARCH_BIAS_OPTION, "Llama 1-3.x, SmolLM2, TinyLlama"},
-    {"mistral", "MistralForCausalLM", GR_ARCH_WINDOW, "Mistral"},
-    {"qwen2", "Qwen2ForCausalLM", GR_ARCH_QKV_BIAS | GR_ARCH_LAYER_WINDOW, "Qwen2, Qwen2.5"},
-    {"qwen3", "Qwen3ForCausalLM", GR_ARCH_QK_NORM | GR_ARCH_LAYER_WINDOW | GR_ARCH_BIAS_OPTION, "Qwen3"},
+    {"llama", "LlamaForCausalLM", GR_ARCH_BIAS_OPTION, .about = "Llama 1-3.x, SmolLM2, TinyLlama"},
+    {"mistral", "MistralForCausalLM", GR_ARCH_WINDOW, .about = "Mistral"},
+    {"qwen2", "Qwen2ForCausalLM", GR_ARCH_QKV_BIAS | GR_ARCH_LAYER_WINDOW, .about = "Qwen2, Qwen2.5"},
+    {"qwen3", "Qwen3ForCausalLM", GR_ARCH_QK_NORM | GR_ARCH_LAYER_WINDOW | GR_ARCH_BIAS_OPTION,
+     .about = "Qwen3"},
+    {"ministral", "MinistralForCausalLM", GR_ARCH_WINDOW, "Ministral 8B 2410", .window = 4096},
+    {"ministral3", "Ministral3ForCausalLM", GR_ARCH_ROW_LIMIT, "Ministral 3 (text)", .theta = 1e6},
+    {"gemma2", "Gemma2ForCausalLM",
+     GR_ARCH_SANDWICH | GR_ARCH_ONE_PLUS | GR_ARCH_GEMMA | GR_ARCH_BIAS_OPTION | GR_ARCH_PATTERN, "Gemma 2",
+     .tied = true, .head_dim = 256, .window = 4096, .pattern = 2, .attention_cap = 50, .logit_cap = 30},
+    {"gemma3_text", "Gemma3ForCausalLM",
+     GR_ARCH_SANDWICH | GR_ARCH_ONE_PLUS | GR_ARCH_GEMMA | GR_ARCH_BIAS_OPTION | GR_ARCH_PATTERN |
+         GR_ARCH_QK_NORM | GR_ARCH_LOCAL_ROPE,
+     "Gemma 3 (text)", .tied = true, .theta = 1e6, .head_dim = 256, .window = 4096, .pattern = 6},
+    {"smollm3", "SmolLM3ForCausalLM", GR_ARCH_SOME_ROPE | GR_ARCH_BIAS_OPTION, "SmolLM3", .tied = true,
+     .theta = 2e6},
+    {"granite", "GraniteForCausalLM", GR_ARCH_MULTIPLIERS | GR_ARCH_BIAS_OPTION, .about = "Granite 3"},
+    {"olmo2", "Olmo2ForCausalLM", GR_ARCH_NORM_BEHIND | GR_ARCH_WIDE_QK_NORM | GR_ARCH_BIAS_OPTION,
+     .about = "OLMo 2"},
     {0},
 };
 

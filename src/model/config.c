@@ -1,4 +1,5 @@
 #include "model/config.h"
+#include <math.h>
 #include <stdio.h>
 
 #define MAX_DIM ((int64_t)1 << 24)
@@ -15,7 +16,7 @@ static void arch_names(char *out, size_t size) {
 
 static graft_status read_arch(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     const char *type = NULL;
-    char known[200];
+    char known[400];
     GR_TRY(gr_json_need(root, "model_type", err));
     GR_TRY(gr_json_string(root, "model_type", &type, err));
     if ((c->arch = gr_arch_find(type))) return GRAFT_OK;
@@ -52,7 +53,7 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
     if (c->heads % c->kv_heads)
         return bad_relation(root, "num_attention_heads is no multiple of num_key_value_heads", c->heads,
                             c->kv_heads, err);
-    c->head_dim = 0;
+    c->head_dim = c->arch->head_dim;
     GR_TRY(gr_json_int(root, "head_dim", 1, GR_MAX_HEAD_DIM, &c->head_dim, err));
     if (!c->head_dim) {
         if (c->hidden % c->heads)
@@ -73,102 +74,77 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
     return gr_json_real(root, "rms_norm_eps", 0, 1, &c->norm_eps, err);
 }
 
+static graft_status read_activation(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    bool gemma = c->arch->traits & GR_ARCH_GEMMA;
+    const char *key = gemma ? "hidden_activation" : "hidden_act",
+               *name = gemma ? "gelu_pytorch_tanh" : "silu";
+    GR_TRY(gr_json_string(root, key, &name, err));
+    if (strcmp(name, "gelu_pytorch_tanh") == 0) {
+        c->activation = GR_GELU_TANH;
+        return GRAFT_OK;
+    }
+    if (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "activation is not supported");
+    gr_where(err, "%s: %s", root->file, key);
+    gr_expected(err, "silu or gelu_pytorch_tanh");
+    return gr_found(err, "%s", name);
+}
+
 static graft_status read_flags(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
-    const char *act = "silu";
     unsigned traits = c->arch->traits;
+    c->tied = c->arch->tied;
     GR_TRY(gr_json_bool(root, "tie_word_embeddings", &c->tied, err));
     c->qkv_bias = traits & GR_ARCH_QKV_BIAS;
-    c->qk_norm = traits & GR_ARCH_QK_NORM;
+    c->qk_norm = traits & (GR_ARCH_QK_NORM | GR_ARCH_WIDE_QK_NORM);
+    if (traits & GR_ARCH_WIDE_QK_NORM && c->heads * c->head_dim > GR_MAX_WIDE)
+        return bad_relation(root, "q is too wide for a norm over all of it", c->heads * c->head_dim,
+                            GR_MAX_WIDE, err);
     if (traits & GR_ARCH_BIAS_OPTION) {
         bool attention_bias = false;
         GR_TRY(gr_json_bool(root, "attention_bias", &attention_bias, err));
         GR_TRY(gr_json_bool(root, "mlp_bias", &c->mlp_bias, err));
         c->qkv_bias = c->o_bias = attention_bias;
     }
-    GR_TRY(gr_json_string(root, "hidden_act", &act, err));
-    if (strcmp(act, "silu") == 0 || strcmp(act, "swish") == 0) return GRAFT_OK;
-    gr_fail(err, GRAFT_UNSUPPORTED, "activation is not supported");
-    gr_where(err, "%s: hidden_act", root->file);
-    gr_expected(err, "silu");
-    return gr_found(err, "%s", act);
+    return read_activation(c, root, err);
 }
 
-/* The scaling rule by its name in either style; `scaling` is rope_scaling or rope_parameters. */
-static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position,
-                                 graft_error *err) {
-    const char *kind = "default";
-    GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
-    GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
-    GR_TRY(gr_json_real(scaling, "rope_theta", 1, 1e12, &rope->theta, err));
-    if (strcmp(kind, "default") == 0) return GRAFT_OK;
-    GR_TRY(gr_json_need(scaling, "factor", err));
-    GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &rope->factor, err));
-    if (strcmp(kind, "linear") == 0) {
-        rope->kind = GR_ROPE_LINEAR;
-        return GRAFT_OK;
-    }
-    if (strcmp(kind, "llama3") == 0) {
-        rope->kind = GR_ROPE_LLAMA3;
-        rope->low_freq_factor = 1;
-        rope->high_freq_factor = 4;
-        rope->original_max_position = max_position;
-        GR_TRY(gr_json_real(scaling, "low_freq_factor", 1e-3, 1e6, &rope->low_freq_factor, err));
-        GR_TRY(gr_json_real(scaling, "high_freq_factor", 1e-3, 1e6, &rope->high_freq_factor, err));
-        return gr_json_int(scaling, "original_max_position_embeddings", 1, (int64_t)1 << 40,
-                           &rope->original_max_position, err);
-    }
-    gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
-    gr_where(err, "%s: %s", scaling->file, scaling->path);
-    gr_expected(err, "default, linear or llama3");
-    return gr_found(err, "%s", kind);
+/* A factor that config.json may give, above 0. */
+static graft_status read_factor(const gr_json_scope *root, const char *key, double *value, graft_error *err) {
+    return gr_json_real(root, key, 1e-6, 1e6, value, err);
 }
 
-/* Where a file says that only a part of each head is rotated. */
-static graft_status refuse_partial(const gr_json_scope *scope, graft_error *err) {
-    double partial = 1;
-    GR_TRY(gr_json_real(scope, "partial_rotary_factor", 0, 1, &partial, err));
-    if (partial == 1) return GRAFT_OK;
-    gr_fail(err, GRAFT_UNSUPPORTED, "partial rotary embedding is not supported");
-    gr_where(err, "%s: %s%spartial_rotary_factor", scope->file, scope->path, scope->path[0] ? "." : "");
-    return gr_found(err, "%g", partial);
+/* A cap of tanh: null is none, as silence is where the architecture has no default. */
+static graft_status read_cap(const gr_json_scope *root, const char *key, double otherwise, double *cap,
+                             graft_error *err) {
+    *cap = json_is_null(json_object_get(root->object, key)) ? 0 : otherwise;
+    return read_factor(root, key, cap, err);
 }
 
-static graft_status read_rope(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
-    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
-    c->rope = (gr_rope_config){.kind = GR_ROPE_DEFAULT, .theta = 10000, .factor = 1};
-    GR_TRY(gr_json_real(root, "rope_theta", 1, 1e12, &c->rope.theta, err));
-    for (int i = 0; i < 2; i++) {
-        gr_json_scope inner;
-        char path[128];
-        GR_TRY(gr_json_object(root, keys[i], &inner, path, err));
-        if (!inner.object) continue;
-        GR_TRY(refuse_partial(&inner, err));
-        GR_TRY(read_scaling(&c->rope, &inner, c->max_position, err));
+/* What sums and scores are multiplied by, and capped at. */
+static graft_status read_numbers(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    double divisor = 1;
+    bool both_ways = false;
+    c->embedding_scale = c->residual_scale = c->logit_scale = 1;
+    c->attention_scale = 1 / sqrt((double)c->head_dim);
+    if (c->arch->traits & GR_ARCH_MULTIPLIERS) {
+        c->attention_scale = 1;
+        GR_TRY(read_factor(root, "embedding_multiplier", &c->embedding_scale, err));
+        GR_TRY(read_factor(root, "residual_multiplier", &c->residual_scale, err));
+        GR_TRY(read_factor(root, "attention_multiplier", &c->attention_scale, err));
+        GR_TRY(read_factor(root, "logits_scaling", &divisor, err));
+        c->logit_scale = 1 / divisor;
     }
-    return refuse_partial(root, err);
-}
-
-/* Which layers see how far. Qwen: layers from max_window_layers on; newer files list layer_types. */
-static graft_status read_windows(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
-    int64_t window = 0, first = 0;
-    bool use = c->arch->traits & GR_ARCH_WINDOW;
-    const json_t *types = NULL;
-    if (!(c->arch->traits & (GR_ARCH_WINDOW | GR_ARCH_LAYER_WINDOW))) return GRAFT_OK;
-    GR_TRY(gr_json_int(root, "sliding_window", 1, (int64_t)1 << 40, &window, err));
-    if (c->arch->traits & GR_ARCH_LAYER_WINDOW) {
-        GR_TRY(gr_json_bool(root, "use_sliding_window", &use, err));
-        first = c->layers;
-        GR_TRY(gr_json_int(root, "max_window_layers", 0, (int64_t)1 << 40, &first, err));
-    }
-    if (!use) window = 0;
-    GR_TRY(gr_json_array(root, "layer_types", &types, err));
-    for (int64_t l = 0; l < c->layers; l++) {
-        const char *type = types ? json_string_value(json_array_get(types, (size_t)l)) : NULL;
-        c->window[l] = l >= first ? window : 0;
-        if (type && strcmp(type, "full_attention") == 0) c->window[l] = 0;
-        if (type && strcmp(type, "sliding_attention") == 0) c->window[l] = window;
-    }
-    return GRAFT_OK;
+    if (!(c->arch->traits & GR_ARCH_GEMMA)) return GRAFT_OK;
+    double scalar = 256;
+    c->embedding_scale = sqrt((double)c->hidden);
+    GR_TRY(read_factor(root, "query_pre_attn_scalar", &scalar, err));
+    c->attention_scale = 1 / sqrt(scalar);
+    GR_TRY(read_cap(root, "attn_logit_softcapping", c->arch->attention_cap, &c->attention_cap, err));
+    GR_TRY(read_cap(root, "final_logit_softcapping", c->arch->logit_cap, &c->logit_cap, err));
+    GR_TRY(gr_json_bool(root, "use_bidirectional_attention", &both_ways, err));
+    if (!both_ways) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "attention in both directions is not supported");
+    return gr_where(err, "%s: use_bidirectional_attention", root->file);
 }
 
 static graft_status read_quantization(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
@@ -221,8 +197,8 @@ static graft_status read_root(gr_model_config *c, const json_t *object, const ch
     GR_TRY(read_arch(c, &root, err));
     GR_TRY(read_sizes(c, &root, err));
     GR_TRY(read_flags(c, &root, err));
-    GR_TRY(read_rope(c, &root, err));
-    GR_TRY(read_windows(c, &root, err));
+    GR_TRY(gr_config_rope(c, &root, err));
+    GR_TRY(read_numbers(c, &root, err));
     return read_quantization(c, &root, err);
 }
 

@@ -10,11 +10,21 @@
 /* Traits of an architecture beyond plain Llama. */
 enum {
     GR_ARCH_QKV_BIAS = 1 << 0, /* q, k, v always have biases (Qwen2) */
-    GR_ARCH_QK_NORM = 1 << 1,  /* RMSNorm over each head of q and k (Qwen3) */
+    GR_ARCH_QK_NORM = 1 << 1,  /* RMSNorm over each head of q and k (Qwen3, Gemma 3) */
     GR_ARCH_WINDOW = 1 << 2,   /* config's sliding_window holds for every layer (Mistral) */
     GR_ARCH_LAYER_WINDOW =
         1 << 3, /* sliding window from layer max_window_layers on, if use_sliding_window (Qwen) */
-    GR_ARCH_BIAS_OPTION = 1 << 4 /* config's attention_bias, mlp_bias are read (Llama, Qwen3) */
+    GR_ARCH_BIAS_OPTION = 1 << 4,  /* config's attention_bias, mlp_bias are read (Llama, Qwen3) */
+    GR_ARCH_WIDE_QK_NORM = 1 << 5, /* RMSNorm over all of q, and all of k (OLMo 2) */
+    GR_ARCH_SANDWICH = 1 << 6,     /* attention and MLP have a norm before and one behind them (Gemma) */
+    GR_ARCH_NORM_BEHIND = 1 << 7,  /* .. only the one behind (OLMo 2) */
+    GR_ARCH_ONE_PLUS = 1 << 8,     /* norms multiply by 1 + weight (Gemma) */
+    GR_ARCH_GEMMA = 1 << 9,        /* embedding times sqrt(hidden), query_pre_attn_scalar, soft caps */
+    GR_ARCH_MULTIPLIERS = 1 << 10, /* Granite's four multipliers */
+    GR_ARCH_LOCAL_ROPE = 1 << 11,  /* layers with a window have rotary angles of their own (Gemma 3) */
+    GR_ARCH_SOME_ROPE = 1 << 12,   /* no_rope_layers: some layers rotate nothing (SmolLM3) */
+    GR_ARCH_PATTERN = 1 << 13,     /* every pattern-th layer sees everything, the others a window (Gemma) */
+    GR_ARCH_ROW_LIMIT = 1 << 14    /* queries of long rows are scaled (Ministral 3): rows up to there only */
 };
 
 typedef struct gr_arch {
@@ -22,23 +32,38 @@ typedef struct gr_arch {
     const char *class_name; /* config.json's architectures[0] */
     unsigned traits;
     const char *about;
+    /* what transformers takes where config.json is silent; 0: as for Llama */
+    bool tied;
+    double theta;
+    int64_t head_dim;
+    int64_t window;
+    int64_t pattern; /* GR_ARCH_PATTERN */
+    double attention_cap, logit_cap;
 } gr_arch;
 
 /* Ended by model_type == NULL. A new architecture is a row here. */
 extern const gr_arch gr_arch_table[];
 const gr_arch *gr_arch_find(const char *model_type); /* NULL if unknown */
 
-typedef enum gr_rope_kind { GR_ROPE_DEFAULT, GR_ROPE_LINEAR, GR_ROPE_LLAMA3 } gr_rope_kind;
+typedef enum gr_rope_kind { GR_ROPE_DEFAULT, GR_ROPE_LINEAR, GR_ROPE_LLAMA3, GR_ROPE_YARN } gr_rope_kind;
 
 typedef struct gr_rope_config {
     gr_rope_kind kind;
     double theta, factor, low_freq_factor, high_freq_factor;
     int64_t original_max_position;
+    double beta_fast, beta_slow; /* YARN */
+    double magnitude;            /* cosines and sines are multiplied by it */
 } gr_rope_config;
 
+/* Which activation is between gate and down. */
+typedef enum gr_activation { GR_SILU, GR_GELU_TANH } gr_activation;
+
 #define GR_MAX_LAYERS   1024
-#define GR_MAX_HEADS    512  /* attention keeps a turn per kv head on the stack */
-#define GR_MAX_HEAD_DIM 4096 /* a head's f32 vector fits on the stack */
+#define GR_MAX_HEADS    512   /* attention keeps a turn per kv head on the stack */
+#define GR_MAX_HEAD_DIM 4096  /* a head's f32 vector fits on the stack */
+#define GR_MAX_WIDE     16384 /* and so does all of q, where a norm spans it */
+#define GR_ROPES        2     /* tables of rotary angles */
+#define GR_NO_ROPE      (-1)
 
 typedef struct gr_model_config {
     const gr_arch *arch;
@@ -46,8 +71,14 @@ typedef struct gr_model_config {
     double norm_eps;
     bool tied; /* lm_head is embed_tokens */
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
-    gr_rope_config rope;
+    gr_activation activation;
+    double embedding_scale, residual_scale, logit_scale; /* what these are multiplied by; 1 */
+    double attention_scale;                              /* of q times k; 1 / sqrt(head_dim) */
+    double attention_cap, logit_cap;                     /* cap * tanh(x / cap); 0: none */
+    gr_rope_config rope[GR_ROPES];
+    int64_t row_limit; /* tokens that a row may have for what is computed to hold; 0: any number */
     int64_t window[GR_MAX_LAYERS]; /* per layer: keys a query sees, itself included; 0: all */
+    int8_t rope_of[GR_MAX_LAYERS]; /* per layer: which of rope, or GR_NO_ROPE */
     int bits, group;               /* config's quantization defaults; 0 if none */
     const gr_micro_row *micro;     /* the default mode when it is not affine */
     json_t *quantization; /* the config's quantization object (owned), NULL if none: per-path entries */
@@ -60,9 +91,14 @@ graft_status gr_config_parse(gr_model_config *config, const char *text, size_t l
                              graft_error *err) GR_MUST_CHECK;
 void gr_config_free(gr_model_config *config);
 
-/* Inverse frequencies [head_dim/2] of the rotary embedding with scaling applied. source: transformers
- * modeling_rope_utils (default, linear, llama3) */
-void gr_rope_frequencies(double *inv_freq, const gr_model_config *config);
+/* config_rope.c: which layers rotate how; part of reading a config. */
+graft_status gr_config_rope(gr_model_config *config, const gr_json_scope *root,
+                            graft_error *err) GR_MUST_CHECK;
+/* Inverse frequencies [head_dim/2] of one of the config's rotary embeddings with scaling applied. source:
+ * transformers modeling_rope_utils (default, linear, llama3, yarn) */
+void gr_rope_frequencies(double *inv_freq, const gr_model_config *config, const gr_rope_config *rope);
+/* How many of config->rope some layer uses: 1 or 2. */
+int gr_rope_count(const gr_model_config *config);
 
 /* Published shapes: name and config.json text; ended by NULL. */
 typedef struct gr_shape {

@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "base/os.h"
 #include "weights/affine.h"
+#include <math.h>
 #include <stdio.h>
 
 /* Bytes of a task: enough that starting it costs nothing, few enough that all threads have some. */
@@ -90,21 +91,46 @@ static uint64_t add_float(uint64_t h, double x) {
     return gr_digest_number(h, bits);
 }
 
+static uint32_t fold32(uint64_t h) {
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/* What plain Llama has not, each number behind a name of its own: bases without it keep their digests. */
+static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
+    const gr_rope_config *r = c->rope;
+    const double usual = 1 / sqrt((double)c->head_dim);
+    const double numbers[][2] = {
+        {c->activation, GR_SILU},    {c->embedding_scale, 1}, {c->residual_scale, 1}, {c->logit_scale, 1},
+        {c->attention_scale, usual}, {c->attention_cap, 0},   {c->logit_cap, 0},      {r->magnitude, 1},
+        {r->beta_fast, 0},           {r->beta_slow, 0}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if ((float)numbers[i][0] != (float)numbers[i][1])
+            h = add_float(gr_digest_number(h, 1000 + i), numbers[i][0]);
+    unsigned traits = c->arch->traits & (GR_ARCH_ONE_PLUS | GR_ARCH_SANDWICH | GR_ARCH_NORM_BEHIND);
+    if (traits) h = gr_digest_number(gr_digest_number(h, 2000), traits);
+    for (int64_t l = 0; l < c->layers; l++)
+        if (c->rope_of[l])
+            h = gr_digest_number(gr_digest_number(h, 3000 + (uint64_t)l), (uint64_t)c->rope_of[l]);
+    if (gr_rope_count(c) == 2)
+        h = add_float(add_float(gr_digest_number(h, (uint64_t)r[1].kind), r[1].theta), r[1].factor);
+    return h;
+}
+
 /* What changes the arithmetic and no tensor tells. */
 static uint32_t digest_config(const gr_model_config *c) {
-    const gr_rope_config *r = &c->rope;
+    const gr_rope_config *r = &c->rope[0];
     const int64_t numbers[] = {c->layers, c->heads, c->kv_heads, c->head_dim, c->tied, c->qk_norm, r->kind};
     uint64_t h = GR_DIGEST_START;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         h = gr_digest_number(h, (uint64_t)numbers[i]);
     h = add_float(add_float(h, c->norm_eps), r->theta);
     if (r->kind != GR_ROPE_DEFAULT) h = add_float(h, r->factor);
-    if (r->kind == GR_ROPE_LLAMA3) {
+    if (r->kind == GR_ROPE_LLAMA3 || r->kind == GR_ROPE_YARN) {
         h = add_float(add_float(h, r->low_freq_factor), r->high_freq_factor);
         h = gr_digest_number(h, (uint64_t)r->original_max_position);
     }
     for (int64_t l = 0; l < c->layers; l++) h = gr_digest_number(h, (uint64_t)c->window[l]);
-    return (uint32_t)(h ^ h >> 32);
+    return fold32(digest_traits(h, c));
 }
 
 /* The pieces stand part by part, role by role. */

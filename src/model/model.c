@@ -108,14 +108,13 @@ static void bind_layer(binder *b, int64_t l) {
         gr_role_name(base, sizeof base, role, l);
         layer->bias[role] = bind_vector(b, base, ".bias", layer->linear[role].rows);
     }
-    gr_role_name(base, sizeof base, GR_INPUT_LAYERNORM, l);
-    layer->input_norm = bind_vector(b, base, ".weight", m->config.hidden);
-    gr_role_name(base, sizeof base, GR_POST_ATTENTION_LAYERNORM, l);
-    layer->post_norm = bind_vector(b, base, ".weight", m->config.hidden);
-    if (!m->config.qk_norm) return;
-    snprintf(base, sizeof base, "model.layers.%lld.self_attn", (long long)l);
-    layer->q_norm = bind_vector(b, base, ".q_norm.weight", m->config.head_dim);
-    layer->k_norm = bind_vector(b, base, ".k_norm.weight", m->config.head_dim);
+    for (gr_role role = GR_LINEARS; role < GR_ROLES; role++) {
+        int64_t n, none;
+        if (!gr_role_table[role].in_block || !gr_role_exists(role, &m->config)) continue;
+        gr_role_name(base, sizeof base, role, l);
+        gr_role_shape(role, &m->config, &n, &none);
+        layer->norm[role] = layer->used_norm[role] = bind_vector(b, base, ".weight", n);
+    }
 }
 
 static void bind_all(binder *b) {
@@ -127,16 +126,55 @@ static void bind_all(binder *b) {
         m->head = m->embed;
     else
         bind_matrix(b, &m->head, GR_LM_HEAD, 0);
-    m->final_norm = bind_vector(b, "model.norm", ".weight", m->config.hidden);
+    m->final_norm = m->used_final_norm = bind_vector(b, "model.norm", ".weight", m->config.hidden);
+}
+
+bool gr_norm_differs(const gr_model_config *c) {
+    return c->arch->traits & GR_ARCH_ONE_PLUS || c->logit_scale != 1;
+}
+
+float gr_norm_factor(const gr_model_config *c, gr_role role) {
+    return role == GR_NORM ? (float)c->logit_scale : 1;
+}
+
+void gr_norm_used(float *used, const float *weight, const gr_model_config *c, gr_role role) {
+    int64_t n, none;
+    float one = c->arch->traits & GR_ARCH_ONE_PLUS ? 1.0f : 0.0f, factor = gr_norm_factor(c, role);
+    gr_role_shape(role, c, &n, &none);
+    for (int64_t i = 0; i < n; i++) used[i] = (one + weight[i]) * factor;
+}
+
+/* Norms as they are multiplied with; `total` floats are room for all of them. */
+static graft_status use_norms(gr_model *m, size_t total, graft_error *err) {
+    const gr_model_config *c = &m->config;
+    if (!gr_norm_differs(c)) return GRAFT_OK;
+    float *at = m->used = gr_calloc(total, sizeof *m->used);
+    if (!at) return gr_no_memory(err, total * sizeof *m->used);
+    for (int64_t l = 0; l < c->layers; l++)
+        for (gr_role role = GR_LINEARS; role < GR_ROLES; role++) {
+            gr_layer *layer = &m->layer[l];
+            int64_t n, none;
+            if (!layer->norm[role]) continue;
+            gr_norm_used(at, layer->norm[role], c, role);
+            layer->used_norm[role] = at;
+            gr_role_shape(role, c, &n, &none);
+            at += n;
+        }
+    gr_norm_used(at, m->final_norm, c, GR_NORM);
+    m->used_final_norm = at;
+    return GRAFT_OK;
 }
 
 /* Counts the small vectors, allocates them, and binds everything. model->config and file are set. */
 static graft_status finish_open(gr_model *m, graft_error *err) {
     binder b = {.model = m};
     m->layer = gr_calloc((size_t)m->config.layers, sizeof *m->layer);
-    m->inv_freq = gr_calloc((size_t)m->config.head_dim / 2, sizeof *m->inv_freq);
-    if (!m->layer || !m->inv_freq) return gr_no_memory(err, sizeof *m->layer * (size_t)m->config.layers);
-    gr_rope_frequencies(m->inv_freq, &m->config);
+    if (!m->layer) return gr_no_memory(err, sizeof *m->layer * (size_t)m->config.layers);
+    for (int i = 0; i < gr_rope_count(&m->config); i++) {
+        m->inv_freq[i] = gr_calloc((size_t)m->config.head_dim / 2, sizeof *m->inv_freq[i]);
+        if (!m->inv_freq[i]) return gr_no_memory(err, sizeof(double) * (size_t)m->config.head_dim / 2);
+        gr_rope_frequencies(m->inv_freq[i], &m->config, &m->config.rope[i]);
+    }
     bind_all(&b);
     size_t total = b.small_count;
     gr_buf_free(&b.problems);
@@ -152,7 +190,7 @@ static graft_status finish_open(gr_model *m, graft_error *err) {
         gr_hint(err, "the download may be incomplete, or config.json belongs to another model");
     }
     gr_buf_free(&b.problems);
-    return b.count ? GRAFT_MISMATCH : GRAFT_OK;
+    return b.count ? GRAFT_MISMATCH : use_norms(m, total, err);
 }
 
 static graft_status new_model(gr_model **out, const char *dir, graft_error *err) {
@@ -204,6 +242,15 @@ static gr_mat *matrix_at(gr_model *m, int64_t i) {
     return NULL;
 }
 
+/* Ones as the weight and as what is multiplied with: any number serves a benchmark. */
+static void fill_norm(gr_model *m, gr_role role, int64_t layer) {
+    float *stored = (float *)(uintptr_t)gr_model_norm(m, role, layer),
+          *used = (float *)(uintptr_t)gr_model_used_norm(m, role, layer);
+    int64_t n, none;
+    gr_role_shape(role, &m->config, &n, &none);
+    for (int64_t i = 0; stored && i < n; i++) stored[i] = used[i] = 1;
+}
+
 static graft_status invent_all(gr_model *m, graft_error *err) {
     size_t total = 0, at = 0;
     gr_mat *mat;
@@ -215,15 +262,9 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
         at += gr_round_up((size_t)gr_mat_bytes(mat), 64);
     }
     if (m->config.tied) m->head = m->embed;
-    size_t norms = (size_t)m->config.hidden;
-    for (int64_t l = 0; l < m->config.layers; l++) {
-        gr_layer *layer = &m->layer[l];
-        for (size_t i = 0; i < norms; i++)
-            ((float *)(uintptr_t)layer->input_norm)[i] = ((float *)(uintptr_t)layer->post_norm)[i] = 1;
-        for (int64_t i = 0; layer->q_norm && i < m->config.head_dim; i++)
-            ((float *)(uintptr_t)layer->q_norm)[i] = ((float *)(uintptr_t)layer->k_norm)[i] = 1;
-    }
-    for (size_t i = 0; i < norms; i++) ((float *)(uintptr_t)m->final_norm)[i] = 1;
+    for (int64_t l = 0; l < m->config.layers; l++)
+        for (gr_role role = GR_LINEARS; role < GR_ROLES; role++) fill_norm(m, role, l);
+    fill_norm(m, GR_NORM, 0);
     return GRAFT_OK;
 }
 
@@ -259,8 +300,9 @@ void gr_model_free(gr_model *m) {
     gr_safetensors_close(m->file);
     gr_config_free(&m->config);
     free(m->layer);
-    free(m->inv_freq);
+    for (int i = 0; i < GR_ROPES; i++) free(m->inv_freq[i]);
     free(m->small);
+    free(m->used);
     free(m->random);
     free(m->part_digests);
     free(m->dir);
@@ -273,14 +315,13 @@ const gr_mat *gr_model_matrix(const gr_model *m, gr_role role, int64_t layer) {
 }
 
 const float *gr_model_norm(const gr_model *m, gr_role role, int64_t layer) {
-    switch (role) {
-    case GR_INPUT_LAYERNORM: return m->layer[layer].input_norm;
-    case GR_POST_ATTENTION_LAYERNORM: return m->layer[layer].post_norm;
-    case GR_Q_NORM: return m->layer[layer].q_norm;
-    case GR_K_NORM: return m->layer[layer].k_norm;
-    case GR_NORM: return m->final_norm;
-    default: return NULL;
-    }
+    if (role == GR_NORM) return m->final_norm;
+    return gr_role_table[role].in_block ? m->layer[layer].norm[role] : NULL;
+}
+
+const float *gr_model_used_norm(const gr_model *m, gr_role role, int64_t layer) {
+    if (role == GR_NORM) return m->used_final_norm;
+    return gr_role_table[role].in_block ? m->layer[layer].used_norm[role] : NULL;
 }
 
 uint64_t gr_mat_bytes(const gr_mat *mat) {
@@ -293,9 +334,14 @@ uint64_t gr_mat_bytes(const gr_mat *mat) {
 /* Elements of norms and biases. */
 static int64_t small_parameters(const gr_model *m) {
     const gr_model_config *c = &m->config;
-    int64_t each = 2 * c->hidden + (c->qk_norm ? 2 * c->head_dim : 0);
+    int64_t each = 0, n, none;
     for (gr_role role = 0; role < GR_LINEARS; role++)
         if (gr_role_has_bias(role, c)) each += m->layer[0].linear[role].rows;
+    for (gr_role role = GR_LINEARS; role < GR_ROLES; role++) {
+        if (!gr_role_table[role].in_block || !gr_role_exists(role, c)) continue;
+        gr_role_shape(role, c, &n, &none);
+        each += n;
+    }
     return each * c->layers + c->hidden;
 }
 
@@ -307,7 +353,7 @@ int64_t gr_model_parameters(const gr_model *m) {
 }
 
 uint64_t gr_model_small_bytes(const gr_model *m) {
-    return (uint64_t)small_parameters(m) * sizeof *m->small;
+    return (uint64_t)small_parameters(m) * sizeof *m->small * (gr_norm_differs(&m->config) ? 2 : 1);
 }
 
 uint64_t gr_model_weight_bytes(const gr_model *m) {

@@ -21,10 +21,15 @@ const gr_role_row gr_role_table[GR_ROLES] = {
     [GR_ROTARY_EMB] = {"rotary_emb", "rotary_emb", true, false, 0, "computed, no tensor"},
     [GR_Q_NORM] = {"q_norm", "self_attn.q_norm", true, false, 0, ""},
     [GR_K_NORM] = {"k_norm", "self_attn.k_norm", true, false, 0, ""},
+    [GR_PRE_FEEDFORWARD_LAYERNORM] = {"pre_feedforward_layernorm", "pre_feedforward_layernorm", true, false,
+                                      0, ""},
+    [GR_POST_FEEDFORWARD_LAYERNORM] = {"post_feedforward_layernorm", "post_feedforward_layernorm", true,
+                                       false, 0, ""},
 };
 
 void gr_role_shape(gr_role role, const gr_model_config *c, int64_t *out, int64_t *in) {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    bool wide = c->arch->traits & GR_ARCH_WIDE_QK_NORM;
     *in = c->hidden;
     switch (role) {
     case GR_Q_PROJ: *out = q; break;
@@ -38,16 +43,40 @@ void gr_role_shape(gr_role role, const gr_model_config *c, int64_t *out, int64_t
     case GR_LM_HEAD: *out = c->vocab; break;
     case GR_INPUT_LAYERNORM:
     case GR_POST_ATTENTION_LAYERNORM:
+    case GR_PRE_FEEDFORWARD_LAYERNORM:
+    case GR_POST_FEEDFORWARD_LAYERNORM:
     case GR_NORM: *out = c->hidden, *in = 0; break;
-    case GR_Q_NORM:
-    case GR_K_NORM: *out = c->head_dim, *in = 0; break;
+    case GR_Q_NORM: *out = wide ? q : c->head_dim, *in = 0; break;
+    case GR_K_NORM: *out = wide ? kv : c->head_dim, *in = 0; break;
     case GR_ROTARY_EMB:
     case GR_ROLES: *out = *in = 0; break;
     }
 }
 
+gr_role gr_norm_role(const gr_model_config *c, gr_norm_place place) {
+    static const gr_role plain[GR_NORM_PLACES] = {GR_INPUT_LAYERNORM, GR_ROLES, GR_POST_ATTENTION_LAYERNORM,
+                                                  GR_ROLES},
+                         sandwich[GR_NORM_PLACES] = {GR_INPUT_LAYERNORM, GR_POST_ATTENTION_LAYERNORM,
+                                                     GR_PRE_FEEDFORWARD_LAYERNORM,
+                                                     GR_POST_FEEDFORWARD_LAYERNORM},
+                         behind[GR_NORM_PLACES] = {GR_ROLES, GR_POST_ATTENTION_LAYERNORM, GR_ROLES,
+                                                   GR_POST_FEEDFORWARD_LAYERNORM};
+    if (c->arch->traits & GR_ARCH_SANDWICH) return sandwich[place];
+    return c->arch->traits & GR_ARCH_NORM_BEHIND ? behind[place] : plain[place];
+}
+
+static bool has_block_norm(gr_role role, const gr_model_config *c) {
+    for (gr_norm_place p = 0; p < GR_NORM_PLACES; p++)
+        if (gr_norm_role(c, p) == role) return true;
+    return false;
+}
+
 bool gr_role_exists(gr_role role, const gr_model_config *c) {
     switch (role) {
+    case GR_INPUT_LAYERNORM:
+    case GR_POST_ATTENTION_LAYERNORM:
+    case GR_PRE_FEEDFORWARD_LAYERNORM:
+    case GR_POST_FEEDFORWARD_LAYERNORM: return has_block_norm(role, c);
     case GR_LM_HEAD: return !c->tied;
     case GR_Q_NORM:
     case GR_K_NORM: return c->qk_norm;

@@ -22,6 +22,8 @@ typedef enum gr_role {
     GR_ROTARY_EMB,
     GR_Q_NORM, /* norms of each head; the guide's table counts them under norm */
     GR_K_NORM,
+    GR_PRE_FEEDFORWARD_LAYERNORM, /* Gemma; and what OLMo 2 has of it */
+    GR_POST_FEEDFORWARD_LAYERNORM,
     GR_ROLES
 } gr_role;
 #define GR_GUIDE_TYPES GR_Q_NORM /* roles below this number are rows of the guide's table */
@@ -47,6 +49,17 @@ void gr_role_shape(gr_role role, const gr_model_config *config, int64_t *out, in
 bool gr_role_exists(gr_role role, const gr_model_config *config);
 /* Has this model a bias on that linear? */
 bool gr_role_has_bias(gr_role role, const gr_model_config *config);
+/* Where a block can have a norm over the whole width. */
+typedef enum gr_norm_place {
+    GR_BEFORE_ATTENTION,
+    GR_BEHIND_ATTENTION, /* of its output, before it joins the residual stream */
+    GR_BEFORE_MLP,
+    GR_BEHIND_MLP,
+    GR_NORM_PLACES
+} gr_norm_place;
+/* The norm there; GR_ROLES: none. One name, post_attention_layernorm, is before the MLP in Llama and behind
+ * attention in Gemma. */
+gr_role gr_norm_role(const gr_model_config *config, gr_norm_place place);
 /* "model.layers.3.self_attn.q_proj" (no .weight); layer is ignored outside blocks. */
 void gr_role_name(char *name, size_t size, gr_role role, int64_t layer);
 

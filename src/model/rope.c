@@ -1,4 +1,4 @@
-#include "model/config.h"
+#include "model/model.h"
 #include <math.h>
 
 /* Llama 3.x: long wavelengths are stretched by `factor`, short ones kept, those between blended. */
@@ -12,11 +12,42 @@ static double llama3_scaled(double inv_freq, const gr_rope_config *rope) {
     return (1 - smooth) * inv_freq / rope->factor + smooth * inv_freq;
 }
 
-void gr_rope_frequencies(double *inv_freq, const gr_model_config *c) {
+/* The pair that turns so often within the original context. */
+static double turning_pair(const gr_rope_config *rope, double turns, double dim) {
+    return dim * log((double)rope->original_max_position / (turns * 2 * M_PI)) / (2 * log(rope->theta));
+}
+
+/* YaRN: pair i of dim / 2, blended along a line between two pairs. */
+static double yarn_scaled(double inv_freq, const gr_rope_config *rope, double i, double dim) {
+    double low = fmax(floor(turning_pair(rope, rope->beta_fast, dim)), 0),
+           high = fmin(ceil(turning_pair(rope, rope->beta_slow, dim)), dim - 1);
+    if (high == low) high += 0.001;
+    double stretched = fmin(fmax((i - low) / (high - low), 0), 1);
+    return stretched * inv_freq / rope->factor + (1 - stretched) * inv_freq;
+}
+
+void gr_rope_frequencies(double *inv_freq, const gr_model_config *c, const gr_rope_config *rope) {
+    double dim = (double)c->head_dim;
     for (int64_t i = 0; i < c->head_dim / 2; i++) {
-        double f = pow(c->rope.theta, -2.0 * (double)i / (double)c->head_dim);
-        if (c->rope.kind == GR_ROPE_LINEAR) f /= c->rope.factor;
-        if (c->rope.kind == GR_ROPE_LLAMA3) f = llama3_scaled(f, &c->rope);
+        double f = pow(rope->theta, -2.0 * (double)i / dim);
+        if (rope->kind == GR_ROPE_LINEAR) f /= rope->factor;
+        if (rope->kind == GR_ROPE_LLAMA3) f = llama3_scaled(f, rope);
+        if (rope->kind == GR_ROPE_YARN) f = yarn_scaled(f, rope, (double)i, dim);
         inv_freq[i] = f;
+    }
+}
+
+int gr_rope_count(const gr_model_config *c) {
+    for (int64_t l = 0; l < c->layers; l++)
+        if (c->rope_of[l] == 1) return 2;
+    return 1;
+}
+
+void gr_model_angles(float *cosine, float *sine, const gr_model *m, int rope, int64_t position) {
+    double magnitude = m->config.rope[rope].magnitude;
+    for (int64_t i = 0; i < m->config.head_dim / 2; i++) {
+        double angle = (double)position * m->inv_freq[rope][i];
+        cosine[i] = (float)(cos(angle) * magnitude);
+        sine[i] = (float)(sin(angle) * magnitude);
     }
 }

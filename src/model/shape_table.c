@@ -13,6 +13,9 @@
     "\"rope_type\":\"llama3\","                                                                              \
     "\"factor\":" #f                                                                                         \
     ",\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}"
+#define GEMMA3(h, m, l, heads, kv, v, window, rest)                                                          \
+    SHAPE("gemma3_text", h, m, l, heads, kv, v, true,                                                        \
+          ",\"head_dim\":256,\"sliding_window\":" #window ",\"max_position_embeddings\":32768" rest)
 #define QWEN(eps) ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
 
 /* One row per shape: X(name, config.json text) */
@@ -47,7 +50,22 @@
     X("qwen3-4b", SHAPE("qwen3", 2560, 9728, 36, 32, 8, 151936, true, QWEN(",\"head_dim\":128")))            \
     X("qwen3-8b", SHAPE("qwen3", 4096, 12288, 36, 32, 8, 151936, false, QWEN(",\"head_dim\":128")))          \
     X("qwen3-14b", SHAPE("qwen3", 5120, 17408, 40, 40, 8, 151936, false, QWEN(",\"head_dim\":128")))         \
-    X("qwen3-32b", SHAPE("qwen3", 5120, 25600, 64, 64, 8, 151936, false, QWEN(",\"head_dim\":128")))
+    X("qwen3-32b", SHAPE("qwen3", 5120, 25600, 64, 64, 8, 151936, false, QWEN(",\"head_dim\":128")))         \
+    X("gemma-3-270m", GEMMA3(640, 2048, 18, 4, 1, 262144, 512, ""))                                          \
+    X("gemma-3-1b", GEMMA3(1152, 6912, 26, 4, 1, 262144, 512, ""))                                           \
+    X("gemma-3-4b", GEMMA3(2560, 10240, 34, 8, 4, 262208, 1024,                                              \
+                           ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8}"))                     \
+    X("gemma-2-2b", SHAPE("gemma2", 2304, 9216, 26, 8, 4, 256000, true, ",\"head_dim\":256"))                \
+    X("smollm3-3b",                                                                                          \
+      SHAPE("smollm3", 2048, 11008, 36, 16, 4, 128256, true,                                                 \
+            ",\"rope_theta\":5000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":65536"))              \
+    X("granite-3.3-2b",                                                                                      \
+      SHAPE("granite", 2048, 8192, 40, 32, 8, 49159, true,                                                   \
+            ",\"rope_theta\":10000000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":131072,"             \
+            "\"embedding_multiplier\":12,\"residual_multiplier\":0.22,\"attention_multiplier\":0.015625,"    \
+            "\"logits_scaling\":8"))                                                                         \
+    X("olmo-2-1b", SHAPE("olmo2", 2048, 8192, 16, 16, 16, 100352, false,                                     \
+                         ",\"rope_theta\":500000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":4096"))
 
 #define ROW(name, config) {name, config},
 const gr_shape gr_shape_table[] = {SHAPES(ROW){0}};
@@ -59,7 +77,7 @@ const char *const *gr_shape_names(void) {
 }
 
 graft_status gr_shape_config(gr_model_config *config, const char *name, graft_error *err) {
-    char known[512] = "";
+    char known[1024] = "";
     size_t used = 0;
     for (const gr_shape *shape = gr_shape_table; shape->name; shape++) {
         if (gr_same_name(shape->name, name)) /* in any case */

@@ -1,5 +1,4 @@
 #include "net/net.h"
-#include <math.h>
 
 const char *const gr_recompute_name[GR_RECOMPUTES] = {"none", "mlp", "layer"};
 
@@ -22,6 +21,15 @@ static bool descends(const gr_net *n) {
     return lowest_block(n) < n->model->config.layers;
 }
 
+static bool has_norm(const gr_net *n, gr_norm_place place) {
+    return gr_norm_role(&n->model->config, place) != GR_ROLES;
+}
+
+static void bind_branch(const gr_net *n, gr_saved *s, gr_arena *arena, int i) {
+    s->branch[i] = take(arena, n->config.tokens, n->model->config.hidden, (size_t)n->compute.k->act_bytes);
+    s->rstd_branch[i] = gr_arena_array(arena, n->config.tokens, sizeof(float));
+}
+
 /* What one layer keeps of its attention, and x_mid. */
 static void bind_attention(const gr_net *n, gr_saved *s, gr_arena *arena) {
     const gr_model_config *c = &n->model->config;
@@ -36,6 +44,7 @@ static void bind_attention(const gr_net *n, gr_saved *s, gr_arena *arena) {
         s->q_rstd = take(arena, t, c->heads, sizeof(float));
         s->k_rstd = take(arena, t, c->kv_heads, sizeof(float));
     }
+    if (has_norm(n, GR_BEHIND_ATTENTION)) bind_branch(n, s, arena, 0);
     s->attn = take(arena, t, q, act);
     s->lse = take(arena, t, c->heads, sizeof(float));
     s->x_mid = take(arena, t, c->hidden, act);
@@ -62,6 +71,7 @@ enum { GATE_UP = 2 }; /* in the order of gr_group_table */
 static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first) {
     const gr_model_config *c = &n->model->config;
     size_t act = (size_t)n->compute.k->act_bytes;
+    if (has_norm(n, GR_BEHIND_MLP)) bind_branch(n, s, arena, 1); /* recompute ends before down */
     if (!first && n->config.recompute == GR_RECOMPUTE_LAYER) return;
     bind_attention(n, s, arena);
     for (int g = 0; g < GATE_UP; g++) bind_low_rank(n, s, arena, g);
@@ -169,6 +179,7 @@ static void bind_softmax(gr_net *n, gr_arena *scratch) {
     s->sum = take(scratch, h->tile, s->panels, sizeof(float));
     s->target_logit = gr_arena_array(scratch, h->tile, sizeof(float));
     s->leads = gr_arena_array(scratch, h->tile, sizeof(bool));
+    h->lse = s->cap > 0 ? gr_arena_array(scratch, h->tile, sizeof(float)) : NULL;
     s->target = h->target = gr_arena_array(scratch, h->tile, sizeof(int32_t));
 }
 
@@ -176,8 +187,7 @@ static void bind_head(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     size_t act = (size_t)n->compute.k->act_bytes;
     gr_head *h = &n->head;
-    *h = (gr_head){
-        .eps = (float)c->norm_eps, .hidden = c->hidden, .vocab = c->vocab, .layer = c->layers, .weight = 1};
+    *h = (gr_head){.hidden = c->hidden, .vocab = c->vocab, .layer = c->layers, .weight = 1};
     gr_net_use(n, n->tuning);
     h->tile = gr_net_tile(&n->config, c, n->tuning);
     bind_softmax(n, scratch);
@@ -210,6 +220,7 @@ static void bind_workers(gr_net *n, gr_arena *scratch) {
     size_t row = sizeof(float) * (size_t)gr_max_i64(c->hidden, c->mlp); /* the embedding's f32 row */
     if (attention > bytes) bytes = attention;
     if (row > bytes) bytes = row;
+    if (gr_net_joins(c) && gr_join_scratch(c->hidden) > bytes) bytes = gr_join_scratch(c->hidden);
     n->compute.scratch_bytes = gr_round_up(bytes, 4096);
     n->compute.scratch = gr_arena_array(scratch, gr_pool_threads(n->compute.pool), n->compute.scratch_bytes);
 }
@@ -219,10 +230,13 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     int64_t half = c->head_dim / 2;
     n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
     bind_all_saved(n, saved);
-    n->cosine = take(scratch, n->config.longest, half, sizeof(float));
-    n->sine = take(scratch, n->config.longest, half, sizeof(float));
+    for (int i = 0; i < gr_rope_count(c); i++) {
+        n->cosine[i] = take(scratch, n->config.longest, half, sizeof(float));
+        n->sine[i] = take(scratch, n->config.longest, half, sizeof(float));
+    }
     n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
     gr_net_bind_dora(n, scratch);
+    gr_net_bind_norms(n, scratch);
     if (descends(n)) bind_backward(n, scratch);
     bind_in_turns(n, scratch);
     bind_workers(n, scratch);
@@ -231,10 +245,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
 void gr_net_prepare(gr_net *n) {
     int64_t half = n->model->config.head_dim / 2;
     n->stale = true;
-    for (int64_t pos = 0; pos < n->config.longest; pos++)
-        for (int64_t i = 0; i < half; i++) {
-            double angle = (double)pos * n->model->inv_freq[i];
-            n->cosine[pos * half + i] = (float)cos(angle);
-            n->sine[pos * half + i] = (float)sin(angle);
-        }
+    for (int r = 0; r < gr_rope_count(&n->model->config); r++)
+        for (int64_t pos = 0; pos < n->config.longest; pos++)
+            gr_model_angles(n->cosine[r] + pos * half, n->sine[r] + pos * half, n->model, r, pos);
 }

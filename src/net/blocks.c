@@ -8,13 +8,34 @@ typedef struct block {
     const gr_layer *layer;
     gr_saved *s;
     int64_t number;
-    const float *input_norm, *post_norm; /* [hidden] */
+    gr_norm norm[GR_NORM_PLACES];
+    bool joins;  /* branches join by more than a sum */
+    float scale; /* of branches */
     gr_attention attention;
     gr_rotary q, k;
     gr_linear_group group[GR_GROUPS];
 } block;
 
 enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
+
+bool gr_net_joins(const gr_model_config *c) {
+    return c->residual_scale != 1 || gr_norm_role(c, GR_BEHIND_ATTENTION) != GR_ROLES ||
+           gr_norm_role(c, GR_BEHIND_MLP) != GR_ROLES;
+}
+
+gr_rotary gr_net_rotary(const gr_net *n, gr_role norm, int64_t l) {
+    const gr_model_config *c = &n->model->config;
+    int rope = c->rope_of[l];
+    gr_rotary r = {.heads = norm == GR_Q_NORM ? c->heads : c->kv_heads,
+                   .d = c->head_dim,
+                   .half = c->head_dim / 2,
+                   .norm = c->qk_norm ? gr_net_norm(n, norm, l).weight : NULL,
+                   .wide = c->arch->traits & GR_ARCH_WIDE_QK_NORM,
+                   .eps = (float)c->norm_eps};
+    r.ld = r.heads * r.d;
+    if (rope != GR_NO_ROPE) r.cosine = n->cosine[rope], r.sine = n->sine[rope];
+    return r;
+}
 
 static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     const gr_model_config *c = &n->model->config;
@@ -25,12 +46,20 @@ static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
                .layer = layer,
                .s = &n->saved[l],
                .number = l};
-    const float *q_norm = gr_net_norm(n, GR_Q_NORM, l), *k_norm = gr_net_norm(n, GR_K_NORM, l);
-    b.input_norm = gr_net_norm(n, GR_INPUT_LAYERNORM, l);
-    b.post_norm = gr_net_norm(n, GR_POST_ATTENTION_LAYERNORM, l);
-    b.attention = (gr_attention){c->heads, c->kv_heads, c->head_dim, layer->window, n->config.longest};
-    b.q = (gr_rotary){n->cosine, n->sine, c->heads, c->head_dim, q_norm, (float)c->norm_eps};
-    b.k = (gr_rotary){n->cosine, n->sine, c->kv_heads, c->head_dim, k_norm, (float)c->norm_eps};
+    for (gr_norm_place p = 0; p < GR_NORM_PLACES; p++) b.norm[p] = gr_net_norm_at(n, p, l);
+    b.joins = gr_net_joins(c);
+    b.scale = (float)c->residual_scale;
+    b.q = gr_net_rotary(n, GR_Q_NORM, l);
+    b.k = gr_net_rotary(n, GR_K_NORM, l);
+    b.attention = (gr_attention){.heads = c->heads,
+                                 .kv_heads = c->kv_heads,
+                                 .d = c->head_dim,
+                                 .window = layer->window,
+                                 .longest = n->config.longest,
+                                 .scale = (float)c->attention_scale,
+                                 .cap = (float)c->attention_cap,
+                                 .ldq = b.q.ld,
+                                 .ldkv = b.k.ld};
     for (int g = 0; g < GR_GROUPS; g++) b.group[g] = gr_net_group(n, l, g);
     return b;
 }
@@ -45,48 +74,73 @@ static double seen_pairs(const block *b) {
     return pairs * (double)(b->attention.heads * b->attention.d);
 }
 
+/* What the linears of one half of the block read: x, or its norm in n->norm. */
+static const void *normed(block *b, gr_norm_place place, const void *x, float *rstd) {
+    gr_net *n = b->net;
+    if (!b->norm[place].weight) return x;
+    gr_norm_forward(&n->compute, n->norm, rstd, x, &b->norm[place], b->batch->tokens,
+                    n->model->config.hidden);
+    return n->norm;
+}
+
+/* One half's last linear: y = residual + what it makes of x, or of that by the norm behind it and the scale.
+ */
+static void close_half(block *b, int g, void *y, const void *x, const void *residual) {
+    gr_net *n = b->net;
+    const gr_compute *c = &n->compute;
+    gr_saved *s = b->s;
+    int half = g == DOWN;
+    const gr_norm *norm = &b->norm[half ? GR_BEHIND_MLP : GR_BEHIND_ATTENTION];
+    void *branch = norm->weight ? s->branch[half] : b->joins ? n->norm : y;
+    gr_linear_forward(c, &b->group[g], &branch, s->xa[g], x, b->batch, b->joins ? NULL : residual,
+                      &n->linear_scratch);
+    if (b->joins)
+        gr_join_forward(c, y, s->rstd_branch[half], residual, branch, norm, b->scale, b->batch->tokens,
+                        n->model->config.hidden);
+}
+
 /* x -> q k v -> attention -> x_mid. What backward needs is in b->s afterwards. */
 static void forward_attention(block *b) {
     gr_net *n = b->net;
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
-    int64_t t = b->batch->tokens, h = n->model->config.hidden;
-    float eps = (float)n->model->config.norm_eps;
     bool norm = b->q.norm != NULL;
     void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v};
-    gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, eps, t, h);
-    gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], n->norm, b->batch, NULL, &n->linear_scratch);
+    const void *x = normed(b, GR_BEFORE_ATTENTION, s->x, s->rstd_in);
+    gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], x, b->batch, NULL, &n->linear_scratch);
     gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, &b->segments);
     gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, &b->segments);
     gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION);
     gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, &b->segments);
     if (c->profile) gr_part_work(c->profile, 4 * seen_pairs(b), 0);
     gr_part_enter(c->profile, before);
-    gr_linear_forward(c, &b->group[O], &s->x_mid, s->xa[O], s->attn, b->batch, s->x, &n->linear_scratch);
+    close_half(b, O, s->x_mid, s->attn, s->x);
 }
 
 /* x_mid -> gate, up */
 static void forward_gate_up(block *b) {
     gr_net *n = b->net;
-    const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
     void *gate_up[2] = {s->gate, s->up};
-    int64_t t = b->batch->tokens, h = n->model->config.hidden;
-    float eps = (float)n->model->config.norm_eps;
-    gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->post_norm, eps, t, h);
-    gr_linear_forward(c, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], n->norm, b->batch, NULL,
+    const void *x = normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
+    gr_linear_forward(&n->compute, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], x, b->batch, NULL,
                       &n->linear_scratch);
+}
+
+static void forward_gate(block *b) {
+    gr_net *n = b->net;
+    const gr_model_config *c = &n->model->config;
+    gr_gate_forward(&n->compute, c->activation, n->act_mlp, b->s->gate, b->s->up, c->mlp, b->batch->tokens,
+                    c->mlp);
 }
 
 static void block_forward(block *b, void *out) {
     gr_net *n = b->net;
     gr_saved *s = b->s;
-    int64_t t = b->batch->tokens;
     forward_attention(b);
     forward_gate_up(b);
-    gr_swiglu_forward(&n->compute, n->act_mlp, s->gate, s->up, t, n->model->config.mlp);
-    gr_linear_forward(&n->compute, &b->group[DOWN], &out, s->xa[DOWN], n->act_mlp, b->batch, s->x_mid,
-                      &n->linear_scratch);
+    forward_gate(b);
+    close_half(b, DOWN, out, n->act_mlp, s->x_mid);
 }
 
 /* Keeps a layer's keys and values for the tokens to come. */
@@ -134,27 +188,47 @@ int64_t gr_net_loss(gr_net *n, const gr_batch *batch, const gr_gradients *gradie
     return gr_head_loss(&n->compute, &n->head, n->targets, dx, gradients, n->saved[layers].x, batch);
 }
 
-/* Place of a norm of the block in the parameters; GR_NOWHERE: frozen. */
+/* Place of a norm of the block in the parameters; GR_NOWHERE: frozen, or none. */
 static int64_t norm_at(const block *b, gr_role role) {
-    return gr_tuning_of(b->net->tuning, role, b->number)->weight;
+    return role == GR_ROLES ? GR_NOWHERE : gr_tuning_of(b->net->tuning, role, b->number)->weight;
 }
 
-/* Gradient of a norm over the whole width; dy act in d_hidden. */
-static void norm_backward(const block *b, const gr_gradients *gradients, gr_role role, const void *x,
-                          const float *rstd) {
-    int64_t at = norm_at(b, role);
+static int64_t place_at(const block *b, gr_norm_place place) {
+    return norm_at(b, gr_norm_role(&b->net->model->config, place));
+}
+
+/* Gradient of a norm over the whole width. */
+static void norm_backward(const block *b, const gr_gradients *gradients, gr_norm_place place, const void *dy,
+                          bool dy_f32, const void *x, const float *rstd) {
+    int64_t at = place_at(b, place);
     if (at == GR_NOWHERE) return;
-    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, b->net->d_hidden, false, x, rstd, 1,
+    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, dy, dy_f32, x, rstd, 1,
                                b->net->model->config.hidden, b->batch);
 }
 
-/* Gradient of the norm of each head of q or k; dy f32, rotated back. */
+/* dres -> d_hidden, the gradient of one half's last linear. */
+static void open_half(const block *b, const gr_gradients *gradients, int g) {
+    gr_net *n = b->net;
+    int64_t t = b->batch->tokens, h = n->model->config.hidden;
+    int half = g == DOWN;
+    gr_norm_place place = half ? GR_BEHIND_MLP : GR_BEHIND_ATTENTION;
+    const void *branch = b->s->branch[half];
+    if (b->joins)
+        gr_join_backward(&n->compute, n->d_hidden, n->dres, branch, b->s->rstd_branch[half], &b->norm[place],
+                         b->scale, t, h);
+    else
+        gr_round_act(&n->compute, n->d_hidden, n->dres, t * h);
+    norm_backward(b, gradients, place, n->dres, true, branch, b->s->rstd_branch[half]);
+}
+
+/* Gradient of the norm of q or k; dy f32, rotated back. */
 static void head_norm_backward(const block *b, const gr_gradients *gradients, gr_role role,
                                const gr_rotary *r, const float *dy, const void *raw, const float *rstd) {
     int64_t at = norm_at(b, role);
     if (at == GR_NOWHERE) return;
-    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, dy, true, raw, rstd, r->heads, r->d,
-                               b->batch);
+    int64_t norms = r->wide ? 1 : r->heads;
+    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, dy, true, raw, rstd, norms,
+                               r->heads * r->d / norms, b->batch);
 }
 
 /* dres -> down, swiglu, gate and up -> dres */
@@ -164,20 +238,19 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden, m = n->model->config.mlp;
     void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
-    gr_round_act(c, n->d_hidden, n->dres, t * h);
-    if (gr_linear_needs_input(&b->group[DOWN])) gr_swiglu_forward(c, n->act_mlp, s->gate, s->up, t, m);
+    const void *x = b->norm[GR_BEFORE_MLP].weight ? n->norm : s->x_mid;
+    open_half(b, gradients, DOWN);
+    if (gr_linear_needs_input(&b->group[DOWN])) forward_gate(b);
     if (n->config.recompute && !last) /* recompute stopped before down: its x A is missing */
         gr_linear_low_rank(c, &b->group[DOWN], s->xa[DOWN], n->act_mlp, b->batch, &n->linear_scratch);
     gr_linear_backward(c, &b->group[DOWN], n->d_mlp, gradients, dy, n->act_mlp, s->xa[DOWN], b->batch,
                        &n->linear_scratch);
-    gr_swiglu_backward(c, s->gate, s->up, n->d_mlp, t, m);
-    if (gr_linear_needs_input(&b->group[GATE_UP]))
-        gr_rmsnorm_forward(c, n->norm, s->rstd_mid, s->x_mid, b->post_norm, (float)n->model->config.norm_eps,
-                           t, h);
-    gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, n->norm, s->xa[GATE_UP],
-                       b->batch, &n->linear_scratch);
-    norm_backward(b, gradients, GR_POST_ATTENTION_LAYERNORM, s->x_mid, s->rstd_mid);
-    gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, b->post_norm, t, h);
+    gr_gate_backward(c, n->model->config.activation, s->gate, s->up, n->d_mlp, m, t, m);
+    if (gr_linear_needs_input(&b->group[GATE_UP])) normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
+    gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, x, s->xa[GATE_UP], b->batch,
+                       &n->linear_scratch);
+    norm_backward(b, gradients, GR_BEFORE_MLP, n->d_hidden, false, s->x_mid, s->rstd_mid);
+    gr_norm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, &b->norm[GR_BEFORE_MLP], t, h);
 }
 
 /* dres -> o, attention, q k v -> dres; `lowest`: nothing below needs a gradient. */
@@ -189,11 +262,11 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
             kv = n->model->config.kv_heads * n->model->config.head_dim;
     void *dy[1] = {n->d_hidden},
          *dqkv[3] = {s->q, s->k, s->v}; /* gradients take the place of what they are of */
-    bool normed =
-        !lowest || norm_at(b, GR_INPUT_LAYERNORM) != GR_NOWHERE; /* does anything need q k v's dx? */
-    bool below = normed || gr_linear_trains(&b->group[QKV]) || norm_at(b, GR_Q_NORM) != GR_NOWHERE ||
+    const void *x = b->norm[GR_BEFORE_ATTENTION].weight ? n->norm : s->x;
+    bool input = !lowest || place_at(b, GR_BEFORE_ATTENTION) != GR_NOWHERE; /* is q k v's dx needed? */
+    bool below = input || gr_linear_trains(&b->group[QKV]) || norm_at(b, GR_Q_NORM) != GR_NOWHERE ||
                  norm_at(b, GR_K_NORM) != GR_NOWHERE; /* and dq, dk, dv? */
-    gr_round_act(c, n->d_hidden, n->dres, t * h);
+    open_half(b, gradients, O);
     gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
                        &n->linear_scratch);
     if (!below) return;
@@ -207,13 +280,19 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     head_norm_backward(b, gradients, GR_Q_NORM, &b->q, n->dq_f32, s->q_raw, s->q_rstd);
     head_norm_backward(b, gradients, GR_K_NORM, &b->k, n->dk_f32, s->k_raw, s->k_rstd);
     gr_round_act(c, s->v, n->dv_f32, t * kv);
-    if (gr_linear_needs_input(&b->group[QKV]))
-        gr_rmsnorm_forward(c, n->norm, s->rstd_in, s->x, b->input_norm, (float)n->model->config.norm_eps, t,
-                           h);
-    gr_linear_backward(c, &b->group[QKV], normed ? n->d_hidden : NULL, gradients, dqkv, n->norm, s->xa[QKV],
+    if (gr_linear_needs_input(&b->group[QKV])) normed(b, GR_BEFORE_ATTENTION, s->x, s->rstd_in);
+    gr_linear_backward(c, &b->group[QKV], input ? n->d_hidden : NULL, gradients, dqkv, x, s->xa[QKV],
                        b->batch, &n->linear_scratch);
-    if (normed) norm_backward(b, gradients, GR_INPUT_LAYERNORM, s->x, s->rstd_in);
-    if (!lowest) gr_rmsnorm_backward(c, n->dres, n->d_hidden, s->x, s->rstd_in, b->input_norm, t, h);
+    if (input) norm_backward(b, gradients, GR_BEFORE_ATTENTION, n->d_hidden, false, s->x, s->rstd_in);
+    if (!lowest)
+        gr_norm_backward(c, n->dres, n->d_hidden, s->x, s->rstd_in, &b->norm[GR_BEFORE_ATTENTION], t, h);
+}
+
+/* The gradient of the embedding as it is looked up, before its multiplier. */
+static void unscale_embedding(gr_net *n, int64_t tokens) {
+    int64_t h = n->model->config.hidden;
+    for (int64_t t = 0; n->embedding.multiplier != 1 && t < tokens; t++)
+        n->compute.k->scale_f32(n->dres + t * h, n->embedding.multiplier, h);
 }
 
 void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradients) {
@@ -226,6 +305,7 @@ void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradi
         mlp_backward(&b, gradients, l + 1 == n->model->config.layers);
         attention_backward(&b, gradients, l == n->tuning->lowest && !n->tuning->embedding_trains);
     }
-    if (n->tuning->embedding_trains)
-        gr_embedding_backward(&n->compute, &n->embedding, gradients, n->dres, batch);
+    if (!n->tuning->embedding_trains) return;
+    unscale_embedding(n, batch->tokens);
+    gr_embedding_backward(&n->compute, &n->embedding, gradients, n->dres, batch);
 }

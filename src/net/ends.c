@@ -46,6 +46,7 @@ void gr_net_use(gr_net *n, const gr_tuning *tuning) {
     n->tuning = tuning;
     gr_tuned in = tuned_of(n, GR_EMBED_TOKENS, 0), out = m->config.tied ? in : tuned_of(n, GR_LM_HEAD, 0);
     n->embedding = (gr_embedding){.table = table_of(n, &m->embed, &in, &n->trained_embed),
+                                  .multiplier = (float)m->config.embedding_scale,
                                   .rank = in.rank,
                                   .scale = in.scale,
                                   .a = param_at(n, in.a),
@@ -56,6 +57,8 @@ void gr_net_use(gr_net *n, const gr_tuning *tuning) {
                                   .shared = gr_net_one_row(&m->config, tuning)};
     h->w = table_of(n, &m->head, &out, &n->trained_head);
     h->norm = gr_net_norm(n, GR_NORM, 0);
+    h->norm_factor = gr_norm_factor(&m->config, GR_NORM);
+    h->softmax.cap = (float)m->config.logit_cap;
     h->rank = out.rank;
     h->scale = out.scale;
     h->a = param_at(n, out.a);
@@ -67,8 +70,53 @@ void gr_net_use(gr_net *n, const gr_tuning *tuning) {
     h->shared = n->embedding.shared;
 }
 
-const float *gr_net_norm(const gr_net *n, gr_role role, int64_t layer) {
+/* Where what a trained norm multiplies with is kept, if that is not its weight. */
+static float *used_place(const gr_net *n, gr_role role, int64_t layer) {
+    return n->used ? n->used[role == GR_NORM ? n->model->config.layers : layer][role] : NULL;
+}
+
+gr_norm gr_net_norm(const gr_net *n, gr_role role, int64_t layer) {
+    gr_norm norm = {.eps = (float)n->model->config.norm_eps};
+    if (role == GR_ROLES) return norm;
     const gr_tuned x = tuned_of(n, role, layer);
-    const float *trained = param_at(n, x.weight);
-    return trained ? trained : gr_model_norm(n->model, role, layer);
+    const float *trained = param_at(n, x.weight), *used = used_place(n, role, layer);
+    norm.weight = !trained ? gr_model_used_norm(n->model, role, layer) : used ? used : trained;
+    return norm;
+}
+
+gr_norm gr_net_norm_at(const gr_net *n, gr_norm_place place, int64_t layer) {
+    return gr_net_norm(n, gr_norm_role(&n->model->config, place), layer);
+}
+
+/* Calls visit for every norm that trains. */
+static void each_trained_norm(gr_net *n, void (*visit)(gr_net *n, const gr_param *p, void *context),
+                              void *context) {
+    for (size_t i = 0; n->tuning && i < n->tuning->param_count; i++) {
+        const gr_param *p = &n->tuning->params[i];
+        if (p->kind == GR_PARAM_WEIGHT && !p->cols) visit(n, p, context);
+    }
+}
+
+static void bind_used(gr_net *n, const gr_param *p, void *arena) {
+    int64_t layer = p->role == GR_NORM ? n->model->config.layers : p->layer;
+    float *place = gr_arena_array(arena, p->rows, sizeof *place);
+    if (n->used) n->used[layer][p->role] = place;
+}
+
+void gr_net_bind_norms(gr_net *n, gr_arena *arena) {
+    const gr_model_config *c = &n->model->config;
+    n->used = NULL;
+    if (!gr_norm_differs(c)) return;
+    n->used = gr_arena_array(arena, c->layers + 1, sizeof *n->used);
+    if (n->used) memset(n->used, 0, (size_t)(c->layers + 1) * sizeof *n->used);
+    each_trained_norm(n, bind_used, arena);
+}
+
+static void refresh_used(gr_net *n, const gr_param *p, void *context) {
+    (void)context;
+    gr_norm_used(used_place(n, p->role, p->layer), n->params + p->at, &n->model->config, p->role);
+}
+
+void gr_net_refresh_norms(gr_net *n) {
+    if (n->used) each_trained_norm(n, refresh_used, NULL);
 }

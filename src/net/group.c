@@ -76,6 +76,7 @@ gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
 
 void gr_net_refresh(gr_net *n) {
     if (!n->stale || !n->tuning || !n->params) return; /* gr_net_use may have put the tuning aside */
+    gr_net_refresh_norms(n);
     for (int64_t l = 0; n->dora && l < n->tuning->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
             const gr_tuned *t = &n->tuning->block[l][role];

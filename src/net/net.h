@@ -10,6 +10,7 @@
 #include "layers/attention.h"
 #include "layers/embedding.h"
 #include "layers/head.h"
+#include "layers/norm.h"
 #include "layers/rowwise.h"
 #include "model/model.h"
 
@@ -23,6 +24,8 @@ typedef struct gr_saved {
     float *lse;                /* f32 [heads, T] */
     void *x_mid;               /* [T, hidden] after attention's residual */
     float *rstd_in, *rstd_mid; /* f32 [T] */
+    void *branch[2];           /* [T, hidden] attention's output and the MLP's, where a norm is behind them */
+    float *rstd_branch[2];     /* f32 [T] */
     void *gate, *up;           /* [T, mlp] */
     void *xa[GR_GROUPS];       /* [T, ranks] */
 } gr_saved;
@@ -57,9 +60,9 @@ typedef struct gr_net {
     const float *params;     /* the parameter vector; NULL while measuring or without tuning */
     gr_compute compute;
     gr_net_config config;
-    gr_kv_cache *cache;   /* NULL: none. Else forward stores the keys and values of row j in cache[j] */
-    gr_saved *saved;      /* [layers + 1]; the last has only x */
-    float *cosine, *sine; /* [longest, head_dim/2] */
+    gr_kv_cache *cache; /* NULL: none. Else forward stores the keys and values of row j in cache[j] */
+    gr_saved *saved;    /* [layers + 1]; the last has only x */
+    float *cosine[GR_ROPES], *sine[GR_ROPES]; /* [longest, head_dim/2] */
     gr_embedding embedding;
     gr_head head;
     gr_mat trained_embed, trained_head; /* the tables where they train themselves */
@@ -75,8 +78,10 @@ typedef struct gr_net {
     /* what follows from the parameters */
     gr_dora (*dora)[GR_LINEARS]; /* [layers]; NULL: no DoRA */
     gr_dora_scratch dora_scratch;
-    bool squared; /* the rows' squares of the base are there: they never change */
-    bool stale;   /* the parameters changed since; bind sets it, and who updates them */
+    float *(*used)[GR_ROLES]; /* [layers + 1], the last of the final norm: what trained norms multiply with;
+                                 NULL: their weights */
+    bool squared;             /* the rows' squares of the base are there: they never change */
+    bool stale;               /* the parameters changed since; bind sets it, and who updates them */
 } gr_net;
 
 /* Sizes (arenas with NULL bases) or places every buffer. net->model, tuning, compute.k, compute.pool and
@@ -107,12 +112,20 @@ bool gr_net_fixed_tile(const gr_model_config *config, const gr_tuning *tuning);
 int64_t gr_net_tile(const gr_net_config *x, const gr_model_config *config, const gr_tuning *tuning);
 /* Goes on with another tuning over the same parameters; NULL: as the base is. */
 void gr_net_use(gr_net *net, const gr_tuning *tuning);
-/* A norm's weight as it trains or as it is in the base; layer is ignored outside blocks. */
-const float *gr_net_norm(const gr_net *net, gr_role role, int64_t layer);
+/* A norm as it trains or as it is in the base; layer is ignored outside blocks. GR_ROLES: no norm. */
+gr_norm gr_net_norm(const gr_net *net, gr_role role, int64_t layer);
+gr_norm gr_net_norm_at(const gr_net *net, gr_norm_place place, int64_t layer);
+/* How q's or k's heads of that layer rotate. */
+gr_rotary gr_net_rotary(const gr_net *net, gr_role norm, int64_t layer);
+/* Does a branch join the residual stream by more than a sum? */
+bool gr_net_joins(const gr_model_config *config);
 
 /* Brings what follows from the parameters up to date if it is stale; forward does. */
 void gr_net_refresh(gr_net *net);
 
+/* ends.c: part of bind, and of refresh. */
+void gr_net_bind_norms(gr_net *net, gr_arena *arena);
+void gr_net_refresh_norms(gr_net *net);
 /* group.c: part of bind. */
 void gr_net_bind_dora(gr_net *net, gr_arena *arena);
 /* The group of linears number g of layer l, with everything that trains. */

@@ -19,6 +19,15 @@ static gr_net net_of(const gr_runtime *r, const gr_net_config *config) {
                     .config = *config};
 }
 
+graft_status gr_runtime_row_fits(const gr_model *m, int64_t tokens, graft_error *err) {
+    if (!m->config.row_limit || tokens <= m->config.row_limit) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "%s computes rows of so many tokens in a way that is not built",
+            m->config.arch->model_type);
+    gr_expected(err, "at most %lld tokens", (long long)m->config.row_limit);
+    gr_found(err, "%lld", (long long)tokens);
+    return gr_hint(err, "--max-seq-length, --max-tokens");
+}
+
 graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
                                 uint64_t *scratch, graft_error *err) {
     gr_arena a = {0}, b = {0};
@@ -28,6 +37,7 @@ graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config
         gr_expected(err, "at most %lld", (long long)GR_NET_TOKENS_MAX);
         return gr_found(err, "%lld", (long long)gr_max_i64(config->tokens, config->longest));
     }
+    GR_TRY(gr_runtime_row_fits(r->model, config->longest, err));
     gr_net net = net_of(r, config);
     gr_net_bind(&net, &a, &b);
     if (a.overflow || b.overflow)

@@ -22,6 +22,8 @@ graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool f
                              graft_error *err) GR_MUST_CHECK;
 /* Most tokens of one batch and of one row: below it no product of tokens and a model's sizes overflows. */
 #define GR_NET_TOKENS_MAX ((int64_t)1 << 31)
+/* GRAFT_UNSUPPORTED for rows longer than the architecture is computed for. */
+graft_status gr_runtime_row_fits(const gr_model *model, int64_t tokens, graft_error *err) GR_MUST_CHECK;
 /* Measures (base NULL) what a configuration would take, in bytes. Keeps nothing. GRAFT_RANGE when the tokens
  * are above GR_NET_TOKENS_MAX or the bytes do not fit 64 bits. */
 graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,

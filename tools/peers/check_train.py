@@ -23,6 +23,10 @@ CASES = [
     ("mistral with a sliding window", "mistral_window", "text", 1e-3, "cosine", 0, ["q_proj", "k_proj", "v_proj", "o_proj"]),
     ("qwen2 with qkv bias", "qwen2", "text", 1e-3, "linear", 0, ALL),
     ("qwen3 with q/k norm", "qwen3", "text", 1e-3, "constant", 5, ALL),
+    ("gemma2 with caps and windows", "gemma2", "text", 1e-3, "linear", 0, ALL),
+    ("gemma3 with two rotary bases", "gemma3", "text", 1e-3, "cosine", 0, ALL),
+    ("granite with multipliers", "granite", "text", 1e-3, "linear", 0, ALL),
+    ("olmo2 with norms behind", "olmo2", "text", 1e-3, "linear", 0, ALL),
     ("llama tied, MLX 4-bit", "llama_tied_mlx4", "text", 1e-3, "constant", 0, ALL),
     ("SmolLM2, MLX 4-bit", "smollm", "text", 2e-4, "cosine", 2, ["q_proj", "k_proj", "v_proj", "o_proj"]),
 ]

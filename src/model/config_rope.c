@@ -1,0 +1,169 @@
+/* model/config_rope.c - which layers see how far, and how they rotate. */
+#include "model/config.h"
+#include <math.h>
+
+#define MAX_POSITION ((int64_t)1 << 40)
+
+/* YaRN stretches slow pairs as llama3's rule does, between two numbers of turns. source: arXiv 2309.00071,
+ * transformers modeling_rope_utils */
+static graft_status read_yarn(gr_rope_config *rope, const gr_json_scope *scaling, graft_error *err) {
+    double scale = 0, all = 0;
+    rope->kind = GR_ROPE_YARN;
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+    GR_TRY(gr_json_real(scaling, "beta_fast", 1e-3, 1e6, &rope->beta_fast, err));
+    GR_TRY(gr_json_real(scaling, "beta_slow", 1e-3, 1e6, &rope->beta_slow, err));
+    GR_TRY(gr_json_real(scaling, "mscale", 0, 1e3, &scale, err));
+    GR_TRY(gr_json_real(scaling, "mscale_all_dim", 0, 1e3, &all, err));
+    double grown = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;
+    rope->magnitude = scale > 0 && all > 0 ? (1 + scale * grown) / (1 + all * grown) : 1 + grown;
+    GR_TRY(gr_json_real(scaling, "attention_factor", 1e-3, 1e3, &rope->magnitude, err));
+    GR_TRY(gr_json_need(scaling, "original_max_position_embeddings", err));
+    return gr_json_int(scaling, "original_max_position_embeddings", 1, MAX_POSITION,
+                       &rope->original_max_position, err);
+}
+
+static graft_status read_llama3(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position,
+                                graft_error *err) {
+    rope->kind = GR_ROPE_LLAMA3;
+    rope->low_freq_factor = 1;
+    rope->high_freq_factor = 4;
+    rope->original_max_position = max_position;
+    GR_TRY(gr_json_real(scaling, "low_freq_factor", 1e-3, 1e6, &rope->low_freq_factor, err));
+    GR_TRY(gr_json_real(scaling, "high_freq_factor", 1e-3, 1e6, &rope->high_freq_factor, err));
+    return gr_json_int(scaling, "original_max_position_embeddings", 1, MAX_POSITION,
+                       &rope->original_max_position, err);
+}
+
+/* Where a file says that only a part of each head is rotated. */
+static graft_status refuse_partial(const gr_json_scope *scope, graft_error *err) {
+    double partial = 1;
+    GR_TRY(gr_json_real(scope, "partial_rotary_factor", 0, 1, &partial, err));
+    if (partial == 1) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "partial rotary embedding is not supported");
+    gr_where(err, "%s: %s%spartial_rotary_factor", scope->file, scope->path, scope->path[0] ? "." : "");
+    return gr_found(err, "%g", partial);
+}
+
+/* The scaling rule by its name in either style; `scaling` is rope_scaling or rope_parameters. */
+static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position,
+                                 graft_error *err) {
+    const char *kind = "default";
+    GR_TRY(refuse_partial(scaling, err));
+    GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
+    GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
+    GR_TRY(gr_json_real(scaling, "rope_theta", 1, 1e12, &rope->theta, err));
+    if (strcmp(kind, "default") == 0) return GRAFT_OK;
+    GR_TRY(gr_json_need(scaling, "factor", err));
+    GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &rope->factor, err));
+    if (strcmp(kind, "linear") == 0) {
+        rope->kind = GR_ROPE_LINEAR;
+        return GRAFT_OK;
+    }
+    if (strcmp(kind, "llama3") == 0) return read_llama3(rope, scaling, max_position, err);
+    if (strcmp(kind, "yarn") == 0) return read_yarn(rope, scaling, err);
+    gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
+    gr_where(err, "%s: %s", scaling->file, scaling->path);
+    gr_expected(err, "default, linear, llama3 or yarn");
+    return gr_found(err, "%s", kind);
+}
+
+/* Gemma 3: one rule for layers with a window, one for the others, each under the layer's type. In the older
+ * style the former only has a base of its own. */
+static graft_status read_two(gr_model_config *c, const gr_json_scope *scaling, graft_error *err) {
+    static const char *const types[GR_ROPES] = {"full_attention", "sliding_attention"};
+    for (int i = 0; i < GR_ROPES; i++) {
+        gr_json_scope inner;
+        char path[128];
+        GR_TRY(gr_json_object(scaling, types[i], &inner, path, err));
+        if (inner.object) GR_TRY(read_scaling(&c->rope[i], &inner, c->max_position, err));
+    }
+    return GRAFT_OK;
+}
+
+static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    bool local = c->arch->traits & GR_ARCH_LOCAL_ROPE;
+    for (int i = 0; i < GR_ROPES; i++)
+        c->rope[i] = (gr_rope_config){.kind = GR_ROPE_DEFAULT, .theta = 10000, .factor = 1, .magnitude = 1};
+    if (c->arch->theta > 0) c->rope[0].theta = c->arch->theta;
+    GR_TRY(gr_json_real(root, "rope_theta", 1, 1e12, &c->rope[0].theta, err));
+    if (local) GR_TRY(gr_json_real(root, "rope_local_base_freq", 1, 1e12, &c->rope[1].theta, err));
+    for (int i = 0; i < 2; i++) {
+        gr_json_scope inner;
+        char path[128];
+        GR_TRY(gr_json_object(root, keys[i], &inner, path, err));
+        if (!inner.object) continue;
+        bool two =
+            local && (gr_json_field(&inner, "full_attention") || gr_json_field(&inner, "sliding_attention"));
+        GR_TRY(two ? read_two(c, &inner, err) : read_scaling(&c->rope[0], &inner, c->max_position, err));
+        if (c->arch->traits & GR_ARCH_ROW_LIMIT && gr_json_field(&inner, "llama_4_scaling_beta"))
+            c->row_limit = c->rope[0].original_max_position;
+    }
+    return refuse_partial(root, err);
+}
+
+/* Does that layer, without other word, see a window only? */
+static bool has_window(const gr_model_config *c, int64_t layer, int64_t first, int64_t pattern) {
+    if (c->arch->traits & GR_ARCH_PATTERN) return (layer + 1) % pattern != 0;
+    if (c->arch->traits & GR_ARCH_SOME_ROPE) return c->rope_of[layer] == GR_NO_ROPE;
+    return layer >= first;
+}
+
+/* Which layers see how far. Qwen: layers from max_window_layers on; newer files list layer_types. */
+static graft_status read_windows(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    const unsigned always = GR_ARCH_WINDOW | GR_ARCH_PATTERN,
+                   asked = GR_ARCH_LAYER_WINDOW | GR_ARCH_SOME_ROPE;
+    int64_t window = c->arch->window, first = 0, pattern = c->arch->pattern;
+    bool use = c->arch->traits & always;
+    const json_t *types = NULL;
+    if (!(c->arch->traits & (always | asked))) return GRAFT_OK;
+    if (json_is_null(json_object_get(root->object, "sliding_window"))) window = 0;
+    GR_TRY(gr_json_int(root, "sliding_window", 1, MAX_POSITION, &window, err));
+    if (c->arch->traits & asked) GR_TRY(gr_json_bool(root, "use_sliding_window", &use, err));
+    if (c->arch->traits & GR_ARCH_LAYER_WINDOW) {
+        first = c->layers;
+        GR_TRY(gr_json_int(root, "max_window_layers", 0, MAX_POSITION, &first, err));
+    }
+    if (c->arch->traits & GR_ARCH_LOCAL_ROPE)
+        GR_TRY(gr_json_int(root, "sliding_window_pattern", 1, GR_MAX_LAYERS, &pattern, err));
+    if (!use) window = 0;
+    GR_TRY(gr_json_array(root, "layer_types", &types, err));
+    for (int64_t l = 0; l < c->layers; l++) {
+        const char *type = types ? json_string_value(json_array_get(types, (size_t)l)) : NULL;
+        c->window[l] = has_window(c, l, first, pattern) ? window : 0;
+        if (type && strcmp(type, "full_attention") == 0) c->window[l] = 0;
+        if (type && strcmp(type, "sliding_attention") == 0) c->window[l] = window;
+        if (c->arch->traits & GR_ARCH_LOCAL_ROPE) c->rope_of[l] = c->window[l] > 0;
+    }
+    return GRAFT_OK;
+}
+
+/* SmolLM3: 1 rotates, 0 does not; without a list every fourth layer, or n-th, does not. */
+static graft_status read_rope_layers(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    const json_t *list = NULL;
+    int64_t interval = 4;
+    if (!(c->arch->traits & GR_ARCH_SOME_ROPE)) return GRAFT_OK;
+    GR_TRY(gr_json_int(root, "no_rope_layer_interval", 1, MAX_POSITION, &interval, err));
+    GR_TRY(gr_json_array(root, "no_rope_layers", &list, err));
+    if (list && json_array_size(list) < (size_t)c->layers) {
+        gr_fail(err, GRAFT_CORRUPT, "no_rope_layers is shorter than the model");
+        gr_where(err, "%s", root->file);
+        gr_expected(err, "%lld numbers", (long long)c->layers);
+        return gr_found(err, "%zu", json_array_size(list));
+    }
+    for (int64_t l = 0; l < c->layers; l++) {
+        const json_t *own = list ? json_array_get(list, (size_t)l) : NULL;
+        if (own && !json_is_integer(own) && !json_is_boolean(own))
+            return gr_json_wrong(root, "no_rope_layers", "a list of 0 and 1", own, err);
+        bool rotates = own ? json_is_true(own) || json_integer_value(own) : (l + 1) % interval != 0;
+        if (!rotates) c->rope_of[l] = GR_NO_ROPE;
+    }
+    return GRAFT_OK;
+}
+
+graft_status gr_config_rope(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    GR_TRY(read_ropes(c, root, err));
+    GR_TRY(read_rope_layers(c, root, err));
+    return read_windows(c, root, err);
+}

@@ -67,13 +67,16 @@ graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *e
     int fd = gr_open(path, O_RDWR | O_CREAT, 0666);
     if (fd < 0) {
         st = gr_fail_errno(err, errno, "cannot open", path);
-    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    } else if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *lock = (gr_dir_lock){.fd = fd, .held = true};
+    } else if (errno == EWOULDBLOCK) {
         gr_fail(err, GRAFT_IO, "another run is using this directory");
         gr_where(err, "%s", dir);
         st = gr_hint(err, "wait for it, or give another --adapter-path");
         close(fd);
     } else {
-        *lock = (gr_dir_lock){.fd = fd, .held = true};
+        lock->absent = true;
+        close(fd);
     }
     free(path);
     return st;

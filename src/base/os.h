@@ -75,8 +75,9 @@ void gr_remove_temps_of(const char *path);
 typedef struct gr_dir_lock {
     int fd;
     bool held;
+    bool absent; /* this file system has no locks: whoever asked goes on without, and should say so */
 } gr_dir_lock;
-/* GRAFT_IO when somebody holds it. File systems without locks lock nothing. */
+/* GRAFT_IO when somebody holds it. */
 graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
 

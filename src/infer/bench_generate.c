@@ -48,6 +48,8 @@ static graft_status open_runtime(bench *b, const char *dir, graft_error *err) {
     GR_TRY(gr_model_identify(b->rt.model, b->rt.pool, err));
     GR_TRY(gr_adapter_load(&b->rt.tuning, &b->rt.owned_params, o->adapter_path, &b->rt.model->config, &base,
                            err));
+    if (base.note[0] && b->hooks && b->hooks->event)
+        b->hooks->event(b->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = base.note});
     b->rt.params = b->rt.owned_params;
     return GRAFT_OK;
 }

@@ -161,6 +161,8 @@ graft_status gr_model_identify(gr_model *m, gr_pool *pool, graft_error *err) {
     l.pieces = gr_calloc((size_t)l.count, sizeof *l.pieces);
     if (!m->part_digests || !l.pieces) {
         free(l.pieces);
+        free(m->part_digests);
+        m->part_digests = NULL;
         return gr_no_memory(err, (size_t)l.count * sizeof *l.pieces + parts * sizeof *m->part_digests);
     }
     add_all(&l);

@@ -7,17 +7,9 @@
 
 #define VECTORS (1 + GR_OPTIM_STATES + GR_TREE_LEVELS)
 
-json_t *gr_json_hex(uint64_t value) {
-    char text[24];
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)value);
-    return json_string(text);
-}
-
 /* Doubles travel as the bits they are: a resumed sum is the same sum. */
 static json_t *bits(double value) {
-    uint64_t word;
-    memcpy(&word, &value, 8);
-    return gr_json_hex(word);
+    return gr_json_words(&value, 1);
 }
 
 /* What other files have a word for. */
@@ -74,17 +66,12 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char
 }
 
 /* Sum over the progress and the names and bytes of the vectors, each by itself so that their order in the
- * file does not matter: a damaged checkpoint is recognized. Their bytes are whole f32. */
+ * file does not matter: a damaged checkpoint is recognized. */
 static void checksum(char text[24], const char *progress, const gr_tensor *tensors, size_t count) {
     uint64_t sum = gr_digest_bytes(GR_DIGEST_START, progress, strlen(progress));
     for (size_t i = 0; i < count; i++) {
         uint64_t h = gr_digest_bytes(GR_DIGEST_START, tensors[i].name, strlen(tensors[i].name));
-        for (size_t k = 0; k + 4 <= tensors[i].bytes; k += 4) {
-            uint32_t word;
-            memcpy(&word, tensors[i].data + k, 4);
-            h = gr_digest_step(h, word);
-        }
-        sum += h;
+        sum += gr_digest_blocks(h, tensors[i].data, tensors[i].bytes);
     }
     snprintf(text, 24, "%016llx", (unsigned long long)sum);
 }
@@ -108,22 +95,9 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
-/* One hexadecimal word of the progress object. */
-graft_status gr_json_read_hex(const gr_json_scope *root, const char *key, uint64_t *value, graft_error *err) {
-    const char *text = NULL;
-    char *end;
-    GR_TRY(gr_json_need(root, key, err));
-    GR_TRY(gr_json_string(root, key, &text, err));
-    *value = strtoull(text, &end, 16);
-    if (*end == 0 && end != text) return GRAFT_OK;
-    return gr_json_wrong(root, key, "a hexadecimal word", gr_json_field(root, key), err);
-}
-
 static graft_status read_bits(const gr_json_scope *root, const char *key, double *value, graft_error *err) {
-    uint64_t word;
-    GR_TRY(gr_json_read_hex(root, key, &word, err));
-    memcpy(value, &word, 8);
-    return GRAFT_OK;
+    GR_TRY(gr_json_need(root, key, err));
+    return gr_json_read_words(root, key, value, 1, err);
 }
 
 static graft_status read_int(const gr_json_scope *root, const char *key, int64_t *value, graft_error *err) {

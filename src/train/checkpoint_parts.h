@@ -7,6 +7,7 @@
 #include "files/json_read.h"
 #include "train/settings_changed.h"
 #include "train/trainer.h"
+#include "train/words.h"
 
 /* base, data, rows, valid, valid_rows, adapter (its shape), isa and settings of this run. NULL when out of
  * memory. */
@@ -17,10 +18,5 @@ graft_status gr_checkpoint_check(const gr_trainer *t, const gr_json_scope *root,
                                  gr_changes *c, graft_error *err) GR_MUST_CHECK;
 /* Says aloud what was allowed, and another instruction set. */
 void gr_checkpoint_say(const gr_trainer *t, const gr_json_scope *root, const gr_changes *c);
-
-/* 16 hexadecimal digits. GRAFT_CORRUPT for anything else. */
-json_t *gr_json_hex(uint64_t value);
-graft_status gr_json_read_hex(const gr_json_scope *root, const char *key, uint64_t *value,
-                              graft_error *err) GR_MUST_CHECK;
 
 #endif

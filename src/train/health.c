@@ -1,6 +1,5 @@
 #include "train/health.h"
 #include <math.h>
-#include <stdio.h>
 
 /* A spike is at least so many times the median, so that small differences of even numbers are none, and at
  * least so many median distances above it, so that uneven batches are none. */
@@ -71,19 +70,6 @@ void gr_health_judge(gr_health *h, gr_verdict *v, double norm, int64_t targets) 
 
 /* ------------------------------------------------------------------------------------- in a checkpoint */
 
-enum { WORD = 16 }; /* hexadecimal digits of a double */
-
-/* The bits of doubles, one after another. */
-static json_t *words(const double *x, size_t n) {
-    char text[WORD * GR_HEALTH_WINDOW + 1] = "";
-    for (size_t i = 0; i < n; i++) {
-        uint64_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        snprintf(text + WORD * i, WORD + 1, "%016llx", (unsigned long long)bits);
-    }
-    return json_string(text);
-}
-
 /* How many there are, and the first of them. */
 static json_t *lines(const gr_lines *l) {
     json_t *array = json_pack("[I]", (json_int_t)l->count);
@@ -95,26 +81,12 @@ static json_t *lines(const gr_lines *l) {
 json_t *gr_health_json(const gr_health *h) {
     size_t n = (size_t)gr_min_i64(h->seen, GR_HEALTH_WINDOW);
     return json_pack("{s:o,s:o,s:b,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "rows", lines(&h->rows), "bad",
-                     lines(&h->bad), "bad_loss", (int)h->bad_loss, "loss", words(&h->loss, 1), "applied",
-                     (json_int_t)h->applied, "skipped", (json_int_t)h->skipped, "in_a_row",
+                     lines(&h->bad), "bad_loss", (int)h->bad_loss, "loss", gr_json_words(&h->loss, 1),
+                     "applied", (json_int_t)h->applied, "skipped", (json_int_t)h->skipped, "in_a_row",
                      (json_int_t)h->in_a_row, "loss_spikes", (json_int_t)h->loss_spikes, "norm_spikes",
                      (json_int_t)h->norm_spikes, "good_row", (json_int_t)h->good_row, "seen",
-                     (json_int_t)h->seen, "losses", words(h->losses, n), "norms", words(h->norms, n));
-}
-
-static graft_status read_words(const gr_json_scope *j, const char *key, double *x, size_t n,
-                               graft_error *err) {
-    const char *text = "";
-    GR_TRY(gr_json_string(j, key, &text, err));
-    if (strlen(text) != WORD * n || strspn(text, "0123456789abcdef") != WORD * n)
-        return gr_json_wrong(j, key, "hexadecimal words", gr_json_field(j, key), err);
-    for (size_t i = 0; i < n; i++) {
-        char word[WORD + 1] = "";
-        memcpy(word, text + WORD * i, WORD);
-        uint64_t bits = strtoull(word, NULL, 16);
-        memcpy(&x[i], &bits, sizeof bits);
-    }
-    return GRAFT_OK;
+                     (json_int_t)h->seen, "losses", gr_json_words(h->losses, n), "norms",
+                     gr_json_words(h->norms, n));
 }
 
 static graft_status read_lines(const gr_json_scope *j, const char *key, gr_lines *l, graft_error *err) {
@@ -138,7 +110,7 @@ graft_status gr_health_read(gr_health *h, const gr_json_scope *progress, graft_e
     GR_TRY(read_lines(&j, "rows", &h->rows, err));
     GR_TRY(read_lines(&j, "bad", &h->bad, err));
     GR_TRY(gr_json_bool(&j, "bad_loss", &h->bad_loss, err));
-    GR_TRY(read_words(&j, "loss", &h->loss, 1, err));
+    GR_TRY(gr_json_read_words(&j, "loss", &h->loss, 1, err));
     const struct {
         const char *key;
         int64_t *value;
@@ -154,6 +126,6 @@ graft_status gr_health_read(gr_health *h, const gr_json_scope *progress, graft_e
         GR_TRY(gr_json_int(&j, counts[i].key, 0, INT64_MAX, counts[i].value, err));
     }
     size_t n = (size_t)gr_min_i64(h->seen, GR_HEALTH_WINDOW);
-    GR_TRY(read_words(&j, "losses", h->losses, n, err));
-    return read_words(&j, "norms", h->norms, n, err);
+    GR_TRY(gr_json_read_words(&j, "losses", h->losses, n, err));
+    return gr_json_read_words(&j, "norms", h->norms, n, err);
 }

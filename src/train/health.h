@@ -6,10 +6,10 @@
 #ifndef GR_TRAIN_HEALTH_H
 #define GR_TRAIN_HEALTH_H
 #include "data/findings.h"
-#include "files/json_read.h"
+#include "train/words.h"
 
-#define GR_HEALTH_WINDOW 32 /* updates that say what is usual */
-#define GR_HEALTH_LEAST  8  /* updates before anything is unusual */
+#define GR_HEALTH_WINDOW GR_WORDS_MOST /* updates that say what is usual */
+#define GR_HEALTH_LEAST  8             /* updates before anything is unusual */
 
 /* The account of a run; a part of its progress. */
 typedef struct gr_health {

@@ -18,12 +18,12 @@ static void say_skipped(const gr_trainer *t, const gr_verdict *v) {
     gr_buf_free(&rows);
 }
 
-static void say_spike(const gr_trainer *t, const char *what, double value, double usual) {
-    int64_t all = t->p.health.loss_spikes + t->p.health.norm_spikes;
-    if (all <= NOTES)
+/* The nth of the run. */
+static void say_spike(const gr_trainer *t, int64_t nth, const char *what, double value, double usual) {
+    if (nth <= NOTES)
         gr_trainer_note(t, "spike: %s of update %lld is %.3g, usual is %.3g", what, (long long)t->p.update,
                         value, usual);
-    if (all == NOTES) gr_trainer_note(t, "further spikes stand in metrics.jsonl");
+    if (nth == NOTES) gr_trainer_note(t, "further spikes stand in metrics.jsonl");
 }
 
 graft_status gr_trainer_heed(gr_trainer *t, bool write, graft_error *err) {
@@ -32,12 +32,13 @@ graft_status gr_trainer_heed(gr_trainer *t, bool write, graft_error *err) {
         say_skipped(t, v);
         if (write) GR_TRY(gr_metrics_skipped(t, v, err));
     }
+    int64_t spikes = t->p.health.loss_spikes + t->p.health.norm_spikes;
     if (v->loss_spike) {
-        say_spike(t, "the loss", v->loss, v->usual_loss);
+        say_spike(t, spikes - v->norm_spike, "the loss", v->loss, v->usual_loss);
         if (write) GR_TRY(gr_metrics_spike(t, "train_loss", v->loss, v->usual_loss, err));
     }
     if (v->norm_spike) {
-        say_spike(t, "the gradient's norm", v->norm, v->usual_norm);
+        say_spike(t, spikes, "the gradient's norm", v->norm, v->usual_norm);
         if (write) GR_TRY(gr_metrics_spike(t, "grad_norm", v->norm, v->usual_norm, err));
     }
     return GRAFT_OK;

@@ -233,6 +233,8 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
     GR_TRY(gr_dir_lock_take(&t->lock, t->dir, err));
+    if (t->lock.absent)
+        gr_trainer_note(t, "the file system of %s has no locks: no other run may use it meanwhile", t->dir);
     remove_leftovers(t);
     if (t->o->resume) {
         GR_TRY(gr_checkpoint_resume(t, &found, err));

@@ -29,6 +29,7 @@ json_t *doc_bench_generate(const graft_bench_generate_result *result);
 json_t *doc_bench_kernels(const graft_bench_kernels_result *result);
 void bench_kernels_print(const graft_bench_kernels_result *result);
 json_t *doc_convert(const graft_convert_result *result);
+json_t *doc_download(const char *model, const graft_download_result *result);
 json_t *doc_fuse(const graft_fuse_result *result);
 
 /* Writes one document and a line end to stdout and drops the reference; a NULL document is GRAFT_NO_MEMORY.

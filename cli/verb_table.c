@@ -99,6 +99,22 @@ static const verb table[] = {
      "digests.",
      cmd_info,
      {"graft info model.gguf", "graft info adapters/adapters.safetensors", "graft info model-4bit --json"}},
+    {"download",
+     GRAFT_VERB_DOWNLOAD,
+     "owner/name[@revision]",
+     1,
+     "a model from the Hugging Face hub into the local cache",
+     "Fetches configuration, tokenizer and safetensors, or what --include names, into the cache that other "
+     "programs use too (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface/hub), from HF_ENDPOINT, with the token "
+     "of "
+     "HF_TOKEN or of the token file where a model needs one. Every file is compared with the digest that the "
+     "hub "
+     "announces. What was cut off, or stopped with Ctrl-C, goes on where it ended. Afterwards every verb "
+     "takes "
+     "--model owner/name, without network.",
+     cmd_download,
+     {"graft download HuggingFaceTB/SmolLM2-135M-Instruct", "graft download Qwen/Qwen3-0.6B@main --json",
+      "graft download HuggingFaceTB/SmolLM2-360M-Instruct-GGUF --include '*q8_0.gguf'"}},
     {"bench",
      GRAFT_VERB_BENCH,
      "load, train, checkpoint, accumulate, kernels, tokenize, curves or generate",

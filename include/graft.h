@@ -37,7 +37,8 @@ typedef enum graft_verb {
     GRAFT_VERB_TOKENIZE = 1 << 5,
     GRAFT_VERB_INFO = 1 << 6,
     GRAFT_VERB_BENCH = 1 << 7,
-    GRAFT_VERB_FUSE = 1 << 9
+    GRAFT_VERB_FUSE = 1 << 9,
+    GRAFT_VERB_DOWNLOAD = 1 << 10
 } graft_verb;
 
 /* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
@@ -45,7 +46,7 @@ typedef enum graft_verb {
  * ranges and help stand in one table: graft_option_at. */
 typedef struct graft_options {
     /* all verbs */
-    char *model; /* directory, FILE.gguf, or owner/name in the local Hugging Face cache */
+    char *model; /* directory, FILE.gguf, or owner/name[@revision] in the local Hugging Face cache */
     int threads; /* 0: all cores */
     uint64_t seed;
     char *compute; /* bf16, fp32 */
@@ -125,6 +126,8 @@ typedef struct graft_options {
     double repetition_penalty;       /* 0 and 1: none */
     int64_t repetition_context_size; /* tokens; 0: all */
     char *stop;                      /* NULL, or a JSON array of strings; graft_options_set adds one */
+    /* download */
+    char *include;
     /* tokenize */
     char *text, *messages;
     bool render;
@@ -657,6 +660,23 @@ graft_status graft_bench_curves_svg(const graft_bench_curves_result *result, con
                                     graft_error *err);
 graft_status graft_bench_accumulate_svg(const graft_bench_accumulate_result *result, const char *path,
                                         graft_error *err);
+
+/* ---------------------------------------------------------------------------------------- download */
+
+typedef struct graft_download_result {
+    char *path;       /* of the snapshot: what --model takes, though owner/name will do */
+    char commit[41];  /* that the revision stands for now */
+    size_t files;     /* chosen */
+    uint64_t bytes;   /* of these */
+    uint64_t fetched; /* bytes that came over the network now; the rest was there */
+} graft_download_result;
+/* Fetches options.model, owner/name or owner/name@revision, from HF_ENDPOINT (https://huggingface.co) into
+ * the local Hugging Face cache: options.include, or configuration, tokenizer and safetensors. Every file is
+ * compared with the digest that the hub announces. What was cut off goes on where it ended; GRAFT_INTERRUPTED
+ * when the stop flag was raised. GRAFT_UNSUPPORTED where the library was built without libcurl. */
+graft_status graft_download(const graft_options *options, const graft_hooks *hooks,
+                            graft_download_result *result, graft_error *err);
+void graft_download_result_free(graft_download_result *result);
 
 /* Names of the published shapes, ended by NULL. */
 const char *const *graft_shapes(void);

@@ -6,6 +6,7 @@
 #include "fit/bench.h"
 #include "fit/forecast.h"
 #include "fuse/fuse.h"
+#include "hub/hub_fetch.h"
 #include "infer/bench_generate.h"
 #include "infer/session.h"
 #include "model/locate.h"
@@ -332,6 +333,50 @@ graft_status graft_info(const char *path, char **json, graft_error *err) {
     graft_status st = gr_info_json(json, found, err);
     free(found);
     return st;
+}
+
+static void on_download(void *context, uint64_t done, uint64_t total) {
+    const graft_hooks *hooks = context;
+    graft_event event = {.kind = GRAFT_EVENT_PROGRESS,
+                         .phase = "download, MB",
+                         .done = (int64_t)(done / 1000000),
+                         .total = (int64_t)((total + 999999) / 1000000)};
+    if (hooks && hooks->event) hooks->event(hooks->user, &event);
+}
+
+static void on_download_note(void *context, const char *text) {
+    const graft_hooks *hooks = context;
+    graft_event event = {.kind = GRAFT_EVENT_NOTE, .text = text};
+    if (hooks && hooks->event) hooks->event(hooks->user, &event);
+}
+
+graft_status graft_download(const graft_options *o, const graft_hooks *hooks, graft_download_result *result,
+                            graft_error *err) {
+    OWN_ERROR(err);
+    gr_hub_got got;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_DOWNLOAD, err));
+    if (!o->model || !*o->model) {
+        gr_fail(err, GRAFT_USAGE, "nothing to download");
+        return gr_expected(err, "graft download owner/name");
+    }
+    void *context = (void *)(uintptr_t)hooks;
+    gr_hub_wish wish = {.name = o->model,
+                        .include = o->include && *o->include ? o->include : NULL,
+                        .limits = {5, 1, 60, hooks ? hooks->stop : NULL, on_download_note, context},
+                        .progress = on_download,
+                        .context = context};
+    graft_status st = gr_hub_fetch(&wish, &got, err);
+    result->path = got.path;
+    memcpy(result->commit, got.commit, sizeof got.commit);
+    result->files = got.files, result->bytes = got.bytes, result->fetched = got.fetched;
+    return st;
+}
+
+void graft_download_result_free(graft_download_result *result) {
+    if (!result) return;
+    free(result->path);
+    memset(result, 0, sizeof *result);
 }
 
 graft_status graft_bench_train(const graft_options *o, const graft_hooks *hooks, graft_bench_result *result,

@@ -204,7 +204,7 @@ static void located(void **state) {
     setenv("HF_HOME", root, 1);
     unsetenv("HF_HUB_CACHE");
     assert_int_equal(gr_model_locate(&path, &gguf, "owner/name", &err), GRAFT_NOT_FOUND);
-    assert_non_null(strstr(err.hint, "hf download owner/name"));
+    assert_non_null(strstr(err.hint, "graft download owner/name"));
     tiny_write(refs, "main", "abc123\n");
     err = (graft_error){0}; /* the snapshot that main names was never completed */
     assert_int_equal(gr_model_locate(&path, &gguf, "owner/name", &err), GRAFT_NOT_FOUND);
@@ -234,7 +234,7 @@ static void located(void **state) {
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
         err = (graft_error){0};
         assert_int_equal(gr_model_locate(&path, &gguf, absent[i], &err), GRAFT_NOT_FOUND);
-        assert_null(strstr(err.hint, "hf download"));
+        assert_null(strstr(err.hint, "graft download"));
     }
     err = (graft_error){0};
     assert_int_equal(gr_model_locate(&path, &gguf, NULL, &err), GRAFT_USAGE);

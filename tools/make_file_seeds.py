@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, spm, tokenizer_gguf, convert, checkpoint, chat,
+"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, spm, hub_list, tokenizer_gguf, convert, checkpoint, chat,
 round_trip, and some of adapter. usage: python tools/make_file_seeds.py (from the root)"""
 import json, pathlib, struct
 
@@ -42,6 +42,12 @@ put("gguf", "beyond", gguf([], [tensor("w", [1 << 40, 1 << 20], 12, 0)], bytes(1
 put("jsonl", "rows", b'{"text": "a"}\n\n  \t\r\n{"text": "b"}\r\n{"text": "no newline at the end"}')
 put("jsonl", "bom", b"\xef\xbb\xbf{}\n")
 put("jsonl", "bytes", bytes(range(256)))
+
+sibling = lambda name, **more: {"rfilename": name, **more}
+put("hub_list", "model", json.dumps({"sha": "0123456789abcdef" * 2 + "01234567", "siblings": [
+    sibling("config.json", size=7, blobId="a" * 40), sibling("a/b.json"),
+    sibling("model.safetensors", size=9, blobId="b" * 40, lfs={"sha256": "c" * 64, "size": 9, "pointerSize": 130})]}).encode())
+put("hub_list", "upwards", json.dumps({"sha": "0" * 40, "siblings": [sibling("../x")]}).encode())
 
 # ---- the tokenizers of tests/data, cut to what a fuzzer can change quickly
 string_array = lambda name, items: key(name, 9, struct.pack("<IQ", 8, len(items)) + b"".join(string(s) for s in items))

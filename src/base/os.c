@@ -312,6 +312,14 @@ DIR *gr_list_open(const char *dir) {
     return list;
 }
 
+char *gr_env_path(const char *const (*rows)[2], size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const char *value = getenv(rows[i][0]);
+        if (value && *value) return *rows[i][1] ? gr_path_join(value, rows[i][1]) : gr_strdup(value);
+    }
+    return NULL;
+}
+
 char *gr_path_join(const char *dir, const char *name) {
     gr_buf path = {0};
     size_t n = strlen(dir);

@@ -90,6 +90,10 @@ DIR *gr_list_open(const char *dir); /* opendir(3), again while it is interrupted
 /* dir + "/" + name; NULL on failure. Owned by caller until free(). */
 char *gr_path_join(const char *dir, const char *name);
 
+/* The first of the environment's variables that is set and not empty, rows {variable, suffix}, joined with
+ * its suffix unless that is "". NULL: none, or no memory. Owned by caller until free(). */
+char *gr_env_path(const char *const (*rows)[2], size_t count);
+
 double gr_clock(void);         /* seconds, monotonic */
 uint64_t gr_peak_rss(void);    /* bytes, the process's peak resident set (VmHWM) */
 uint64_t gr_current_rss(void); /* bytes, resident now */

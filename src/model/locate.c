@@ -1,69 +1,56 @@
 #include "model/locate.h"
-
-/* First of the environment's variables that is set, with its suffix; else HOME with the last suffix.
- * malloc'ed. */
-static char *from_environment(const char *const (*rows)[2], size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        const char *value = getenv(rows[i][0]);
-        if (!value || !*value) continue;
-        return *rows[i][1] ? gr_path_join(value, rows[i][1]) : gr_strdup(value);
-    }
-    return NULL;
-}
-
-static char *hub_cache(void) {
-    static const char *const rows[][2] = {{"HF_HUB_CACHE", ""},
-                                          {"HF_HOME", "hub"},
-                                          {"XDG_CACHE_HOME", "huggingface/hub"},
-                                          {"HOME", ".cache/huggingface/hub"}};
-    return from_environment(rows, sizeof rows / sizeof *rows);
-}
+#include "hub/hub_cache.h"
 
 char *gr_cache_path(const char *name) {
     static const char *const rows[][2] = {{"XDG_CACHE_HOME", "graft"}, {"HOME", ".cache/graft"}};
-    char *dir = from_environment(rows, sizeof rows / sizeof *rows),
-         *path = dir ? gr_path_join(dir, name) : NULL;
+    char *dir = gr_env_path(rows, sizeof rows / sizeof *rows), *path = dir ? gr_path_join(dir, name) : NULL;
     free(dir);
     return path;
 }
 
-/* owner/name -> HUB/models--owner--name. malloc'ed. */
-static char *repository_dir(const char *wish) {
-    gr_buf name = {0};
-    char *hub = hub_cache();
-    gr_buf_printf(&name, "%s/models--", hub ? hub : "");
-    for (const char *p = wish; *p; p++) {
-        if (*p == '/')
-            gr_buf_puts(&name, "--");
-        else
-            gr_buf_putc(&name, *p);
+static graft_status several_gguf(const char *dir, const char *first, const char *second, graft_error *err) {
+    gr_fail(err, GRAFT_USAGE, "the model in the cache is several GGUF files");
+    gr_where(err, "%s", dir);
+    gr_found(err, "%s, %s ..", first, second);
+    return gr_hint(err, "give the path of one of them");
+}
+
+/* A snapshot without config.json that holds one GGUF file is that file. */
+static graft_status only_gguf(char **path, bool *gguf, graft_error *err) {
+    char *config = gr_path_join(*path, "config.json"), *name = NULL;
+    graft_status st = config ? GRAFT_OK : gr_no_memory(err, strlen(*path));
+    DIR *list = config && !gr_path_exists(config) ? gr_list_open(*path) : NULL;
+    for (struct dirent *entry; !st && list && (entry = readdir(list));) {
+        if (!gr_ends_with(entry->d_name, ".gguf")) continue;
+        if (name)
+            st = several_gguf(*path, name, entry->d_name, err);
+        else if (!(name = gr_strdup(entry->d_name)))
+            st = gr_no_memory(err, strlen(entry->d_name));
     }
-    free(hub);
-    return gr_buf_take(&name);
+    if (list) closedir(list);
+    if (!st && name) {
+        char *file = gr_path_join(*path, name);
+        if (!file) st = gr_no_memory(err, strlen(name));
+        free(*path);
+        *path = file;
+        *gguf = file != NULL;
+    }
+    free(name);
+    free(config);
+    return st;
 }
 
-/* The snapshot that refs/main names. */
-static graft_status snapshot(char **path, const char *repository, graft_error *err) {
-    char *ref = gr_path_join(repository, "refs/main"), *commit = NULL;
-    size_t size = 0;
-    graft_status st = ref ? gr_file_read(&commit, &size, ref, 256, err) : gr_no_memory(err, 0);
-    free(ref);
-    if (st != GRAFT_OK) return st;
-    commit[strcspn(commit, " \r\n/")] = 0;
-    gr_buf dir = {0};
-    gr_buf_printf(&dir, "%s/snapshots/%s", repository, commit);
-    free(commit);
-    *path = gr_buf_take(&dir);
-    if (!*path) return gr_no_memory(err, 0);
-    if (gr_path_is_dir(*path)) return GRAFT_OK;
-    free(*path); /* a download that never came so far */
-    *path = NULL;
-    return gr_fail(err, GRAFT_NOT_FOUND, "no snapshot");
-}
-
-static bool is_repository_name(const char *wish) {
-    const char *slash = strchr(wish, '/');
-    return slash && slash != wish && slash[1] && !strchr(slash + 1, '/') && wish[0] != '.' && wish[0] != '~';
+static graft_status in_cache(char **path, bool *gguf, const gr_hub_name *name, const char *wish,
+                             graft_error *err) {
+    graft_status st = gr_hub_find(path, name, err);
+    if (!st && (st = only_gguf(path, gguf, err))) {
+        free(*path);
+        *path = NULL;
+    }
+    if (st != GRAFT_NOT_FOUND) return st;
+    gr_fail(err, GRAFT_NOT_FOUND, "no such model");
+    gr_where(err, "%s", wish);
+    return gr_hint(err, "download it with: graft download %s", wish);
 }
 
 graft_status gr_model_locate(char **path, bool *gguf, const char *wish, graft_error *err) {
@@ -83,16 +70,10 @@ graft_status gr_model_locate(char **path, bool *gguf, const char *wish, graft_er
         *path = gr_strdup(wish);
         return *path ? GRAFT_OK : gr_no_memory(err, strlen(wish));
     }
-    if (is_repository_name(wish)) {
-        char *repository = repository_dir(wish);
-        graft_error none = {0};
-        graft_status st = repository ? snapshot(path, repository, &none) : gr_no_memory(err, 0);
-        free(repository);
-        if (st == GRAFT_OK) return st;
-    }
+    gr_hub_name name;
+    if (wish[0] != '~' && gr_hub_name_read(&name, wish)) return in_cache(path, gguf, &name, wish, err);
     gr_fail(err, GRAFT_NOT_FOUND, "no such model");
     gr_where(err, "%s", wish);
-    if (is_repository_name(wish)) return gr_hint(err, "download it with: hf download %s", wish);
     return gr_hint(err,
                    "--model takes a model directory, FILE.gguf, or owner/name from the Hugging Face cache");
 }

@@ -3,9 +3,9 @@
 #define GR_MODEL_LOCATE_H
 #include "base/os.h"
 
-/* *path (malloc'ed) is a directory with config.json, or a FILE.gguf (*gguf true). Names owner/name are looked
- * up in HF_HUB_CACHE, HF_HOME/hub or ~/.cache/huggingface/hub; when absent the hint is the line that
- * downloads it. */
+/* *path (malloc'ed) is a directory with config.json, or a FILE.gguf (*gguf true). Names owner/name and
+ * owner/name@revision are looked up in the cache of hub/hub_cache.h; when absent the hint is the line that
+ * downloads it. A snapshot with a file missing is GRAFT_CORRUPT and names the file. */
 graft_status gr_model_locate(char **path, bool *gguf, const char *wish, graft_error *err) GR_MUST_CHECK;
 
 /* ${XDG_CACHE_HOME:-~/.cache}/graft/NAME (malloc'ed); not created. */

@@ -12,6 +12,7 @@ enum {
     I = GRAFT_VERB_INFO,
     B = GRAFT_VERB_BENCH,
     F = GRAFT_VERB_FUSE,
+    D = GRAFT_VERB_DOWNLOAD,
     ALL = P | C | T | E | G | K | I | B | F,
     RUN = P | T | B,         /* what shapes a training step */
     ROWS = P | T | E | K | F /* what reads rows */
@@ -32,8 +33,8 @@ enum {
 
 /* One row per option, in the order of help. ORDER: graft_options.given counts rows. */
 static const gr_option_row table[] = {
-    TEXT("model", 0, ALL, "DIR, FILE.gguf or owner/name", "", model,
-         "the base model; a name is looked up in the local Hugging Face cache"),
+    TEXT("model", 0, ALL | D, "DIR, FILE.gguf or owner/name", "", model,
+         "the base model; a name, or owner/name@revision, is looked up in the local Hugging Face cache"),
     {{"threads", 0, ALL, "N", "0", NULL, "threads; 0 is one per core", 0, GR_THREADS_MAX},
      GR_OPTION_INT32,
      AT(threads)},
@@ -160,6 +161,9 @@ static const gr_option_row table[] = {
     SWITCH("dequantize", 'd', C | F, dequantize, "back to 16 or 32 bits"),
     CHOICE("dtype", C | F, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),
     TEXT("save-path", 0, F, "DIR", "", save_path, "where the fused model goes; fused_model by default"),
+
+    TEXT("include", 0, D, "PATTERNS", "", include,
+         "files to fetch, e.g. '*.gguf,*.json'; configuration, tokenizer and safetensors by default"),
 
     CHOICE("split", E | F, "test", "test, valid, train", split, "which file of the data directory"),
     SWITCH("per-row", 0, E, per_row, "the loss of every row"),

@@ -59,7 +59,7 @@ static graft_status unknown(graft_verb verb, const char *name, graft_error *err)
     if (elsewhere >= 0) {
         gr_fail(err, GRAFT_USAGE, "%s%s is not an option of %s", dashes, name, gr_verb_name(verb));
         gr_buf verbs = {0};
-        for (unsigned bit = 1; bit <= GRAFT_VERB_FUSE; bit <<= 1)
+        for (unsigned bit = 1; bit <= GRAFT_VERB_DOWNLOAD; bit <<= 1)
             if (graft_option_at((size_t)elsewhere)->verbs & bit)
                 gr_buf_printf(&verbs, "%s%s", verbs.len ? ", " : "", gr_verb_name((graft_verb)bit));
         gr_hint(err, "it belongs to %s", verbs.data ? verbs.data : "other verbs");

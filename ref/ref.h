@@ -16,9 +16,10 @@
 /* y = x W^T + bias + scale * (x A^T) B        W [out,in]  bias [out]  A [rank,in]  B [rank,out]
  * source: arXiv 2106.09685 eq. 3. bias may be NULL; rank 0 means no adapter.
  * DoRA (arXiv 2402.09353 eq. 5): with m [out] given, W + scale * B^T A is rescaled row by row to length m;
- * the row's length counts as a constant in backward, as the paper (sec. 4.3), PEFT and mlx-lm have it. */
+ * the row's length counts as a constant in backward, as the paper (sec. 4.3), PEFT and mlx-lm have it.
+ * Pooled (after QA-LoRA, arXiv 2309.14717): `pool` columns share one of A, which is [rank,in/pool]. */
 typedef struct ref_linear {
-    int in, out, rank;
+    int in, out, rank, pool; /* pool 0: none */
     double scale;
     double *w, *bias, *a, *b, *m;
     double *dw, *dbias, *da, *db, *dm;
@@ -161,6 +162,7 @@ typedef struct ref_tiny {
     double scale, eps, theta;
     int window;                         /* 0 = none */
     bool tied, qkv_bias, qk_norm, dora; /* dora: m starts as the rows' length plus u/4 */
+    int pool;                           /* of the blocks' adapters; 0 = none */
     bool train_all;                     /* gradients for every tensor, not only the adapter's */
     /* traits of other architectures; numbers that are 0: as in Llama */
     bool one_plus, gelu, sandwich, behind,

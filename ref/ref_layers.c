@@ -5,13 +5,18 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+/* Where A has its number for column i. */
+static size_t place_in_a(const ref_linear *l, int r, int i) {
+    return l->pool > 0 ? (size_t)r * (l->in / l->pool) + i / l->pool : (size_t)r * l->in + i;
+}
+
 /* Length of row o of W + scale * B^T A (DoRA). */
 static double adapted_row_norm(const ref_linear *l, int o) {
     double sum = 0;
     for (int i = 0; i < l->in; i++) {
         double w = l->w[(size_t)o * l->in + i];
         for (int r = 0; r < l->rank; r++)
-            w += l->scale * l->b[(size_t)r * l->out + o] * l->a[(size_t)r * l->in + i];
+            w += l->scale * l->b[(size_t)r * l->out + o] * l->a[place_in_a(l, r, i)];
         sum += w * w;
     }
     return sqrt(sum);
@@ -40,7 +45,7 @@ void ref_linear_forward(double *y, double *xa, const double *x, const ref_linear
         for (int r = 0; r < l->rank; r++) {
             double sum = 0;
             for (int i = 0; i < l->in; i++)
-                sum += drop_at(l, t, i) * x[(size_t)t * l->in + i] * l->a[(size_t)r * l->in + i];
+                sum += drop_at(l, t, i) * x[(size_t)t * l->in + i] * l->a[place_in_a(l, r, i)];
             xa[(size_t)t * l->rank + r] = sum;
         }
     for (int o = 0; o < l->out; o++) {
@@ -69,8 +74,8 @@ static void token_backward(double *dx, double *dxa, const double *gain, const do
     }
     for (int r = 0; r < l->rank; r++)
         for (int i = 0; i < l->in; i++) {
-            dx[i] += drop_at(l, t, i) * dxa[r] * l->a[(size_t)r * l->in + i];
-            if (l->da != NULL) l->da[(size_t)r * l->in + i] += dxa[r] * drop_at(l, t, i) * x[i];
+            dx[i] += drop_at(l, t, i) * dxa[r] * l->a[place_in_a(l, r, i)];
+            if (l->da != NULL) l->da[place_in_a(l, r, i)] += dxa[r] * drop_at(l, t, i) * x[i];
         }
 }
 

@@ -40,7 +40,7 @@ static void visit_linear(walk *w, const char *prefix, const ref_linear *l) {
     long in = l->in, out = l->out, r = l->rank;
     visit(w, prefix, ".weight", l->w, l->dw, in * out);
     visit(w, prefix, ".bias", l->bias, l->dbias, out);
-    visit(w, prefix, ".lora_A", l->a, l->da, r * in);
+    visit(w, prefix, ".lora_A", l->a, l->da, r * (l->pool > 0 ? in / l->pool : in));
     visit(w, prefix, ".lora_B", l->b, l->db, r * out);
     visit(w, prefix, ".lora_magnitude_vector", l->m, l->dm, out);
 }
@@ -104,6 +104,7 @@ static ref_linear linear_new(int in, int out, const ref_tiny *spec, int rank, bo
     return (ref_linear){.in = in,
                         .out = out,
                         .rank = rank,
+                        .pool = spec->pool,
                         .scale = spec->scale,
                         .w = zeros(true, w),
                         .bias = zeros(bias, out),
@@ -190,6 +191,7 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
     bool all = c->train_all;
     ref_tiny ends = *c; /* embedding and head have no magnitudes */
     ends.dora = false;
+    ends.pool = 0;
     *m = (ref_model){.vocab = c->vocab,
                      .hidden = c->hidden,
                      .layers = c->layers,

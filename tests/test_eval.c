@@ -22,7 +22,7 @@ static int teardown(void **state) {
 }
 
 /* A short training, so that there is an adapter that changes answers. */
-static char *trained(const char *model) {
+static char *trained_as(const char *model, const char *const *more) {
     char *out = tiny_join(root, "adapter");
     graft_options o;
     graft_error err = {0};
@@ -31,9 +31,14 @@ static char *trained(const char *model) {
              (const char *const[]){"model", model, "data", data, "adapter-path", out, "iters", "20",
                                    "lora-rank", "4", "lora-targets", "full", "learning-rate", "2e-2",
                                    "threads", "1", NULL});
+    tiny_set(&o, GRAFT_VERB_TRAIN, more);
     if (graft_train(&o, NULL, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
     graft_options_free(&o);
     return out;
+}
+
+static char *trained(const char *model) {
+    return trained_as(model, NULL);
 }
 
 static graft_eval_result evaluate(const char *model, const char *const *more) {
@@ -173,8 +178,10 @@ static void token_by_token(void **state) {
                                       {.type = "mistral", .window = 6},
                                       {.type = "qwen2", .bits = 8, .dtype = GR_BF16},
                                       {.type = "qwen3", .bits = 4}};
-    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        char *model = tiny_model_dir(root, "base", &specs[i]), *adapter = trained(model);
+    const char *const pooled[] = {"group-pooled", "-", NULL};
+    for (size_t i = 0; i < 1 + sizeof specs / sizeof *specs; i++) { /* the first also with a pooled A */
+        const tiny_spec *spec = &specs[i ? i - 1 : 0];
+        char *model = tiny_model_dir(root, "base", spec), *adapter = trained_as(model, i ? NULL : pooled);
         for (const gr_isa *isa = gr_isa_table; isa->name; isa++)
             for (int fp32 = 0; fp32 < 2; fp32++)
                 if (isa_counts(isa, fp32)) compare_paths(model, adapter, isa->name, fp32);

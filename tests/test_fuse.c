@@ -248,6 +248,48 @@ static void lost_gain(void **state) {
     free(model);
 }
 
+/* Shared inside the base's groups, the adapter goes into the biases alone: codes and scales keep every byte,
+ * and the fused 4-bit model is base and adapter. */
+static void group_pooled(void **state) {
+    (void)state;
+    static const char *const types[] = {"lora", "rslora"};
+    for (int t = 0; t < 2; t++) {
+        graft_fuse_result r;
+        char *model = tiny_model_dir(root, types[t], &(tiny_spec){.bits = 4, .dtype = GR_F32, .seed = 3});
+        must_train(model, "adapter",
+                   (const char *const[]){"group-pooled", "-", "lora-targets", "full",
+                                         t ? "use-rslora" : "lora-dropout", t ? "-" : "0.1", NULL},
+                   NULL, NULL);
+        char *adapter = tiny_join(root, "adapter"), *out = tiny_join(root, "fused");
+        must_fuse(model, adapter, out,
+                  (const char *const[]){"compute", "fp32", "data", data, "split", "train", NULL}, NULL, &r);
+        assert_true(r.loss_base - r.loss_adapter > 0.05);
+        assert_true(fabs(r.loss_fused - r.loss_adapter) < 1e-5 * r.loss_adapter);
+        gr_safetensors *a = open_weights(model), *b = open_weights(out);
+        int moved = 0;
+        for (size_t i = 0; i < gr_safetensors_count(a); i++) {
+            const gr_tensor *x = gr_safetensors_at(a, i), *y = gr_safetensors_at(b, i);
+            bool same = x->bytes == y->bytes && memcmp(x->data, y->data, x->bytes) == 0;
+            assert_true(same == !gr_ends_with(x->name, ".biases"));
+            moved += !same;
+        }
+        assert_int_equal(moved, 14); /* seven linears of two blocks */
+        gr_safetensors_close(a);
+        gr_safetensors_close(b);
+        forget("fused");
+        must_fuse(model, adapter, out,
+                  (const char *const[]){"dequantize", "-", "dtype", "float32", "compute", "fp32", "data",
+                                        data, "split", "train", NULL},
+                  NULL, &r);
+        assert_true(fabs(r.loss_fused - r.loss_adapter) < 1e-5 * r.loss_adapter);
+        forget("fused");
+        forget("adapter");
+        free(out);
+        free(adapter);
+        free(model);
+    }
+}
+
 static void must_refuse(const char *model, const char *adapter, const char *out, const char *const *more,
                         graft_status status, const char *said) {
     graft_error e = {0};
@@ -289,9 +331,9 @@ static void refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind), cmocka_unit_test(tied_embedding),   cmocka_unit_test(full_training),
-        cmocka_unit_test(zero_delta), cmocka_unit_test(own_quantization), cmocka_unit_test(lost_gain),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(every_kind),   cmocka_unit_test(tied_embedding),   cmocka_unit_test(full_training),
+        cmocka_unit_test(zero_delta),   cmocka_unit_test(own_quantization), cmocka_unit_test(lost_gain),
+        cmocka_unit_test(group_pooled), cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

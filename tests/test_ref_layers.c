@@ -38,15 +38,17 @@ static double linear_value(void *context) {
     return weighted(c->y, c->weight, (long)c->tokens * c->l.out);
 }
 
-static void check_linear(int rank, bool bias, bool dropout) {
-    enum { IN = 7, OUT = 5, T = 3 };
+static void check_linear(int rank, bool bias, bool dropout, int pool) {
+    enum { IN = 8, OUT = 5, T = 3 };
     linear_case c = {.tokens = T, .x = randoms(1, T * IN), .y = zeros(T * OUT), .xa = zeros((long)T * rank)};
     c.weight = randoms(2, T * OUT);
-    c.l = (ref_linear){.in = IN, .out = OUT, .rank = rank, .scale = 1.5, .w = randoms(3, IN * OUT)};
+    c.l = (ref_linear){
+        .in = IN, .out = OUT, .rank = rank, .pool = pool, .scale = 1.5, .w = randoms(3, IN * OUT)};
+    const long columns = pool > 0 ? IN / pool : IN;
     c.l.dw = zeros(IN * OUT);
     if (bias) c.l.bias = randoms(4, OUT), c.l.dbias = zeros(OUT);
     if (rank > 0) {
-        c.l.a = randoms(5, (long)rank * IN), c.l.da = zeros((long)rank * IN);
+        c.l.a = randoms(5, rank * columns), c.l.da = zeros(rank * columns);
         c.l.b = randoms(6, (long)rank * OUT), c.l.db = zeros((long)rank * OUT);
     }
     double *drop = zeros(T * IN), *dx = zeros(T * IN);
@@ -58,7 +60,7 @@ static void check_linear(int rank, bool bias, bool dropout) {
     check_gradient("linear dw", c.l.w, c.l.dw, IN * OUT, 1, linear_value, &c);
     if (bias) check_gradient("linear dbias", c.l.bias, c.l.dbias, OUT, 1, linear_value, &c);
     if (rank > 0) {
-        check_gradient("linear dA", c.l.a, c.l.da, (long)rank * IN, 1, linear_value, &c);
+        check_gradient("linear dA", c.l.a, c.l.da, rank * columns, 1, linear_value, &c);
         check_gradient("linear dB", c.l.b, c.l.db, (long)rank * OUT, 1, linear_value, &c);
     }
     double *all[] = {c.x,       c.y,   c.xa,   c.weight, c.l.w,  c.l.dw, c.l.bias,
@@ -68,11 +70,12 @@ static void check_linear(int rank, bool bias, bool dropout) {
 
 static void test_linear(void **state) {
     (void)state;
-    check_linear(0, false, false);
-    check_linear(0, true, false);
-    check_linear(2, false, false);
-    check_linear(3, true, false);
-    check_linear(3, true, true);
+    check_linear(0, false, false, 0);
+    check_linear(0, true, false, 0);
+    check_linear(2, false, false, 0);
+    check_linear(3, true, false, 0);
+    check_linear(3, true, true, 0);
+    check_linear(3, true, true, 4);
 }
 
 /* y against the formula written out once: W + scale * B^T A as one matrix. */

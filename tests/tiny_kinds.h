@@ -123,7 +123,8 @@ static inline void compare_step(tiny_net *n, const rows *r, bool fp32, const cha
 
 /* ---- kinds of training */
 
-enum { RANKS, DORA, BIASES, WEIGHTS, DROPOUT, EVERYTHING, KINDS };
+enum { RANKS, DORA, BIASES, WEIGHTS, DROPOUT, EVERYTHING, POOLED, KINDS };
+enum { POOL = 32 };
 static const gr_dropout drop = {.p = 0.3, .seed = 0x1234567890ABCDEFu, .update = 3};
 
 static inline uint32_t fold(uint32_t h, uint32_t v) {
@@ -156,8 +157,11 @@ static inline void wish(gr_tuned *x, int kind, int l, int i) {
     x->rank = kind == RANKS || kind == EVERYTHING ? ranks[i]
               : kind == BIASES                    ? i == 6
               : kind == WEIGHTS                   ? 0
+              : kind == POOLED                    ? 8
                                                   : 4;
     x->scale = kind == RANKS || kind == EVERYTHING ? 2 + 0.5f * (float)i : 2;
+    x->pool = kind == POOLED ? POOL : 0;
+    if (x->pool) x->scale /= 4; /* sums are large: less for roundings to be multiplied by */
     x->dora = kind == DORA || (kind == EVERYTHING && i % 2 == 0);
     x->train_bias = kind == BIASES || kind == EVERYTHING;
     x->train_weight = kind == WEIGHTS || (kind == EVERYTHING && i == 3);
@@ -169,6 +173,7 @@ static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count
     ref_tiny spec = traits(kind == BIASES || kind == EVERYTHING ? 3 : 0);
     spec.train_all = true;
     spec.dora = kind == DORA || kind == EVERYTHING;
+    if (kind == POOLED) spec.pool = POOL, spec.rank = 8; /* fewer numbers may be next to zero as a whole */
     tiny_start(n, spec, bits, 64, isa, fp32, threads);
     make_rows(r, lengths, count, spec.vocab);
     for (int l = 0; l < spec.layers; l++)
@@ -181,9 +186,11 @@ static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count
                 to->rank = (int)x->rank;
                 to->scale = (double)x->scale;
                 if (!x->dora) free(to->m), free(to->dm), to->m = to->dm = NULL;
-                if (kind == DROPOUT || kind == EVERYTHING) set_mask(n, r, l, g, to);
+                if (kind == DROPOUT || kind == EVERYTHING || kind == POOLED) set_mask(n, r, l, g, to);
             }
-    if (kind == DROPOUT || kind == EVERYTHING) n->rt.tuning->dropout = drop.p, n->dropout = &drop;
+    n->rt.tuning->pool = spec.pool;
+    if (kind == DROPOUT || kind == EVERYTHING || kind == POOLED)
+        n->rt.tuning->dropout = drop.p, n->dropout = &drop;
     tiny_place(n);
 }
 

@@ -75,6 +75,7 @@ typedef struct gr_adapter_item {
     char name[256];
     const gr_param *param; /* borrowed from the tuning */
     int64_t rows;          /* param->rows, or the padded rank */
+    int64_t repeat;        /* of every column: a pooled A is written as a full one */
     float factor;
     bool transposed;
     int64_t head_dim; /* of a tensor whose columns llama.cpp orders by pairs; else 0 */
@@ -117,6 +118,7 @@ typedef struct gr_adapter_config {
     const char *digest;                /* graft's own, or NULL; borrowed from root, as all strings */
     const char *type;                  /* mlx-lm's fine_tune_type, "lora" if absent */
     bool padded;                       /* graft's own mlx file is not exact */
+    int64_t pool;                      /* graft's own --group-pooled; 0: none */
     bool dora, tying, rslora, by_rank; /* by_rank: GGUF, alpha / rank of each tensor */
     gr_bias_mode bias;
     double scale; /* one for all modules; NaN: alpha by rank */
@@ -186,8 +188,9 @@ typedef struct gr_adapter_reader {
 graft_status gr_adapter_find_all(gr_adapter_reader *reader, const char *path, graft_error *err) GR_MUST_CHECK;
 gr_adapter_find *gr_adapter_found(const gr_adapter_reader *reader, gr_role role, int64_t layer,
                                   gr_param_kind kind);
-/* The numbers of one trained tensor. */
-void gr_adapter_copy(float *to, const gr_param *param, const gr_adapter_find *from);
+/* The numbers of one trained tensor, of which `pool` columns (0: none) of the file's are one. False if they
+ * differ. */
+bool gr_adapter_copy(float *to, const gr_param *param, int64_t pool, const gr_adapter_find *from);
 void gr_adapter_reader_free(gr_adapter_reader *reader);
 
 #endif

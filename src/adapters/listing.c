@@ -129,6 +129,7 @@ graft_status gr_adapter_list(gr_adapter_item **items, size_t *count, const gr_ad
                 return gr_fail(err, GRAFT_INTERNAL, "%s cannot hold this adapter", f->file);
             item->param = p;
             item->rows = pair && f->one_rank ? common.padded_rank : p->rows;
+            item->repeat = p->kind == GR_PARAM_A ? gr_max_i64(x->pool, 1) : 1;
             item->transposed = slot->transposed;
             item->head_dim = gr_adapter_pairs(f, c, p->role, p->kind);
             double scale =

@@ -130,6 +130,18 @@ static const gr_adapter_format *probe(const gr_adapter_in *file, bool full) {
     return NULL;
 }
 
+/* Columns of A that are one number. */
+static graft_status pool_of(int64_t *pool, const gr_adapter_reader *r, gr_role role, const char *path,
+                            graft_error *err) {
+    int64_t out, in;
+    gr_role_shape(role, r->config, &out, &in);
+    *pool = r->settings->pool;
+    if (!*pool || in % *pool == 0) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "group_pooled does not divide the rows of %s", path);
+    gr_where(err, "%s: graft.group_pooled", r->settings->path);
+    return gr_found(err, "%lld", (long long)*pool);
+}
+
 /* What the file has becomes what trains. */
 static graft_status wish(gr_tuning *t, const gr_adapter_reader *r, gr_role role, int64_t layer,
                          graft_error *err) {
@@ -141,6 +153,7 @@ static graft_status wish(gr_tuning *t, const gr_adapter_reader *r, gr_role role,
     if (a) {
         x->rank = a->shape[f[GR_PARAM_A].slot->transposed ? 1 : 0];
         x->dora = r->settings->dora;
+        if (role < GR_LINEARS) GR_TRY(pool_of(&x->pool, r, role, path, err));
         GR_TRY(gr_adapter_config_scale(&x->scale, r->settings, path, x->rank, err));
         if (role == GR_EMBED_TOKENS && r->tied[GR_PARAM_A].tensor) { /* its other use has a path of its own */
             float head;
@@ -164,6 +177,7 @@ static graft_status fill(gr_tuning *t, const gr_adapter_reader *r, graft_error *
     t->kind = strcmp(c->type, "full") == 0 ? GR_TUNE_FULL : c->dora ? GR_TUNE_DORA : GR_TUNE_LORA;
     t->bias = c->bias;
     t->use_rslora = c->rslora;
+    t->pool = c->pool;
     if (t->kind == GR_TUNE_FULL)
         t->full_last = c->num_layers > 0 ? gr_min_i64(c->num_layers, t->layers) : t->layers;
     for (gr_role role = 0; role < GR_ROLES; role++) {
@@ -202,6 +216,14 @@ static graft_status check_numbers(const gr_adapter_reader *r, const char *path, 
         err, "the file is damaged, or was edited: train with --resume writes it anew from its checkpoint");
 }
 
+static graft_status not_pooled(const char *tensor, const char *file, graft_error *err) {
+    gr_fail(err, GRAFT_CORRUPT, "%s is not the same inside each group, though the config says group_pooled",
+            tensor);
+    gr_where(err, "%s", file);
+    return gr_hint(err, "another program has trained it on, or it is damaged: without group_pooled in "
+                        "adapter_config.json it is an adapter like any other");
+}
+
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
                               const place *p, gr_adapter_base *base, graft_error *err) {
     GR_TRY(gr_adapter_in_open(&r->file, p->file, err));
@@ -224,7 +246,9 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
     if (!*params) return gr_no_memory(err, (size_t)t->parameters * sizeof **params);
     for (size_t i = 0; i < t->param_count; i++) {
         const gr_param *own = &t->params[i];
-        gr_adapter_copy(*params + own->at, own, gr_adapter_found(r, own->role, own->layer, own->kind));
+        const gr_adapter_find *from = gr_adapter_found(r, own->role, own->layer, own->kind);
+        if (!gr_adapter_copy(*params + own->at, own, gr_tuning_of(t, own->role, own->layer)->pool, from))
+            return not_pooled(from->tensor->name, p->file, err);
     }
     return numbers ? check_numbers(r, p->file, digest, *params, t->parameters, err) : GRAFT_OK;
 }

@@ -46,6 +46,7 @@ graft_status gr_adapter_config_open(gr_adapter_config *c, const char *dir, bool 
     if (graft.object) {
         GR_TRY(gr_json_string(&graft, "digest", &c->digest, err));
         GR_TRY(gr_json_bool(&graft, "mlx_padded", &c->padded, err));
+        GR_TRY(gr_json_int(&graft, "group_pooled", 32, 128, &c->pool, err));
     }
     return GRAFT_OK;
 }

@@ -167,6 +167,13 @@ graft_status gr_adapter_gguf_read(gr_adapter_config *settings, const gr_adapter_
                       arch ? arch->gguf : c->arch->model_type, found, err);
     }
     settings->by_rank = true;
+    settings->pool = 0;
+    if (gr_gguf_int(in->gguf, "graft.group_pooled", &settings->pool) &&
+        (settings->pool < 32 || settings->pool > 128)) {
+        snprintf(found, sizeof found, "%lld", (long long)settings->pool);
+        return refuse(in, GRAFT_RANGE, "the adapter's group is out of range", "graft.group_pooled",
+                      "32 to 128", found, err);
+    }
     if (!gr_gguf_float(in->gguf, "adapter.lora.alpha", &settings->alpha)) settings->alpha = 0;
     if (isfinite(settings->alpha) && fabs(settings->alpha) <= 1e9) return GRAFT_OK;
     snprintf(found, sizeof found, "%g", settings->alpha);

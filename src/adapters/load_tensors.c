@@ -169,10 +169,17 @@ graft_status gr_adapter_find_all(gr_adapter_reader *r, const char *path, graft_e
     return gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->more_problems ? "; .." : "");
 }
 
-void gr_adapter_copy(float *to, const gr_param *p, const gr_adapter_find *from) {
-    int64_t cols = p->cols ? p->cols : 1;
+bool gr_adapter_copy(float *to, const gr_param *p, int64_t pool, const gr_adapter_find *from) {
+    const int64_t repeat = p->kind == GR_PARAM_A ? gr_max_i64(pool, 1) : 1,
+                  cols = gr_max_i64(p->cols, 1) * repeat;
+    bool same = true;
     for (int64_t i = 0; i < p->rows; i++)
-        for (int64_t j = 0; j < cols; j++) to[i * cols + j] = number_at(from, i, j, p->rows, cols);
+        for (int64_t j = 0; j < cols; j++) {
+            float *own = &to[(i * cols + j) / repeat], x = number_at(from, i, j, p->rows, cols);
+            if (j % repeat == 0) *own = x;
+            same = same && memcmp(own, &x, sizeof x) == 0;
+        }
+    return same;
 }
 
 void gr_adapter_reader_free(gr_adapter_reader *r) {

@@ -131,6 +131,7 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
     gr_json_put(&good, config, "modules_to_save", saved);
     json_t *own = json_pack("{s:s, s:s, s:I, s:f, s:b}", "version", "0.1", "digest", digest, "iteration",
                             (json_int_t)info->iteration, "scale", common.scale, "mlx_padded", common.uneven);
+    if (t->pool) gr_json_put(&good, own, "group_pooled", json_integer(t->pool));
     set_base(&good, own, info->model);
     if (info->template_kwargs)
         gr_json_put(&good, own, "template_kwargs", json_loads(info->template_kwargs, 0, NULL));

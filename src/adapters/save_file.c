@@ -14,8 +14,8 @@ static graft_status write_item(const gr_adapter_out *out, const gr_adapter_item 
                                graft_error *err) {
     const gr_param *p = item->param;
     const float *from = params + p->at;
-    int64_t cols = p->cols ? p->cols : 1, count = item->rows * cols;
-    if (!item->transposed && item->factor == 1 && item->rows == p->rows)
+    int64_t cols = gr_max_i64(p->cols, 1) * item->repeat, count = item->rows * cols;
+    if (!item->transposed && item->factor == 1 && item->rows == p->rows && item->repeat == 1)
         return put(out, from, (size_t)count * sizeof *from, err);
     float chunk[CHUNK];
     for (int64_t at = 0; at < count; at += CHUNK) {
@@ -24,7 +24,7 @@ static graft_status write_item(const gr_adapter_out *out, const gr_adapter_item 
             int64_t i = item->transposed ? (at + k) % item->rows : (at + k) / cols;
             int64_t j = item->transposed ? (at + k) / item->rows : (at + k) % cols;
             if (item->head_dim) j = gr_gguf_unpaired_row(j, item->head_dim);
-            chunk[k] = i < p->rows ? from[i * cols + j] * item->factor : 0;
+            chunk[k] = i < p->rows ? from[(i * cols + j) / item->repeat] * item->factor : 0;
         }
         GR_TRY(put(out, chunk, (size_t)n * sizeof *chunk, err));
     }
@@ -32,7 +32,7 @@ static graft_status write_item(const gr_adapter_out *out, const gr_adapter_item 
 }
 
 static void shape_of(int64_t shape[GR_MAX_DIMS], int *ndim, size_t *bytes, const gr_adapter_item *item) {
-    int64_t cols = item->param->cols;
+    int64_t cols = item->param->cols * item->repeat;
     *ndim = cols ? 2 : 1;
     *bytes = (size_t)(item->rows * (cols ? cols : 1)) * sizeof(float);
     shape[0] = item->transposed ? cols : item->rows;
@@ -63,7 +63,7 @@ static graft_status create_safetensors(gr_adapter_out *out, const char *path, co
 
 /* source: llama.cpp convert_lora_to_gguf.py, llama-adapter.cpp */
 static graft_status create_gguf(gr_adapter_out *out, const char *path, const gr_adapter_item *items,
-                                size_t count, const gr_model_config *c, float alpha,
+                                size_t count, const gr_model_config *c, float alpha, int64_t pool,
                                 const gr_adapter_words *words, const char *base, graft_error *err) {
     gr_gguf_keys keys = {0};
     gr_gguf_tensor *tensors = gr_calloc(count, sizeof *tensors);
@@ -79,6 +79,7 @@ static graft_status create_gguf(gr_adapter_out *out, const char *path, const gr_
     gr_gguf_put_string(&keys, "graft.digest", words->digest);
     if (words->base_digest[0]) gr_gguf_put_string(&keys, "graft.base_digest", words->base_digest);
     gr_gguf_put_bool(&keys, "graft.exact", words->exact);
+    if (pool) gr_gguf_put_u32(&keys, "graft.group_pooled", (uint32_t)pool);
     for (size_t i = 0; i < count; i++) {
         tensors[i] = (gr_gguf_tensor){.name = items[i].name, .type = GR_GGUF_F32};
         shape_of(tensors[i].shape, &tensors[i].ndim, &tensors[i].bytes, &items[i]);
@@ -106,7 +107,7 @@ graft_status gr_adapter_file_seal(gr_adapter_out *out, const char *path, const g
     graft_status st = gr_adapter_list(&items, &count, f, tuning, c, err);
     own.exact = !folded;
     if (st == GRAFT_OK)
-        st = f->gguf ? create_gguf(out, path, items, count, c, alpha, &own, base, err)
+        st = f->gguf ? create_gguf(out, path, items, count, c, alpha, tuning->pool, &own, base, err)
                      : create_safetensors(out, path, items, count, &own, err);
     for (size_t i = 0; st == GRAFT_OK && i < count; i++) {
         st = write_item(out, &items[i], params, err);

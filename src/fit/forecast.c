@@ -14,7 +14,7 @@ static double trained_flops(const gr_model_config *c, const gr_tuning *tuning) {
         int64_t out, in;
         gr_role_shape(p->role, c, &out, &in);
         switch (p->kind) {
-        case GR_PARAM_A:
+        case GR_PARAM_A: flops += tuning->pool ? (4 * (double)tuning->pool + 2) * n : 6 * n; break;
         case GR_PARAM_B: flops += 6 * n; break;
         case GR_PARAM_MAGNITUDE: flops += 2 * (double)out * (double)in; break;
         case GR_PARAM_WEIGHT:

@@ -86,8 +86,8 @@ static void judge(const fusion *f) {
     gr_buf_printf(&text, "%s",
                   f->o.dequantize
                       ? ": its rounding is too coarse; --dtype float32 keeps it"
-                      : ": quantizing the sum anew rounds most of it away; --dequantize writes 16 "
-                        "bits, which keep it");
+                      : ": quantizing the sum anew rounds the rest away. --dequantize writes 16 bits, which "
+                        "keep it; an adapter trained with --group-pooled fuses into the same bits exactly");
     if (text.data) say(f, text.data);
     gr_buf_free(&text);
 }

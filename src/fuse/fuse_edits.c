@@ -16,6 +16,10 @@ static void merge_row(const gr_edit *edit, float *values, int64_t row) {
     gr_merge_row(values, &((const change *)edit->context)->merge, row);
 }
 
+static void merge_sums(const gr_edit *edit, float *sums, int64_t row) {
+    gr_merge_sums(sums, &((const change *)edit->context)->merge, row);
+}
+
 static void replace_row(const gr_edit *edit, float *values, int64_t row) {
     const change *c = edit->context;
     memcpy(values, c->instead + row * edit->cols, (size_t)edit->cols * sizeof *values);
@@ -32,11 +36,13 @@ static const gr_param *param_of(const gr_tuning *t, const gr_param *like, gr_par
 /* The adapter whose A is `a`. */
 static gr_merge merge_of(const gr_tuning *t, const float *params, const gr_param *a) {
     const gr_param *b = param_of(t, a, GR_PARAM_B), *m = param_of(t, a, GR_PARAM_MAGNITUDE);
+    const int64_t pool = gr_tuning_of(t, a->role, a->layer)->pool;
     return (gr_merge){.a = params + a->at,
                       .b = params + b->at,
                       .magnitude = m ? params + m->at : NULL,
                       .rank = a->rows,
-                      .in = a->cols,
+                      .in = a->cols * gr_max_i64(pool, 1),
+                      .pool = pool,
                       .out = b->cols,
                       .scale = gr_tuning_of(t, a->role, a->layer)->scale};
 }
@@ -53,6 +59,8 @@ static bool describe(gr_edit *edit, change *c, const gr_tuning *t, const float *
         edit->rows = c->merge.out;
         edit->cols = c->merge.in;
         edit->row = merge_row;
+        edit->group = c->merge.pool;
+        edit->sums = c->merge.pool ? merge_sums : NULL;
         return true;
     }
     c->instead = params + p->at;

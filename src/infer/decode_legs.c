@@ -108,7 +108,7 @@ static void low_rank_task(void *context, int task, int worker) {
     int64_t column = 0;
     const gr_linear *l = p->g.linear;
     for (; task >= column + l->rank; l++) column += l->rank;
-    gr_mat a = gr_mat_f32(p->g.a, p->g.ranks, p->g.in, l->scale);
+    gr_mat a = gr_linear_a(&p->g, 0, p->g.ranks, l->scale);
     float sum;
     k->matvec(&sum - task, &a, input_of(p, worker), task, 1);
     k->to_act((char *)p->d->xa + task * k->act_bytes, &sum, 1);
@@ -147,7 +147,7 @@ static void before_rows(void *context, int task, int worker) {
 
 static void before_low_rank(void *context, int task, int worker) {
     const part *p = context;
-    gr_mat a = gr_mat_f32(p->g.a, p->g.ranks, p->g.in, 1);
+    gr_mat a = gr_linear_a(&p->g, 0, p->g.ranks, 1);
     (void)worker;
     prefetch_linear(&a, task);
 }

@@ -25,6 +25,21 @@ static const void *low_rank_input(const gr_compute *c, const gr_linear_group *g,
     return scratch->dropped;
 }
 
+/* A pooled A is a matrix in affine groups whose codes and scales are all zero: its numbers are the biases. */
+gr_mat gr_linear_a(const gr_linear_group *g, int64_t first, int64_t ranks, float alpha) {
+    if (!g->pool) return gr_mat_f32(g->a + first * g->in, ranks, g->in, alpha);
+    return (gr_mat){.layout = GR_AFFINE,
+                    .dtype = GR_F32,
+                    .bits = 2,
+                    .group = (int)g->pool,
+                    .rows = ranks,
+                    .cols = g->in,
+                    .data = g->zeros,
+                    .scales = g->zeros,
+                    .biases = g->a + first * (g->in / g->pool),
+                    .alpha = alpha};
+}
+
 /* Have all adapters of the group one scale? */
 static bool one_scale(const gr_linear_group *g) {
     const gr_linear *first = NULL;
@@ -45,8 +60,7 @@ void gr_linear_low_rank(const gr_compute *c, const gr_linear_group *g, void *xa,
         const gr_linear *l = &g->linear[i];
         int64_t ranks = together ? g->ranks : l->rank;
         if (!l->rank) continue;
-        gr_mat a =
-            gr_mat_f32(g->a + column * g->in, ranks, g->in, gr_dropout_scale(batch->dropout, l->scale));
+        gr_mat a = gr_linear_a(g, column, ranks, gr_dropout_scale(batch->dropout, l->scale));
         gr_product p = {.x = x, .ldx = g->in, .w = &a, .trans = true, .k = g->in};
         gr_matmul(c, batch->tokens, ranks, &p, 1,
                   &(gr_epilogue){.y = act_at(c, xa, column), .ldy = g->ranks});
@@ -217,20 +231,52 @@ static void transpose_low_rank(void *context, int task, int worker) {
                        j->ranks, n, j->ranks);
 }
 
+typedef struct pool_job {
+    const gr_compute *c;
+    char *y;
+    const void *x;
+    int64_t tokens, in, pool;
+} pool_job;
+
+/* Sums of each `pool` elements, of BLOCK tokens. */
+static void pool_rows(void *context, int task, int worker) {
+    const pool_job *j = context;
+    const int64_t groups = j->in / j->pool, end = gr_min_i64(((int64_t)task + 1) * BLOCK, j->tokens);
+    float v[128];
+    (void)worker;
+    for (int64_t t = (int64_t)task * BLOCK; t < end; t++)
+        for (int64_t g = 0; g < groups; g++) {
+            float sum = 0;
+            j->c->k->to_f32(v, act_at(j->c, j->x, t * j->in + g * j->pool), j->pool);
+            for (int64_t i = 0; i < j->pool; i++) sum += v[i];
+            j->c->k->to_act(act_at(j->c, j->y, t * groups + g), &sum, 1);
+        }
+}
+
+/* What the gradient of A is taken from. */
+static const void *pooled(const gr_compute *c, const gr_linear_group *g, const void *x, int64_t tokens,
+                          const gr_linear_scratch *scratch) {
+    if (!g->pool) return x;
+    pool_job job = {c, scratch->pooled, x, tokens, g->in, g->pool};
+    gr_pool_run(c->pool, pool_rows, &job, blocks(tokens));
+    return scratch->pooled;
+}
+
 /* dA = dxa^T drop(x) and dB = xa^T dy, row by row: each row's gradient is complete before it joins the tree.
  */
 static void backward_pair(const gr_compute *c, const gr_linear_group *g, const gr_gradients *gradients,
                           void *const *dy, const void *x, const void *xa, const gr_batch *batch,
                           const gr_linear_scratch *scratch) {
-    int64_t tokens = batch->tokens, t0, len;
-    x = low_rank_input(c, g, x, batch, scratch);
+    const int64_t tokens = batch->tokens, width = g->pool ? g->in / g->pool : g->in;
+    int64_t t0, len;
+    x = pooled(c, g, low_rank_input(c, g, x, batch, scratch), tokens, scratch);
     low_rank_job job = {c, scratch, xa, tokens, g->ranks};
     gr_pool_run(c->pool, transpose_low_rank, &job, blocks(tokens));
     for (int64_t j = 0; j < batch->nrows; j++) {
         uint64_t row = row_of(batch, j, &t0, &len);
         int64_t column = 0;
-        gr_gradients_add_product(c, gradients, g->a_at, row, g->ranks, g->in, act_at(c, scratch->dxa_t, t0),
-                                 tokens, act_at(c, x, t0 * g->in), len);
+        gr_gradients_add_product(c, gradients, g->a_at, row, g->ranks, width, act_at(c, scratch->dxa_t, t0),
+                                 tokens, act_at(c, x, t0 * width), len);
         for (int i = 0; i < g->count; i++) {
             const gr_linear *l = &g->linear[i];
             int64_t out = l->w.rows;
@@ -254,7 +300,7 @@ static void backward_input(const gr_compute *c, const gr_linear_group *g, void *
         int64_t out = g->linear[i].w.rows;
         p[n++] = (gr_product){.x = dy[i], .ldx = out, .w = &g->linear[i].w, .k = out};
     }
-    gr_mat a = gr_mat_f32(g->a, g->ranks, g->in, 1);
+    gr_mat a = gr_linear_a(g, 0, g->ranks, 1);
     gr_product low = {.x = scratch->dxa, .ldx = g->ranks, .w = &a, .k = g->ranks};
     if (g->ranks && batch->dropout) {
         gr_matmul(c, batch->tokens, g->in, &low, 1, &(gr_epilogue){.y = scratch->dropped, .ldy = g->in});

@@ -3,6 +3,8 @@
  *
  *     y_i[T, out_i] = gain_i * (x[T, in] W_i^T + scale_i (drop(x) A_i^T) B_i) + bias_i
  *     A_i [r_i, in]  B_i [r_i, out_i]  W_i [out_i, in], f32 where they train;  gain_i [out_i]: DoRA, else 1
+ * With a pool, `pool` columns of W share one of A, which is kept as [r_i, in / pool]: x A^T is what the sums
+ * of x over each group give.
  *
  * What it does: one group of linears (q k v, or gate up) at a time, so that they share x A^T and one sum of
  * dx. May include: base, kernels, plan/tuning.h, the files of layers that its parts live in. Never:
@@ -53,9 +55,11 @@ typedef struct gr_linear_group {
     int count;
     gr_linear linear[GR_GROUP_MOST];
     int64_t in, ranks; /* input width; sum of the ranks, 0: no adapter in the group */
-    const float *a;    /* [ranks, in] */
+    const float *a;    /* [ranks, in], or [ranks, in / pool] */
     int64_t a_at;
-    int64_t layer; /* which group it is: dropout's mask depends on it */
+    int64_t pool;      /* 0: none */
+    const void *zeros; /* with a pool: gr_linear_zeros bytes of them */
+    int64_t layer;     /* which group it is: dropout's mask depends on it */
     int number;
 } gr_linear_group;
 
@@ -63,6 +67,7 @@ typedef struct gr_linear_group {
 typedef struct gr_linear_scratch {
     void *dxa, *dxa_t, *xa_t; /* [T, ranks]: backward of adapters */
     void *dropped;            /* [T, in]: dropout */
+    void *pooled;             /* [T, in / pool]: backward of a pooled A */
     void *wide;               /* [T, out]: backward of DoRA and of trained weights */
     float *sums;              /* f32 [out]: backward of DoRA and of biases */
 } gr_linear_scratch;
@@ -70,6 +75,13 @@ typedef struct gr_linear_scratch {
 /* Does a gradient of the group's parameters need x; does any parameter of it train? */
 bool gr_linear_needs_input(const gr_linear_group *g);
 bool gr_linear_trains(const gr_linear_group *g);
+
+/* Rows [first, first + ranks) of A as an operand [ranks, in], all values times alpha. */
+gr_mat gr_linear_a(const gr_linear_group *g, int64_t first, int64_t ranks, float alpha);
+/* Bytes of zeros that stand in for the codes and scales of a pooled A. */
+static inline int64_t gr_linear_zeros(int64_t ranks, int64_t in) {
+    return (ranks * in + 3) / 4;
+}
 
 /* y[i][T, out_i] (act); saves xa [T, ranks] (act) = scale * drop(x) A^T for backward; may be NULL when ranks
  * is 0. residual (act [T, out_0], or NULL) is added to y[0]; it may not be y[0]. x may not be

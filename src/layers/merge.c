@@ -3,15 +3,30 @@
 
 #define BLOCK 256 /* columns whose sums stay in the first cache */
 
-static void add_delta(float *w, const gr_merge *m, int64_t row, int64_t first, int64_t n) {
-    float delta[BLOCK] = {0};
+/* sums[n] = row of scale (A^T B)^T, columns first .. first + n of an A of `cols`. */
+static void delta_of(float *sums, const gr_merge *m, int64_t cols, int64_t row, int64_t first, int64_t n) {
+    memset(sums, 0, (size_t)n * sizeof *sums);
     for (int64_t r = 0; r < m->rank; r++) {
-        const float *a = m->a + r * m->in + first;
+        const float *a = m->a + r * cols + first;
         const float factor = m->scale * m->b[r * m->out + row];
         if (factor == 0) continue;
-        for (int64_t i = 0; i < n; i++) delta[i] += factor * a[i];
+        for (int64_t i = 0; i < n; i++) sums[i] += factor * a[i];
     }
-    for (int64_t i = 0; i < n; i++) w[i] = delta[i] == 0 ? w[i] : w[i] + delta[i]; /* -0 stays -0 */
+}
+
+static void add_delta(float *w, const gr_merge *m, int64_t row) {
+    const int64_t pool = gr_max_i64(m->pool, 1), cols = m->in / pool;
+    float delta[BLOCK];
+    for (int64_t first = 0; first < cols; first += BLOCK) {
+        int64_t n = gr_min_i64(BLOCK, cols - first);
+        delta_of(delta, m, cols, row, first, n);
+        for (int64_t g = 0; g < n; g++)
+            for (int64_t i = 0; i < pool; i++, w++) *w = delta[g] == 0 ? *w : *w + delta[g]; /* -0 stays -0 */
+    }
+}
+
+void gr_merge_sums(float *sums, const gr_merge *m, int64_t row) {
+    delta_of(sums, m, m->in / m->pool, row, 0, m->in / m->pool);
 }
 
 /* A gain this near to 1 is what f32 makes of a magnitude that nobody moved. */
@@ -19,8 +34,7 @@ static void add_delta(float *w, const gr_merge *m, int64_t row, int64_t first, i
 
 void gr_merge_row(float *w, const gr_merge *m, int64_t row) {
     double square = 0;
-    for (int64_t first = 0; first < m->in; first += BLOCK)
-        add_delta(w + first, m, row, first, gr_min_i64(BLOCK, m->in - first));
+    add_delta(w, m, row);
     if (!m->magnitude) return;
     for (int64_t i = 0; i < m->in; i++) square += (double)w[i] * (double)w[i];
     double gain = (double)m->magnitude[row] / sqrt(fmax(square, 1e-30)); /* as layers/dora.c */

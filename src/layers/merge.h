@@ -6,11 +6,12 @@
 #define GR_LAYERS_MERGE_H
 #include "base/memory.h"
 
-/* An adapted linear; A [rank, in], B [rank, out] as everywhere. */
+/* An adapted linear; A [rank, in], or [rank, in / pool], B [rank, out] as everywhere. */
 typedef struct gr_merge {
     const float *a, *b;
     const float *magnitude; /* [out]: DoRA; NULL: none */
     int64_t rank, in, out;
+    int64_t pool; /* 0: none */
     float scale;
 } gr_merge;
 
@@ -18,5 +19,8 @@ typedef struct gr_merge {
  * the magnitude says. A value whose delta is zero keeps every bit, and so does a row whose length is the
  * magnitude up to f32's rounding. */
 void gr_merge_row(float *w, const gr_merge *m, int64_t row);
+
+/* With a pool: what that row's columns get, sums[in / pool]. */
+void gr_merge_sums(float *sums, const gr_merge *m, int64_t row);
 
 #endif

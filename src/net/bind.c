@@ -118,8 +118,22 @@ static void bind_extras(gr_net *n, gr_arena *scratch) {
     size_t act = (size_t)n->compute.k->act_bytes;
     bool dora = trains_kind(n, GR_PARAM_MAGNITUDE);
     if (n->tuning && n->tuning->dropout > 0) s->dropped = take(scratch, t, widest, act);
+    if (n->tuning && n->tuning->pool) s->pooled = take(scratch, t, widest / n->tuning->pool, act);
     if (dora || trains_kind(n, GR_PARAM_WEIGHT)) s->wide = take(scratch, t, widest, act);
     if (dora || trains_kind(n, GR_PARAM_BIAS)) s->sums = gr_arena_array(scratch, widest, sizeof(float));
+}
+
+/* The zeros of the largest pooled A. */
+static void bind_zeros(gr_net *n, gr_arena *scratch) {
+    n->zeros = NULL;
+    n->zeros_bytes = 0;
+    for (size_t i = 0; n->tuning && n->tuning->pool && i < n->tuning->param_count; i++) {
+        const gr_param *p = &n->tuning->params[i];
+        if (p->kind != GR_PARAM_A) continue;
+        int64_t bytes = gr_linear_zeros(p->rows * GR_GROUP_MOST, p->cols * n->tuning->pool);
+        n->zeros_bytes = gr_max_i64(n->zeros_bytes, bytes);
+    }
+    if (n->zeros_bytes) n->zeros = gr_arena_array(scratch, n->zeros_bytes, 1);
 }
 
 /* What backward needs all the way down. */
@@ -237,6 +251,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
     gr_net_bind_dora(n, scratch);
     gr_net_bind_norms(n, scratch);
+    bind_zeros(n, scratch);
     if (descends(n)) bind_backward(n, scratch);
     bind_in_turns(n, scratch);
     bind_workers(n, scratch);
@@ -245,6 +260,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
 void gr_net_prepare(gr_net *n) {
     int64_t half = n->model->config.head_dim / 2;
     n->stale = true;
+    if (n->zeros) memset(n->zeros, 0, (size_t)n->zeros_bytes);
     for (int r = 0; r < gr_rope_count(&n->model->config); r++)
         for (int64_t pos = 0; pos < n->config.longest; pos++)
             gr_model_angles(n->cosine[r] + pos * half, n->sine[r] + pos * half, n->model, r, pos);

@@ -71,6 +71,8 @@ gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
     if (!n->tuning || !n->params) return group;
     group.ranks = gr_tuning_group(n->tuning, l, g, &group.a_at);
     group.a = trained(n, group.a_at);
+    group.pool = n->tuning->pool;
+    group.zeros = n->zeros;
     return group;
 }
 

@@ -80,8 +80,10 @@ typedef struct gr_net {
     gr_dora_scratch dora_scratch;
     float *(*used)[GR_ROLES]; /* [layers + 1], the last of the final norm: what trained norms multiply with;
                                  NULL: their weights */
-    bool squared;             /* the rows' squares of the base are there: they never change */
-    bool stale;               /* the parameters changed since; bind sets it, and who updates them */
+    void *zeros;              /* of a pooled A; zeros_bytes of them */
+    int64_t zeros_bytes;
+    bool squared; /* the rows' squares of the base are there: they never change */
+    bool stale;   /* the parameters changed since; bind sets it, and who updates them */
 } gr_net;
 
 /* Sizes (arenas with NULL bases) or places every buffer. net->model, tuning, compute.k, compute.pool and

@@ -73,6 +73,7 @@ static void place_pair(layout *y, gr_param_kind kind, gr_role role, int64_t laye
     int64_t out, in;
     gr_role_shape(role, y->config, &out, &in);
     int64_t *at = kind == GR_PARAM_A ? &x->a : &x->b;
+    if (x->pool) in /= x->pool;
     *at = x->rank ? place(y, kind, role, layer, x->rank, kind == GR_PARAM_A ? in : out) : GR_NOWHERE;
 }
 

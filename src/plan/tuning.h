@@ -3,8 +3,8 @@
  * What it does: roles x request -> adapted, trained or frozen, per tensor; the layout of the vector.
  * May include: base, model. Never: weights' bytes, gradients.
  *
- * Files: tuning.c (layout, list, questions), select.c (a request decides), module_match.c (sets, lists and
- * regular expressions over module paths).
+ * Files: tuning.c (layout, list, questions), select.c (a request decides), group_pool.c (A shared inside
+ * quantization groups), module_match.c (sets, lists and regular expressions over module paths).
  */
 #ifndef GR_PLAN_TUNING_H
 #define GR_PLAN_TUNING_H
@@ -32,6 +32,7 @@ extern const gr_group_row gr_group_table[GR_GROUPS]; /* {q k v} {o} {gate up} {d
  * f32, and takes the base's place */
 typedef struct gr_tuned {
     int64_t rank; /* 0: no adapter */
+    int64_t pool; /* so many columns of W share one of A, which is [rank, in / pool] then; 0: none do */
     float scale;
     bool dora, train_bias, train_weight;   /* wishes: set before gr_tuning_place */
     bool saved;                            /* train_weight because --modules-to-save names it */
@@ -39,7 +40,7 @@ typedef struct gr_tuned {
 } gr_tuned;
 
 typedef enum gr_param_kind {
-    GR_PARAM_A,         /* [rank, in] */
+    GR_PARAM_A,         /* [rank, in], or [rank, in / pool] */
     GR_PARAM_B,         /* [rank, out] */
     GR_PARAM_MAGNITUDE, /* [out, 0] */
     GR_PARAM_BIAS,      /* [out, 0] */
@@ -65,6 +66,7 @@ typedef struct gr_tuning {
     gr_tuned outside[GR_ROLES];  /* roles outside blocks: embedding, head, final norm */
     double scale, alpha;         /* of modules without a pattern of their own; as files say it */
     int64_t rank;                /* the largest */
+    int64_t pool;                /* of every adapter; 0: none */
     bool use_rslora;
     gr_bias_mode bias;
     double dropout;
@@ -101,8 +103,15 @@ typedef struct gr_tuning_request {
 graft_status gr_tuning_select(gr_tuning **tuning, const gr_model_config *config,
                               const gr_tuning_request *request, graft_error *err) GR_MUST_CHECK;
 
-/* For readers of adapters: an empty tuning (all ranks 0), whose gr_tuned the caller fills (rank, scale, dora,
- * train_bias, train_weight) and gr_tuning_place then lays out: places, params, parameters, lowest, rank. */
+/* Makes every A one that is shared inside the base's quantization groups: what B A adds to W is then the same
+ * for all columns of a group, and can be added to the group's bias. Where groups differ, inside the largest.
+ * GRAFT_UNSUPPORTED names what is in no affine groups. */
+struct gr_model;
+graft_status gr_tuning_pool(gr_tuning *tuning, const struct gr_model *model, graft_error *err) GR_MUST_CHECK;
+
+/* For readers of adapters: an empty tuning (all ranks 0), whose gr_tuned the caller fills (rank, pool, scale,
+ * dora, train_bias, train_weight) and gr_tuning_place then lays out: places, params, parameters, lowest,
+ * rank. */
 graft_status gr_tuning_new(gr_tuning **tuning, const gr_model_config *config, graft_error *err) GR_MUST_CHECK;
 graft_status gr_tuning_place(gr_tuning *tuning, const gr_model_config *config,
                              graft_error *err) GR_MUST_CHECK;

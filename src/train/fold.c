@@ -17,6 +17,7 @@ static graft_status plain_tuning(gr_tuning **out, const gr_tuning *from, const g
     t->scale = from->scale;
     t->alpha = from->alpha;
     t->use_rslora = from->use_rslora;
+    t->pool = from->pool;
     t->bias = from->bias;
     t->dropout = from->dropout;
     for (gr_role role = 0; role < GR_ROLES; role++)

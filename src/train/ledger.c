@@ -88,7 +88,8 @@ static void list_role(listing *l, gr_role role, int64_t layer) {
     gr_role_shape(role, &l->model->config, &out, &in);
     list_own(l, role, layer, GR_PARAM_WEIGHT, x->weight);
     if (gr_role_has_bias(role, &l->model->config)) list_own(l, role, layer, GR_PARAM_BIAS, x->bias);
-    gr_ledger_row *a = list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, x->rank, in);
+    gr_ledger_row *a = list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, x->rank,
+                                    x->pool ? in / x->pool : in);
     if (a) a->waits = all_zero(l->params + x->b, x->rank * out);
     list_adapter(l, role, layer, GR_PARAM_B, x->rank ? x->b : GR_NOWHERE, x->rank, out);
     list_adapter(l, role, layer, GR_PARAM_MAGNITUDE, x->magnitude, out, 0);

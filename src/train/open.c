@@ -150,6 +150,7 @@ static graft_status check_scales(const gr_trainer *t, graft_error *err) {
 
 void gr_trainer_kind(const gr_trainer *t, gr_buf *text) {
     const gr_tuning *tuning = t->rt.tuning;
+    if (tuning->pool) gr_buf_printf(text, "A shared inside groups of %lld, ", (long long)tuning->pool);
     if (tuning->adapted)
         gr_buf_printf(text, "%s, rank %lld, scale %g", kind_name(tuning), (long long)tuning->rank,
                       tuning->scale);
@@ -202,6 +203,7 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
     }
     gr_tuning_request request = gr_options_tuning(o);
     GR_TRY(gr_tuning_select(&t->rt.tuning, config, &request, err));
+    if (o->group_pooled) GR_TRY(gr_tuning_pool(t->rt.tuning, t->rt.model, err));
     warn_of_ranks(t);
     say_without_effect(t, &request);
     return GRAFT_OK;

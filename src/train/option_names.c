@@ -20,17 +20,17 @@ bool gr_option_shapes_adapter(const char *name) {
     static const char *const names[] = {
         "fine-tune-type", "lora-rank",           "lora-alpha",   "lora-scale",    "lora-targets",
         "num-layers",     "exclude-modules",     "rank-pattern", "alpha-pattern", "modules-to-save",
-        "lora-bias",      "layers-to-transform", "use-rslora"};
+        "lora-bias",      "layers-to-transform", "use-rslora",   "group-pooled"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;
 }
 
 bool gr_option_of_adapters(const char *name) {
-    static const char *const names[] = {"lora-targets", "exclude-modules", "layers-to-transform",
-                                        "lora-rank",    "lora-alpha",      "lora-scale",
-                                        "lora-dropout", "lora-bias",       "use-rslora",
-                                        "rank-pattern", "alpha-pattern",   "loraplus-lr-ratio"};
+    static const char *const names[] = {
+        "lora-targets",  "exclude-modules",   "layers-to-transform", "lora-rank",  "lora-alpha",
+        "lora-scale",    "lora-dropout",      "lora-bias",           "use-rslora", "rank-pattern",
+        "alpha-pattern", "loraplus-lr-ratio", "group-pooled"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;

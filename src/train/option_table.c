@@ -96,6 +96,10 @@ static const gr_option_row table[] = {
          "dropout before A; linears that read one input share its mask"),
     CHOICE("lora-bias", RUN, "none", "none, all, lora_only", lora_bias, "biases that are trained"),
     SWITCH("use-rslora", 0, RUN, use_rslora, "scale is alpha / sqrt(rank)"),
+    SWITCH(
+        "group-pooled", 0, RUN, group_pooled,
+        "A is shared inside each quantization group of the base, as in QA-LoRA: the adapter fuses into the "
+        "groups' biases, exactly"),
     TEXT("rank-pattern", 0, RUN, "A=8,B=4 or JSON", "", rank_pattern,
          "ranks by module, matched as PEFT does"),
     TEXT("alpha-pattern", 0, RUN, "A=16,B=8 or JSON", "", alpha_pattern, "alphas by module"),

@@ -117,6 +117,9 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (o->lora_dropout >= 1)
         return contradiction(err, "lora-dropout 1 drops everything", "a share below 1, e.g. 0.05");
     GR_TRY(check_full(o, err));
+    if (o->group_pooled && o->fine_tune_type && strcmp(o->fine_tune_type, "dora") == 0)
+        return contradiction(err, "group-pooled and fine-tune-type dora contradict each other",
+                             "DoRA scales whole rows, which no group's bias can hold: leave one of them out");
     GR_TRY(check_start(o, err));
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",

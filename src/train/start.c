@@ -9,7 +9,8 @@ static void start_a(gr_trainer *t, const gr_param *p) {
     bool linear = p->role < GR_LINEARS;
     int64_t stream = linear ? p->layer * GR_LINEARS + (int64_t)p->role
                             : t->rt.model->config.layers * GR_LINEARS + (int64_t)p->role;
-    double bound = 1 / sqrt((double)p->cols);
+    /* a pooled one too: columns that hold one number sum to a variance that is LoRA's */
+    double bound = 1 / sqrt((double)(p->cols * gr_max_i64(t->rt.tuning->pool, 1)));
     gr_rng_seed(&rng, t->o->seed, (uint64_t)stream + 1);
     for (int64_t i = 0; i < p->rows * p->cols; i++)
         t->params[p->at + i] = (float)((2 * gr_rng_uniform(&rng) - 1) * bound);

@@ -35,6 +35,7 @@ static int run(cli *c, int argc, char **argv) {
             help_verb(stdout, c->verb, c->words_count ? c->words[0] : NULL);
         else
             help_program(stdout);
+        out_alive(c); /* a page is longer than the stream's buffer: why it stopped is known here alone */
         return EXIT_DONE;
     }
     return c->verb->run(c);

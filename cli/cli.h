@@ -143,6 +143,7 @@ int cmd_train(cli *c);
 int cmd_eval(cli *c);
 int cmd_fuse(cli *c);
 int cmd_download(cli *c);
+int cmd_export(cli *c);
 int cmd_generate(cli *c);
 int cmd_tokenize(cli *c);
 int cmd_info(cli *c);

@@ -214,6 +214,21 @@ json_t *doc_fuse(const graft_fuse_result *r) {
         "lossy", (int)r->lossy, "tokens", (json_int_t)r->tokens, "rows", (json_int_t)r->rows);
 }
 
+json_t *doc_export(const graft_export_result *r, const char *out) {
+    json_t *files = json_array();
+    bool good = files != NULL;
+    for (int i = 0; r->files[i]; i++)
+        good = good && json_array_append_new(files, json_string(r->files[i])) == 0;
+    if (!good) {
+        json_decref(files);
+        return NULL;
+    }
+    return json_pack("{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:o}", "out", doc_text(out), "files", files, "base",
+                     doc_text(r->base), "digest", r->digest, "modules", (json_int_t)r->modules, "rank",
+                     (json_int_t)r->rank, "parameters", (json_int_t)r->parameters, "notes",
+                     doc_text(r->notes));
+}
+
 graft_status doc_print(cli *c, json_t *document, bool line) {
     progress_clear(&c->bar);
     if (!document) return cli_fail(c, GRAFT_NO_MEMORY, "cannot build the JSON document");

@@ -31,6 +31,7 @@ void bench_kernels_print(const graft_bench_kernels_result *result);
 json_t *doc_convert(const graft_convert_result *result);
 json_t *doc_download(const char *model, const graft_download_result *result);
 json_t *doc_fuse(const graft_fuse_result *result);
+json_t *doc_export(const graft_export_result *result, const char *out);
 
 /* Writes one document and a line end to stdout and drops the reference; a NULL document is GRAFT_NO_MEMORY.
  * A line is compact, a document indented. */

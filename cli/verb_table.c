@@ -67,6 +67,21 @@ static const verb table[] = {
      {"graft fuse --model model-4bit --adapter-path adapters --save-path fused --data data",
       "graft fuse --model model-4bit --adapter-path adapters --save-path fused-16bit --dequantize",
       "graft fuse --model model-4bit --save-path fused --data rows.jsonl --json"}},
+    {"export",
+     GRAFT_VERB_EXPORT,
+     "",
+     0,
+     "an adapter of any format, for mlx-lm, PEFT or llama.cpp",
+     "Reads an adapter that graft, mlx-lm, PEFT or llama.cpp's converter made and writes it in the formats "
+     "of --to: "
+     "exactly, or what a format changes is said, and what it cannot hold is refused by name. Of the base "
+     "only "
+     "config.json or a GGUF file's metadata is read; --model is needed where the adapter does not say which "
+     "it is.",
+     cmd_export,
+     {"graft export --adapter-path adapters --to gguf --out adapters",
+      "graft export --adapter-path peft-adapter --model model-4bit --to mlx --out mlx-adapter",
+      "graft export --adapter-path lora.gguf --model model.gguf --to peft --out peft-adapter --json"}},
     {"generate",
      GRAFT_VERB_GENERATE,
      "",

@@ -37,6 +37,7 @@ typedef enum graft_verb {
     GRAFT_VERB_TOKENIZE = 1 << 5,
     GRAFT_VERB_INFO = 1 << 6,
     GRAFT_VERB_BENCH = 1 << 7,
+    GRAFT_VERB_EXPORT = 1 << 8,
     GRAFT_VERB_FUSE = 1 << 9,
     GRAFT_VERB_DOWNLOAD = 1 << 10
 } graft_verb;
@@ -115,6 +116,9 @@ typedef struct graft_options {
     char *q_mode, *quant_predicate, *dtype;
     /* fuse; dequantize, dtype and split too */
     char *save_path;
+    /* export */
+    char *to;  /* "mlx,peft,gguf"; NULL: every format that can hold the adapter */
+    char *out; /* directory */
     /* eval */
     char *split; /* test, valid, train */
     bool per_row;
@@ -438,6 +442,23 @@ typedef struct graft_fuse_result {
  * ("fused_model"): the base's own quantization, or with options.dequantize floats. */
 graft_status graft_fuse(const graft_options *options, const graft_hooks *hooks, graft_fuse_result *result,
                         graft_error *err);
+
+typedef struct graft_export_result {
+    char *base;            /* as recorded, or options.model; malloc'ed, as notes */
+    const char *files[4];  /* names of the tensor files; ended by NULL, static */
+    char *notes;           /* what a format changes, or why it has no file; "" if all is exact */
+    char digest[17];       /* of everything trained */
+    int64_t modules, rank; /* adapted modules; the largest rank */
+    int64_t parameters;
+} graft_export_result;
+/* Writes the adapter at options.adapter_path ("adapters"), of any format, to options.out in the formats of
+ * options.to. Of the base (options.model, or the one that the adapter records) only config.json is read, or the
+ * metadata of its GGUF file. A format that is named and cannot hold the adapter is GRAFT_UNSUPPORTED. */
+graft_status graft_export(const graft_options *options, const graft_hooks *hooks, graft_export_result *result,
+                          graft_error *err);
+void graft_export_result_free(graft_export_result *result);
+/* The program that loads such a file: "mlx-lm", "PEFT" or "llama.cpp". */
+const char *graft_adapter_program(const char *file_name);
 
 /* What is in a file or directory, as one JSON document (malloc'ed). */
 graft_status graft_info(const char *path, char **json, graft_error *err);

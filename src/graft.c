@@ -1,5 +1,6 @@
 /* The front door: checks arguments, finds the model, calls the rooms. No arithmetic. */
 #include "graft.h"
+#include "adapters/adapter.h"
 #include "base/os.h"
 #include "convert/convert.h"
 #include "convert/convert_events.h"
@@ -318,6 +319,39 @@ graft_status graft_fuse(const graft_options *o, const graft_hooks *hooks, graft_
     graft_status st = gr_fuse(dir, o, hooks, result, err);
     free(dir);
     return st;
+}
+
+graft_status graft_export(const graft_options *o, const graft_hooks *hooks, graft_export_result *result,
+                          graft_error *err) {
+    OWN_ERROR(err);
+    gr_adapter_exported done;
+    (void)hooks;
+    memset(result, 0, sizeof *result);
+    GR_TRY(begin(o, GRAFT_VERB_EXPORT, err));
+    const gr_adapter_export wish = {.path = o->adapter_path ? o->adapter_path : "adapters",
+                                    .to = o->to,
+                                    .out = o->out,
+                                    .model = o->model};
+    GR_TRY(gr_adapter_export_run(&done, &wish, err));
+    *result = (graft_export_result){.base = done.base,
+                                    .notes = done.notes,
+                                    .modules = done.modules,
+                                    .rank = done.rank,
+                                    .parameters = done.parameters};
+    memcpy(result->files, done.files, sizeof done.files);
+    memcpy(result->digest, done.digest, sizeof done.digest);
+    return GRAFT_OK;
+}
+
+void graft_export_result_free(graft_export_result *result) {
+    if (!result) return;
+    free(result->base);
+    free(result->notes);
+    memset(result, 0, sizeof *result);
+}
+
+const char *graft_adapter_program(const char *file_name) {
+    return gr_adapter_program(file_name);
 }
 
 graft_status graft_info(const char *path, char **json, graft_error *err) {

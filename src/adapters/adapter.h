@@ -5,9 +5,9 @@
  * May include: base, files, weights, model, convert (names), plan. Never: trains, computes.
  *
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
- * cannot hold), save.c, save_file.c, save_config.c, which_save.c (do the files of a directory belong
- * together?), load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, template_kwargs.c;
- * adapter_parts.h is what they share.
+ * cannot hold), save.c, save_file.c, save_config.c, card_head.c, which_save.c (do the files of a directory
+ * belong together?), find_file.c, load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, record.c,
+ * template_kwargs.c, export.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -19,10 +19,25 @@ enum { GR_ADAPTER_MLX = 1 << 0, GR_ADAPTER_PEFT = 1 << 1, GR_ADAPTER_GGUF = 1 <<
 #define GR_ADAPTER_FORMATS 3
 #define GR_ADAPTER_USUAL   (GR_ADAPTER_MLX | GR_ADAPTER_PEFT) /* what training writes unasked */
 
+/* What an adapter's files record of it beside its numbers and settings. */
+typedef struct gr_adapter_record {
+    char *base;           /* path or name of the base model; NULL: not recorded */
+    char base_digest[24]; /* "": not recorded */
+    json_t *base_tensors; /* digests by tensor; NULL: not recorded */
+    int64_t iteration;
+    double dropout;        /* that it was trained with */
+    char *template_kwargs; /* a JSON object; NULL: none */
+} gr_adapter_record;
+/* Of a directory or file, as gr_adapter_load takes them. gr_adapter_record_free after failure too. */
+graft_status gr_adapter_record_read(gr_adapter_record *record, const char *path,
+                                    graft_error *err) GR_MUST_CHECK;
+void gr_adapter_record_free(gr_adapter_record *record);
+
 /* What the files say beside the numbers. Strings borrowed. */
 typedef struct gr_adapter_info {
     const char *base;      /* path or name of the base model */
-    const gr_model *model; /* itself, for its digests; NULL: none are recorded */
+    const gr_model *model; /* itself, for its digests; NULL: none are recorded, or those of `record` */
+    const gr_adapter_record *record; /* of an adapter that is saved again; NULL: a new one */
     int64_t iteration;
     unsigned formats;            /* to write, as bits; 0: the usual */
     const char *template_kwargs; /* a JSON object; NULL: none */
@@ -93,6 +108,30 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
 /* The template_kwargs that an adapter's config records, as compact JSON (malloc'ed). *kwargs is NULL where it
  * records none, or where no config is found: gr_adapter_load says what is wrong with the path. */
 graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, graft_error *err) GR_MUST_CHECK;
+
+/* An adapter in other formats: options of `graft export`. Strings borrowed. */
+typedef struct gr_adapter_export {
+    const char *path, *to, *out; /* to: "mlx,gguf", or NULL for every format that can hold it */
+    const char *model;           /* base; NULL: the recorded one */
+} gr_adapter_export;
+/* What was written. Free notes and base. */
+typedef struct gr_adapter_exported {
+    const char *files[GR_ADAPTER_FORMATS + 1]; /* ended by NULL */
+    char *base, *notes;                        /* notes: what a format changes or lacks; "" */
+    char digest[17];
+    int64_t modules, rank, parameters; /* rank: the largest */
+} gr_adapter_exported;
+/* Reads an adapter and writes it to out, with a card. Of the base only its config.json or the metadata of its
+ * GGUF file is read. If `out` holds files of the same adapter already, they stay, written anew.
+ * errors  GRAFT_UNSUPPORTED where a format of `to` cannot hold the adapter: what is in its way; GRAFT_USAGE
+ * where `out` holds another adapter or the base is not known */
+graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_export *wish,
+                                   graft_error *err) GR_MUST_CHECK;
+
+/* The head of a README.md: what model hubs read, the title, which program loads which file. made: "Trained".
+ */
+void gr_adapter_card_head(gr_buf *card, const char *made, const char *base, const gr_model_config *config,
+                          const gr_tuning *tuning, unsigned formats);
 
 /* Digest of a parameter vector, as 16 hexadecimal digits. */
 void gr_adapter_digest(char text[17], const float *params, int64_t count);

@@ -145,6 +145,18 @@ graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_adapter_words
                                    const gr_adapter_config *config, const char *path,
                                    graft_error *err) GR_MUST_CHECK;
 
+/* The two places of an adapter: its tensor file, and the directory of its config. Both malloc'ed. */
+typedef struct gr_adapter_spot {
+    char *file, *dir;
+} gr_adapter_spot;
+/* Of a directory the first format's file that it has, or the only .gguf or .safetensors; else the path
+ * itself. Zeroed before; gr_adapter_spot_free after failure too. */
+graft_status gr_adapter_spot_find(gr_adapter_spot *spot, const char *path, graft_error *err) GR_MUST_CHECK;
+/* Of graft's own files in a directory an exact one, where the one that was found is not. */
+graft_status gr_adapter_spot_exact(gr_adapter_spot *spot, const gr_adapter_config *config, bool whole_dir,
+                                   graft_error *err) GR_MUST_CHECK;
+void gr_adapter_spot_free(gr_adapter_spot *spot);
+
 /* A tensor file as read: floats in any format. */
 typedef struct gr_adapter_in {
     gr_safetensors *safetensors; /* one of the two */

@@ -1,12 +1,6 @@
 #include "adapters/adapter_parts.h"
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
-
-/* The two places of an adapter: its tensor file, and the directory of its config. */
-typedef struct place {
-    char *file, *dir;
-} place;
 
 static graft_status torn(const char *path, const char *mine, const char *other, const char *theirs,
                          graft_error *err) {
@@ -42,74 +36,10 @@ static graft_status check_siblings(const char *path, const char *dir, const char
     return st;
 }
 
-/* The one file of that kind in a directory, as other programs name theirs; *file stays NULL if there are none
- * or several. */
-static graft_status only_one(char **file, const char *dir, const char *suffix, graft_error *err) {
-    DIR *d = gr_list_open(dir);
-    int found = 0;
-    for (struct dirent *entry; d && (entry = readdir(d));) {
-        if (!gr_ends_with(entry->d_name, suffix) || ++found > 1) continue;
-        if (!(*file = gr_path_join(dir, entry->d_name))) found = INT_MAX - 1;
-    }
-    if (d) closedir(d);
-    if (found >= INT_MAX - 1) return gr_no_memory(err, strlen(dir));
-    if (found > 1) {
-        free(*file);
-        *file = NULL;
-    }
-    return GRAFT_OK;
-}
-
-/* The tensor file of a directory, or the path itself; *dir receives where its config is. Both malloc'ed. */
-static graft_status locate(char **file, char **dir, const char *path, graft_error *err) {
-    const char *slash = strrchr(path, '/');
-    *file = *dir = NULL;
-    if (!gr_path_exists(path)) {
-        gr_fail(err, GRAFT_NOT_FOUND, "no such adapter");
-        gr_where(err, "%s", path);
-        return gr_expected(err, "a directory that train wrote, or one adapter file in such a directory");
-    }
-    if (!gr_path_is_dir(path)) {
-        *file = gr_strdup(path);
-        *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
-        return *file && *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
-    }
-    *dir = gr_strdup(path);
-    for (const gr_adapter_format *f = gr_adapter_format_table; f->name && !*file; f++) {
-        *file = gr_path_join(path, f->file);
-        if (*file && gr_path_exists(*file)) return *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
-        free(*file);
-        *file = NULL;
-    }
-    if (*dir) GR_TRY(only_one(file, path, ".gguf", err));
-    if (*dir && !*file) GR_TRY(only_one(file, path, ".safetensors", err));
-    if (*file) return GRAFT_OK;
-    gr_fail(err, GRAFT_NOT_FOUND, "no adapter in this directory");
-    gr_where(err, "%s", path);
-    return gr_expected(err, "adapters.safetensors, adapter_model.safetensors or adapter.gguf");
-}
-
 static graft_status no_format(const char *path, graft_error *err) {
     gr_fail(err, GRAFT_UNSUPPORTED, "not an adapter that is known");
     gr_where(err, "%s", path);
     return gr_expected(err, "tensors named .lora_a (mlx-lm) or .lora_A.weight (PEFT), or a GGUF file");
-}
-
-/* Of graft's own pair the exact file, where the one that comes first is not. */
-static graft_status prefer_exact(place *p, const gr_adapter_config *c, bool whole_dir, graft_error *err) {
-    if (!whole_dir || !c->padded) return GRAFT_OK;
-    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++) {
-        char *path = f->one_rank ? NULL : gr_path_join(p->dir, f->file);
-        if (f->one_rank) continue;
-        if (!path) return gr_no_memory(err, strlen(p->dir));
-        if (gr_path_exists(path)) {
-            free(p->file);
-            p->file = path;
-            return GRAFT_OK;
-        }
-        free(path);
-    }
-    return GRAFT_OK;
 }
 
 /* The format by its names: PEFT's have a prefix, mlx-lm's a suffix, whole tensors are named as the base's. */
@@ -225,7 +155,7 @@ static graft_status not_pooled(const char *tensor, const char *file, graft_error
 }
 
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
-                              const place *p, gr_adapter_base *base, graft_error *err) {
+                              const gr_adapter_spot *p, gr_adapter_base *base, graft_error *err) {
     GR_TRY(gr_adapter_in_open(&r->file, p->file, err));
     const gr_json_scope root = {c->root, c->path, ""};
     if (!r->file.gguf) GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
@@ -257,12 +187,12 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
                              const gr_model_config *config, gr_adapter_base *base, graft_error *err) {
     gr_adapter_config c = {0};
     gr_adapter_reader r = {.config = config, .settings = &c};
-    place p;
+    gr_adapter_spot p = {0};
     *tuning = NULL;
     *params = NULL;
-    graft_status st = locate(&p.file, &p.dir, path, err);
+    graft_status st = gr_adapter_spot_find(&p, path, err);
     if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, gr_adapter_is_gguf(p.file), err);
-    if (st == GRAFT_OK) st = prefer_exact(&p, &c, gr_path_is_dir(path), err);
+    if (st == GRAFT_OK) st = gr_adapter_spot_exact(&p, &c, gr_path_is_dir(path), err);
     if (st == GRAFT_OK) st = load_from(&r, &c, tuning, params, &p, base, err);
     if (st != GRAFT_OK) {
         gr_tuning_free(*tuning);
@@ -272,7 +202,6 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
     }
     gr_adapter_reader_free(&r);
     gr_adapter_config_free(&c);
-    free(p.file);
-    free(p.dir);
+    gr_adapter_spot_free(&p);
     return st;
 }

@@ -43,6 +43,8 @@ graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr
     if (info->model && info->model->digest)
         snprintf(words.base_digest, sizeof words.base_digest, "%016llx",
                  (unsigned long long)info->model->digest);
+    else if (info->record)
+        memcpy(words.base_digest, info->record->base_digest, sizeof words.base_digest);
     graft_status st = gr_make_dirs(dir, err);
     for (int i = 0; st == GRAFT_OK && i < GR_ADAPTER_FORMATS; i++) {
         const gr_adapter_format *f = &gr_adapter_format_table[i];

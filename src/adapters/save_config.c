@@ -65,10 +65,12 @@ static void set_patterns(bool *good, json_t *config, const gr_tuning *t, int64_t
 }
 
 /* source: mlx-lm 0.32 load_adapters */
-static void set_mlx(bool *good, json_t *config, const gr_tuning *t, const gr_adapter_common *common) {
+static void set_mlx(bool *good, json_t *config, const gr_tuning *t, const gr_adapter_common *common,
+                    const char *base) {
     bool dora = false;
     for (size_t i = 0; i < t->param_count; i++) dora |= t->params[i].kind == GR_PARAM_MAGNITUDE;
     int64_t layers = t->kind == GR_TUNE_FULL && t->full_last > 0 ? t->full_last : t->layers;
+    gr_json_put(good, config, "model", json_string(base));
     gr_json_put(good, config, "num_layers", json_integer(layers));
     gr_json_put(good, config, "fine_tune_type", json_string(!t->adapted ? "full" : dora ? "dora" : "lora"));
     gr_json_put(good, config, "lora_parameters",
@@ -99,8 +101,14 @@ static void set_peft(bool *good, json_t *config, const gr_tuning *t, const gr_ad
 }
 
 /* Which base it is, as a whole and by tensor. */
-static void set_base(bool *good, json_t *own, const gr_model *model) {
+static void set_base(bool *good, json_t *own, const gr_adapter_info *info) {
+    const gr_model *model = info->model;
+    const gr_adapter_record *record = info->record;
     char digest[24];
+    if (record && record->base_digest[0])
+        gr_json_put(good, own, "base_digest", json_string(record->base_digest));
+    if (record && record->base_tensors)
+        gr_json_put(good, own, "base_tensors", json_incref(record->base_tensors));
     if (!model || !model->digest) return;
     snprintf(digest, sizeof digest, "%016llx", (unsigned long long)model->digest);
     gr_json_put(good, own, "base_digest", json_string(digest));
@@ -121,7 +129,7 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
         json_decref(config);
         return gr_no_memory(err, strlen(dir));
     }
-    if (gr_adapter_holds(mlx, c, t, NULL)) set_mlx(&good, config, t, &common);
+    if (gr_adapter_holds(mlx, c, t, NULL)) set_mlx(&good, config, t, &common, info->base);
     if (gr_adapter_holds(peft, c, t, NULL)) set_peft(&good, config, t, &common, c->tied, info->base);
     json_t *saved = paths_of(&good, t, GR_PARAM_WEIGHT, true, c->tied);
     if (json_array_size(saved) == 0) {
@@ -132,7 +140,7 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
     json_t *own = json_pack("{s:s, s:s, s:I, s:f, s:b}", "version", "0.1", "digest", digest, "iteration",
                             (json_int_t)info->iteration, "scale", common.scale, "mlx_padded", common.uneven);
     if (t->pool) gr_json_put(&good, own, "group_pooled", json_integer(t->pool));
-    set_base(&good, own, info->model);
+    set_base(&good, own, info);
     if (info->template_kwargs)
         gr_json_put(&good, own, "template_kwargs", json_loads(info->template_kwargs, 0, NULL));
     gr_json_put(&good, config, "graft", own);

@@ -9,6 +9,7 @@
 #define GR_CONVERT_H
 #include "base/os.h"
 #include "convert/edit.h"
+#include "model/config.h"
 
 /* Returns false to stop: GRAFT_INTERRUPTED, and nothing is left. */
 typedef bool gr_convert_progress(void *context, const char *tensor, size_t done, size_t total);
@@ -53,6 +54,10 @@ typedef struct gr_convert_result {
  * gr_convert_result_free. */
 graft_status gr_convert(const gr_convert_options *options, gr_convert_result *result,
                         graft_error *err) GR_MUST_CHECK;
+/* A model's numbers from its GGUF file: metadata and the tensors' names and shapes. Free with gr_config_free.
+ */
+graft_status gr_convert_gguf_config(gr_model_config *config, const char *path,
+                                    graft_error *err) GR_MUST_CHECK;
 /* A digest of the source, GGUF file or directory: changes with its files (device, inode, time, size, samples
  * of their bytes, and in a directory the names). */
 graft_status gr_convert_key(uint64_t *key, const char *path, graft_error *err) GR_MUST_CHECK;

@@ -1,5 +1,6 @@
 /* config.json from GGUF metadata. */
 #include "convert/conversion.h"
+#include "files/json_write.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -213,4 +214,18 @@ graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) {
     if (!r.good) return gr_no_memory(err, sizeof *c->config);
     GR_TRY(read_all(&r, err));
     return r.good ? GRAFT_OK : gr_no_memory(err, 256);
+}
+
+graft_status gr_convert_gguf_config(gr_model_config *config, const char *path, graft_error *err) {
+    const gr_convert_options options = {.model = path};
+    gr_conversion c = {.options = &options};
+    GR_TRY(gr_gguf_open(&c.gguf, path, err));
+    graft_status st = gr_conversion_gguf_config(&c, err);
+    char *text = st == GRAFT_OK ? gr_json_dump(c.config, JSON_COMPACT) : NULL;
+    if (st == GRAFT_OK)
+        st = text ? gr_config_parse(config, text, strlen(text), path, err) : gr_no_memory(err, 256);
+    free(text);
+    json_decref(c.config);
+    gr_gguf_close(c.gguf);
+    return st;
 }

@@ -5,6 +5,12 @@ static const gr_gguf_arch archs[] = {{"llama", "llama", true},
                                      {"mistral", "llama", true},
                                      {"qwen2", "qwen2", false},
                                      {"qwen3", "qwen3", false},
+                                     {"gemma2", "gemma2", false},
+                                     {"gemma3_text", "gemma3", false},
+                                     {"smollm3", "smollm3", true},
+                                     {"granite", "granite", true},
+                                     {"olmo2", "olmo2", false},
+                                     {"ministral3", "mistral3", true},
                                      {0}};
 
 const gr_gguf_arch *gr_gguf_arch_of(const char *model_type) {

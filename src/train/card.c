@@ -5,41 +5,13 @@ static void sizes(gr_buf *b, const char *what, uint64_t bytes) {
     gr_buf_printf(b, "| %s | %.1f MB |\n", what, (double)bytes / 1e6);
 }
 
-static const char *kind_of(const gr_tuning *tuning) {
-    if (!tuning->adapted) return "Fine-tuned weights";
-    return tuning->kind == GR_TUNE_DORA ? "DoRA adapter" : "LoRA adapter";
-}
-
-/* What model hubs read, the title, and which program loads which file. */
-static void head(gr_buf *b, const gr_trainer *t) {
-    const gr_tuning *tuning = t->rt.tuning;
-    const char *files[GR_ADAPTER_FORMATS + 1];
-    int n = 0;
-    gr_adapter_files(files, &t->rt.model->config, tuning, gr_trainer_formats(t));
-    gr_buf_printf(b, "---\n%sbase_model: %s\ntags: [%s, graft]\n---\n# %s for %s\n\n",
-                  tuning->adapted ? "library_name: peft\n" : "", gr_trainer_base(t),
-                  !tuning->adapted               ? "full"
-                  : tuning->kind == GR_TUNE_DORA ? "dora"
-                                                 : "lora",
-                  kind_of(tuning), gr_trainer_base(t));
-    gr_buf_printf(b, "Trained by graft %s.", graft_version());
-    for (; files[n]; n++)
-        gr_buf_printf(b, "%s `%s` is for %s", n ? "," : "", files[n], gr_adapter_program(files[n]));
-    gr_buf_printf(b, "; `adapter_config.json` %s.", n > 1 ? "serves mlx-lm and PEFT" : "belongs to it");
-    gr_buf notes = {0};
-    gr_adapter_notes(&notes, &t->rt.model->config, tuning, gr_trainer_formats(t));
-    b->failed |= notes.failed;
-    if (notes.len) gr_buf_printf(b, " Note: %s.", notes.data);
-    gr_buf_free(&notes);
-    gr_buf_puts(b, "\n\n");
-}
-
 graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graft_error *err) {
     gr_buf b = {0};
     char digest[17];
     const gr_train_progress *p = &t->p;
     gr_adapter_digest(digest, t->params, t->rt.tuning->parameters);
-    head(&b, t);
+    gr_adapter_card_head(&b, "Trained", gr_trainer_base(t), &t->rt.model->config, t->rt.tuning,
+                         gr_trainer_formats(t));
     gr_buf_puts(&b, "| | |\n|---|---|\n");
     gr_buf_printf(&b, "| base digest | %016llx |\n| adapter digest | %s |\n",
                   (unsigned long long)t->rt.model->digest, digest);

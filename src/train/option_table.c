@@ -11,9 +11,10 @@ enum {
     K = GRAFT_VERB_TOKENIZE,
     I = GRAFT_VERB_INFO,
     B = GRAFT_VERB_BENCH,
+    X = GRAFT_VERB_EXPORT,
     F = GRAFT_VERB_FUSE,
     D = GRAFT_VERB_DOWNLOAD,
-    ALL = P | C | T | E | G | K | I | B | F,
+    ALL = P | C | T | E | G | K | I | B | F | X,
     RUN = P | T | B,         /* what shapes a training step */
     ROWS = P | T | E | K | F /* what reads rows */
 };
@@ -76,8 +77,8 @@ static const gr_option_row table[] = {
     CHOICE("loss", P | T, "", "mlx-lm", loss,
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
 
-    TEXT("adapter-path", 0, P | T | E | G | B | F, "DIR", "", adapter_path,
-         "the adapter; train writes to adapters by default, fuse reads it there"),
+    TEXT("adapter-path", 0, P | T | E | G | B | F | X, "DIR", "", adapter_path,
+         "the adapter; train writes to adapters by default, fuse and export read it there"),
     CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
            "on 4 bits: quick (rank 8, q v), standard (16, q k v o), high-quality (32, q k v o gate up); on "
            "16 bits: full (64, all linears; LoRA, not --fine-tune-type full). All recompute, alpha is 2 x "
@@ -166,6 +167,9 @@ static const gr_option_row table[] = {
     CHOICE("dtype", C | F, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),
     TEXT("save-path", 0, F, "DIR", "", save_path, "where the fused model goes; fused_model by default"),
 
+    TEXT("to", 0, X, "mlx,peft,gguf", "", to,
+         "formats to write; every one that can hold the adapter by default"),
+    TEXT("out", 0, X, "DIR", "", out, "where they go"),
     TEXT("include", 0, D, "PATTERNS", "", include,
          "files to fetch, e.g. '*.gguf,*.json'; configuration, tokenizer and safetensors by default"),
 

@@ -1,0 +1,204 @@
+/* An adapter read in one format and written in others. */
+#include "adapters/adapter_parts.h"
+#include "convert/convert.h"
+#include "model/locate.h"
+#include <stdio.h>
+
+/* Names of the table, as text: "mlx, peft, gguf". */
+static void list_formats(gr_buf *b) {
+    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++)
+        gr_buf_printf(b, "%s%s", b->len ? ", " : "", f->name);
+}
+
+/* "mlx,gguf" as bits. */
+static graft_status read_formats(unsigned *formats, const char *text, graft_error *err) {
+    *formats = 0;
+    for (const char *at = text; *at; at += *at == ',') {
+        size_t n = strcspn(at, ",");
+        unsigned bit = 0;
+        while (n && *at == ' ') at++, n--;
+        for (int i = 0; i < GR_ADAPTER_FORMATS; i++)
+            if (strlen(gr_adapter_format_table[i].name) == n &&
+                memcmp(gr_adapter_format_table[i].name, at, n) == 0)
+                bit = 1u << i;
+        if (!bit) break;
+        *formats |= bit;
+        at += n;
+        if (!*at) return GRAFT_OK;
+    }
+    gr_buf names = {0};
+    list_formats(&names);
+    gr_fail(err, GRAFT_USAGE, "--to names formats");
+    gr_expected(err, "some of %s, with commas between", names.data ? names.data : "");
+    gr_found(err, "%s", text);
+    gr_buf_free(&names);
+    return GRAFT_USAGE;
+}
+
+/* The base's numbers: of the model that was given, or of the one that the adapter names. */
+static graft_status open_base(gr_model_config *config, const gr_adapter_export *wish,
+                              const gr_adapter_record *r, graft_error *err) {
+    const char *model = wish->model ? wish->model : r->base;
+    graft_error own = {0};
+    char *path = NULL;
+    bool gguf;
+    if (!model) {
+        gr_fail(err, GRAFT_USAGE, "--model is missing, and the adapter does not record its base");
+        gr_where(err, "%s", wish->path);
+        return gr_hint(err, "--model takes the base's directory (its config.json is enough) or GGUF file");
+    }
+    graft_status st = gr_model_locate(&path, &gguf, model, wish->model ? err : &own);
+    if (st == GRAFT_NOT_FOUND && !wish->model) {
+        gr_fail(err, GRAFT_NOT_FOUND, "the base model that the adapter records is not there");
+        gr_where(err, "%s: %s", wish->path, model);
+        return gr_hint(err, "--model takes the base's directory (its config.json is enough) or GGUF file");
+    }
+    if (st != GRAFT_OK && !wish->model) {
+        gr_fail(err, st, "%s", own.what);
+        gr_where(err, "%s", own.where);
+    }
+    if (st == GRAFT_OK)
+        st = gguf ? gr_convert_gguf_config(config, path, err) : gr_config_open(config, path, err);
+    free(path);
+    return st;
+}
+
+/* Every format that was named can hold all of it; without names those that can are taken. */
+static graft_status choose(unsigned *formats, const gr_adapter_export *wish, const gr_model_config *c,
+                           const gr_tuning *t, graft_error *err) {
+    gr_buf able = {0}, why = {0};
+    int lacking = -1;
+    if (wish->to) GR_TRY(read_formats(formats, wish->to, err));
+    unsigned asked = wish->to ? *formats : (1u << GR_ADAPTER_FORMATS) - 1;
+    *formats = 0;
+    for (int i = 0; i < GR_ADAPTER_FORMATS; i++) {
+        const gr_adapter_format *f = &gr_adapter_format_table[i];
+        bool holds = gr_adapter_holds(f, c, t, asked >> i & 1 && lacking < 0 ? &why : NULL);
+        if (holds) gr_buf_printf(&able, "%s%s", able.len ? "," : "", f->name);
+        if (!(asked >> i & 1)) continue;
+        if (holds)
+            *formats |= 1u << i;
+        else if (lacking < 0)
+            lacking = i;
+    }
+    if (wish->to && lacking >= 0) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "%s cannot hold this adapter", gr_adapter_format_table[lacking].file);
+        gr_where(err, "%s", wish->path);
+        gr_found(err, "%s", why.data ? why.data : "");
+        gr_hint(err, "all of it fits into --to %s", able.data ? able.data : "");
+    }
+    gr_buf_free(&able);
+    gr_buf_free(&why);
+    return wish->to && lacking >= 0 ? GRAFT_UNSUPPORTED : GRAFT_OK;
+}
+
+/* Files of the same adapter that out has already stay there; another one's are not touched. */
+static graft_status join(unsigned *formats, const char *out, const char *digest, graft_error *err) {
+    graft_status st = GRAFT_OK;
+    for (int i = 0; st == GRAFT_OK && i < GR_ADAPTER_FORMATS; i++) {
+        gr_adapter_in file = {0};
+        graft_error why = {0};
+        char *path = gr_path_join(out, gr_adapter_format_table[i].file);
+        if (!path) return gr_no_memory(err, strlen(out));
+        bool there = gr_path_exists(path);
+        bool same = there && gr_adapter_in_open(&file, path, &why) == GRAFT_OK &&
+                    strcmp(file.words.digest, digest) == 0;
+        gr_adapter_in_close(&file);
+        if (same) *formats |= 1u << i;
+        if (there && !same) {
+            gr_fail(err, GRAFT_USAGE, "the directory holds another adapter");
+            gr_where(err, "%s", path);
+            st = gr_hint(err, "give --out a new directory, or remove that adapter first");
+        }
+        free(path);
+    }
+    return st;
+}
+
+/* Is there a card that is not export's own? A training's says more. */
+static bool has_card(const char *path) {
+    graft_error none = {0};
+    char *text = NULL;
+    size_t size;
+    if (!gr_path_exists(path)) return false;
+    bool own = gr_file_read(&text, &size, path, (size_t)1 << 20, &none) == GRAFT_OK &&
+               strstr(text, "\nExported by graft ");
+    free(text);
+    return !own;
+}
+
+static graft_status write_card(const gr_adapter_export *wish, const gr_adapter_exported *done,
+                               const gr_adapter_record *r, const gr_model_config *c, const gr_tuning *t,
+                               unsigned formats, graft_error *err) {
+    gr_buf b = {0};
+    char *path = gr_path_join(wish->out, "README.md");
+    graft_status st = GRAFT_OK;
+    gr_adapter_card_head(&b, "Exported", done->base, c, t, formats);
+    gr_buf_printf(&b, "| | |\n|---|---|\n| from | %s |\n", wish->path);
+    if (r->base_digest[0]) gr_buf_printf(&b, "| base digest | %s |\n", r->base_digest);
+    gr_buf_printf(&b, "| adapter digest | %s |\n| iterations | %lld |\n", done->digest,
+                  (long long)r->iteration);
+    gr_buf_printf(&b, "| modules | %lld |\n| largest rank | %lld |\n| parameters | %lld |\n",
+                  (long long)done->modules, (long long)done->rank, (long long)done->parameters);
+    if (!path || b.failed)
+        st = gr_no_memory(err, b.len);
+    else if (!has_card(path))
+        st = gr_file_replace(path, b.data, b.len, err);
+    free(path);
+    gr_buf_free(&b);
+    return st;
+}
+
+static graft_status write_all(gr_adapter_exported *done, const gr_adapter_export *wish,
+                              const gr_adapter_record *r, const gr_model_config *c, gr_tuning *t,
+                              const float *params, graft_error *err) {
+    unsigned formats;
+    gr_buf notes = {0};
+    GR_TRY(choose(&formats, wish, c, t, err));
+    gr_adapter_digest(done->digest, params, t->parameters);
+    GR_TRY(join(&formats, wish->out, done->digest, err));
+    done->base = gr_strdup(wish->model ? wish->model : r->base);
+    gr_adapter_notes(&notes, c, t, wish->to ? formats : (1u << GR_ADAPTER_FORMATS) - 1);
+    done->notes = notes.len || notes.failed ? gr_buf_take(&notes) : gr_strdup("");
+    if (!done->base || !done->notes) return gr_no_memory(err, notes.len);
+    done->modules = t->adapted;
+    done->rank = t->rank;
+    done->parameters = t->parameters;
+    gr_adapter_files(done->files, c, t, formats);
+    const gr_adapter_info info = {.base = done->base,
+                                  .record = r,
+                                  .iteration = r->iteration,
+                                  .template_kwargs = r->template_kwargs,
+                                  .formats = formats};
+    GR_TRY(gr_adapter_save(wish->out, c, t, params, &info, err));
+    return write_card(wish, done, r, c, t, formats, err);
+}
+
+graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_export *wish,
+                                   graft_error *err) {
+    gr_adapter_record record;
+    gr_model_config config;
+    gr_tuning *tuning = NULL;
+    float *params = NULL;
+    unsigned formats;
+    *done = (gr_adapter_exported){0};
+    if (wish->to) GR_TRY(read_formats(&formats, wish->to, err));
+    graft_status st = gr_adapter_record_read(&record, wish->path, err);
+    if (st == GRAFT_OK) st = open_base(&config, wish, &record, err);
+    if (st == GRAFT_OK) {
+        st = gr_adapter_load(&tuning, &params, wish->path, &config, NULL, err);
+        if (st == GRAFT_OK) {
+            tuning->dropout = record.dropout;
+            st = write_all(done, wish, &record, &config, tuning, params, err);
+        }
+        gr_config_free(&config);
+    }
+    gr_tuning_free(tuning);
+    free(params);
+    gr_adapter_record_free(&record);
+    if (st == GRAFT_OK) return st;
+    free(done->base);
+    free(done->notes);
+    *done = (gr_adapter_exported){0};
+    return st;
+}

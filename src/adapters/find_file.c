@@ -1,0 +1,72 @@
+/* Where the files of an adapter are. */
+#include "adapters/adapter_parts.h"
+#include <limits.h>
+
+/* The one file of that kind in a directory, as other programs name theirs; *file stays NULL if there are none
+ * or several. */
+static graft_status only_one(char **file, const char *dir, const char *suffix, graft_error *err) {
+    DIR *d = gr_list_open(dir);
+    int found = 0;
+    for (struct dirent *entry; d && (entry = readdir(d));) {
+        if (!gr_ends_with(entry->d_name, suffix) || ++found > 1) continue;
+        if (!(*file = gr_path_join(dir, entry->d_name))) found = INT_MAX - 1;
+    }
+    if (d) closedir(d);
+    if (found >= INT_MAX - 1) return gr_no_memory(err, strlen(dir));
+    if (found > 1) {
+        free(*file);
+        *file = NULL;
+    }
+    return GRAFT_OK;
+}
+
+graft_status gr_adapter_spot_find(gr_adapter_spot *spot, const char *path, graft_error *err) {
+    const char *slash = strrchr(path, '/');
+    char **file = &spot->file, **dir = &spot->dir;
+    if (!gr_path_exists(path)) {
+        gr_fail(err, GRAFT_NOT_FOUND, "no such adapter");
+        gr_where(err, "%s", path);
+        return gr_expected(err, "a directory that train wrote, or one adapter file in such a directory");
+    }
+    if (!gr_path_is_dir(path)) {
+        *file = gr_strdup(path);
+        *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
+        return *file && *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
+    }
+    *dir = gr_strdup(path);
+    for (const gr_adapter_format *f = gr_adapter_format_table; f->name && !*file; f++) {
+        *file = gr_path_join(path, f->file);
+        if (*file && gr_path_exists(*file)) return *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
+        free(*file);
+        *file = NULL;
+    }
+    if (*dir) GR_TRY(only_one(file, path, ".gguf", err));
+    if (*dir && !*file) GR_TRY(only_one(file, path, ".safetensors", err));
+    if (*file) return GRAFT_OK;
+    gr_fail(err, GRAFT_NOT_FOUND, "no adapter in this directory");
+    gr_where(err, "%s", path);
+    return gr_expected(err, "adapters.safetensors, adapter_model.safetensors or adapter.gguf");
+}
+
+graft_status gr_adapter_spot_exact(gr_adapter_spot *p, const gr_adapter_config *c, bool whole_dir,
+                                   graft_error *err) {
+    if (!whole_dir || !c->padded) return GRAFT_OK;
+    for (const gr_adapter_format *f = gr_adapter_format_table; f->name; f++) {
+        char *path = f->one_rank ? NULL : gr_path_join(p->dir, f->file);
+        if (f->one_rank) continue;
+        if (!path) return gr_no_memory(err, strlen(p->dir));
+        if (gr_path_exists(path)) {
+            free(p->file);
+            p->file = path;
+            return GRAFT_OK;
+        }
+        free(path);
+    }
+    return GRAFT_OK;
+}
+
+void gr_adapter_spot_free(gr_adapter_spot *spot) {
+    free(spot->file);
+    free(spot->dir);
+    *spot = (gr_adapter_spot){0};
+}

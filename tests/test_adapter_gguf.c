@@ -152,7 +152,7 @@ static void as_llama_cpp(void **state) {
         free(json);
         free(text);
     }
-    assert_int_equal(i, 4);
+    assert_int_equal(i, 9);
     json_decref(all);
 }
 

@@ -19,12 +19,23 @@ TARGET = Path(__file__).resolve().parent.parent / "tests" / "golden" / "gguf_lor
 BASE = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,
         "num_key_value_heads": 1, "head_dim": 4, "vocab_size": 16, "rms_norm_eps": 1e-5, "max_position_embeddings": 64,
         "rope_theta": 10000.0}
+MORE = {"granite": {"attention_multiplier": 0.5, "embedding_multiplier": 1.0, "residual_multiplier": 1.0, "logits_scaling": 1.0},
+        "gemma2": {"query_pre_attn_scalar": 4, "sliding_window": 32, "final_logit_softcapping": 30.0,
+                   "attn_logit_softcapping": 50.0, "hidden_activation": "gelu_pytorch_tanh"},
+        "gemma3_text": {"query_pre_attn_scalar": 4, "sliding_window": 32, "hidden_activation": "gelu_pytorch_tanh",
+                        "sliding_window_pattern": 2, "rope_local_base_freq": 10000.0},
+        "smollm3": {"no_rope_layers": [1, 1]}}
 SHAPES = {"self_attn.q_proj": (8, 8), "self_attn.k_proj": (4, 8), "self_attn.v_proj": (4, 8), "self_attn.o_proj": (8, 8),
           "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8), "mlp.down_proj": (8, 12)}
 CASES = [("llama", "LlamaForCausalLM", list(SHAPES) + ["embed_tokens", "lm_head"]),
          ("mistral", "MistralForCausalLM", ["self_attn.q_proj", "self_attn.k_proj"]),
          ("qwen2", "Qwen2ForCausalLM", ["self_attn.q_proj", "self_attn.k_proj"]),
-         ("qwen3", "Qwen3ForCausalLM", ["self_attn.k_proj"])]
+         ("qwen3", "Qwen3ForCausalLM", ["self_attn.k_proj"]),
+         ("smollm3", "SmolLM3ForCausalLM", ["self_attn.k_proj"]),
+         ("granite", "GraniteForCausalLM", ["self_attn.k_proj"]),
+         ("olmo2", "Olmo2ForCausalLM", ["self_attn.k_proj", "mlp.down_proj"]),
+         ("gemma2", "Gemma2ForCausalLM", ["self_attn.k_proj", "mlp.gate_proj"]),
+         ("gemma3_text", "Gemma3ForCausalLM", ["self_attn.k_proj"])]
 RANK, ALPHA = 2, 6
 
 
@@ -57,7 +68,7 @@ def convert(source, model_type, architecture, modules):
         base, adapter = Path(scratch) / "base", Path(scratch) / "adapter"
         base.mkdir()
         adapter.mkdir()
-        config = {**BASE, "model_type": model_type, "architectures": [architecture], "tie_word_embeddings": False}
+        config = {**BASE, **MORE.get(model_type, {}), "model_type": model_type, "architectures": [architecture], "tie_word_embeddings": False}
         (base / "config.json").write_text(json.dumps(config))
         tensors = peft_tensors(modules)
         save_file(tensors, adapter / "adapter_model.safetensors")

@@ -328,10 +328,8 @@ graft_status graft_export(const graft_options *o, const graft_hooks *hooks, graf
     (void)hooks;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_EXPORT, err));
-    const gr_adapter_export wish = {.path = o->adapter_path ? o->adapter_path : "adapters",
-                                    .to = o->to,
-                                    .out = o->out,
-                                    .model = o->model};
+    const gr_adapter_export wish = {
+        .path = gr_options_adapter_path(o), .to = o->to, .out = o->out, .model = o->model};
     GR_TRY(gr_adapter_export_run(&done, &wish, err));
     *result = (graft_export_result){.base = done.base,
                                     .notes = done.notes,

@@ -24,14 +24,26 @@ const char *const *graft_shapes(void) {
     return gr_shape_names();
 }
 
-/* A GGUF is taken code for code into a kept MLX directory, once. */
-static graft_status use_gguf(char **dir, const char *gguf, const graft_options *o, const graft_hooks *hooks,
+/* A GGUF, or a directory of AWQ or GPTQ linears, is taken code for code into a kept MLX directory, once. */
+static graft_status use_kept(char **dir, const char *source, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) {
-    gr_convert_options wish = {.model = gguf,
+    gr_convert_options wish = {.model = source,
                                .reading = gr_options_reading(o),
                                .progress = gr_convert_event,
                                .context = (void *)(uintptr_t)hooks};
     return gr_convert_kept(dir, &wish, gr_convert_note, err);
+}
+
+/* As gr_model_locate; a directory is one that can be opened. */
+static graft_status locate(char **path, bool *gguf, const graft_options *o, const graft_hooks *hooks,
+                           graft_error *err) {
+    char *dir;
+    GR_TRY(gr_model_locate(path, gguf, o->model, err));
+    if (*gguf || !gr_convert_is_columns(*path)) return GRAFT_OK;
+    graft_status st = use_kept(&dir, *path, o, hooks, err);
+    free(*path);
+    *path = dir;
+    return st;
 }
 
 /* The model's directory, whatever the user named. malloc'ed. */
@@ -40,12 +52,12 @@ static graft_status model_dir(char **dir, const graft_options *o, const graft_ho
     char *path = NULL;
     bool gguf = false;
     *dir = NULL;
-    GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
+    GR_TRY(locate(&path, &gguf, o, hooks, err));
     if (!gguf) {
         *dir = path;
         return GRAFT_OK;
     }
-    graft_status st = use_gguf(dir, path, o, hooks, err);
+    graft_status st = use_kept(dir, path, o, hooks, err);
     free(path);
     return st;
 }
@@ -72,7 +84,7 @@ static graft_status base_dir(char **dir, const graft_options *o, graft_verb verb
     char *path = NULL;
     bool gguf = false;
     *dir = NULL;
-    GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
+    GR_TRY(locate(&path, &gguf, o, hooks, err));
     graft_status st = gr_base_prepare(dir, path, gguf, o, verb, gr_convert_event, gr_convert_note,
                                       (void *)(uintptr_t)hooks, err);
     free(path);

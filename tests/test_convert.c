@@ -211,7 +211,7 @@ static void refuses(void **state) {
         {"{}", GRAFT_NOT_FOUND},
         {"[]", GRAFT_CORRUPT},
         {"{\"model_type\":\"llama\"", GRAFT_CORRUPT},
-        {"{" SHAPE ",\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":128}}",
+        {"{" SHAPE ",\"quantization_config\":{\"quant_method\":\"exl2\",\"bits\":4,\"group_size\":128}}",
          GRAFT_UNSUPPORTED},
         {"{" SHAPE ",\"quantization\":{\"mode\":\"mxfp5\",\"bits\":4,\"group_size\":32}}", GRAFT_UNSUPPORTED},
         {"{" SHAPE ",\"quantization\":{\"mode\":\"mxfp4\",\"bits\":4,\"group_size\":64}}", GRAFT_UNSUPPORTED},

@@ -3,6 +3,7 @@
 #define GR_CONVERSION_H
 #include "convert/convert_job.h"
 #include "convert/quant_rules.h"
+#include "files/json_read.h"
 #include "weights/micro.h"
 #include <jansson.h>
 
@@ -25,6 +26,7 @@ typedef struct gr_conversion {
     int lock;                /* held on the directory that is written; -1: none */
     int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
     const gr_micro_row *top_micro; /* its mode, NULL: affine */
+    gr_columns columns;            /* AWQ or GPTQ: what its config says; bits 0: neither */
     size_t undivided;              /* jobs whose rows are not whole groups */
 } gr_conversion;
 
@@ -42,6 +44,21 @@ graft_status gr_conversion_note_undivided(const gr_conversion *c, graft_error *e
 /* A module of weight (u32) and scales, affine or micro, becomes a job. */
 graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight, const gr_tensor *scales,
                                       graft_error *err) GR_MUST_CHECK;
+/* Codes stay as they are: GRAFT_USAGE when quantize asks for others. */
+graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job,
+                                       graft_error *err) GR_MUST_CHECK;
+/* What quantization_config says of method awq or gptq; other orders, bits and groups are refused by name. */
+graft_status gr_conversion_columns_config(gr_conversion *c, const gr_json_scope *quant, const char *method,
+                                          graft_error *err) GR_MUST_CHECK;
+/* X.qweight with its parts becomes the job X.weight. GRAFT_UNSUPPORTED for act-order. */
+graft_status gr_conversion_add_columns(gr_conversion *c, const gr_tensor *words,
+                                       graft_error *err) GR_MUST_CHECK;
+/* Is the tensor a part of such a module, or a bias that says nothing? */
+bool gr_conversion_columns_part(const gr_conversion *c, const gr_tensor *t);
+/* GRAFT_CORRUPT where the config speaks of such linears and there is none. */
+graft_status gr_conversion_check_columns(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* The dtype of the whole, where the options name none: the scales'. */
+void gr_conversion_columns_dtype(gr_conversion *c);
 /* config.json from a GGUF's metadata, into c->config. */
 graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* Tokenizer, generation defaults, chat template: copied, or made from the metadata. */

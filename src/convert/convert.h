@@ -1,4 +1,5 @@
-/* convert/convert.h - any model in (Hugging Face directory, MLX directory, GGUF file), an MLX directory out.
+/* convert/convert.h - any model in (Hugging Face directory, also of AWQ or GPTQ; MLX directory; GGUF file),
+ * an MLX directory out.
  *
  * What it does   reads tensor by tensor, quantizes, repacks or casts, writes shards; peak memory is that of
  * the largest tensor's scales and one block of rows, whatever the model's size. The directory is written
@@ -80,6 +81,9 @@ graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_conv
  * nothing.
  * errors  those of gr_convert_key; GRAFT_IO when there is no home for a cache */
 graft_status gr_convert_find_kept(char **dir, const gr_convert_options *wish, graft_error *err) GR_MUST_CHECK;
+/* Are the directory's linears those of AutoAWQ or AutoGPTQ, which only a conversion makes usable? Says its
+ * config.json; false where that cannot be read. */
+bool gr_convert_is_columns(const char *dir);
 void gr_convert_result_free(gr_convert_result *result);
 
 #endif

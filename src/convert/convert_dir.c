@@ -40,10 +40,13 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
     GR_TRY(gr_json_string(&quant, "quant_method", &method, err));
     GR_TRY(gr_json_string(&quant, "mode", &mode, err));
     c->top_micro = gr_micro_by_mode(mode);
+    if (method && (!strcmp(method, "awq") || !strcmp(method, "gptq")))
+        return gr_conversion_columns_config(c, &quant, method, err);
     if (method || (!c->top_micro && strcmp(mode, "affine") != 0)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "weights quantized by another method");
         gr_where(err, "%s: %s", path, key);
-        gr_expected(err, "no quantization, or MLX's affine, mxfp4, mxfp8 or nvfp4 mode");
+        gr_expected(err,
+                    "no quantization, MLX's affine, mxfp4, mxfp8 or nvfp4 mode, or the method awq or gptq");
         gr_found(err, "%s", method ? method : mode);
         return gr_hint(err, "start from the model's unquantized release");
     }
@@ -150,15 +153,21 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
     free(path);
     GR_TRY(st);
     GR_TRY(gr_safetensors_open_as(&c->tensors, c->options->model, c->options->reading, err));
+    if (c->columns.bits) gr_conversion_columns_dtype(c);
     bool tied = json_is_true(json_object_get(c->config, "tie_word_embeddings"));
     for (size_t i = 0; i < gr_safetensors_count(c->tensors); i++) {
         const gr_tensor *t = gr_safetensors_at(c->tensors, i), *scales = scales_of(c, t);
         if (strstr(t->name, "rotary_emb.inv_freq") || (tied && strncmp(t->name, "lm_head.", 8) == 0))
             continue;
+        if (c->columns.bits && gr_conversion_columns_part(c, t)) continue;
+        if (c->columns.bits && gr_ends_with(t->name, ".qweight")) {
+            GR_TRY(gr_conversion_add_columns(c, t, err));
+            continue;
+        }
         if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) continue;
         GR_TRY(scales ? gr_conversion_add_packed(c, t, scales, err) : add_dense(c, t, err));
     }
-    return GRAFT_OK;
+    return c->columns.bits ? gr_conversion_check_columns(c, err) : GRAFT_OK;
 }
 
 /* ---- other files */

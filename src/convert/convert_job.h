@@ -7,16 +7,24 @@
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/roles.h"
+#include "weights/columns.h"
 
 /* Where the numbers come from; pointers into the mapped source. */
-typedef enum gr_source_kind { GR_FROM_DENSE, GR_FROM_BLOCKS, GR_FROM_AFFINE, GR_FROM_MICRO } gr_source_kind;
+typedef enum gr_source_kind {
+    GR_FROM_DENSE,
+    GR_FROM_BLOCKS,
+    GR_FROM_AFFINE,
+    GR_FROM_MICRO,
+    GR_FROM_COLUMNS
+} gr_source_kind;
 typedef struct gr_source {
     gr_source_kind kind;
     gr_dtype dtype;    /* DENSE: of the elements; AFFINE: of scales and biases */
     gr_gguf_type type; /* BLOCKS */
     const uint8_t *data;
     const uint8_t *scales, *biases; /* AFFINE; MICRO has no biases */
-    int bits, group;                /* AFFINE, MICRO */
+    gr_columns columns;             /* COLUMNS, which uses none of the pointers here */
+    int bits, group;                /* AFFINE, MICRO, COLUMNS */
     size_t row_bytes;
     int64_t head_dim; /* > 0: rows are permuted within heads as llama.cpp permutes q and k; undo it */
 } gr_source;

@@ -79,7 +79,7 @@ static bool fits(const gr_tensor *weight, const gr_tensor *scales, const gr_tens
 }
 
 /* Codes stay as they are; other ones that are asked for with quantize would be made from rounded values. */
-static graft_status check_codes(const gr_conversion *c, const gr_job *job, graft_error *err) {
+graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job, graft_error *err) {
     const gr_convert_options *o = c->options;
     gr_quant_choice choice = gr_conversion_choose(c, job);
     bool bits = (o->q_bits || choice.asked) && choice.bits != job->bits,
@@ -130,5 +130,5 @@ graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight,
     if (job->op == GR_JOB_FLOAT) return GRAFT_OK;
     job->bits = from->bits;
     job->group = from->group;
-    return check_codes(c, job, err);
+    return gr_conversion_check_codes(c, job, err);
 }

@@ -28,6 +28,12 @@ static graft_status edit_job(const gr_conversion *c, gr_job *job, const gr_edit 
         gr_expected(err, "MLX's affine groups, or 16 bits");
         return gr_hint(err, "--dequantize writes 16 bits");
     }
+    if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_COLUMNS) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "%s is an AWQ or GPTQ linear, which nothing is fused into",
+                job->name);
+        gr_where(err, "%s", c->options->model);
+        return gr_hint(err, "convert the model first (graft convert), and fuse into that");
+    }
     job->edit = edit;
     if (job->op == GR_JOB_RAW) job->op = GR_JOB_FLOAT;
     if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_AFFINE) job->op = GR_JOB_MERGE;

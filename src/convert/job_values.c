@@ -31,6 +31,7 @@ void gr_job_read_row(const gr_job *job, int64_t r, float *out) {
     int64_t row = gr_job_source_row(from, r);
     const uint8_t *at = from->data + (size_t)row * from->row_bytes;
     switch (from->kind) {
+    case GR_FROM_COLUMNS: gr_columns_values(&from->columns, row, out); break;
     case GR_FROM_DENSE: gr_values_widen(out, at, job->cols, from->dtype); break;
     case GR_FROM_BLOCKS: gr_gguf_dequantize(out, at, from->type, job->cols); break;
     case GR_FROM_AFFINE: {
@@ -73,6 +74,15 @@ bool gr_job_exact_in(const gr_job *job, gr_dtype dtype) {
     }
     free(row);
     return exact;
+}
+
+gr_outcome gr_job_columns_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
+                              float *room, int64_t row) {
+    const int64_t groups = job->cols / job->group;
+    gr_columns_row(&job->from.columns, row, codes, room, room + groups);
+    bool fits = gr_values_narrow(scales, room, groups, job->dtype) &&
+                gr_values_narrow(biases, room + groups, groups, job->dtype);
+    return fits ? GR_FITS : GR_TOO_LARGE;
 }
 
 /* The row's biases and what the edit adds to them. `sums` has room for the row. */

@@ -13,6 +13,9 @@ void gr_values_widen(float *out, const uint8_t *in, int64_t n, gr_dtype dtype);
 /* f32 values to elements of dtype; false when a finite value has become infinite. */
 bool gr_values_narrow(void *out, const float *in, int64_t n, gr_dtype dtype);
 
+/* Codes, scales and biases of that row of a REPACK from COLUMNS. room: for the row. */
+gr_outcome gr_job_columns_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
+                              float *room, int64_t row);
 /* Codes, scales and biases of that row of a MERGE as they are in the source, and then as its edit wants them.
  * values, before: room for the row. */
 gr_outcome gr_job_merge_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,

@@ -162,7 +162,10 @@ static graft_status read_quantization(gr_model_config *c, const gr_json_scope *r
             gr_fail(err, GRAFT_UNSUPPORTED, "quantization method is not supported");
             gr_where(err, "%s: quantization_config.quant_method", root->file);
             gr_expected(err, "MLX's affine quantization, or 16-bit weights");
-            return gr_found(err, "%s", method);
+            gr_found(err, "%s", method);
+            if (!strcmp(method, "awq") || !strcmp(method, "gptq"))
+                gr_hint(err, "graft convert --model .. --mlx-path .. keeps its codes and makes it readable");
+            return err ? err->status : GRAFT_UNSUPPORTED;
         }
     }
     GR_TRY(gr_json_int(&q, "bits", 2, 8, &bits, err));

@@ -36,7 +36,7 @@ graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err)
             st = gr_no_memory(err, 64);
         } else if (value.len && refused(&rows[i], row, value.data)) {
             gr_fail(err, GRAFT_UNSUPPORTED, "this version cannot do %s %s", row->shown.name, value.data);
-            st = gr_hint(err, "%s", rows[i].hint);
+            st = gr_hint(err, "%s", rows[i].hint ? rows[i].hint : "");
         }
     }
     gr_buf_free(&value);

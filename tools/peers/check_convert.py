@@ -4,6 +4,8 @@
    (the embedding: rounded to float16).
 2. A tiny random Llama saved by transformers, converted with -q: the linears equal mlx_lm.convert's byte for byte;
    with --q-embeddings every tensor does; -d gives back what mx.dequantize gives.
+3. Random AWQ linears: what mlx-lm makes of them, byte for byte. Random GPTQ linears: with -d the values of the formula
+   that AutoGPTQ computes, in f32.
 """
 import json
 import os
@@ -117,6 +119,66 @@ def check_hf(ctx):
     model, _ = load_model(work / "back")
 
 
+def packed_source(folder, method):
+    """A tiny Llama whose linears are random codes as AutoAWQ or AutoGPTQ store them; returns what they stand for."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from make_columns_golden import words
+    torch.manual_seed(1)
+    config = LlamaConfig(vocab_size=64, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+                         num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False)
+    LlamaForCausalLM(config).to(torch.float16).save_pretrained(folder)
+    tensors, truth, group = {}, {}, 64
+    for name, w in LlamaForCausalLM(config).to(torch.float16).state_dict().items():
+        if "_proj" not in name:
+            tensors[name] = w.contiguous()
+            continue
+        out, n = w.shape
+        r = np.random.default_rng(len(tensors))
+        codes, zeros = r.integers(0, 16, (n, out)), r.integers(1, 16, (n // group, out))
+        scales = (r.random((n // group, out)) * 0.02 + 0.001).astype(np.float16)
+        stem = name.removesuffix(".weight")
+        if method == "awq":
+            order = [0, 2, 4, 6, 1, 3, 5, 7]
+            qweight, qzeros = words(codes, 4, order), words(zeros, 4, order)
+        else:
+            qweight, qzeros = words(codes.T, 4).T, words(zeros - 1, 4)
+            tensors[stem + ".g_idx"] = torch.arange(n, dtype=torch.int32) // group
+            tensors[stem + ".bias"] = torch.zeros(out, dtype=torch.float16)
+        tensors[stem + ".qweight"] = torch.from_numpy(np.ascontiguousarray(qweight).view(np.int32))
+        tensors[stem + ".qzeros"] = torch.from_numpy(np.ascontiguousarray(qzeros).view(np.int32))
+        tensors[stem + ".scales"] = torch.from_numpy(scales)
+        rows = np.repeat(np.arange(n // group), group)
+        truth[name] = ((codes - zeros[rows]) * scales[rows].astype(np.float32)).T.astype(np.float32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    settings = json.loads((folder / "config.json").read_text())
+    extra = {"version": "gemm"} if method == "awq" else {"desc_act": False, "checkpoint_format": "gptq"}
+    settings["quantization_config"] = {"quant_method": method, "bits": 4, "group_size": group, **extra}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": {}, "merges": []}}))
+    return truth
+
+
+def check_columns(ctx, method):
+    from mlx_lm.utils import _transform_awq_weights
+    work = fresh(ctx)
+    truth = packed_source(work / "source", method)
+    convert(ctx, work / "source", work / "mlx")
+    ours = mx.load(str(work / "mlx" / "model.safetensors"))
+    if method == "awq":
+        source = mx.load(str(work / "source" / "model.safetensors"))
+        theirs, _ = _transform_awq_weights(source, json.loads((work / "source" / "config.json").read_text())["quantization_config"])
+        equal = [k for k in theirs if k in ours and ours[k].dtype == theirs[k].dtype and raw(ours[k]) == raw(theirs[k])]
+        check(len(equal) == len(theirs) == len(ours), f"{len(equal)} of {len(theirs)} tensors equal mlx-lm's")
+    model, _ = load_model(work / "mlx")
+    check(bool(mx.all(mx.isfinite(model(mx.array([[1, 2, 3]]))))), "mlx-lm computes with it")
+    convert(ctx, work / "source", work / "dense", "-d", "--dtype", "float32")
+    dense = mx.load(str(work / "dense" / "model.safetensors"))
+    for name, want in truth.items():
+        check(np.array_equal(np.array(dense[name]), want), f"{name}: the formula's values")
+
+
 def fresh(ctx):
     """A new directory for one check."""
     folder = ctx.work / f"convert-{len(list(ctx.work.glob('convert-*')))}"
@@ -127,3 +189,5 @@ def fresh(ctx):
 def checks(ctx):
     yield "a GGUF keeps its numbers and loads in mlx-lm", lambda: check_gguf(ctx)
     yield "a Hugging Face model equals mlx_lm.convert", lambda: check_hf(ctx)
+    yield "AWQ linears equal mlx-lm's reading of them", lambda: check_columns(ctx, "awq")
+    yield "GPTQ linears give AutoGPTQ's values", lambda: check_columns(ctx, "gptq")

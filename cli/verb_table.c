@@ -33,7 +33,8 @@ static const verb table[] = {
      "",
      0,
      "fine-tune: adapters, or whole blocks",
-     "Trains on DIR/train.jsonl (valid.jsonl is used where present) and writes the adapter directory, which "
+     "Trains on DIR/train.jsonl (valid.jsonl is used where present; also .json, .csv, .tsv), or on one file, "
+     "and writes the adapter directory, which "
      "mlx-lm "
      "and PEFT load as it is. Ctrl-C saves a checkpoint; --resume continues from it exactly.",
      cmd_train,

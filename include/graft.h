@@ -57,7 +57,7 @@ typedef struct graft_options {
      * always read; graft_info maps.) */
     bool no_mmap;
     /* data */
-    char *data;       /* directory with train/valid/test.jsonl, or FILE.jsonl (eval, tokenize) */
+    char *data;       /* directory with train, valid, test as .jsonl, .json, .csv or .tsv; or one such file */
     char *train_on;   /* all, completion, assistant, last; NULL: all */
     bool mask_prompt; /* mlx-lm's: completion */
     char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *tools_feature;

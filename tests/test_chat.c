@@ -83,7 +83,7 @@ static int check(const bench *b, const json_t *file, const json_t *item, gr_trai
     graft_error err = {0};
     gr_ids ids = {0};
     uint8_t *mask = NULL;
-    graft_status st = gr_chat_encode(b->chat, messages, tools, rule, &ids, &mask, &err);
+    graft_status st = gr_chat_encode(b->chat, messages, tools, rule, 0, &ids, &mask, &err);
     bool ok;
     bool by_offset = rule == GR_TRAIN_LAST || rule == GR_TRAIN_COMPLETION;
     if (by_offset && json_is_null(json_object_get(item, "offset")))
@@ -134,7 +134,7 @@ static char *trained_text(const bench *b, const json_t *messages, gr_train_on ru
     uint8_t *mask = NULL;
     gr_buf out = {0};
     graft_error err = {0};
-    if (gr_chat_encode(b->chat, messages, NULL, rule, &ids, &mask, &err)) fail_msg("%s", err.what);
+    if (gr_chat_encode(b->chat, messages, NULL, rule, 0, &ids, &mask, &err)) fail_msg("%s", err.what);
     for (size_t i = 0; i < ids.count; i++)
         if (mask[i]) assert_true(gr_ids_push(&kept, ids.ids[i]));
     assert_int_equal(gr_tokenizer_decode(b->tok, kept.ids, kept.count, false, &out, &err), GRAFT_OK);
@@ -320,6 +320,80 @@ static void variables_reach_the_template(void **state) {
     close_chat(&b);
 }
 
+/* The trained bytes of a row, pieces separated by bars; "error" where it is refused. malloc'ed. */
+static char *trained(const bench *b, const char *messages, gr_train_on rule) {
+    json_t *list = json_loads(messages, 0, NULL);
+    gr_ids ids = {0};
+    uint8_t *mask = NULL;
+    gr_buf out = {0};
+    graft_error err = {0};
+    assert_non_null(list);
+    if (gr_chat_encode(b->chat, list, NULL, rule, 0, &ids, &mask, &err) != GRAFT_OK) {
+        gr_buf_printf(&out, "error: %s", err.what);
+        ids.count = 0;
+    }
+    for (size_t i = 0; i < ids.count; i++) {
+        if (mask[i] && (i == 0 || !mask[i - 1]) && out.len) gr_buf_putc(&out, '|');
+        if (mask[i] && gr_tokenizer_decode(b->tok, &ids.ids[i], 1, false, &out, &err))
+            fail_msg("%s", err.what);
+    }
+    json_decref(list);
+    gr_ids_free(&ids);
+    free(mask);
+    if (!out.data) gr_buf_puts(&out, "");
+    return gr_buf_take(&out);
+}
+
+static void expect_trained(const bench *b, const char *messages, gr_train_on rule, const char *want) {
+    char *got = trained(b, messages, rule);
+    assert_string_equal(got, want);
+    free(got);
+}
+
+/* axolotl's "train" and OpenAI's "weight" are exceptions to the rule, and nothing that a template sees. */
+static void messages_say_whether_they_train(void **state) {
+    (void)state;
+#define TURN(role, text, more) "{\"role\":\"" role "\",\"content\":\"" text "\"" more "}"
+    static const char off[] = "[" TURN("user", "q1", "") "," TURN(
+        "assistant", "a1", ",\"weight\":0") "," TURN("user", "q2", "") "," TURN("assistant", "a2", "") "]";
+    static const char on[] =
+        "[" TURN("user", "q1", ",\"train\":true") "," TURN("assistant", "a1", ",\"weight\":1.0") "," TURN(
+            "user", "q2", "") "," TURN("assistant", "a2", ",\"train\":false,\"weight\":null") "]";
+    static const char *const templates[] = {
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}.{% if m.train is defined or m.weight is "
+        "defined %}LEAK{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}",
+        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{% generation %}{{ m.content "
+        "}}.{% endgeneration %}"
+        "{% else %}{{ m.content }}.{% endif %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif "
+        "%}"};
+    for (size_t i = 0; i < 2; i++) {
+        bench b = open_chat(templates[i]);
+        expect_trained(&b, off, GR_TRAIN_ASSISTANT, "a2.");
+        expect_trained(&b, off, GR_TRAIN_LAST, "a2.");
+        expect_trained(&b, off, GR_TRAIN_ALL, "user>q1.<assistant>|<user>q2.<assistant>a2.");
+        expect_trained(&b, on, GR_TRAIN_ASSISTANT, "user>q1.|a1.");
+        expect_trained(&b, on, GR_TRAIN_LAST, "user>q1.|a1.");
+        expect_rendering(&b, on, "<user>q1.<assistant>a1.<user>q2.<assistant>a2.");
+        expect_trained(&b, "[" TURN("user", "q", ",\"weight\":0.5") "]", GR_TRAIN_ALL,
+                       "error: \"weight\" of a message has a value that is not used");
+        expect_trained(&b, "[" TURN("user", "q", ",\"train\":\"yes\"") "]", GR_TRAIN_ALL,
+                       "error: \"train\" of a message has a value that is not used");
+        expect_trained(&b, "[" TURN("user", "q", ",\"train\":true,\"weight\":0") "]", GR_TRAIN_ALL,
+                       "error: \"train\" and \"weight\" of a message contradict");
+        close_chat(&b);
+    }
+    bench b = open_chat("{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% "
+                        "endif %}{% endfor %}");
+    expect_trained(
+        &b,
+        "[" TURN("user", "q", "") "," TURN("system", "s", ",\"train\":true") "," TURN("user", "r", "") "]",
+        GR_TRAIN_ASSISTANT,
+        "error: a message that says whether to train on it leaves no trace in the rendering");
+    close_chat(&b);
+#undef TURN
+}
+
 static void what_cannot_be_done_is_refused(void **state) {
     (void)state;
     gr_tokenizer *tok = tokenizer_with(NULL, NULL);
@@ -343,7 +417,7 @@ static void what_cannot_be_done_is_refused(void **state) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
     gr_error_clear(&err);
-    assert_int_equal(gr_chat_encode(b.chat, none, NULL, GR_TRAIN_LAST, &ids, &mask, &err), GRAFT_CORRUPT);
+    assert_int_equal(gr_chat_encode(b.chat, none, NULL, GR_TRAIN_LAST, 0, &ids, &mask, &err), GRAFT_CORRUPT);
     free(mask);
     gr_ids_free(&ids);
     json_decref(none);
@@ -358,9 +432,9 @@ static void rows_are_appended(void **state) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
     graft_error err = {0};
-    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, &ids, &mask, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, 0, &ids, &mask, &err), GRAFT_OK);
     size_t n = ids.count;
-    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, &ids, &mask, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, 0, &ids, &mask, &err), GRAFT_OK);
     assert_int_equal(ids.count, 2 * n);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(ids.ids[i], ids.ids[n + i]);
@@ -383,6 +457,7 @@ int main(void) {
         cmocka_unit_test(keys_that_are_null_are_dropped),
         cmocka_unit_test(reasoning_has_all_its_names_in_order),
         cmocka_unit_test(variables_reach_the_template),
+        cmocka_unit_test(messages_say_whether_they_train),
         cmocka_unit_test(what_cannot_be_done_is_refused),
         cmocka_unit_test(rows_are_appended),
     };

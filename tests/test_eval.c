@@ -339,7 +339,7 @@ static void renders_by_feature(void **state) {
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_TOKENIZE,
              (const char *const[]){"model", model, "data", file, "render", "-", NULL});
-    assert_int_equal(graft_tokenize(&o, NULL, keep_text, &text, &err), GRAFT_USAGE);
+    assert_int_equal(graft_tokenize(&o, NULL, keep_text, &text, &err), GRAFT_CORRUPT);
     tiny_set(&o, GRAFT_VERB_TOKENIZE, (const char *const[]){"chat-feature", "turns", NULL});
     assert_int_equal(graft_tokenize(&o, NULL, keep_text, &text, &err), GRAFT_OK);
     assert_non_null(text.data);

@@ -132,7 +132,7 @@ static void long_chats(void **state) {
         json_t *messages = chat_of(count);
         assert_int_equal(gr_chat_new(&chat, tok, 0, &err), GRAFT_OK);
         double start = hostile_clock();
-        graft_status st = gr_chat_encode(chat, messages, NULL, GR_TRAIN_ASSISTANT, &ids, &mask, &err);
+        graft_status st = gr_chat_encode(chat, messages, NULL, GR_TRAIN_ASSISTANT, 0, &ids, &mask, &err);
         if (hostile_clock() - start > 6 * HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
         assert_int_equal(st, big ? GRAFT_RANGE : GRAFT_OK);
         if (big && !strstr(err.found, "000 messages")) fail_msg("%s %s", err.what, err.found);

@@ -297,6 +297,124 @@ static void twins(void **state) {
     gr_buf_free(&many);
 }
 
+/* Rows of other programs are the conversations that their readers make of them. */
+static void other_programs_rows(void **state) {
+    (void)state;
+    static const char *const same[][2] = {
+        {"{\"instruction\": \"2+2?\", \"input\": \"\", \"output\": \"4\"}",
+         "{\"prompt\": \"2+2?\", \"completion\": \"4\"}"},
+        {"{\"instruction\": \"Add.\", \"input\": \"2, 2\", \"output\": \"4\"}",
+         "{\"prompt\": \"Add.\\n\\n2, 2\", \"completion\": \"4\"}"},
+        {"{\"instruction\": \"c\", \"input\": null, \"output\": \"d\", \"system\": \"s\", \"history\": "
+         "[[\"a\", \"b\"]]}",
+         "{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": "
+         "\"a\"}, {\"role\": "
+         "\"assistant\", \"content\": \"b\"}, {\"role\": \"user\", \"content\": \"c\"}, {\"role\": "
+         "\"assistant\", \"content\": "
+         "\"d\"}]}"},
+        {"{\"conversations\": [{\"from\": \"human\", \"value\": \"2+2?\"}, {\"from\": \"gpt\", \"value\": "
+         "\"4\"}]}",
+         "{\"prompt\": \"2+2?\", \"completion\": \"4\"}"},
+        {"{\"messages\": [{\"from\": \"user\", \"value\": \"2+2?\"}, {\"from\": \"assistant\", \"value\": "
+         "\"4\"}]}",
+         "{\"prompt\": \"2+2?\", \"completion\": \"4\"}"},
+        {"{\"conversations\": [{\"role\": \"user\", \"content\": \"2+2?\"}, {\"role\": \"assistant\", "
+         "\"content\": \"4\"}]}",
+         "{\"prompt\": \"2+2?\", \"completion\": \"4\"}"},
+        {"{\"prompt\": [{\"role\": \"user\", \"content\": \"2+2?\"}], \"completion\": [{\"role\": "
+         "\"assistant\", \"content\": "
+         "\"4\"}]}",
+         "{\"prompt\": \"2+2?\", \"completion\": \"4\"}"},
+        {"{\"text\": \"as mlx-lm\", \"instruction\": \"a\", \"output\": \"b\"}", "{\"text\": \"as mlx-lm\"}"},
+    };
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        gr_rows_config config = {.train_on =
+                                     i + 1 < sizeof same / sizeof *same ? GR_TRAIN_LAST : GR_TRAIN_ALL};
+        gr_rows *a = from_text(same[i][0], &config), *b = from_text(same[i][1], &config);
+        assert_true(gr_rows_digest(a) == gr_rows_digest(b));
+        gr_rows_free(a);
+        gr_rows_free(b);
+    }
+    static const char *const bad[][2] = {
+        {"{\"conversations\": [{\"from\": \"alien\", \"value\": \"x\"}]}", "an unknown speaker in \"from\""},
+        {"{\"conversations\": [{\"from\": \"human\", \"value\": 5}]}", "\"value\" has the wrong type"},
+        {"{\"conversations\": []}", "\"conversations\" is empty"},
+        {"{\"instruction\": \"a\", \"output\": 5}", "\"output\" has the wrong type"},
+        {"{\"instruction\": \"a\", \"output\": \"b\", \"history\": [[\"a\"]]}",
+         "\"history[]\" has the wrong type"},
+        {"{\"question\": \"a\", \"answer\": \"b\"}", "no known key with a value"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        gr_rows *rows;
+        gr_rows_config config = {0};
+        gr_error_clear(&err);
+        assert_int_not_equal(gr_rows_from_text(&rows, bad[i][0], strlen(bad[i][0]), tok, chat, &config, &err),
+                             GRAFT_OK);
+        assert_string_equal(err.what, bad[i][1]);
+    }
+    assert_string_equal(err.hint,
+                        "--prompt-feature question --completion-feature answer may be what you mean");
+}
+
+/* The same rows from lines, an array and a table; a row of the table that is none is named. */
+static void tables_and_arrays(void **state) {
+    (void)state;
+    static const char *const texts[][2] = {
+        {"lines.jsonl", "{\"prompt\": \"a, \\\"b\\\"\", \"completion\": \"c\"}\n{\"prompt\": \"d\", "
+                        "\"completion\": \"e\\nf\"}\n"},
+        {"array.json", "[{\"prompt\": \"a, \\\"b\\\"\", \"completion\": \"c\"},\n {\"prompt\": \"d\", "
+                       "\"completion\": \"e\\nf\"}]"},
+        {"table.csv", "prompt,completion\r\n\"a, \"\"b\"\"\",c\r\nd,\"e\nf\"\r\n"},
+        {"table.tsv", "id\tprompt\tcompletion\n1\ta, \"b\"\tc\n2\td\t\"e\nf\"\n"},
+    };
+    uint64_t digest = 0;
+    gr_rows_config config = {.train_on = GR_TRAIN_COMPLETION};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        gr_rows *rows;
+        char file[128];
+        snprintf(file, sizeof file, "test_rows_%d_%s", (int)getpid(), texts[i][0]);
+        gr_error_clear(&err);
+        assert_int_equal(gr_file_replace(file, texts[i][1], strlen(texts[i][1]), &err), GRAFT_OK);
+        if (gr_rows_open(&rows, file, tok, chat, &config, NULL, NULL, &err) != GRAFT_OK)
+            fail_msg("%s: %s %s", file, err.what, err.found);
+        assert_int_equal(gr_rows_count(rows), 2);
+        assert_string_equal(gr_rows_name(rows), file);
+        if (i) assert_true(gr_rows_digest(rows) == digest);
+        digest = gr_rows_digest(rows);
+        gr_rows_free(rows);
+        if (i == 2) {
+            const char *bad = "prompt,completion\na,b\n1\nc,d\n1,2,3\n";
+            assert_int_equal(gr_file_replace(file, bad, strlen(bad), &err), GRAFT_OK);
+            assert_int_equal(gr_rows_open(&rows, file, tok, chat, &config, NULL, NULL, &err), GRAFT_CORRUPT);
+            assert_non_null(strstr(err.found, "lines 3, 5: a row has other cells than the header"));
+        }
+        unlink(file);
+    }
+}
+
+/* Too long for a mask is too long: dropped as others are. */
+static void long_chats_are_dropped(void **state) {
+    (void)state;
+    gr_buf text = {0};
+    gr_rows *rows;
+    gr_buf_puts(&text, "{\"messages\": [");
+    for (int i = 0; i < 20000; i++)
+        gr_buf_printf(&text, "%s{\"role\": \"%s\", \"content\": \"abcdefgh\"}", i ? "," : "",
+                      i % 2 ? "assistant" : "user");
+    gr_buf_puts(&text, "]}\n{\"prompt\": \"a\", \"completion\": \"b\"}\n");
+    gr_rows_config config = {.train_on = GR_TRAIN_ASSISTANT, .max_seq_length = 100};
+    assert_int_equal(open_text(&rows, text.data, &config), GRAFT_RANGE);
+    assert_non_null(strstr(err.found, "line 1: longer than 100 tokens"));
+    config.overflow = GR_OVERFLOW_DROP;
+    assert_int_equal(open_text(&rows, text.data, &config), GRAFT_OK);
+    assert_int_equal(gr_rows_count(rows), 1);
+    char *notes = gr_rows_notes(rows);
+    assert_string_equal(notes, "1 row with more than 100 tokens was dropped (line 1)");
+    free(notes);
+    gr_rows_free(rows);
+    gr_buf_free(&text);
+}
+
 static int setup(void **state) {
     (void)state;
     snprintf(path, sizeof path, "test_rows_%d.jsonl", (int)getpid());
@@ -333,6 +451,9 @@ int main(void) {
         cmocka_unit_test(ids_beyond_the_model),
         cmocka_unit_test(digest_sees_everything),
         cmocka_unit_test(twins),
+        cmocka_unit_test(other_programs_rows),
+        cmocka_unit_test(tables_and_arrays),
+        cmocka_unit_test(long_chats_are_dropped),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,5 +1,5 @@
-"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, tokenizer, spm, hub_list, tokenizer_gguf, convert, checkpoint, chat,
-round_trip, and some of adapter. usage: python tools/make_file_seeds.py (from the root)"""
+"""Writes the seeds of the fuzz targets safetensors, gguf, jsonl, records, tokenizer, spm, hub_list, tokenizer_gguf, convert,
+checkpoint, chat, round_trip, and some of adapter. usage: python tools/make_file_seeds.py (from the root)"""
 import json, pathlib, struct
 
 root = pathlib.Path("fuzz/corpus")
@@ -48,6 +48,19 @@ put("hub_list", "model", json.dumps({"sha": "0123456789abcdef" * 2 + "01234567",
     sibling("config.json", size=7, blobId="a" * 40), sibling("a/b.json"),
     sibling("model.safetensors", size=9, blobId="b" * 40, lfs={"sha256": "c" * 64, "size": 9, "pointerSize": 130})]}).encode())
 put("hub_list", "upwards", json.dumps({"sha": "0" * 40, "siblings": [sibling("../x")]}).encode())
+
+put("records", "table", b"\0a,\"b c\"\r\n1,\"x\n\"\"y\"\"\"\n\n,2\n3\n\"q\"r,4\n5,6,7")
+put("records", "tabs", b"\1\xef\xbb\xbfa\tb\n1\t\"2\t3\"\n")
+put("records", "array", b"\2 [ {\"a\": \"]\\\"\"}, [1, {}],\n7 ]\n")
+put("records", "open", b"\0a,b\n\"x,1\n")
+put("records", "lines", b"\2{\"a\": 1}\n\n[2]\n")
+for name, row in {
+    "alpaca": {"instruction": "a", "input": "b", "output": "c", "system": "s", "history": [["d", "e"]]},
+    "sharegpt": {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "weight": 0}], "system": "s"},
+    "flags": {"messages": [{"role": "user", "content": "a", "train": True}, {"role": "assistant", "content": "b", "weight": 0}]},
+    "lists": {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
+}.items():
+    put("rows", name + ".bin", b"\2" + json.dumps(row).encode())
 
 # ---- the tokenizers of tests/data, cut to what a fuzzer can change quickly
 string_array = lambda name, items: key(name, 9, struct.pack("<IQ", 8, len(items)) + b"".join(string(s) for s in items))

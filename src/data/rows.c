@@ -9,6 +9,7 @@ typedef struct row_entry {
 } row_entry;
 
 struct gr_rows {
+    char *name; /* of the file */
     row_entry *entries;
     size_t nentries, entries_cap;
     int32_t *ids;
@@ -101,26 +102,17 @@ static bool fatal(graft_status st) {
     return st == GRAFT_NO_MEMORY || st == GRAFT_INTERNAL || st == GRAFT_INTERRUPTED;
 }
 
-/* Rows that were read need no memory: their pages of the map are handed back in pieces this big. */
-#define READ_PIECE ((size_t)16 << 20)
-
-static graft_status add_all(gr_rows *rows, const gr_jsonl *file, const row_source *source,
+static graft_status add_all(gr_rows *rows, gr_records *file, const row_source *source,
                             void (*progress)(void *, int64_t, int64_t), void *user, gr_findings *findings,
                             graft_error *err) {
-    size_t n = gr_jsonl_count(file);
-    const char *piece = NULL; /* where the pages begin that were not handed back */
+    size_t n = gr_records_count(file);
     for (size_t i = 0; i < n; i++) {
         const char *text;
         size_t len;
         uint64_t line;
         graft_error row_error = {0};
-        gr_jsonl_row(file, i, &text, &len, &line);
-        if (!piece) piece = text;
-        if ((size_t)(text - piece) >= READ_PIECE) {
-            gr_map_release(piece, (size_t)(text - piece));
-            piece = text;
-        }
-        graft_status st = add_row(rows, source, text, len, line, &row_error);
+        graft_status st = gr_records_get(file, i, &text, &len, &line, &row_error);
+        if (st == GRAFT_OK) st = add_row(rows, source, text, len, line, &row_error);
         if (fatal(st)) {
             *err = row_error;
             return st;
@@ -128,7 +120,7 @@ static graft_status add_all(gr_rows *rows, const gr_jsonl *file, const row_sourc
         if (st != GRAFT_OK) gr_findings_add(findings, line, &row_error);
         if (progress && ((i & 63) == 63 || i + 1 == n)) progress(user, (int64_t)i + 1, (int64_t)n);
     }
-    return gr_findings_fail(findings, gr_jsonl_path(file), (int64_t)n, err);
+    return gr_findings_fail(findings, gr_records_path(file), (int64_t)n, err);
 }
 
 /* A file that teaches nothing is an error, not a run of zeros. */
@@ -152,10 +144,14 @@ static graft_status check_content(const gr_rows *rows, const char *path, const g
     return GRAFT_OK;
 }
 
-static gr_rows *new_rows(const gr_rows_config *config) {
+static gr_rows *new_rows(const char *path, const gr_rows_config *config) {
     gr_rows *rows = gr_calloc(1, sizeof *rows);
+    const char *slash = strrchr(path, '/');
     if (rows) rows->limit = config->max_seq_length;
-    return rows;
+    if (rows) rows->name = gr_strdup(slash ? slash + 1 : path);
+    if (rows && rows->name) return rows;
+    gr_rows_free(rows);
+    return NULL;
 }
 
 /* Gives back what growing reserved too much. */
@@ -173,10 +169,10 @@ graft_status gr_rows_open(gr_rows **out, const char *path, const gr_tokenizer *t
                           graft_error *err) {
     *out = NULL;
     row_source source = {.tok = tok, .chat = chat, .config = config};
-    gr_jsonl *file = NULL;
-    GR_TRY(gr_jsonl_open_as(&file, path, config->reading, err));
+    gr_records *file = NULL;
+    GR_TRY(gr_records_open(&file, path, config->reading, err));
     graft_status st = GRAFT_OK;
-    gr_rows *rows = new_rows(config);
+    gr_rows *rows = new_rows(path, config);
     gr_findings *findings = gr_calloc(1, sizeof *findings);
     if (!rows || !findings) {
         st = gr_no_memory(err, sizeof *rows + sizeof *findings);
@@ -190,7 +186,7 @@ graft_status gr_rows_open(gr_rows **out, const char *path, const gr_tokenizer *t
 done:
     free(findings);
     gr_rows_free(rows);
-    gr_jsonl_close(file);
+    gr_records_close(file);
     return st;
 }
 
@@ -198,7 +194,7 @@ graft_status gr_rows_from_text(gr_rows **out, const char *json, size_t len, cons
                                const gr_chat *chat, const gr_rows_config *config, graft_error *err) {
     *out = NULL;
     row_source source = {.tok = tok, .chat = chat, .config = config};
-    gr_rows *rows = new_rows(config);
+    gr_rows *rows = new_rows("", config);
     if (!rows) return gr_no_memory(err, sizeof *rows);
     graft_status st = add_row(rows, &source, json, len, 1, err);
     if (st != GRAFT_OK) {
@@ -211,10 +207,15 @@ graft_status gr_rows_from_text(gr_rows **out, const char *json, size_t len, cons
 
 void gr_rows_free(gr_rows *rows) {
     if (!rows) return;
+    free(rows->name);
     free(rows->entries);
     free(rows->ids);
     free(rows->mask);
     free(rows);
+}
+
+const char *gr_rows_name(const gr_rows *rows) {
+    return rows->name ? rows->name : "";
 }
 
 int64_t gr_rows_count(const gr_rows *rows) {

@@ -1,18 +1,16 @@
 /* data/rows.h - rows of a data set as tokens and masks, and the order in which training takes them.
- * What it does: JSONL rows in mlx-lm's formats -> ids and target masks; which rows an iteration takes.
+ * What it does: rows of a file (records.h) -> ids and target masks; which rows an iteration takes.
  * May include: base, files, text. Never: models, losses.
  *
- * Formats, recognized per row by its keys (names from the feature fields):
- *   {"text": ..}                          text: special tokens by the post-processor, EOS appended if absent
- *   {"prompt": .., "completion": ..}      completions: a user and an assistant message through the chat
- * template
- *   {"messages": [..], "tools": [..]}     chat, tools
+ * Formats, recognized per row by its keys:
+ *   {"text": ..}   special tokens by the post-processor, EOS appended if absent
+ *   all others     conversations (conversation.h), through the chat template
  */
 #ifndef GR_DATA_ROWS_H
 #define GR_DATA_ROWS_H
 #include "base/rng.h"
 #include "data/pack.h"
-#include "files/jsonl.h"
+#include "files/records.h"
 #include "text/chat.h"
 
 typedef enum gr_overflow { GR_OVERFLOW_REFUSE, GR_OVERFLOW_TRUNCATE, GR_OVERFLOW_DROP } gr_overflow;
@@ -63,6 +61,7 @@ graft_status gr_rows_from_text(gr_rows **rows, const char *json, size_t len, con
                                const gr_chat *chat, const gr_rows_config *config,
                                graft_error *err) GR_MUST_CHECK;
 void gr_rows_free(gr_rows *rows);
+const char *gr_rows_name(const gr_rows *rows); /* of the file, without its directory; "" without a file */
 int64_t gr_rows_count(const gr_rows *rows);
 gr_row gr_rows_at(const gr_rows *rows, int64_t index);
 int64_t gr_rows_longest(const gr_rows *rows); /* tokens of the longest row */

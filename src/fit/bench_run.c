@@ -1,4 +1,5 @@
 #include "fit/bench_run.h"
+#include "data/places.h"
 #include <time.h>
 
 static int32_t next_token(gr_bench_run *run) {
@@ -134,8 +135,8 @@ static graft_status open_data(gr_trainer *t, const char *dir, graft_error *err) 
     const graft_options *o = t->o;
     if (!o->data || !dir) return GRAFT_OK;
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
-    char *path = gr_path_is_dir(o->data) ? gr_path_join(o->data, "train.jsonl") : gr_strdup(o->data);
-    if (!path) return gr_no_memory(err, 0);
+    char *path;
+    GR_TRY(gr_data_place(&path, o->data, "train", err));
     gr_rows_config config = gr_options_rows(o, 0);
     graft_status st = gr_rows_open(&t->train, path, t->tok, t->chat, &config, NULL, NULL, err);
     free(path);

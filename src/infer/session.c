@@ -1,7 +1,6 @@
 #include "infer/session.h"
-#include "base/os.h"
+#include "data/places.h"
 #include "model/identity.h"
-#include <stdio.h>
 #include <time.h>
 
 graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
@@ -46,13 +45,8 @@ void gr_session_close(gr_session *s) {
 }
 
 graft_status gr_data_file(char **path, const graft_options *o, const char *split, graft_error *err) {
-    char name[32];
     *path = NULL;
-    if (!o->data) {
-        gr_fail(err, GRAFT_USAGE, "--data is missing");
-        return gr_hint(err, "--data takes a directory with %s.jsonl, or a FILE.jsonl", split);
-    }
-    snprintf(name, sizeof name, "%s.jsonl", split);
-    *path = gr_path_is_dir(o->data) ? gr_path_join(o->data, name) : gr_strdup(o->data);
-    return *path ? GRAFT_OK : gr_no_memory(err, 0);
+    if (o->data) return gr_data_place(path, o->data, split, err);
+    gr_fail(err, GRAFT_USAGE, "--data is missing");
+    return gr_hint(err, "%s", gr_data_wanted);
 }

@@ -37,7 +37,7 @@ graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_h
                           void (*row)(void *user, const graft_row *row), void *user,
                           graft_error *err) GR_MUST_CHECK;
 
-/* options.data as a file: itself, or its SPLIT.jsonl (malloc'ed). */
+/* options.data as a file, see data/places.h (malloc'ed). */
 graft_status gr_data_file(char **path, const graft_options *o, const char *split,
                           graft_error *err) GR_MUST_CHECK;
 

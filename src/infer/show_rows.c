@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "data/conversation.h"
 #include "files/json_read.h"
 #include "files/json_write.h"
 #include "infer/session.h"
@@ -70,18 +71,6 @@ static graft_status text_row(char **json, const char *text, const char *key, gra
     return gr_fail(err, GRAFT_USAGE, "--text is not valid UTF-8");
 }
 
-/* A row's conversation, NULL if it has none: its messages, or its prompt and completion as user and
- * assistant. */
-static json_t *messages_of(const graft_options *o, const json_t *row) {
-    json_t *messages = json_object_get(row, o->chat_feature);
-    const char *prompt = json_string_value(json_object_get(row, o->prompt_feature));
-    const char *completion = json_string_value(json_object_get(row, o->completion_feature));
-    if (json_is_array(messages)) return json_incref(messages);
-    if (!prompt || !completion) return NULL;
-    return json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content", prompt, "role", "assistant",
-                     "content", completion);
-}
-
 /* Renders one row's messages through the template, without generation prompt: as training sees the row, and
  * as transformers renders by default. */
 static graft_status render_row(const gr_session *s, const char *json, size_t len, uint64_t line,
@@ -89,16 +78,16 @@ static graft_status render_row(const gr_session *s, const char *json, size_t len
     json_t *row = NULL;
     gr_jinja_result result = {0};
     GR_TRY(gr_json_parse(&row, json, len, "row", err));
-    json_t *messages = messages_of(s->o, row);
-    const json_t *tools = json_object_get(row, s->o->tools_feature);
-    graft_status st = GRAFT_OK;
-    if (!messages)
+    gr_rows_config config = gr_options_rows(s->o, 0);
+    gr_conversation c;
+    graft_status st = gr_conversation_of(&c, row, &config, err);
+    if (st == GRAFT_OK && !c.messages)
         st = gr_fail(err, GRAFT_USAGE, "--render needs messages, or a prompt and a completion");
-    else if (!s->chat)
+    else if (st == GRAFT_OK && !s->chat)
         st = gr_fail(err, GRAFT_NOT_FOUND, "the model has no chat template");
-    else
-        st = gr_chat_render(s->chat, messages, json_is_array(tools) ? tools : NULL, false, &result, err);
-    json_decref(messages);
+    else if (st == GRAFT_OK)
+        st = gr_chat_render(s->chat, c.messages, c.tools, false, &result, err);
+    gr_conversation_free(&c);
     if (st == GRAFT_OK)
         sink->row(sink->user, &(graft_row){.line = line, .text = result.text.data ? result.text.data : ""});
     gr_jinja_result_free(&result);
@@ -108,18 +97,18 @@ static graft_status render_row(const gr_session *s, const char *json, size_t len
 
 static graft_status render_file(const gr_session *s, const char *path, const row_sink *sink,
                                 graft_error *err) {
-    gr_jsonl *file = NULL;
-    GR_TRY(gr_jsonl_open_as(&file, path, gr_options_reading(s->o), err));
+    gr_records *file = NULL;
+    GR_TRY(gr_records_open(&file, path, gr_options_reading(s->o), err));
     graft_status st = GRAFT_OK;
-    for (size_t i = 0; st == GRAFT_OK && i < gr_jsonl_count(file); i++) {
+    for (size_t i = 0; st == GRAFT_OK && i < gr_records_count(file); i++) {
         const char *text;
         size_t len;
         uint64_t line;
-        gr_jsonl_row(file, i, &text, &len, &line);
-        st = render_row(s, text, len, line, sink, err);
+        st = gr_records_get(file, i, &text, &len, &line, err);
+        if (st == GRAFT_OK) st = render_row(s, text, len, line, sink, err);
         if (st != GRAFT_OK) gr_where(err, "%s: line %llu", path, (unsigned long long)line);
     }
-    gr_jsonl_close(file);
+    gr_records_close(file);
     return st;
 }
 

@@ -101,7 +101,8 @@ static bool add_members(json_t *to, const json_t *message) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)message, key, value) {
-        if (!json_is_null(value) && json_object_set(to, key, value) != 0) return false;
+        if (!json_is_null(value) && !gr_chat_is_flag(key) && json_object_set(to, key, value) != 0)
+            return false;
     }
     return true;
 }

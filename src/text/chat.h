@@ -22,13 +22,16 @@ graft_status gr_chat_set_variables(gr_chat *chat, const json_t *variables, graft
 
 /* Renders as transformers' apply_chat_template(messages, tools, add_generation_prompt, tokenize=False):
  * variables messages, tools (NULL: none), documents none, add_generation_prompt, bos_token, eos_token and the
- * other special tokens by name, and gr_chat_set_variables'. Message keys that are null are dropped first. A
- * named "tool_use" template is used when tools are given and it exists. */
+ * other special tokens by name, and gr_chat_set_variables'. Message keys that are null or flags are dropped
+ * first. A named "tool_use" template is used when tools are given and it exists. */
 graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const json_t *tools,
                             bool add_generation_prompt, gr_jinja_result *out, graft_error *err) GR_MUST_CHECK;
 
 /* Which tokens of a row carry loss. */
 typedef enum gr_train_on { GR_TRAIN_ALL, GR_TRAIN_COMPLETION, GR_TRAIN_ASSISTANT, GR_TRAIN_LAST } gr_train_on;
+
+/* Is it a key of a message that is for the trainer ("train", "weight"), and not for the template? */
+bool gr_chat_is_flag(const char *key);
 
 /* Renders, encodes (no special tokens added; special tokens that a message's own text spells out stay text,
  * those of the template are parsed) and masks: mask[i] = 1 where token i is a target; mask[0] is always 0.
@@ -36,10 +39,13 @@ typedef enum gr_train_on { GR_TRAIN_ALL, GR_TRAIN_COMPLETION, GR_TRAIN_ASSISTANT
  *   assistant   the template's generation spans, else each assistant message from the end of its generation
  *               prompt to the end of its rendering
  *   completion, last   from mlx-lm's offset: the length of the rendering of messages[:-1] with generation
- * prompt (when the last message is the assistant's) in tokens ids are appended; *mask, NULL or as long as ids
+ * prompt (when the last message is the assistant's) in tokens
+ * A message that says "train": true or false, or "weight": 1 or 0, is an exception to that: its span becomes
+ * targets, or none (GRAFT_UNSUPPORTED where the template leaves nothing of it). most > 0: a row of more
+ * tokens gets no mask, for a caller who does not take it. ids are appended; *mask, NULL or as long as ids
  * before the call, grows with them and is owned by caller (free). */
 graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            gr_train_on train_on, gr_ids *ids, uint8_t **mask,
+                            gr_train_on train_on, int64_t most, gr_ids *ids, uint8_t **mask,
                             graft_error *err) GR_MUST_CHECK;
 /* Ids of a prompt for generation: rendering with generation prompt. */
 graft_status gr_chat_prompt(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_ids *ids,

@@ -17,7 +17,13 @@ typedef struct row {
     uint8_t *mask; /* of this row */
     size_t count;
     uint64_t steps; /* of all renderings so far */
+    int8_t *flags;  /* of the messages; NULL: none has any */
 } row;
+
+/* Bytes of the whole rendering. */
+typedef struct span {
+    size_t start, end;
+} span;
 
 static size_t common_prefix(const char *a, size_t na, const char *b, size_t nb) {
     size_t n = 0;
@@ -25,8 +31,9 @@ static size_t common_prefix(const char *a, size_t na, const char *b, size_t nb) 
     return n;
 }
 
-/* Marks every token that covers a byte of [start, end): transformers' char_to_token of both ends. */
-static void mark_bytes(row *r, size_t start, size_t end) {
+/* Gives every token that covers a byte of [start, end) that mark: transformers' char_to_token of both ends.
+ */
+static void mark_bytes(row *r, size_t start, size_t end, uint8_t mark) {
     if (start >= end) return;
     size_t stop = r->text.text.len; /* where the token behind begins */
     for (size_t i = r->count; i-- > 0;) {
@@ -34,7 +41,7 @@ static void mark_bytes(row *r, size_t start, size_t end) {
         size_t after = stop;
         if (i + 1 < r->count && (size_t)r->starts.ids[i + 1] > begin)
             after = stop = (size_t)r->starts.ids[i + 1];
-        if (begin < end && after > start) r->mask[i] = 1;
+        if (begin < end && after > start) r->mask[i] = mark;
     }
 }
 
@@ -75,19 +82,26 @@ static graft_status spend(row *r, uint64_t steps, graft_error *err) {
     return gr_hint(err, "cut it into several rows, or train on all tokens");
 }
 
-static graft_status mask_message(row *r, size_t k, graft_error *err) {
+static bool is_assistant(const json_t *message) {
+    const char *role = json_string_value(json_object_get(message, "role"));
+    return role && strcmp(role, "assistant") == 0;
+}
+
+/* Where message k stands, an assistant's without what prompts for it. */
+static graft_status find_message(span *found, row *r, size_t k, graft_error *err) {
     gr_jinja_result prompt = {0}, upto = {0};
     const gr_buf *full = &r->text.text;
+    bool asked = is_assistant(json_array_get(r->clean, k));
     graft_error ignored = {0}; /* many templates cannot render a chat without messages */
-    graft_status st = gr_chat_render_part(r->chat, r->clean, k, r->tools, true, &prompt, k ? err : &ignored);
+    graft_status st = gr_chat_render_part(r->chat, r->clean, k, r->tools, asked, &prompt, k ? err : &ignored);
     bool empty_fails = k == 0 && st == GRAFT_CORRUPT;
     if (empty_fails) st = GRAFT_OK;
     if (st != GRAFT_OK && k == 0) gr_fail(err, st, "%s", ignored.what);
     if (st == GRAFT_OK) st = gr_chat_render_part(r->chat, r->clean, k + 1, r->tools, false, &upto, err);
     if (st == GRAFT_OK) {
-        size_t start = empty_fails ? first_byte_of(&r->text, 0)
+        found->start = empty_fails ? first_byte_of(&r->text, 0)
                                    : common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
-        mark_bytes(r, start, message_end(r, k, start, &upto));
+        found->end = message_end(r, k, found->start, &upto);
     }
     uint64_t steps = prompt.steps + upto.steps + full->len / 8;
     gr_jinja_result_free(&prompt);
@@ -95,21 +109,20 @@ static graft_status mask_message(row *r, size_t k, graft_error *err) {
     return st == GRAFT_OK ? spend(r, steps, err) : st;
 }
 
-static bool is_assistant(const json_t *message) {
-    const char *role = json_string_value(json_object_get(message, "role"));
-    return role && strcmp(role, "assistant") == 0;
-}
-
 static graft_status mask_assistant(row *r, graft_error *err) {
     if (gr_chat_marks_generation(r->chat, r->tools)) {
         for (size_t i = 0; i < r->text.ngeneration; i++) {
-            mark_bytes(r, r->text.generation[i].start, r->text.generation[i].end);
+            mark_bytes(r, r->text.generation[i].start, r->text.generation[i].end, 1);
             GR_TRY(spend(r, 0, err));
         }
         return GRAFT_OK;
     }
-    for (size_t k = 0; k < json_array_size(r->clean); k++)
-        if (is_assistant(json_array_get(r->clean, k))) GR_TRY(mask_message(r, k, err));
+    for (size_t k = 0; k < json_array_size(r->clean); k++) {
+        span found;
+        if (!is_assistant(json_array_get(r->clean, k))) continue;
+        GR_TRY(find_message(&found, r, k, err));
+        mark_bytes(r, found.start, found.end, 1);
+    }
     return GRAFT_OK;
 }
 
@@ -128,6 +141,40 @@ static graft_status mask_last(row *r, graft_error *err) {
     return st;
 }
 
+/* What the template marks as generated inside a message, or all of it where it marks nothing. */
+static void mark_generated(row *r, const span *message) {
+    bool any = false;
+    for (size_t i = 0; i < r->text.ngeneration; i++) {
+        const gr_span *own = &r->text.generation[i];
+        size_t start = own->start > message->start ? own->start : message->start;
+        size_t end = gr_min_size(message->end, own->end);
+        mark_bytes(r, start, end, 1);
+        any |= start < end;
+    }
+    if (!any) mark_bytes(r, message->start, message->end, 1);
+}
+
+/* Messages with a flag of this kind, whatever train_on says of them. */
+static graft_status apply_flags(row *r, int8_t kind, graft_error *err) {
+    for (size_t k = 0; r->flags && k < json_array_size(r->clean); k++) {
+        span found;
+        if (r->flags[k] != kind) continue;
+        GR_TRY(find_message(&found, r, k, err));
+        if (found.start >= found.end) {
+            gr_fail(err, GRAFT_UNSUPPORTED,
+                    "a message that says whether to train on it leaves no trace in the rendering");
+            gr_found(err, "message %zu", k + 1);
+            return gr_hint(err,
+                           "the chat template drops it: take \"train\" or \"weight\" out of the message");
+        }
+        if (kind == GR_FLAG_OFF)
+            mark_bytes(r, found.start, found.end, 0);
+        else
+            mark_generated(r, &found);
+    }
+    return GRAFT_OK;
+}
+
 static graft_status fill_mask(row *r, gr_train_on train_on, graft_error *err) {
     graft_status st = GRAFT_OK;
     if (train_on == GR_TRAIN_ALL)
@@ -136,15 +183,19 @@ static graft_status fill_mask(row *r, gr_train_on train_on, graft_error *err) {
         st = mask_assistant(r, err);
     else
         st = mask_last(r, err);
+    if (st == GRAFT_OK) st = apply_flags(r, GR_FLAG_OFF, err);
+    if (st == GRAFT_OK) st = apply_flags(r, GR_FLAG_ON, err);
     if (r->count) r->mask[0] = 0;
     return st;
 }
 
 graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            gr_train_on train_on, gr_ids *ids, uint8_t **mask, graft_error *err) {
+                            gr_train_on train_on, int64_t most, gr_ids *ids, uint8_t **mask,
+                            graft_error *err) {
     row r = {.chat = chat, .tools = tools, .first = ids->count};
     graft_status st;
     GR_GOTO(gr_chat_clean(messages, &r.clean, err));
+    GR_GOTO(gr_chat_read_flags(&r.flags, messages, err));
     GR_GOTO(gr_chat_render_part(chat, r.clean, json_array_size(r.clean), tools, false, &r.text, err));
     GR_GOTO(gr_chat_tokens(chat, &r.text, ids, &r.starts, err));
     r.count = ids->count - r.first;
@@ -156,8 +207,9 @@ graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const j
     *mask = grown;
     r.mask = grown + r.first;
     memset(r.mask, 0, r.count);
-    st = fill_mask(&r, train_on, err);
+    if (most <= 0 || r.count <= (size_t)most) st = fill_mask(&r, train_on, err);
 done:
+    free(r.flags);
     json_decref(r.clean);
     gr_jinja_result_free(&r.text);
     gr_ids_free(&r.starts);

@@ -11,8 +11,14 @@ struct gr_chat {
     int64_t now;
 };
 
-/* messages without the keys that are null; a new reference, NULL when memory ran out or it is no list of
- * objects. */
+/* What single messages say of their training. */
+enum { GR_FLAG_NONE, GR_FLAG_OFF, GR_FLAG_ON };
+/* One for each message, malloc'ed; NULL when none says anything. GRAFT_CORRUPT or GRAFT_UNSUPPORTED for
+ * values that are neither yes nor no. */
+graft_status gr_chat_read_flags(int8_t **flags, const json_t *messages, graft_error *err) GR_MUST_CHECK;
+
+/* messages without flags and the keys that are null; a new reference, NULL when memory ran out or it is no
+ * list of objects. */
 graft_status gr_chat_clean(const json_t *messages, json_t **clean, graft_error *err) GR_MUST_CHECK;
 /* Renders the first `count` of clean messages. */
 graft_status gr_chat_render_part(const gr_chat *chat, const json_t *clean, size_t count, const json_t *tools,

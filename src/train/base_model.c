@@ -1,5 +1,6 @@
 #include "train/base_model.h"
 #include "base/os.h"
+#include "data/places.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/config.h"
@@ -87,21 +88,13 @@ static graft_status must_exist(const char *path, const char *hint, graft_error *
 }
 
 static graft_status check_data(const graft_options *o, graft_error *err) {
-    if (gr_path_exists(o->data) && !gr_path_is_dir(o->data)) {
-        gr_fail(err, GRAFT_USAGE, "--data is a file");
-        gr_where(err, "%s", o->data);
-        return gr_hint(err,
-                       "train takes a directory that holds it as train.jsonl (and valid.jsonl, test.jsonl)");
-    }
-    char *rows = gr_path_join(o->data, "train.jsonl"), *valid = gr_path_join(o->data, "valid.jsonl");
-    graft_status st = rows && valid ? GRAFT_OK : gr_no_memory(err, strlen(o->data));
-    if (st == GRAFT_OK)
-        st = must_exist(
-            rows, "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl",
-            err);
-    if (st == GRAFT_OK && o->keep_best && !gr_path_exists(valid)) {
+    char *rows = NULL, *valid = NULL;
+    graft_status st = gr_data_place(&rows, o->data, "train", err);
+    if (st == GRAFT_OK) st = must_exist(rows, gr_data_wanted, err);
+    if (st == GRAFT_OK) st = gr_data_place(&valid, o->data, "valid", err);
+    if (st == GRAFT_OK && o->keep_best && (!gr_path_is_dir(o->data) || !gr_path_exists(valid))) {
         gr_fail(err, GRAFT_USAGE, "--keep-best needs validation");
-        st = gr_hint(err, "put held-out rows into %s", valid);
+        st = gr_hint(err, "put held-out rows into a valid.jsonl beside those of training");
     }
     free(rows);
     free(valid);
@@ -111,7 +104,7 @@ static graft_status check_data(const graft_options *o, graft_error *err) {
 graft_status gr_base_check_inputs(const graft_options *o, bool run, graft_error *err) {
     if (!o->data && run) {
         gr_fail(err, GRAFT_USAGE, "--data is missing");
-        return gr_hint(err, "--data takes a directory with train.jsonl");
+        return gr_hint(err, "%s", gr_data_wanted);
     }
     if (o->data) GR_TRY(check_data(o, err));
     return o->resume_adapter_file

@@ -18,8 +18,8 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
                              gr_convert_progress *progress, gr_convert_say *say, void *context,
                              graft_error *err) GR_MUST_CHECK;
 
-/* What a run reads beside the model is there: --data (needed if `run`) is a directory with train.jsonl, and
- * valid.jsonl with --keep-best; --resume-adapter-file exists. GRAFT_USAGE or GRAFT_NOT_FOUND. */
+/* What a run reads beside the model is there: --data (needed if `run`) has rows to train on, and to
+ * validate on with --keep-best; --resume-adapter-file exists. GRAFT_USAGE or GRAFT_NOT_FOUND. */
 graft_status gr_base_check_inputs(const graft_options *o, bool run, graft_error *err) GR_MUST_CHECK;
 
 #endif

@@ -11,9 +11,10 @@ static void say_skipped(const gr_trainer *t, const gr_verdict *v) {
     gr_lines_text(&v->rows, &rows);
     if (t->p.health.skipped <= NOTES && rows.data)
         gr_trainer_note(
-            t, "update %lld was skipped, the parameters stay as they were: the %s of %s%s is not a number",
-            (long long)t->p.update, v->bad_loss ? "loss" : "gradient",
-            v->guilty ? "train.jsonl, " : "an update of train.jsonl, ", rows.data);
+            t,
+            "update %lld was skipped, the parameters stay as they were: the %s of %s%s, %s is not a number",
+            (long long)t->p.update, v->bad_loss ? "loss" : "gradient", v->guilty ? "" : "an update of ",
+            gr_rows_name(t->train), rows.data);
     if (t->p.health.skipped == NOTES) gr_trainer_note(t, "further skipped updates stand in metrics.jsonl");
     gr_buf_free(&rows);
 }
@@ -54,7 +55,7 @@ graft_status gr_trainer_fail_lost(const gr_trainer *t, bool sound, graft_error *
     gr_fail(err, GRAFT_RANGE, "%lld updates in a row were skipped: the loss or its gradient is not a number",
             (long long)t->p.health.in_a_row);
     gr_where(err, "iteration %lld", (long long)t->p.iteration);
-    gr_found(err, "the last in train.jsonl, %s", rows.data ? rows.data : "");
+    gr_found(err, "the last in %s, %s", gr_rows_name(t->train), rows.data ? rows.data : "");
     gr_buf_free(&rows);
     const char *kept =
         t->saved == t->p.iteration ? "what was learned is saved, --resume goes on behind them; " : "";

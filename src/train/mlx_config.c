@@ -37,7 +37,9 @@ static const char *const no_meaning[] = {
 /* Keys that ask for something nobody here does. */
 static const char *const cannot[][2] = {
     {"report_to", "metrics.jsonl in the adapter directory holds every number; take the key out"},
-    {"hf_dataset", "download the data and point data at the directory with its JSONL files"},
+    {"hf_dataset", "download the data as files and point data at them; prompt_feature, completion_feature, "
+                   "chat_feature and "
+                   "text_feature are keys of their own here"},
 };
 
 /* What mlx-lm also does with a configuration: to measure instead of training, or after it. */

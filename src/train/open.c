@@ -1,3 +1,4 @@
+#include "data/places.h"
 #include "data/twins.h"
 #include "model/identity.h"
 #include "train/base_model.h"
@@ -31,24 +32,22 @@ static void tokenize_progress(void *user, int64_t done, int64_t total) {
         &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "tokenize", .done = done, .total = total});
 }
 
-/* train.jsonl must be there, valid.jsonl may; *rows stays NULL for a missing optional file. */
-static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, bool needed, int64_t vocab,
+/* The rows of a split, *rows stays NULL where an optional file is missing. */
+static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *split, bool needed, int64_t vocab,
                               graft_error *err) {
-    char *path = gr_path_join(t->o->data, name);
-    if (!path) return gr_no_memory(err, 0);
+    char *path;
+    GR_TRY(gr_data_place(&path, t->o->data, split, err));
     graft_status st = GRAFT_OK;
-    if (needed || gr_path_exists(path)) {
+    if (needed || (gr_path_is_dir(t->o->data) && gr_path_exists(path))) {
         gr_rows_config config = gr_options_rows(t->o, (int32_t)vocab);
         st = gr_rows_open(rows, path, t->tok, t->chat, &config, tokenize_progress, t, err);
     }
-    if (st == GRAFT_NOT_FOUND)
-        gr_hint(err,
-                "--data takes a directory with train.jsonl and, if you like, valid.jsonl and test.jsonl");
+    if (st == GRAFT_NOT_FOUND) gr_hint(err, "%s", gr_data_wanted);
     free(path);
     if (st != GRAFT_OK || !*rows) return st;
     char *notes = gr_rows_notes(*rows), *twins = gr_twins_note(*rows, *rows, NULL);
-    if (notes) gr_trainer_note(t, "%s: %s", name, notes);
-    if (twins) gr_trainer_note(t, "%s: %s", name, twins);
+    if (notes) gr_trainer_note(t, "%s: %s", gr_rows_name(*rows), notes);
+    if (twins) gr_trainer_note(t, "%s: %s", gr_rows_name(*rows), twins);
     free(notes);
     free(twins);
     return GRAFT_OK;
@@ -56,8 +55,10 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *name, b
 
 /* What was trained on says nothing about what was not. */
 static void say_leaks(const gr_trainer *t) {
-    char *twins = t->valid ? gr_twins_note(t->valid, t->train, "train.jsonl") : NULL;
-    if (twins) gr_trainer_note(t, "valid.jsonl: %s: the validation loss will look better than it is", twins);
+    char *twins = t->valid ? gr_twins_note(t->valid, t->train, gr_rows_name(t->train)) : NULL;
+    if (twins)
+        gr_trainer_note(t, "%s: %s: the validation loss will look better than it is", gr_rows_name(t->valid),
+                        twins);
     free(twins);
 }
 
@@ -82,8 +83,8 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     if (!dir || !t->o->data) return GRAFT_OK;
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
     GR_TRY(use_template_kwargs(t, err));
-    GR_TRY(open_rows(t, &t->train, "train.jsonl", true, config->vocab, err));
-    GR_TRY(open_rows(t, &t->valid, "valid.jsonl", false, config->vocab, err));
+    GR_TRY(open_rows(t, &t->train, "train", true, config->vocab, err));
+    GR_TRY(open_rows(t, &t->valid, "valid", false, config->vocab, err));
     say_leaks(t);
     return GRAFT_OK;
 }

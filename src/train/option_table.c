@@ -52,8 +52,8 @@ static const gr_option_row table[] = {
      GR_OPTION_CONFIG,
      AT(config_file)},
 
-    TEXT("data", 0, ROWS | B, "DIR or FILE.jsonl", "", data,
-         "train.jsonl, valid.jsonl, test.jsonl, or one file"),
+    TEXT("data", 0, ROWS | B, "DIR or FILE", "", data,
+         "train, valid and test as .jsonl, .json, .csv or .tsv, or one file"),
     CHOICE("train-on", ROWS, "all", "all, completion, assistant, last", train_on, "which tokens carry loss"),
     SWITCH("mask-prompt", 0, ROWS, mask_prompt, "mlx-lm's name for --train-on completion"),
     TEXT("text-feature", 0, ROWS, "KEY", "text", text_feature, "key of text rows"),

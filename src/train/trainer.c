@@ -70,8 +70,8 @@ static void note_bad_row(void *user, int64_t row, const gr_score *own) {
 static void say_bad_validation(const gr_trainer *t, const gr_lines *lines) {
     gr_buf text = {0};
     gr_lines_text(lines, &text);
-    gr_trainer_note(t, "the validation loss at iteration %lld is not a number: valid.jsonl, %s",
-                    (long long)t->p.iteration, text.data ? text.data : "");
+    gr_trainer_note(t, "the validation loss at iteration %lld is not a number: %s, %s",
+                    (long long)t->p.iteration, gr_rows_name(t->valid), text.data ? text.data : "");
     gr_buf_free(&text);
 }
 
@@ -166,8 +166,11 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     gr_train_progress *p = &t->p;
     if (t->valid && o->val_batches && validation_rows(t) == 0)
-        gr_trainer_note(t, "no validation: valid.jsonl has fewer rows than a batch, and --loss mlx-lm drops "
-                           "batches that are not full");
+        gr_trainer_note(
+            t,
+            "no validation: %s has fewer rows than a batch, and --loss mlx-lm drops batches that are "
+            "not full",
+            gr_rows_name(t->valid));
     t->saved_at = gr_clock();
     if (validation_due(t)) GR_TRY(validate(t, err));
     if (t->best_due && p->iteration < t->iters) GR_TRY(save_all(t, err));

@@ -1,0 +1,44 @@
+#include "data/places.h"
+#include "base/os.h"
+#include <stdio.h>
+
+const char gr_data_wanted[] =
+    "--data takes a directory with train.jsonl (or .json, .csv, .tsv) and, if you like, valid and "
+    "test beside it, or one such file";
+
+graft_status gr_data_place(char **path, const char *data, const char *split, graft_error *err) {
+    static const char *const endings[] = {"jsonl", "json", "csv", "tsv"};
+    char name[64];
+    *path = NULL;
+    if (!gr_path_is_dir(data)) {
+        *path = gr_strdup(data);
+        return *path ? GRAFT_OK : gr_no_memory(err, strlen(data));
+    }
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        snprintf(name, sizeof name, "%s.%s", split, endings[i]);
+        char *candidate = gr_path_join(data, name);
+        if (!candidate) {
+            free(*path);
+            *path = NULL;
+            return gr_no_memory(err, strlen(data));
+        }
+        bool there = gr_path_exists(candidate);
+        if (there && *path) {
+            gr_fail(err, GRAFT_USAGE, "two files for one split: %s beside another", name);
+            gr_where(err, "%s", *path);
+            gr_hint(err, "keep one of them, or name it with --data");
+            free(candidate);
+            free(*path);
+            *path = NULL;
+            return GRAFT_USAGE;
+        }
+        if (there)
+            *path = candidate;
+        else
+            free(candidate);
+    }
+    if (*path) return GRAFT_OK;
+    snprintf(name, sizeof name, "%s.%s", split, endings[0]);
+    *path = gr_path_join(data, name);
+    return *path ? GRAFT_OK : gr_no_memory(err, strlen(data));
+}

@@ -12,7 +12,7 @@ struct gr_regex {
     pcre2_code *code;
     pcre2_match_data *match;
     pcre2_match_context *limits;
-    bool endless;
+    bool endless, starved;
 };
 
 bool gr_name_ends(const char *name, const char *suffix, size_t len) {
@@ -37,7 +37,7 @@ graft_status gr_regex_new(gr_regex **out, const char *pattern, size_t len, const
     if (r->code) {
         r->match = pcre2_match_data_create_from_pattern(r->code, NULL);
         r->limits = pcre2_match_context_create(NULL);
-    } else {
+    } else if (code != PCRE2_ERROR_HEAP_FAILED) {
         pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
     }
     if (r->match && r->limits) {
@@ -51,14 +51,19 @@ graft_status gr_regex_new(gr_regex **out, const char *pattern, size_t len, const
 }
 
 bool gr_regex_matches(gr_regex *r, const char *name) {
-    if (r->endless) return false;
+    if (r->endless || r->starved) return false;
     int rc = pcre2_match(r->code, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits);
-    r->endless = rc < 0 && rc != PCRE2_ERROR_NOMATCH;
+    r->starved = rc == PCRE2_ERROR_NOMEMORY;
+    r->endless = rc < 0 && rc != PCRE2_ERROR_NOMATCH && !r->starved;
     return rc >= 0;
 }
 
 bool gr_regex_endless(const gr_regex *r) {
     return r && r->endless;
+}
+
+bool gr_regex_starved(const gr_regex *r) {
+    return r && r->starved;
 }
 
 void gr_regex_free(gr_regex *r) {

@@ -20,6 +20,8 @@ graft_status gr_regex_new(gr_regex **regex, const char *pattern, size_t len, con
  * and gr_regex_endless says so: who matched asks it before believing the answers. */
 bool gr_regex_matches(gr_regex *regex, const char *name);
 bool gr_regex_endless(const gr_regex *regex); /* NULL: no */
+/* The same for memory that ran out while it matched: GRAFT_NO_MEMORY is what became of it. */
+bool gr_regex_starved(const gr_regex *regex);
 void gr_regex_free(gr_regex *regex);
 
 #endif

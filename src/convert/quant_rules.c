@@ -189,11 +189,12 @@ bool gr_quant_rules_mixed(const gr_quant_rules *r) {
 
 graft_status gr_quant_rules_used(const gr_quant_rules *r, graft_error *err) {
     size_t i = 0;
-    for (size_t k = 0; k < r->count; k++)
-        if (gr_regex_endless(r->rules[k].regex)) {
-            gr_fail(err, GRAFT_USAGE, "a rule of quant-predicate takes too many steps");
-            return gr_found(err, "%s", r->rules[k].text);
-        }
+    for (size_t k = 0; k < r->count; k++) {
+        if (gr_regex_starved(r->rules[k].regex)) return gr_no_memory(err, 0);
+        if (!gr_regex_endless(r->rules[k].regex)) continue;
+        gr_fail(err, GRAFT_USAGE, "a rule of quant-predicate takes too many steps");
+        return gr_found(err, "%s", r->rules[k].text);
+    }
     while (i < r->count && r->rules[i].used) i++;
     if (i == r->count) return GRAFT_OK;
     gr_fail(err, GRAFT_USAGE,

@@ -138,6 +138,7 @@ graft_status gr_matcher_check(const gr_matcher *m, const gr_model_config *c, uns
             gr_role_name(path, sizeof path, role, l);
             (void)gr_regex_matches(m->regex, path);
         }
+    if (gr_regex_starved(m->regex)) return gr_no_memory(err, 0);
     if (gr_regex_endless(m->regex)) {
         gr_fail(err, GRAFT_USAGE, "a regular expression takes too many steps");
         return gr_where(err, "%s", m->option);

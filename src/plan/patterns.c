@@ -126,6 +126,7 @@ static graft_status shadowed(const gr_patterns *p, const pattern *x, graft_error
 
 graft_status gr_patterns_ended(const gr_patterns *p, graft_error *err) {
     for (size_t i = 0; p && i < p->count; i++) {
+        if (gr_regex_starved(p->items[i].regex)) return gr_no_memory(err, 0);
         if (!gr_regex_endless(p->items[i].regex)) continue;
         gr_fail(err, GRAFT_RANGE, "a pattern takes too many steps");
         gr_where(err, "%s", p->option);

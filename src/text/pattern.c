@@ -51,6 +51,7 @@ static graft_status compile(gr_pattern *p, const char *source, size_t len, const
                             &code, &at, context);
     pcre2_compile_context_free(context);
     if (p->code) return GRAFT_OK;
+    if (code == PCRE2_ERROR_HEAP_FAILED) return gr_no_memory(err, len);
     PCRE2_UCHAR message[128] = {0};
     pcre2_get_error_message(code, message, sizeof message);
     gr_fail(err, GRAFT_UNSUPPORTED, "a regular expression of the tokenizer cannot be used: %s",

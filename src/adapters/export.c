@@ -174,16 +174,31 @@ static graft_status write_all(gr_adapter_exported *done, const gr_adapter_export
     return write_card(wish, done, r, c, t, formats, err);
 }
 
+/* A run that trains into `out` holds its lock, and would take export's files for what a killed one left. */
+static graft_status lock(gr_dir_lock *held, const char *out, graft_error *err) {
+    char *file = gr_path_join(out, ".lock");
+    *held = (gr_dir_lock){0};
+    graft_status st = GRAFT_OK;
+    if (!file)
+        st = gr_no_memory(err, strlen(out));
+    else if (gr_path_exists(file))
+        st = gr_dir_lock_take(held, out, err);
+    free(file);
+    return st;
+}
+
 graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_export *wish,
                                    graft_error *err) {
-    gr_adapter_record record;
+    gr_dir_lock held;
+    gr_adapter_record record = {0};
     gr_model_config config;
     gr_tuning *tuning = NULL;
     float *params = NULL;
     unsigned formats;
     *done = (gr_adapter_exported){0};
     if (wish->to) GR_TRY(read_formats(&formats, wish->to, err));
-    graft_status st = gr_adapter_record_read(&record, wish->path, err);
+    graft_status st = lock(&held, wish->out, err);
+    if (st == GRAFT_OK) st = gr_adapter_record_read(&record, wish->path, err);
     if (st == GRAFT_OK) st = open_base(&config, wish, &record, err);
     if (st == GRAFT_OK) {
         st = gr_adapter_load(&tuning, &params, wish->path, &config, NULL, err);
@@ -193,6 +208,7 @@ graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_e
         }
         gr_config_free(&config);
     }
+    gr_dir_lock_release(&held);
     gr_tuning_free(tuning);
     free(params);
     gr_adapter_record_free(&record);

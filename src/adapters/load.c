@@ -66,8 +66,14 @@ static graft_status pool_of(int64_t *pool, const gr_adapter_reader *r, gr_role r
     int64_t out, in;
     gr_role_shape(role, r->config, &out, &in);
     *pool = r->settings->pool;
-    if (!*pool || in % *pool == 0) return GRAFT_OK;
-    gr_fail(err, GRAFT_CORRUPT, "group_pooled does not divide the rows of %s", path);
+    bool group = *pool == 32 || *pool == 64 || *pool == 128;
+    if (!*pool || (group && in % *pool == 0 && !r->settings->dora)) return GRAFT_OK;
+    if (r->settings->dora)
+        gr_fail(err, GRAFT_UNSUPPORTED, "%s is of DoRA and group_pooled, which cannot be both", path);
+    else if (!group)
+        gr_fail(err, GRAFT_CORRUPT, "group_pooled is not 32, 64 or 128");
+    else
+        gr_fail(err, GRAFT_CORRUPT, "group_pooled does not divide the rows of %s", path);
     gr_where(err, "%s: graft.group_pooled", r->settings->path);
     return gr_found(err, "%lld", (long long)*pool);
 }

@@ -1,7 +1,7 @@
 /* train/fold.c - adapters whose tensor trains too, as one whole tensor: no file format has a place for both.
  */
+#include "layers/merge.h"
 #include "train/trainer.h"
-#include <math.h>
 
 static bool folds(const gr_tuned *x) {
     return x->rank > 0 && x->train_weight;
@@ -43,29 +43,14 @@ static graft_status plain_tuning(gr_tuning **out, const gr_tuning *from, const g
 }
 
 typedef struct fold_job {
-    float *w;                       /* [out, in] */
-    const float *a, *b, *magnitude; /* [rank, in], [rank, out], [out] or NULL */
-    int64_t rank, in, out;
-    double scale;
+    float *w; /* [out, in] */
+    gr_merge merge;
 } fold_job;
 
-/* Row `task`: w += scale * B A, and with DoRA the whole at the length that the magnitude says. */
 static void fold_row(void *context, int task, int worker) {
     const fold_job *j = context;
-    float *w = j->w + (int64_t)task * j->in;
-    double square = 0;
     (void)worker;
-    for (int64_t i = 0; i < j->in; i++) {
-        double sum = 0;
-        for (int64_t r = 0; r < j->rank; r++)
-            sum += (double)j->b[r * j->out + task] * (double)j->a[r * j->in + i];
-        double v = (double)w[i] + j->scale * sum;
-        square += v * v;
-        w[i] = (float)v;
-    }
-    if (!j->magnitude) return;
-    double gain = (double)j->magnitude[task] / sqrt(fmax(square, 1e-30)); /* as layers/dora.c */
-    for (int64_t i = 0; i < j->in; i++) w[i] = (float)((double)w[i] * gain);
+    gr_merge_row(j->w + (int64_t)task * j->merge.in, &j->merge, task);
 }
 
 graft_status gr_trainer_fold(const gr_trainer *t, gr_tuning **tuning, float **params, graft_error *err) {
@@ -90,14 +75,15 @@ graft_status gr_trainer_fold(const gr_trainer *t, gr_tuning **tuning, float **pa
         const gr_param *p = &now->params[i];
         const gr_tuned *x = gr_tuning_of(from, p->role, p->layer);
         if (p->kind != GR_PARAM_WEIGHT || !folds(x)) continue;
-        fold_job job = {.w = *params + p->at,
-                        .a = t->params + x->a,
-                        .b = t->params + x->b,
-                        .magnitude = x->magnitude == GR_NOWHERE ? NULL : t->params + x->magnitude,
-                        .rank = x->rank,
-                        .in = p->cols,
-                        .out = p->rows,
-                        .scale = (double)x->scale};
+        fold_job job = {*params + p->at,
+                        {.a = t->params + x->a,
+                         .b = t->params + x->b,
+                         .magnitude = x->magnitude == GR_NOWHERE ? NULL : t->params + x->magnitude,
+                         .rank = x->rank,
+                         .in = p->cols,
+                         .out = p->rows,
+                         .pool = x->pool,
+                         .scale = x->scale}};
         gr_pool_run(t->rt.pool, fold_row, &job, (int)p->rows);
     }
     return GRAFT_OK;

@@ -93,12 +93,10 @@ static graft_status retune(gr_tuning **out, const gr_tuning *from, const gr_mode
         for (int64_t l = 0; l < (gr_role_table[role].in_block ? c->layers : 1); l++) {
             const gr_tuned *x = gr_tuning_of(from, role, l);
             bool own = !lora_only && gr_role_exists(role, c);
-            *gr_tuning_at(t, role, l) = (gr_tuned){.rank = x->rank,
-                                                   .scale = x->scale,
-                                                   .dora = x->dora,
-                                                   .train_weight = own,
-                                                   .saved = own,
-                                                   .train_bias = own && gr_role_has_bias(role, c)};
+            gr_tuned *now = gr_tuning_at(t, role, l);
+            *now = *x; /* the adapter as it is; gr_tuning_place finds new places */
+            now->train_weight = now->saved = own;
+            now->train_bias = own && gr_role_has_bias(role, c);
         }
     graft_status st = gr_tuning_place(t, c, err);
     if (st != GRAFT_OK) {

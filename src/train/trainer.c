@@ -19,8 +19,13 @@ const char *gr_trainer_base(const gr_trainer *t) {
     return kept ? t->rt.model->dir : model;
 }
 
+/* A run that goes on writes adapter.gguf too where export has put one beside its files: it would be of
+ * another save than they are. */
 unsigned gr_trainer_formats(const gr_trainer *t) {
-    return GR_ADAPTER_USUAL | (t->o->gguf ? GR_ADAPTER_GGUF : 0);
+    char *exported = t->o->resume && !t->o->gguf && t->dir ? gr_path_join(t->dir, "adapter.gguf") : NULL;
+    bool gguf = t->o->gguf || (exported && gr_path_exists(exported));
+    free(exported);
+    return GR_ADAPTER_USUAL | (gguf ? GR_ADAPTER_GGUF : 0);
 }
 
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {

@@ -36,10 +36,22 @@ typedef struct ref_rotary {
 /* One decoder block: x += o(attention(norm1(x))), then x += down(act(gate(norm2(x))) * up(norm2(x))). What is
  * added is first normed by behind1 and behind2 where the model has them (Gemma; OLMo 2 has these two only),
  * and multiplied by residual_scale. */
-enum { REF_Q, REF_K, REF_V, REF_O, REF_GATE, REF_UP, REF_DOWN, REF_LINEARS };
+enum {
+    REF_Q,
+    REF_K,
+    REF_V,
+    REF_O,
+    REF_GATE,
+    REF_UP,
+    REF_DOWN,
+    REF_LINEARS
+}; /* fused (Phi-3): REF_Q has the
+rows of q, k and v, REF_GATE those of gate and up, and REF_K, REF_V, REF_UP are empty; without gate
+(StarCoder2): REF_GATE is empty and act is of up alone */
 typedef struct ref_block {
     ref_linear linear[REF_LINEARS];
     double *norm1, *norm2, *d_norm1, *d_norm2;         /* [hidden]; NULL: none */
+    double *shift1, *shift2, *d_shift1, *d_shift2;     /* [hidden]: LayerNorm's bias; NULL: RMSNorm */
     double *behind1, *behind2, *d_behind1, *d_behind2; /* [hidden]; NULL: none */
     double *q_norm, *k_norm, *d_q_norm, *d_k_norm; /* [head_dim], NULL where the model has none (Qwen3 has);
                                                       wide: [heads*head_dim], [kv_heads*head_dim] (OLMo 2) */
@@ -50,6 +62,7 @@ typedef struct ref_block {
 typedef struct ref_model {
     int vocab, hidden, layers, heads, kv_heads, head_dim, mlp;
     double eps;
+    bool fused, plain;    /* see REF_LINEARS */
     double one;           /* norms multiply by one + w: 0, or 1 (Gemma) */
     bool gelu, wide_norm; /* gelu's tanh form instead of silu; q_norm and k_norm span all heads */
     bool norms_behind;    /* post_attention_layernorm is behind attention, not before the MLP */
@@ -58,8 +71,9 @@ typedef struct ref_model {
     ref_rotary rotary, local_rotary;
     ref_linear embed;  /* w [vocab,hidden]: x = w[id] + scale * sum_r b[r,id] a[r]; the tied head itself */
     ref_block *blocks; /* [layers] */
-    double *norm, *d_norm; /* [hidden] */
-    ref_linear head;       /* in 0: tied to embed, whose gradients then have both parts */
+    double *norm, *d_norm;   /* [hidden] */
+    double *shift, *d_shift; /* [hidden] or NULL: as shift1 */
+    ref_linear head;         /* in 0: tied to embed, whose gradients then have both parts */
 } ref_model;
 
 /* A batch of rows. target[t] is the token that position t has to predict, or -1 where nothing is trained. */
@@ -95,6 +109,11 @@ void ref_rmsnorm_forward(double *y, const double *x, const double *w, double one
                          int width);
 void ref_rmsnorm_backward(double *dx, double *dw, const double *dy, const double *x, const double *w,
                           double one, double eps, int n, int width);
+/* y = (x - mean) / sqrt(variance + eps) * w + b, over `width` values at a time. */
+void ref_layernorm_forward(double *y, const double *x, const double *w, const double *b, double eps, int n,
+                           int width);
+void ref_layernorm_backward(double *dx, double *dw, double *db, const double *dy, const double *x,
+                            const double *w, double eps, int n, int width);
 /* Turns the pairs of each head, in place: Hugging Face's and MLX's order ("rotate halves"). sign +1 forward,
  * -1 backward (the transpose of a rotation is its inverse). */
 void ref_rope(double *x, const int *pos, const ref_rotary *rotary, int tokens, int heads, int head_dim,
@@ -168,6 +187,9 @@ typedef struct ref_tiny {
     bool one_plus, gelu, sandwich, behind,
         wide_norm; /* sandwich: norms before and behind; behind: these only */
     double embedding_scale, residual_scale, attention_scale, logit_scale, attention_cap, logit_cap;
+    bool fused, plain, layer_norm, all_bias;
+    double partial;                        /* of each head rotates; 0: all */
+    const double *divisor;                 /* [rotated pairs] of the frequencies; NULL: none */
     int pattern;                           /* every pattern-th layer has no window */
     double local_theta;                    /* rotary base of the layers with a window */
     int rope_interval;                     /* every so many layers one rotates nothing */

@@ -118,6 +118,44 @@ void ref_rmsnorm_backward(double *dx, double *dw, const double *dy, const double
     }
 }
 
+static double mean_of(const double *x, int width) {
+    double sum = 0;
+    for (int i = 0; i < width; i++) sum += x[i] / width;
+    return sum;
+}
+
+static double inverse_deviation(const double *x, double mean, double eps, int width) {
+    double sum = 0;
+    for (int i = 0; i < width; i++) sum += (x[i] - mean) * (x[i] - mean) / width;
+    return 1 / sqrt(sum + eps);
+}
+
+void ref_layernorm_forward(double *y, const double *x, const double *w, const double *b, double eps, int n,
+                           int width) {
+    for (int t = 0; t < n; t++, x += width, y += width) {
+        double mean = mean_of(x, width), s = inverse_deviation(x, mean, eps, width);
+        for (int i = 0; i < width; i++) y[i] = (x[i] - mean) * s * w[i] + b[i];
+    }
+}
+
+/* With z = (x - mean) s and g = dy w: dx = s (g - mean(g) - z mean(g z)). */
+void ref_layernorm_backward(double *dx, double *dw, double *db, const double *dy, const double *x,
+                            const double *w, double eps, int n, int width) {
+    for (int t = 0; t < n; t++, x += width, dy += width, dx += width) {
+        double mean = mean_of(x, width), s = inverse_deviation(x, mean, eps, width), flat = 0, along = 0;
+        for (int i = 0; i < width; i++) {
+            flat += dy[i] * w[i] / width;
+            along += dy[i] * w[i] * (x[i] - mean) * s / width;
+        }
+        for (int i = 0; i < width; i++) {
+            double z = (x[i] - mean) * s;
+            dx[i] += s * (dy[i] * w[i] - flat - z * along);
+            if (dw != NULL) dw[i] += dy[i] * z;
+            if (db != NULL) db[i] += dy[i];
+        }
+    }
+}
+
 void ref_rope(double *x, const int *pos, const ref_rotary *r, int tokens, int heads, int head_dim, int sign) {
     for (int t = 0; t < tokens; t++)
         for (int h = 0; h < heads; h++, x += head_dim)

@@ -85,17 +85,22 @@ static ref_attention attention_of(const ref_model *m, const ref_block *b, const 
                            .cap = m->attention_cap};
 }
 
-/* A norm over the whole width; w NULL: none, a copy. */
-static void norm_forward(double *y, const double *x, const double *w, const ref_model *m, int T) {
-    if (w != NULL)
+/* A norm over the whole width; w NULL: none, a copy; b: LayerNorm's bias, NULL: RMSNorm. */
+static void norm_forward(double *y, const double *x, const double *w, const double *b, const ref_model *m,
+                         int T) {
+    if (b != NULL)
+        ref_layernorm_forward(y, x, w, b, m->eps, T, m->hidden);
+    else if (w != NULL)
         ref_rmsnorm_forward(y, x, w, m->one, m->eps, T, m->hidden);
     else
         copy(y, x, (long)T * m->hidden);
 }
 
-static void norm_backward(double *dx, double *dw, const double *dy, const double *x, const double *w,
-                          const ref_model *m, int T) {
-    if (w != NULL)
+static void norm_backward(double *dx, double *dw, double *db, const double *dy, const double *x,
+                          const double *w, const double *b, const ref_model *m, int T) {
+    if (b != NULL)
+        ref_layernorm_backward(dx, dw, db, dy, x, w, m->eps, T, m->hidden);
+    else if (w != NULL)
         ref_rmsnorm_backward(dx, dw, dy, x, w, m->one, m->eps, T, m->hidden);
     else
         add(dx, dy, (long)T * m->hidden);
@@ -105,7 +110,7 @@ static void norm_backward(double *dx, double *dw, const double *dy, const double
 static void join(double *x, const double *branch, const double *w, const ref_model *m, int T) {
     long h = (long)T * m->hidden;
     double *y = zeros(h);
-    norm_forward(y, branch, w, m, T);
+    norm_forward(y, branch, w, NULL, m, T);
     for (long i = 0; i < h; i++) x[i] += m->residual_scale * y[i];
     free(y);
 }
@@ -116,7 +121,7 @@ static double *branch_gradient(const double *dx, double *dw, const double *branc
     long h = (long)T * m->hidden;
     double *dy = zeros(h), *d = zeros(h);
     for (long i = 0; i < h; i++) dy[i] = m->residual_scale * dx[i];
-    norm_backward(d, dw, dy, branch, w, m, T);
+    norm_backward(d, dw, NULL, dy, branch, w, NULL, m, T);
     free(dy);
     return d;
 }
@@ -133,6 +138,85 @@ static ref_linear head_of(const ref_model *m) {
     return m->head.in > 0 ? m->head : m->embed;
 }
 
+/* Columns of a fused linear's y [T, all]: part [T, n] = y[.., first + ..], or adds there with `back`. */
+static void part_of(double *part, double *y, int all, int first, int n, int T, bool back) {
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < n; i++) {
+            double *whole = &y[(long)t * all + first + i], *own = &part[(long)t * n + i];
+            if (back)
+                *whole = *own;
+            else
+                *own = *whole;
+        }
+}
+
+static void qkv_forward(ref_saved *s, const ref_model *m, const ref_linear *l, int T) {
+    int q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim, all = q + 2 * kv;
+    if (!m->fused) {
+        ref_linear_forward(s->q_raw, s->xa[REF_Q], s->norm1, &l[REF_Q], T);
+        ref_linear_forward(s->k_raw, s->xa[REF_K], s->norm1, &l[REF_K], T);
+        ref_linear_forward(s->v, s->xa[REF_V], s->norm1, &l[REF_V], T);
+        return;
+    }
+    double *y = zeros((long)T * all);
+    ref_linear_forward(y, s->xa[REF_Q], s->norm1, &l[REF_Q], T);
+    part_of(s->q_raw, y, all, 0, q, T, false);
+    part_of(s->k_raw, y, all, q, kv, T, false);
+    part_of(s->v, y, all, q + kv, kv, T, false);
+    free(y);
+}
+
+static void qkv_backward(double *dnorm, double *dq, double *dk, double *dv, const ref_saved *s,
+                         const ref_model *m, const ref_linear *l, int T) {
+    int q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim, all = q + 2 * kv;
+    if (!m->fused) {
+        ref_linear_backward(dnorm, dv, s->norm1, s->xa[REF_V], &l[REF_V], T);
+        ref_linear_backward(dnorm, dk, s->norm1, s->xa[REF_K], &l[REF_K], T);
+        ref_linear_backward(dnorm, dq, s->norm1, s->xa[REF_Q], &l[REF_Q], T);
+        return;
+    }
+    double *dy = zeros((long)T * all);
+    part_of(dq, dy, all, 0, q, T, true);
+    part_of(dk, dy, all, q, kv, T, true);
+    part_of(dv, dy, all, q + kv, kv, T, true);
+    ref_linear_backward(dnorm, dy, s->norm1, s->xa[REF_Q], &l[REF_Q], T);
+    free(dy);
+}
+
+/* Without gate up's own activation stands for it, times one. */
+static void gate_up_forward(ref_saved *s, const ref_model *m, const ref_linear *l, int T) {
+    int mlp = m->mlp;
+    if (m->fused) {
+        double *y = zeros((long)T * 2 * mlp);
+        ref_linear_forward(y, s->xa[REF_GATE], s->norm2, &l[REF_GATE], T);
+        part_of(s->gate, y, 2 * mlp, 0, mlp, T, false);
+        part_of(s->up, y, 2 * mlp, mlp, mlp, T, false);
+        free(y);
+    } else if (m->plain) {
+        ref_linear_forward(s->gate, s->xa[REF_UP], s->norm2, &l[REF_UP], T);
+        for (long i = 0; i < (long)T * mlp; i++) s->up[i] = 1;
+    } else {
+        ref_linear_forward(s->gate, s->xa[REF_GATE], s->norm2, &l[REF_GATE], T);
+        ref_linear_forward(s->up, s->xa[REF_UP], s->norm2, &l[REF_UP], T);
+    }
+}
+
+static void gate_up_backward(double *dnorm, double *dgate, double *dup, const ref_saved *s,
+                             const ref_model *m, const ref_linear *l, int T) {
+    if (m->fused) {
+        double *dy = zeros((long)T * 2 * m->mlp);
+        part_of(dgate, dy, 2 * m->mlp, 0, m->mlp, T, true);
+        part_of(dup, dy, 2 * m->mlp, m->mlp, m->mlp, T, true);
+        ref_linear_backward(dnorm, dy, s->norm2, s->xa[REF_GATE], &l[REF_GATE], T);
+        free(dy);
+    } else if (m->plain) {
+        ref_linear_backward(dnorm, dgate, s->norm2, s->xa[REF_UP], &l[REF_UP], T);
+    } else {
+        ref_linear_backward(dnorm, dup, s->norm2, s->xa[REF_UP], &l[REF_UP], T);
+        ref_linear_backward(dnorm, dgate, s->norm2, s->xa[REF_GATE], &l[REF_GATE], T);
+    }
+}
+
 /* x [T,hidden] in and out. */
 static void block_forward(double *x, ref_saved *s, const ref_model *m, const ref_block *b,
                           const ref_batch *batch, const int *pos) {
@@ -142,10 +226,8 @@ static void block_forward(double *x, ref_saved *s, const ref_model *m, const ref
     ref_attention at = attention_of(m, b, batch);
 
     copy(s->x, x, h);
-    norm_forward(s->norm1, x, b->norm1, m, T);
-    ref_linear_forward(s->q_raw, s->xa[REF_Q], s->norm1, &l[REF_Q], T);
-    ref_linear_forward(s->k_raw, s->xa[REF_K], s->norm1, &l[REF_K], T);
-    ref_linear_forward(s->v, s->xa[REF_V], s->norm1, &l[REF_V], T);
+    norm_forward(s->norm1, x, b->norm1, b->shift1, m, T);
+    qkv_forward(s, m, l, T);
     copy(s->q, s->q_raw, (long)T * m->heads * d);
     copy(s->k, s->k_raw, (long)T * m->kv_heads * d);
     qk_norm_forward(s->q, s->q_raw, b->q_norm, m, T, m->heads);
@@ -157,9 +239,8 @@ static void block_forward(double *x, ref_saved *s, const ref_model *m, const ref
     join(x, s->branch1, b->behind1, m, T);
 
     copy(s->x_mid, x, h);
-    norm_forward(s->norm2, x, b->norm2, m, T);
-    ref_linear_forward(s->gate, s->xa[REF_GATE], s->norm2, &l[REF_GATE], T);
-    ref_linear_forward(s->up, s->xa[REF_UP], s->norm2, &l[REF_UP], T);
+    norm_forward(s->norm2, x, b->norm2, b->shift2, m, T);
+    gate_up_forward(s, m, l, T);
     (m->gelu ? ref_geglu_forward : ref_swiglu_forward)(s->act, s->gate, s->up, (long)T * m->mlp);
     ref_linear_forward(s->branch2, s->xa[REF_DOWN], s->act, &l[REF_DOWN], T);
     join(x, s->branch2, b->behind2, m, T);
@@ -173,9 +254,8 @@ static void mlp_backward(double *dx, const ref_saved *s, const ref_model *m, con
            *dbranch = branch_gradient(dx, b->d_behind2, s->branch2, b->behind2, m, T);
     ref_linear_backward(dact, dbranch, s->act, s->xa[REF_DOWN], &l[REF_DOWN], T);
     (m->gelu ? ref_geglu_backward : ref_swiglu_backward)(dgate, dup, dact, s->gate, s->up, n);
-    ref_linear_backward(dnorm, dup, s->norm2, s->xa[REF_UP], &l[REF_UP], T);
-    ref_linear_backward(dnorm, dgate, s->norm2, s->xa[REF_GATE], &l[REF_GATE], T);
-    norm_backward(dx, b->d_norm2, dnorm, s->x_mid, b->norm2, m, T);
+    gate_up_backward(dnorm, dgate, dup, s, m, l, T);
+    norm_backward(dx, b->d_norm2, b->d_shift2, dnorm, s->x_mid, b->norm2, b->shift2, m, T);
     free(dbranch);
     free(dact);
     free(dgate);
@@ -210,10 +290,8 @@ static void attention_half_backward(double *dx, const ref_saved *s, const ref_mo
     ref_attention_backward(dq, dk, dv, dattn, s->q, s->k, s->v, &at);
     rotated_backward(dq, b->d_q_norm, s->q_raw, b->q_norm, m, b->rotary, pos, T, m->heads);
     rotated_backward(dk, b->d_k_norm, s->k_raw, b->k_norm, m, b->rotary, pos, T, m->kv_heads);
-    ref_linear_backward(dnorm, dv, s->norm1, s->xa[REF_V], &l[REF_V], T);
-    ref_linear_backward(dnorm, dk, s->norm1, s->xa[REF_K], &l[REF_K], T);
-    ref_linear_backward(dnorm, dq, s->norm1, s->xa[REF_Q], &l[REF_Q], T);
-    norm_backward(dx, b->d_norm1, dnorm, s->x, b->norm1, m, T);
+    qkv_backward(dnorm, dq, dk, dv, s, m, l, T);
+    norm_backward(dx, b->d_norm1, b->d_shift1, dnorm, s->x, b->norm1, b->shift1, m, T);
     free(dbranch);
     free(dattn);
     free(dq);
@@ -252,7 +330,7 @@ double ref_model_forward(ref_run *run, const ref_model *m, const ref_batch *batc
     ref_embed_forward(x, &m->embed, batch->ids, T);
     scale(x, m->embedding_scale, (long)T * m->hidden);
     for (int i = 0; i < m->layers; i++) block_forward(x, &run->saved[i], m, &m->blocks[i], batch, run->pos);
-    norm_forward(run->norm_last, x, m->norm, m, T);
+    norm_forward(run->norm_last, x, m->norm, m->shift, m, T);
     ref_linear_forward(run->logits, run->head_xa, run->norm_last, &head, T);
     finish_logits(run->logits, m, (long)T * m->vocab);
     return ref_cross_entropy(NULL, run->logits, batch->target, T, m->vocab);
@@ -266,7 +344,7 @@ void ref_model_backward(const ref_run *run, const ref_model *m, const ref_batch 
     ref_cross_entropy(dlogits, run->logits, batch->target, T, m->vocab);
     finish_logits_backward(dlogits, run->logits, m, (long)T * m->vocab);
     ref_linear_backward(dnorm, dlogits, run->norm_last, run->head_xa, &head, T);
-    norm_backward(dx, m->d_norm, dnorm, run->x_last, m->norm, m, T);
+    norm_backward(dx, m->d_norm, m->d_shift, dnorm, run->x_last, m->norm, m->shift, m, T);
     for (int i = m->layers - 1; i >= 0; i--) {
         mlp_backward(dx, &run->saved[i], m, &m->blocks[i], T);
         attention_half_backward(dx, &run->saved[i], m, &m->blocks[i], batch, run->pos);

@@ -46,10 +46,18 @@ static void visit_linear(walk *w, const char *prefix, const ref_linear *l) {
 }
 
 int ref_model_tensors(ref_tensor *out, const ref_model *m) {
-    static const char *const names[REF_LINEARS] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                                   "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
-                                                   "mlp.down_proj"};
+    static const char *const fused[REF_LINEARS] = {[REF_Q] = "self_attn.qkv_proj",
+                                                   [REF_O] = "self_attn.o_proj",
+                                                   [REF_GATE] = "mlp.gate_up_proj",
+                                                   [REF_DOWN] = "mlp.down_proj"};
+    static const char *const plain[REF_LINEARS] = {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", NULL,
+        "mlp.c_fc",         "mlp.c_proj"};
+    static const char *const separate[REF_LINEARS] = {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
     walk w = {.out = out};
+    const char *const *names = m->fused ? fused : m->plain ? plain : separate;
     long q_norm = m->head_dim * (m->wide_norm ? m->heads : 1),
          k_norm = m->head_dim * (m->wide_norm ? m->kv_heads : 1);
     visit_linear(&w, "model.embed_tokens", &m->embed);
@@ -65,12 +73,16 @@ int ref_model_tensors(ref_tensor *out, const ref_model *m) {
         visit(&w, prefix, "post_feedforward_layernorm.weight", b->behind2, b->d_behind2, m->hidden);
         visit(&w, prefix, "self_attn.q_norm.weight", b->q_norm, b->d_q_norm, q_norm);
         visit(&w, prefix, "self_attn.k_norm.weight", b->k_norm, b->d_k_norm, k_norm);
+        visit(&w, prefix, "input_layernorm.bias", b->shift1, b->d_shift1, m->hidden);
+        visit(&w, prefix, "post_attention_layernorm.bias", b->shift2, b->d_shift2, m->hidden);
         for (int k = 0; k < REF_LINEARS; k++) {
+            if (names[k] == NULL) continue;
             snprintf(linear, sizeof linear, "%s%s", prefix, names[k]);
             visit_linear(&w, linear, &b->linear[k]);
         }
     }
     visit(&w, "", "model.norm.weight", m->norm, m->d_norm, m->hidden);
+    visit(&w, "", "model.norm.bias", m->shift, m->d_shift, m->hidden);
     visit_linear(&w, "lm_head", &m->head);
     return w.count;
 }
@@ -118,19 +130,30 @@ static ref_linear linear_new(int in, int out, const ref_tiny *spec, int rank, bo
                         .dm = zeros(dora, out)};
 }
 
+/* A linear, or an empty one. */
+static ref_linear maybe(bool wanted, int in, int out, const ref_tiny *spec, bool bias) {
+    return wanted ? linear_new(in, out, spec, spec->rank, bias) : (ref_linear){0};
+}
+
 static ref_block block_new(const ref_tiny *c, const ref_model *m, int number) {
     int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
     int q_norm = c->wide_norm ? q : c->head_dim, k_norm = c->wide_norm ? kv : c->head_dim;
     bool all = c->train_all, norm = c->qk_norm, before = !c->behind, behind = c->behind || c->sandwich;
     bool windowed = c->window > 0 && !(c->pattern > 0 && (number + 1) % c->pattern == 0);
     bool rotates = !(c->rope_interval > 0 && (number + 1) % c->rope_interval == 0);
-    return (ref_block){.linear = {[REF_Q] = linear_new(h, q, c, c->rank, c->qkv_bias),
-                                  [REF_K] = linear_new(h, kv, c, c->rank, c->qkv_bias),
-                                  [REF_V] = linear_new(h, kv, c, c->rank, c->qkv_bias),
-                                  [REF_O] = linear_new(q, h, c, c->rank, false),
-                                  [REF_GATE] = linear_new(h, c->mlp, c, c->rank, false),
-                                  [REF_UP] = linear_new(h, c->mlp, c, c->rank, false),
-                                  [REF_DOWN] = linear_new(c->mlp, h, c, c->rank, false)},
+    int qkv = c->fused ? q + 2 * kv : q, gate_up = c->fused ? 2 * c->mlp : c->mlp;
+    bool bias = c->qkv_bias || c->all_bias, layer_norm = c->layer_norm;
+    return (ref_block){.linear = {[REF_Q] = linear_new(h, qkv, c, c->rank, bias),
+                                  [REF_K] = maybe(!c->fused, h, kv, c, bias),
+                                  [REF_V] = maybe(!c->fused, h, kv, c, bias),
+                                  [REF_O] = linear_new(q, h, c, c->rank, c->all_bias),
+                                  [REF_GATE] = maybe(!c->plain, h, gate_up, c, c->all_bias),
+                                  [REF_UP] = maybe(!c->fused, h, c->mlp, c, c->all_bias),
+                                  [REF_DOWN] = linear_new(c->mlp, h, c, c->rank, c->all_bias)},
+                       .shift1 = zeros(layer_norm, h),
+                       .shift2 = zeros(layer_norm, h),
+                       .d_shift1 = zeros(layer_norm && all, h),
+                       .d_shift2 = zeros(layer_norm && all, h),
                        .norm1 = zeros(before, h),
                        .norm2 = zeros(before, h),
                        .d_norm1 = zeros(before && all, h),
@@ -158,7 +181,7 @@ static void fill(const ref_model *m) {
                            : strstr(name, "norm")              ? 1
                                                                : 0.5,
                offset = 0;
-        if (strstr(name, "norm")) offset = 1;
+        if (strstr(name, "norm") && strstr(name, ".bias") == NULL) offset = 1;
         if (strstr(name, "lora_B") || strstr(name, "magnitude")) amplitude = 0.25;
         for (long i = 0; i < all[k].n; i++) all[k].p[i] = offset + amplitude * ref_formula(name, i);
     }
@@ -178,9 +201,14 @@ static double or_else(double x, double otherwise) {
     return x != 0 ? x : otherwise;
 }
 
+/* Elements of a head that rotate. */
+static int rotated(const ref_tiny *c) {
+    return (int)(c->head_dim * or_else(c->partial, 1));
+}
+
 static ref_rotary rotary_new(const ref_tiny *c) {
     return (ref_rotary){.inv_freq = zeros(true, c->head_dim / 2),
-                        .half = c->head_dim / 2,
+                        .half = rotated(c) / 2,
                         .magnitude = or_else(c->magnitude, 1)};
 }
 
@@ -200,6 +228,8 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
                      .head_dim = c->head_dim,
                      .mlp = c->mlp,
                      .eps = c->eps,
+                     .fused = c->fused,
+                     .plain = c->plain,
                      .one = c->one_plus ? 1 : 0,
                      .gelu = c->gelu,
                      .wide_norm = c->wide_norm,
@@ -215,7 +245,9 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
                      .embed = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false),
                      .blocks = blocks,
                      .norm = zeros(true, c->hidden),
-                     .d_norm = zeros(all, c->hidden)};
+                     .d_norm = zeros(all, c->hidden),
+                     .shift = zeros(c->layer_norm, c->hidden),
+                     .d_shift = zeros(c->layer_norm && all, c->hidden)};
     if (!c->tied) m->head = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false);
     for (int i = 0; i < c->layers; i++) blocks[i] = block_new(c, m, i);
     if (c->llama3 != NULL)
@@ -223,7 +255,8 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
     else if (c->yarn != NULL)
         ref_rope_yarn(m->rotary.inv_freq, c->head_dim, c->theta, c->yarn);
     else
-        ref_rope_default(m->rotary.inv_freq, c->head_dim, c->theta);
+        ref_rope_default(m->rotary.inv_freq, rotated(c), c->theta);
+    for (int j = 0; c->divisor != NULL && j < m->rotary.half; j++) m->rotary.inv_freq[j] /= c->divisor[j];
     ref_rope_default(m->local_rotary.inv_freq, c->head_dim, or_else(c->local_theta, c->theta));
     fill(m);
     for (int i = 0; i < c->layers; i++)

@@ -91,6 +91,16 @@ static void refused_configs(void **state) {
          "both directions"},
         {"{\"model_type\":\"gemma3_text\",\"sliding_window_pattern\":0}", GRAFT_RANGE,
          "sliding_window_pattern"},
+        {"{\"model_type\":\"stablelm\",\"qk_layernorm\":true}", GRAFT_UNSUPPORTED, "qk_layernorm"},
+        {"{\"model_type\":\"stablelm\",\"use_parallel_residual\":true}", GRAFT_UNSUPPORTED,
+         "parallel_residual"},
+        {"{\"model_type\":\"stablelm\",\"partial_rotary_factor\":0.01}", GRAFT_UNSUPPORTED, "partial_rotary"},
+        {"{\"model_type\":\"starcoder2\",\"hidden_act\":\"silu\"}", GRAFT_UNSUPPORTED, "hidden_act"},
+        {"{\"model_type\":\"phi3\",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,2]}}",
+         GRAFT_CORRUPT, "short_factor"},
+        {"{\"model_type\":\"phi3\",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,2,1,1,1,1,1,0]"
+         "}}",
+         GRAFT_CORRUPT, "0.001"},
         {"{\"model_type\":\"granite\",\"logits_scaling\":0}", GRAFT_RANGE, "logits_scaling"},
         {"{\"model_type\":\"olmo2\",\"head_dim\":4096,\"num_attention_heads\":8}", GRAFT_CORRUPT, "too wide"},
         {"{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,0]}", GRAFT_CORRUPT, "no_rope_layers"},
@@ -244,6 +254,20 @@ static void other_architectures(void **state) {
                    "\"attention_multiplier\":0.0625,\"logits_scaling\":8}");
     assert_true(c.embedding_scale == 12 && c.residual_scale == 0.25 && c.logit_scale == 0.125);
     assert_true(c.attention_scale == 0.0625);
+    must_parse(
+        &c, "{\"model_type\":\"phi3\",\"partial_rotary_factor\":0.5,\"original_max_position_embeddings\":128,"
+            "\"rope_scaling\":{\"type\":\"su\",\"short_factor\":[1,2,3,4],\"long_factor\":[1,2,3,4]}}");
+    assert_true(c.rotary == 8 && c.row_limit == 128 && c.rope[0].divisor[3] == 4);
+    assert_near(c.rope[0].magnitude, sqrt(1 + log(4) / log(128)), 1e-15);
+    assert_true(gr_role_exists(GR_QKV_PROJ, &c) && !gr_role_exists(GR_Q_PROJ, &c) &&
+                !gr_role_exists(GR_UP_PROJ, &c));
+    must_parse(&c, "{\"model_type\":\"stablelm\",\"layer_norm_eps\":1e-3,\"use_qkv_bias\":true}");
+    assert_true(c.rotary == 4 && c.norm_eps == 1e-3 && c.qkv_bias && !c.o_bias &&
+                gr_role_has_bias(GR_NORM, &c));
+    must_parse(&c, "{\"model_type\":\"starcoder2\",\"norm_epsilon\":1e-4,\"sliding_window\":9}");
+    assert_true(c.tied && c.norm_eps == 1e-4 && c.mlp_bias && c.o_bias && c.activation == GR_GELU_TANH);
+    assert_true(gr_role_exists(GR_C_FC, &c) && !gr_role_exists(GR_DOWN_PROJ, &c) && c.window[3] == 9);
+    assert_int_equal(gr_mlp_matrices(&c), 2);
     must_parse(&c, "{\"model_type\":\"olmo2\"}");
     assert_true(gr_norm_role(&c, GR_BEFORE_ATTENTION) == GR_ROLES && !gr_role_exists(GR_INPUT_LAYERNORM, &c));
     int64_t out, in;

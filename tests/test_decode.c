@@ -2,6 +2,7 @@
  * prompt's path and decode's share no arithmetic. Tolerances as in test_eval.c; here the widest product has
  * length 128, and DoRA and biases add a rounding each. */
 #include "infer/decode.h"
+#include "infer/decode_batch.h"
 #include "tests/ref_check.h"
 #include "tests/tiny_kinds.h"
 
@@ -14,7 +15,26 @@ static double off_by(const float *a, const float *b, int64_t n) {
     return sqrt(off / norm);
 }
 
-/* Both paths over the one row; how far apart they are. */
+/* Token t's logits of several rows at once, of which the second is the same row. */
+static void by_batch(tiny_net *n, const rows *r, int prompt, float *found) {
+    gr_decode_batch d;
+    graft_error err = {0};
+    int64_t start[3] = {0, prompt, 2 * prompt}, tokens = r->batch.tokens, vocab = n->spec.vocab;
+    int32_t ids[2 * 8], next[2];
+    for (int i = 0; i < 2 * prompt; i++) ids[i] = r->ids[i % prompt];
+    gr_batch batch = {.ids = ids, .start = start, .nrows = 2, .tokens = 2 * prompt};
+    assert_int_equal(gr_decode_batch_init(&d, &n->rt, 2, tokens, &err), GRAFT_OK);
+    gr_decode_batch_prompts(&d, &batch);
+    for (int64_t t = prompt - 1; t < tokens; t++) {
+        next[0] = next[1] = r->ids[t];
+        if (t >= prompt) gr_decode_batch_step(&d, next);
+        assert_memory_equal(d.logits, d.logits + vocab, (size_t)vocab * sizeof *d.logits);
+        memcpy(found + t * vocab, d.logits, (size_t)vocab * sizeof *found);
+    }
+    gr_decode_batch_free(&d);
+}
+
+/* All paths over the one row; how far apart they are. */
 static double paths_apart(tiny_net *n, const rows *r) {
     enum { PROMPT = 3 };
     graft_error err = {0};
@@ -38,7 +58,9 @@ static double paths_apart(tiny_net *n, const rows *r) {
     }
     int64_t first = (PROMPT - 1) * vocab;
     gr_decode_free(&d);
-    return off_by(found + first, whole + first, tokens * vocab - first);
+    double off = off_by(found + first, whole + first, tokens * vocab - first);
+    by_batch(n, r, PROMPT, found);
+    return fmax(off, off_by(found + first, whole + first, tokens * vocab - first));
 }
 
 static const int one_row[] = {24};

@@ -5,7 +5,6 @@
  */
 #include "tests/world.h"
 
-
 typedef enum duty {
     LEAVES_ALL,   /* writes nothing but stdout */
     ALL_OR_NONE,  /* the directory is as before, or as after a run without fault */

@@ -134,7 +134,7 @@ static void tensors_by_pattern(void **state) {
     assert_string_equal(p.types[GR_V_PROJ].frozen, "partial");
     assert_non_null(strstr(p.types[GR_V_PROJ].notes, "ranks 4 to 8"));
     assert_non_null(strstr(p.types[GR_V_PROJ].notes, "with bias"));
-    assert_non_null(strstr(p.types[GR_LM_HEAD].notes, "tied"));
+    assert_non_null(strstr(p.types[gr_guide_type(GR_LM_HEAD)].notes, "tied"));
     graft_plan_free(&p);
 }
 
@@ -143,10 +143,10 @@ static void whole_weights(void **state) {
     (void)state;
     graft_plan p = table("qwen3-0.6b", (gr_tuning_request){.kind = GR_TUNE_FULL, .num_layers = -1});
     assert_string_equal(p.types[GR_Q_PROJ].frozen, "false");
-    assert_string_equal(p.types[GR_INPUT_LAYERNORM].frozen, "false");
-    assert_string_equal(p.types[GR_NORM].frozen,
+    assert_string_equal(p.types[gr_guide_type(GR_INPUT_LAYERNORM)].frozen, "false");
+    assert_string_equal(p.types[gr_guide_type(GR_NORM)].frozen,
                         "partial"); /* the heads' norms train, the last one does not */
-    assert_string_equal(p.types[GR_EMBED_TOKENS].frozen, "true");
+    assert_string_equal(p.types[gr_guide_type(GR_EMBED_TOKENS)].frozen, "true");
     assert_string_equal(tensor(&p, "model.layers.0.self_attn.q_norm")->role, "norm");
     graft_plan_free(&p);
     p = table("qwen3-0.6b", (gr_tuning_request){.kind = GR_TUNE_FULL, .num_layers = 1});
@@ -155,8 +155,8 @@ static void whole_weights(void **state) {
     assert_string_equal(tensor(&p, "model.layers.26.mlp.up_proj")->frozen, "true");
     graft_plan_free(&p);
     p = table("mistral-7b", (gr_tuning_request){.targets = "standard", .modules_to_save = "lm_head"});
-    assert_string_equal(p.types[GR_LM_HEAD].frozen, "false");
-    assert_non_null(strstr(p.types[GR_LM_HEAD].notes, "trains whole"));
+    assert_string_equal(p.types[gr_guide_type(GR_LM_HEAD)].frozen, "false");
+    assert_non_null(strstr(p.types[gr_guide_type(GR_LM_HEAD)].notes, "trains whole"));
     assert_string_equal(p.types[GR_Q_PROJ].frozen, "partial");
     graft_plan_free(&p);
     p = table("qwen2.5-0.5b", (gr_tuning_request){.targets = "o_proj", .bias = GR_BIAS_ALL});

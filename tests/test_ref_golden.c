@@ -50,6 +50,13 @@ static void set_traits(ref_tiny *s, const json_t *golden, const json_t *c) {
         s->logit_cap = optional(c, "final_logit_softcapping");
     }
     if (is_type(golden, "ministral")) s->pattern = 2; /* as its layer_types say */
+    s->fused = is_type(golden, "phi3");
+    s->layer_norm = is_type(golden, "stablelm") || is_type(golden, "starcoder2");
+    s->plain = s->all_bias = is_type(golden, "starcoder2");
+    s->gelu |= s->plain;
+    s->qkv_bias |= json_is_true(json_object_get(c, "use_qkv_bias"));
+    s->partial = optional(c, "partial_rotary_factor");
+    if (s->layer_norm) s->eps = optional(c, "layer_norm_eps") + optional(c, "norm_epsilon");
     s->rope_interval = (int)optional(c, "no_rope_layer_interval");
     if (!is_type(golden, "granite")) return;
     s->embedding_scale = number(c, "embedding_multiplier");
@@ -63,6 +70,7 @@ static ref_model *model_from(const json_t *golden) {
     const json_t *window = json_object_get(c, "sliding_window");
     ref_rope_llama3_scaling llama3 = {0};
     ref_rope_yarn_scaling yarn;
+    double divisor[16];
     ref_tiny spec = {.vocab = integer(c, "vocab_size"),
                      .hidden = integer(c, "hidden_size"),
                      .layers = integer(c, "num_hidden_layers"),
@@ -72,7 +80,7 @@ static ref_model *model_from(const json_t *golden) {
                      .mlp = integer(c, "intermediate_size"),
                      .rank = integer(golden, "rank"),
                      .scale = number(golden, "scale"),
-                     .eps = number(c, "rms_norm_eps"),
+                     .eps = optional(c, "rms_norm_eps"),
                      .theta = number(c, "rope_theta"),
                      .window = (int)json_integer_value(window),
                      .tied = json_is_true(member(c, "tie_word_embeddings")),
@@ -88,6 +96,12 @@ static ref_model *model_from(const json_t *golden) {
                                            number(scaling, "original_max_position_embeddings")};
         spec.yarn = &yarn;
         spec.magnitude = (1 + 0.1 * scale * log(yarn.factor)) / (1 + 0.1 * all * log(yarn.factor));
+    } else if (is_type(golden, "phi3") && scaling != NULL) {
+        double positions = number(c, "original_max_position_embeddings"), longer = 64 / positions;
+        for (size_t i = 0; i < json_array_size(member(scaling, "short_factor")); i++)
+            divisor[i] = json_number_value(json_array_get(member(scaling, "short_factor"), i));
+        spec.divisor = divisor;
+        spec.magnitude = sqrt(1 + log(longer) / log(positions)); /* of 64 positions, as the script says */
     } else if (scaling != NULL) {
         llama3 = (ref_rope_llama3_scaling){.factor = number(scaling, "factor"),
                                            .low_freq_factor = number(scaling, "low_freq_factor"),
@@ -225,6 +239,18 @@ static void test_olmo2(void **state) {
     check_golden("tiny_olmo2.json");
 }
 
+static void test_phi(void **state) {
+    (void)state;
+    check_golden("tiny_phi3.json");
+    check_golden("tiny_phi4.json");
+}
+
+static void test_layer_norms(void **state) {
+    (void)state;
+    check_golden("tiny_stablelm.json");
+    check_golden("tiny_starcoder2.json");
+}
+
 static void test_ministral(void **state) {
     (void)state;
     check_golden("tiny_ministral.json");
@@ -236,7 +262,7 @@ int main(void) {
         cmocka_unit_test(test_llama),     cmocka_unit_test(test_dora),    cmocka_unit_test(test_mistral),
         cmocka_unit_test(test_qwen2),     cmocka_unit_test(test_qwen3),   cmocka_unit_test(test_gemma),
         cmocka_unit_test(test_smollm3),   cmocka_unit_test(test_granite), cmocka_unit_test(test_olmo2),
-        cmocka_unit_test(test_ministral),
+        cmocka_unit_test(test_ministral), cmocka_unit_test(test_phi),     cmocka_unit_test(test_layer_norms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

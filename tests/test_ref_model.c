@@ -117,6 +117,11 @@ static void test_model_other_traits(void **state) {
     granite.embedding_scale = 0.7, granite.residual_scale = 0.4, granite.logit_scale = 0.3,
     granite.end_rank = 2;
     check_model(&granite);
+    ref_tiny phi = llama, star = llama;
+    phi.fused = true, phi.partial = 0.5;
+    check_model(&phi);
+    star.plain = star.gelu = star.layer_norm = star.all_bias = true;
+    check_model(&star);
 }
 
 /* A row's logits do not depend on the rows beside it. */

@@ -141,6 +141,30 @@ static void refusals(void **state) {
     }
 }
 
+/* In a set q, k or v also means a fused qkv_proj, gate or up a gate_up_proj; a name means what it says. */
+static void fused_linears(void **state) {
+    (void)state;
+    static const struct {
+        const char *shape, *targets;
+        int64_t adapted;
+    } cases[] = {{"phi-4-mini", "standard", 32},    {"phi-4-mini", "extended", 64},
+                 {"phi-4-mini", "full", 128},       {"phi-4-mini", "qkv_proj", 32},
+                 {"phi-4-mini", "q_proj", -1},      {"starcoder2-3b", "standard", 60},
+                 {"starcoder2-3b", "full", 6 * 30}, {"starcoder2-3b", "c_fc", 30},
+                 {"starcoder2-3b", "up_proj", -1},  {"gemma-3-1b", "full", 7 * 26},
+                 {"olmo-2-1b", "extended", 4 * 16}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gr_model_config c = shape(cases[i].shape);
+        gr_tuning_request r = request(cases[i].targets);
+        graft_error e = {0};
+        int64_t adapted = -1;
+        bool good = count(&c, &r, &adapted, &e) >= 0;
+        if (!good || cases[i].adapted < 0)
+            assert_int_equal(e.status, cases[i].adapted < 0 ? GRAFT_USAGE : GRAFT_OK);
+        assert_int_equal(adapted, cases[i].adapted);
+    }
+}
+
 /* The same selection from the ranks of an adapter that was read. */
 static void placed_by_hand(void **state) {
     (void)state;
@@ -324,9 +348,11 @@ static void refused_kinds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(selections),        cmocka_unit_test(refusals),   cmocka_unit_test(placed_by_hand),
-        cmocka_unit_test(patterns),          cmocka_unit_test(kinds),      cmocka_unit_test(refused_kinds),
-        cmocka_unit_test(alpha_beats_scale), cmocka_unit_test(any_locale),
+        cmocka_unit_test(selections),    cmocka_unit_test(refusals),
+        cmocka_unit_test(fused_linears), cmocka_unit_test(placed_by_hand),
+        cmocka_unit_test(patterns),      cmocka_unit_test(kinds),
+        cmocka_unit_test(refused_kinds), cmocka_unit_test(alpha_beats_scale),
+        cmocka_unit_test(any_locale),
     };
     return cmocka_run_group_tests_name("lora", tests, NULL, NULL);
 }

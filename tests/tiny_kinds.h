@@ -22,7 +22,19 @@ static inline ref_tiny llama(void) {
 }
 
 /* Whole families of traits, as their models have them. */
-enum { FAMILIES = 10, GEMMA2 = FAMILIES, GEMMA3, SMOLLM3, GRANITE, OLMO2, YARN, FAMILIES_END };
+enum {
+    FAMILIES = 10,
+    GEMMA2 = FAMILIES,
+    GEMMA3,
+    SMOLLM3,
+    GRANITE,
+    OLMO2,
+    YARN,
+    PHI,
+    STABLELM,
+    STARCODER2,
+    FAMILIES_END
+};
 
 static inline void family(ref_tiny *s, int which) {
     bool gemma = which == GEMMA2 || which == GEMMA3;
@@ -39,6 +51,9 @@ static inline void family(ref_tiny *s, int which) {
         s->embedding_scale = 6, s->residual_scale = 0.25, s->attention_scale = 0.125, s->logit_scale = 0.25;
     if (which == OLMO2) s->behind = s->wide_norm = s->qk_norm = true;
     if (which == YARN) s->magnitude = 1.1;
+    if (which == PHI) s->fused = true, s->partial = 0.75, s->window = 5, s->kv_heads = 1;
+    if (which == STABLELM) s->layer_norm = s->qkv_bias = true, s->partial = 0.25;
+    if (which == STARCODER2) s->layer_norm = s->plain = s->gelu = s->all_bias = s->tied = true;
 }
 
 static inline ref_tiny traits(int which) {
@@ -153,7 +168,7 @@ static inline void set_mask(tiny_net *n, const rows *r, int l, int group, ref_li
 
 /* What trains of linear i of layer l under that kind. */
 static inline void wish(gr_tuned *x, int kind, int l, int i) {
-    static const int ranks[GR_LINEARS] = {4, 2, 3, 0, 4, 1, 2};
+    static const int ranks[7] = {4, 2, 3, 0, 4, 1, 2};
     x->rank = kind == RANKS || kind == EVERYTHING ? ranks[i]
               : kind == BIASES                    ? i == 6
               : kind == WEIGHTS                   ? 0
@@ -179,9 +194,11 @@ static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count
     for (int l = 0; l < spec.layers; l++)
         for (int g = 0; g < GR_GROUPS; g++)
             for (int k = 0; k < gr_group_table[g].count; k++) {
-                int i = gr_group_table[g].role[k];
-                gr_tuned *x = &n->rt.tuning->block[l][i];
-                ref_linear *to = &n->ref->blocks[l].linear[i];
+                gr_role role = gr_group_table[g].role[k];
+                int i = gr_role_table[role].number;
+                gr_tuned *x = &n->rt.tuning->block[l][role];
+                ref_linear *to = tiny_linear(&n->ref->blocks[l], role);
+                if (!gr_role_exists(role, &n->rt.model->config)) continue;
                 wish(x, kind, l, i);
                 to->rank = (int)x->rank;
                 to->scale = (double)x->scale;

@@ -64,6 +64,8 @@ static inline gr_mat tiny_mat(tiny_net *n, double *w, int rows, int cols, int bi
 static inline const char *tiny_arch(const ref_tiny *s) {
     if (s->sandwich) return s->qk_norm ? "gemma3_text" : "gemma2";
     if (s->behind) return "olmo2";
+    if (s->fused) return "phi3";
+    if (s->layer_norm) return s->plain ? "starcoder2" : "stablelm";
     return s->qk_norm ? "qwen3" : s->qkv_bias ? "qwen2" : "llama";
 }
 
@@ -84,6 +86,11 @@ static inline void tiny_norm(tiny_net *n, gr_model *m, int layer, gr_role role, 
     m->layer[layer].used_norm[role] = tiny_used(n, m, role, m->layer[layer].norm[role]);
 }
 
+/* ref's linear of that role; what stands in another's place is under its number. */
+static inline ref_linear *tiny_linear(ref_block *b, gr_role role) {
+    return &b->linear[gr_role_table[role].number];
+}
+
 static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
     const ref_tiny *s = &n->spec;
     gr_model *m = calloc(1, sizeof *m);
@@ -98,8 +105,11 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
                                   .vocab = s->vocab,
                                   .norm_eps = s->eps,
                                   .tied = s->tied,
-                                  .qkv_bias = s->qkv_bias,
+                                  .qkv_bias = s->qkv_bias || s->all_bias,
                                   .qk_norm = s->qk_norm,
+                                  .o_bias = s->all_bias,
+                                  .mlp_bias = s->all_bias,
+                                  .rotary = 2 * n->ref->rotary.half,
                                   .activation = s->gelu ? GR_GELU_TANH : GR_SILU,
                                   .embedding_scale = n->ref->embedding_scale,
                                   .residual_scale = n->ref->residual_scale,
@@ -119,10 +129,14 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
         gr_layer *layer = &m->layer[l];
         layer->window = b->window;
         m->config.rope_of[l] = (int8_t)(!b->rotary ? GR_NO_ROPE : b->rotary == &n->ref->local_rotary ? 1 : 0);
-        for (int i = 0; i < GR_LINEARS; i++) {
-            layer->linear[i] = tiny_mat(n, b->linear[i].w, b->linear[i].out, b->linear[i].in, bits, group);
-            layer->bias[i] = tiny_floats(n, b->linear[i].bias, b->linear[i].out);
+        for (gr_role role = 0; role < GR_LINEARS; role++) {
+            ref_linear *from = tiny_linear(b, role);
+            if (!gr_role_exists(role, &m->config)) continue;
+            layer->linear[role] = tiny_mat(n, from->w, from->out, from->in, bits, group);
+            layer->bias[role] = tiny_floats(n, from->bias, from->out);
         }
+        layer->bias[GR_INPUT_LAYERNORM] = tiny_floats(n, b->shift1, s->hidden);
+        layer->bias[GR_POST_ATTENTION_LAYERNORM] = tiny_floats(n, b->shift2, s->hidden);
         const double *norms[GR_NORM_PLACES] = {b->norm1, b->behind1, b->norm2, b->behind2};
         for (gr_norm_place p = 0; p < GR_NORM_PLACES; p++)
             tiny_norm(n, m, l, gr_norm_role(&m->config, p), norms[p]);
@@ -132,6 +146,7 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
     m->embed = tiny_mat(n, n->ref->embed.w, s->vocab, s->hidden, 0, 0);
     m->head = s->tied ? m->embed : tiny_mat(n, n->ref->head.w, s->vocab, s->hidden, 0, 0);
     m->final_norm = tiny_floats(n, n->ref->norm, s->hidden);
+    m->final_bias = tiny_floats(n, n->ref->shift, s->hidden);
     m->used_final_norm = tiny_used(n, m, GR_NORM, m->final_norm);
     return m;
 }
@@ -203,6 +218,7 @@ static inline void tiny_choose(tiny_net *n, int what) {
             if ((role == GR_EMBED_TOKENS || role == GR_LM_HEAD) && what & TINY_ENDS)
                 x->rank = n->spec.end_rank;
             x->train_weight = tiny_trains_itself(role, what);
+            x->train_bias = role >= GR_LINEARS && x->train_weight;
             x->scale = (float)n->spec.scale;
         }
 }

@@ -25,6 +25,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
           "original_max_position_embeddings": 16}
 YARN = {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 0.25,
         "mscale": 1.0, "mscale_all_dim": 0.5, "llama_4_scaling_beta": 0.1}
+LONG = {"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0], "long_factor": [1.0, 2, 3, 4, 5, 6]}
 BASE = dict(vocab_size=128, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
             head_dim=16, intermediate_size=128, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False)
 MODELS = {
@@ -45,6 +46,13 @@ MODELS = {
     "olmo2": ("olmo2", {k: v for k, v in BASE.items() if k != "head_dim"}),
     "ministral": ("ministral", {**BASE, "sliding_window": 5,
                                 "layer_types": ["sliding_attention", "full_attention"]}),
+    "phi3": ("phi3", {**{k: v for k, v in BASE.items() if k != "head_dim"}, "sliding_window": 9}),
+    "phi4": ("phi3", {**{k: v for k, v in BASE.items() if k != "head_dim"}, "tie_word_embeddings": True,
+                      "partial_rotary_factor": 0.75, "original_max_position_embeddings": 32, "rope_scaling": LONG}),
+    "stablelm": ("stablelm", {**{k: v for k, v in BASE.items() if k not in ("head_dim", "rms_norm_eps")},
+                              "layer_norm_eps": 1e-5, "use_qkv_bias": True, "partial_rotary_factor": 0.25}),
+    "starcoder2": ("starcoder2", {**{k: v for k, v in BASE.items() if k not in ("head_dim", "rms_norm_eps")},
+                                  "norm_epsilon": 1e-5, "tie_word_embeddings": True, "sliding_window": 6}),
     "ministral3": ("ministral3", {**BASE, "rope_scaling": YARN}),
 }
 
@@ -65,6 +73,8 @@ def build(model_type, settings):
     settings = dict(settings)
     rope = {"rope_type": "default", **(settings.pop("rope_scaling", None) or {})}
     rope["rope_theta"] = settings.pop("rope_theta")
+    if "partial_rotary_factor" in settings:
+        rope["partial_rotary_factor"] = settings.pop("partial_rotary_factor")
     if "rope_local_base_freq" in settings:
         rope = {"full_attention": rope, "sliding_attention": {"rope_type": "default",
                                                               "rope_theta": settings.pop("rope_local_base_freq")}}
@@ -101,7 +111,7 @@ def plain_lora(model):
     """Wraps every linear of the blocks; returns {name: (A, B, None)}."""
     found = {}
     for i, layer in enumerate(model.model.layers):
-        for part in tiny_formula.ADAPTED:
+        for part in tiny_formula.adapted(model.config.model_type):
             parent, leaf = part.split(".")
             name = f"model.layers.{i}.{part}"
             lora = Lora(name, getattr(getattr(layer, parent), leaf))
@@ -146,7 +156,7 @@ def golden(model_type, settings, dora):
         grads[name + ".lora_B"] = sample((b.grad.T if dora else b.grad).numpy(), 8)
         if m is not None:
             grads[name + ".lora_magnitude_vector"] = sample(m.grad.numpy(), 8)
-    assert len(adapters) == settings["num_hidden_layers"] * len(tiny_formula.ADAPTED)
+    assert len(adapters) == settings["num_hidden_layers"] * len(tiny_formula.adapted(model_type))
     import peft
 
     return {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}"

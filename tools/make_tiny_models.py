@@ -28,6 +28,9 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_fre
           "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN = {"rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "original_max_position_embeddings": 256,
         "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
+NO_HEAD_DIM = {k: v for k, v in BASE.items() if k != "head_dim"}
+LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+        "short_factor": [1.0, 1.1, 1.2, 1.5, 2.0, 3.0], "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
 DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
 MODELS = {
     "llama_rope": ("llama", {**BASE, "rope_parameters": LLAMA3}),
@@ -48,9 +51,16 @@ MODELS = {
                             "rope_parameters": {**DEFAULT, "rope_theta": 2000000.0}}),
     "granite": ("granite", {**BASE, "embedding_multiplier": 6.0, "residual_multiplier": 0.25, "tie_word_embeddings": True,
                             "attention_multiplier": 0.125, "logits_scaling": 4.0, "rope_parameters": DEFAULT}),
-    "olmo2": ("olmo2", {**{k: v for k, v in BASE.items() if k != "head_dim"}, "rope_parameters": DEFAULT}),
+    "olmo2": ("olmo2", {**NO_HEAD_DIM, "rope_parameters": DEFAULT}),
     "ministral": ("ministral", {**BASE, "sliding_window": 8, "rope_parameters": DEFAULT,
                                 "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),
+    "phi3": ("phi3", {**NO_HEAD_DIM, "sliding_window": 20, "rope_parameters": DEFAULT}),
+    "phi4": ("phi3", {**NO_HEAD_DIM, "tie_word_embeddings": True, "max_position_embeddings": 4096,
+                      "original_max_position_embeddings": 256, "rope_parameters": LONG}),
+    "stablelm": ("stablelm", {**NO_HEAD_DIM, "layer_norm_eps": 1e-5, "use_qkv_bias": True,
+                              "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.25}}),
+    "starcoder2": ("starcoder2", {**NO_HEAD_DIM, "norm_epsilon": 1e-5, "tie_word_embeddings": True,
+                                  "sliding_window": 20, "rope_parameters": DEFAULT}),
     "ministral3": ("ministral3", {**BASE, "max_position_embeddings": 4096, "rope_parameters": YARN}),
 }
 NAMES = [*MODELS, "llama_tied_mlx4"]
@@ -81,7 +91,7 @@ def randomize(model, seed):
     generator = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
-        if "norm" in name:
+        if "norm" in name and not name.endswith("bias"):
             p.data = (0 if "gemma" in model.config.model_type else 1) + 0.2 * noise
         elif name.endswith("bias"):
             p.data = 0.2 * noise

@@ -8,6 +8,14 @@ import numpy as np
 ADAPTED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
            "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 
+FUSED = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+PLAIN = (*ADAPTED[:4], "mlp.c_fc", "mlp.c_proj")
+
+
+def adapted(model_type):
+    """The linears of a block."""
+    return {"phi3": FUSED, "starcoder2": PLAIN}.get(model_type, ADAPTED)
+
 
 def fnv1a(name):
     h = 2166136261
@@ -30,4 +38,4 @@ def formula(name, shape):
 def value(name, shape):
     """A tensor's weights; adapters are named "model.layers.0.self_attn.q_proj.lora_A" (A [rank,in], B [rank,out])."""
     amplitude = 2.0 if "embed" in name else 1.0 if "norm" in name else 0.25 if "lora_B" in name else 0.5
-    return (1.0 if "norm" in name else 0.0) + amplitude * formula(name, shape)
+    return (1.0 if "norm" in name and not name.endswith("bias") else 0.0) + amplitude * formula(name, shape)

@@ -19,7 +19,7 @@ const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1] = {
       {GR_PARAM_A, GR_ON_EMBEDDING, ".lora_b", false, true},
       {GR_PARAM_B, GR_ON_EMBEDDING, ".lora_a", true, false},
       {GR_PARAM_MAGNITUDE, GR_ON_LINEAR, ".m", false, false},
-      {GR_PARAM_BIAS, GR_ON_LINEAR, ".bias", false, false},
+      {GR_PARAM_BIAS, GR_ON_ANY, ".bias", false, false},
       {GR_PARAM_WEIGHT, GR_ON_ANY, ".weight", false, false}}},
     {"peft",
      "PEFT",
@@ -61,7 +61,7 @@ bool gr_adapter_slot_on(const gr_adapter_slot *slot, gr_role role, bool adapted,
     case GR_ON_EMBEDDING: return role == GR_EMBED_TOKENS;
     case GR_ON_TIED_HEAD: return role == GR_EMBED_TOKENS && c->tied;
     case GR_ON_ADAPTED: return linear && adapted;
-    case GR_ON_PLAIN: return linear && !adapted;
+    case GR_ON_PLAIN: return (linear || gr_role_has_bias(role, c)) && !adapted;
     }
     return false;
 }

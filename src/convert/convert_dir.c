@@ -15,16 +15,28 @@ static int dtype_of(const char *name) {
     return strcmp(name, "float32") == 0 ? GR_F32 : -1;
 }
 
-/* transformers 5 writes rope_parameters only; mlx-lm's llama reads rope_theta and rope_scaling only. Say
- * both. */
-static graft_status add_old_rope(json_t *config, graft_error *err) {
-    json_t *rope = json_object_get(config, "rope_parameters"), *theta = json_object_get(rope, "rope_theta");
-    const char *type = json_string_value(json_object_get(rope, "rope_type"));
-    bool good = true;
-    if (theta && !json_object_get(config, "rope_theta"))
-        good = gr_put(config, "rope_theta", json_incref(theta));
+/* A field under its older name, unless that is there. */
+static bool put_old(json_t *config, const char *key, json_t *value) {
+    return !value || json_object_get(config, key) || gr_put(config, key, json_incref(value));
+}
+
+/* One rule of rotation as transformers 4 and mlx-lm name its parts. */
+static bool put_old_rule(json_t *config, json_t *rule) {
+    const char *type = json_string_value(json_object_get(rule, "rope_type"));
+    bool good = put_old(config, "rope_theta", json_object_get(rule, "rope_theta")) &&
+                put_old(config, "partial_rotary_factor", json_object_get(rule, "partial_rotary_factor"));
     if (type && strcmp(type, "default") != 0 && !json_is_object(json_object_get(config, "rope_scaling")))
-        good = good && gr_put(config, "rope_scaling", json_deep_copy(rope));
+        good = good && gr_put(config, "rope_scaling", json_deep_copy(rule));
+    return good;
+}
+
+/* transformers 5 writes rope_parameters only; mlx-lm reads rope_theta and its like. Say both. */
+static graft_status add_old_rope(json_t *config, graft_error *err) {
+    json_t *rope = json_object_get(config, "rope_parameters"),
+           *full = json_object_get(rope, "full_attention"),
+           *local = json_object_get(rope, "sliding_attention");
+    bool good = put_old_rule(config, full ? full : rope) &&
+                put_old(config, "rope_local_base_freq", json_object_get(local, "rope_theta"));
     return good ? GRAFT_OK : gr_no_memory(err, 64);
 }
 

@@ -27,6 +27,7 @@ static int bits_of(const gr_model *m) {
     for (int64_t l = 0; l < m->config.layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
             const gr_mat *mat = &m->layer[l].linear[role];
+            if (!gr_role_exists(role, &m->config)) continue;
             int own = mat->layout == GR_DENSE ? 8 * (int)gr_dtype_bytes(mat->dtype) : mat->bits;
             if (bits < 0) bits = own;
             if (own != bits) return 0;
@@ -100,7 +101,7 @@ static graft_status variants(char **wide, char **narrow, const char *dir, const 
     gr_model *model = NULL;
     GR_TRY(gr_model_open(&model, dir, err));
     int bits = bits_of(model);
-    const gr_mat *first = &model->layer[0].linear[GR_Q_PROJ];
+    const gr_mat *first = &model->layer[0].linear[GR_O_PROJ];
     bool same_group = first->layout == GR_DENSE || !gr_options_given(o, "q-group-size") ||
                       first->group == (int)o->q_group_size;
     gr_model_free(model);

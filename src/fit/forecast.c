@@ -28,10 +28,12 @@ double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t
                       gr_recompute recompute, double targets) {
     double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
            kv = (double)(c->kv_heads * c->head_dim), m = (double)c->mlp;
-    double wl = 2 * h * q + 2 * h * kv + 3 * h * m, layers = (double)c->layers, s = (double)sequence;
+    double wl = 2 * h * q + 2 * h * kv + (double)gr_mlp_matrices(c) * h * m, layers = (double)c->layers,
+           s = (double)sequence;
     double backward = (double)(c->layers - (tuning ? tuning->lowest : 0)); /* layers that have one */
     double flops = layers * (2 * wl + 2 * q * s) + backward * (2 * wl + 5 * q * s);
-    const double again[GR_RECOMPUTES] = {0, 4 * h * m, 2 * (wl - h * m) + 2 * q * s};
+    const double again[GR_RECOMPUTES] = {0, 2 * (double)(gr_mlp_matrices(c) - 1) * h * m,
+                                         2 * (wl - h * m) + 2 * q * s};
     flops += fmax(backward - 1, 0) * again[recompute]; /* the last block's forward is still there */
     if (tuning) flops += trained_flops(c, tuning);
     return flops + targets * 4 * h * (double)c->vocab;

@@ -27,20 +27,15 @@ static const char *keep(table *t, const char *text) {
     return at;
 }
 
-/* The guide has one row for all norms but those of a block. */
-static gr_role type_of(gr_role role) {
-    return role < GR_GUIDE_TYPES ? role : GR_NORM;
-}
-
 static void add(table *t, gr_role role, const char *name, const gr_mat *mat, int64_t n, bool trained,
                 int64_t rank) {
     graft_plan_tensor *x = &t->plan->tensors_list[t->plan->tensors_count++];
-    graft_plan_type *type = &t->plan->types[type_of(role)];
-    type_sum *sum = &t->sum[type_of(role)];
+    graft_plan_type *type = &t->plan->types[gr_guide_type(role)];
+    type_sum *sum = &t->sum[gr_guide_type(role)];
     bool quantize = mat && mat->layout != GR_DENSE;
     *x = (graft_plan_tensor){.name = keep(t, name),
                              .shape = {mat ? mat->rows : n, mat ? mat->cols : 0},
-                             .role = type->type,
+                             .role = role < GR_LINEARS ? gr_role_table[role].type : type->type,
                              .quantize = quantize,
                              .bits = quantize ? mat->bits
                                      : mat    ? 8 * (int)gr_dtype_bytes(mat->dtype)
@@ -69,7 +64,7 @@ static void add(table *t, gr_role role, const char *name, const gr_mat *mat, int
 static void add_role(table *t, gr_role role, int64_t layer) {
     const gr_model_config *c = &t->m->config;
     const gr_tuned *x = gr_tuning_of(t->tuning, role, layer);
-    type_sum *sum = &t->sum[type_of(role)];
+    type_sum *sum = &t->sum[gr_guide_type(role)];
     char name[NAME_BYTES];
     int64_t out, in;
     if (!gr_role_exists(role, c)) return;
@@ -90,14 +85,26 @@ static void note(char notes[NOTE_BYTES], const char *text) {
     snprintf(notes + n, NOTE_BYTES - n, "%s%s", n ? "; " : "", text);
 }
 
+/* q, k and v are counted in q's row, gate and up in gate's. */
+static void note_fused(char notes[NOTE_BYTES], gr_role role) {
+    if (role == GR_Q_PROJ) note(notes, "qkv_proj: q, k and v in one");
+    if (role == GR_K_PROJ || role == GR_V_PROJ) note(notes, "in qkv_proj");
+    if (role == GR_GATE_PROJ) note(notes, "gate_up_proj: gate and up in one");
+    if (role == GR_UP_PROJ) note(notes, "in gate_up_proj");
+}
+
 /* What the columns cannot say. */
-static void note_type(table *t, gr_role role) {
+static void note_type(table *t, int type) {
     const gr_model_config *c = &t->m->config;
-    const type_sum *sum = &t->sum[role];
+    const type_sum *sum = &t->sum[type];
+    gr_role role = gr_guide_types[type];
     char notes[NOTE_BYTES] = "", text[64];
     if (gr_role_table[role].notes[0]) note(notes, gr_role_table[role].notes);
     if (role == GR_LM_HEAD && c->tied) note(notes, "tied to embed_tokens");
     if (role == GR_EMBED_TOKENS && !c->tied) note(notes, "memory counts it whole: an upper bound");
+    if (c->arch->traits & GR_ARCH_FUSED) note_fused(notes, role);
+    if (role == GR_UP_PROJ && gr_role_exists(GR_C_FC, c)) note(notes, "its name is c_fc");
+    if (role == GR_DOWN_PROJ && gr_role_exists(GR_C_PROJ, c)) note(notes, "its name is c_proj");
     if (role == GR_NORM && c->qk_norm) note(notes, "with the norms of q and k");
     if (role == GR_NORM && gr_role_exists(GR_POST_FEEDFORWARD_LAYERNORM, c))
         note(notes, gr_role_exists(GR_PRE_FEEDFORWARD_LAYERNORM, c)
@@ -105,7 +112,7 @@ static void note_type(table *t, gr_role role) {
                         : "with post_feedforward_layernorm");
     if (sum->biases)
         note(notes, sum->trained_biases ? "with bias, 16-bit, trains" : "with bias, 16-bit and frozen");
-    if (t->plan->types[role].quantize && sum->dense) {
+    if (t->plan->types[type].quantize && sum->dense) {
         snprintf(text, sizeof text, "%lld of them stay 16-bit", (long long)sum->dense);
         note(notes, text);
     }
@@ -116,15 +123,15 @@ static void note_type(table *t, gr_role role) {
     }
     if (sum->dora) note(notes, "DoRA");
     if (sum->saved) note(notes, "trains whole");
-    t->plan->types[role].notes = keep(t, notes);
+    t->plan->types[type].notes = keep(t, notes);
 }
 
-static void finish_type(table *t, gr_role role) {
-    const type_sum *sum = &t->sum[role];
-    t->plan->types[role].frozen = sum->partial || (sum->trained && sum->frozen) ? "partial"
+static void finish_type(table *t, int type) {
+    const type_sum *sum = &t->sum[type];
+    t->plan->types[type].frozen = sum->partial || (sum->trained && sum->frozen) ? "partial"
                                   : sum->trained                                ? "false"
                                                                                 : "true";
-    note_type(t, role);
+    note_type(t, type);
 }
 
 graft_status gr_plan_table(graft_plan *plan, const gr_model *m, const gr_tuning *tuning, graft_error *err) {
@@ -134,13 +141,13 @@ graft_status gr_plan_table(graft_plan *plan, const gr_model *m, const gr_tuning 
     plan->storage = gr_calloc(bytes, 1);
     plan->tensors_list = gr_calloc(most, sizeof *plan->tensors_list);
     if (!plan->storage || !plan->tensors_list) return gr_no_memory(err, bytes);
-    for (gr_role role = 0; role < GR_GUIDE_TYPES; role++) plan->types[role].type = gr_role_table[role].type;
+    for (int i = 0; i < GR_GUIDE_TYPES; i++) plan->types[i].type = gr_role_table[gr_guide_types[i]].type;
     add_role(&t, GR_EMBED_TOKENS, 0);
     for (int64_t l = 0; l < m->config.layers; l++)
         for (gr_role role = 0; role < GR_ROLES; role++)
             if (gr_role_table[role].in_block) add_role(&t, role, l);
     add_role(&t, GR_NORM, 0);
     add_role(&t, GR_LM_HEAD, 0);
-    for (gr_role role = 0; role < GR_GUIDE_TYPES; role++) finish_type(&t, role);
+    for (int i = 0; i < GR_GUIDE_TYPES; i++) finish_type(&t, i);
     return GRAFT_OK;
 }

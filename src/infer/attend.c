@@ -90,7 +90,7 @@ static void attend(const gr_attend_layer *l, space *w, int64_t row, int64_t kv, 
     const gr_kv_cache *cache = &a->cache[row];
     int64_t b = k->act_bytes, d = a->d, group = a->heads / a->kv_heads, d64 = round64(d);
     int64_t at = ((l->layer * a->kv_heads + kv) * cache->capacity + t0) * d * b;
-    const char *q = (const char *)a->q + (row * a->heads + kv * group) * d * b;
+    const char *q = (const char *)a->q + (row * a->ldq + kv * group * d) * b;
     gr_mat keys = {.layout = GR_DENSE,
                    .dtype = k->fp32 ? GR_F32 : GR_BF16,
                    .rows = n,

@@ -16,6 +16,7 @@ typedef struct gr_attend {
     const gr_kv_cache *cache; /* of each row; their lengths count the new token, whose key is stored */
     int64_t rows;
     const void *q; /* act [rows, heads, d], rotated */
+    int64_t ldq;   /* from row to row of it */
     void *out;     /* act [rows, heads, d] */
     float *parts;  /* f32 [rows, heads, ranges_most, d + 2]: sums of values, largest score, sum of weights */
     int64_t ranges_most; /* gr_attend_ranges of the longest row that can come */

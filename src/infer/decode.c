@@ -29,6 +29,7 @@ static void take_vectors(gr_decode *d, gr_arena *a) {
                             .cache = &d->cache,
                             .rows = 1,
                             .q = d->q,
+                            .ldq = q,
                             .out = d->attn,
                             .ranges_most = ranges};
     d->attend.parts = gr_arena_array(a, ranges * c->heads, sizeof(float) * (size_t)(c->head_dim + 2));
@@ -70,7 +71,7 @@ void gr_decode_prompt(gr_decode *d, const int32_t *ids, int64_t count) {
 void gr_decode_token(gr_decode *d, int32_t id) {
     const gr_model *m = d->rt->model;
     const gr_net *net = &d->rt->net;
-    int64_t half = m->config.head_dim / 2;
+    int64_t half = m->config.rotary / 2;
     for (int i = 0; i < gr_rope_count(&m->config); i++)
         gr_model_angles(d->rotation[i], d->rotation[i] + half, m, i, d->cache.length);
     d->cache.length++;

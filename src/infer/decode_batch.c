@@ -25,9 +25,27 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t capacity) {
     }
     void **wide[] = {&d->x, &d->x_mid, &d->norm, &d->q,   &d->attn, &d->k,
                      &d->v, &d->gate,  &d->up,   &d->mlp, &d->xa};
-    const int64_t widths[] = {
-        c->hidden, c->hidden, c->hidden, q, q, kv, kv, c->mlp, c->mlp, c->mlp, most_ranks(d->rt->tuning)};
-    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) *wide[i] = gr_arena_array(a, n * widths[i], act);
+    bool fused = c->arch->traits & GR_ARCH_FUSED, plain = c->arch->traits & GR_ARCH_PLAIN_MLP;
+    const int64_t widths[] = {c->hidden,
+                              c->hidden,
+                              c->hidden,
+                              fused ? q + 2 * kv : q,
+                              q,
+                              fused ? 0 : kv,
+                              fused ? 0 : kv,
+                              fused   ? 2 * c->mlp
+                              : plain ? 0
+                                      : c->mlp,
+                              fused ? 0 : c->mlp,
+                              c->mlp,
+                              most_ranks(d->rt->tuning)};
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        *wide[i] = widths[i] ? gr_arena_array(a, n * widths[i], act) : NULL;
+    if (fused && d->q) {
+        d->k = (char *)d->q + (size_t)q * act;
+        d->v = (char *)d->q + (size_t)(q + kv) * act;
+        d->up = (char *)d->gate + (size_t)c->mlp * act;
+    }
     d->rotation = gr_arena_array(a, gr_rope_count(c) * n * c->head_dim, sizeof(float));
     d->logits = gr_arena_array(a, n * c->vocab, sizeof(float));
     d->start = gr_arena_array(a, n + 1, sizeof *d->start);
@@ -39,6 +57,7 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t capacity) {
                             .cap = (float)c->attention_cap,
                             .cache = d->cache,
                             .q = d->q,
+                            .ldq = fused ? q + 2 * kv : q,
                             .out = d->attn,
                             .ranges_most = ranges};
     d->attend.parts = gr_arena_array(a, n * ranges * c->heads, sizeof(float) * (size_t)(c->head_dim + 2));
@@ -114,7 +133,7 @@ static void rotate(const rotate_job *j, int64_t row, void *x, const gr_rotary *r
     const gr_kernels *k = &j->d->rt->kernels;
     int rope = j->d->rt->model->config.rope_of[j->layer];
     int64_t all = r->heads * r->d, n = r->wide ? all : r->d, act = k->act_bytes;
-    char *at = (char *)x + row * all * act;
+    char *at = (char *)x + row * r->ld * act;
     float rstd;
     for (int64_t i = 0; r->norm && i < all; i += n)
         k->rmsnorm(at + i * act, &rstd, at + i * act, r->norm, r->eps, n);
@@ -136,7 +155,7 @@ static void rotate_row(void *context, int task, int worker) {
     rotate(j, task, d->k, &j->k);
     for (int64_t h = 0; h < c->kv_heads; h++) {
         size_t to = (size_t)((j->layer * c->kv_heads + h) * cache->capacity + cache->length - 1) * head;
-        size_t from = (size_t)(task * c->kv_heads + h) * head;
+        size_t from = (size_t)(task * j->k.ld * d->rt->kernels.act_bytes) + (size_t)h * head;
         memcpy(cache->k + to, (const char *)d->k + from, head);
         memcpy(cache->v + to, (const char *)d->v + from, head);
     }
@@ -174,7 +193,7 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     const gr_model_config *config = &net->model->config;
     int64_t n = d->rows;
     gr_linear_group group[GR_GROUPS];
-    void *qkv[3] = {d->q, d->k, d->v}, *gate_up[2] = {d->gate, d->up};
+    void *qkv[3] = {d->q, d->k, d->v}, *gate_up[2] = {d->gate ? d->gate : d->up, d->up};
     rotate_job rotation = {d, l, gr_net_rotary(net, GR_Q_NORM, l), gr_net_rotary(net, GR_K_NORM, l)};
     gr_attend_layer attend = {&d->attend, l, net->model->layer[l].window};
     for (int g = 0; g < GR_GROUPS; g++) group[g] = gr_net_group(net, l, g);
@@ -186,14 +205,14 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     close_half(d, &group[O], GR_BEHIND_ATTENTION, l, d->x_mid, d->attn, d->x, batch);
     x = normed(d, GR_BEFORE_MLP, l, d->x_mid);
     gr_linear_forward(c, &group[GATE_UP], gate_up, d->xa, x, batch, NULL, &net->linear_scratch);
-    gr_gate_forward(c, config->activation, d->mlp, d->gate, d->up, config->mlp, n, config->mlp);
+    gr_gate_forward(c, config->activation, d->mlp, d->gate, d->up, gr_net_gate_ld(config), n, config->mlp);
     close_half(d, &group[DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);
 }
 
 void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
     gr_net *net = &d->rt->net;
     const gr_model *m = net->model;
-    int64_t half = m->config.head_dim / 2;
+    int64_t half = m->config.rotary / 2;
     for (int64_t r = 0; r < d->rows; r++) {
         for (int i = 0; i < gr_rope_count(&m->config); i++)
             gr_model_angles(angles_of(d, i, r), angles_of(d, i, r) + half, m, i, d->cache[r].length);

@@ -15,8 +15,8 @@ typedef struct gr_decode_batch {
     gr_kv_cache *cache; /* [most]; those of [0, rows) are in use */
     gr_arena arena;
     void *x, *x_mid, *norm; /* act [most, hidden] */
-    void *q, *k, *v, *attn; /* act [most, q or kv] */
-    void *gate, *up, *mlp;  /* act [most, mlp] */
+    void *q, *k, *v, *attn; /* act [most, q or kv]; of a fused linear parts of its rows, as in gr_saved */
+    void *gate, *up, *mlp;  /* act [most, mlp]; likewise */
     void *xa;               /* act [most, ranks] */
     float *rotation;        /* f32 [ropes][most][2][head_dim/2] */
     float *logits;          /* f32 [most, vocab]: of the rows' last tokens */

@@ -127,16 +127,25 @@ static int head_of(const part *p, int task, int64_t *head) {
     return 2;
 }
 
+/* The linear that computes a head, and its first row there: of a fused one heads are rows one after another.
+ */
+static int rows_of_head(const part *p, int task, int64_t *row0) {
+    int64_t head, dim = p->d->rt->model->config.head_dim;
+    int i = head_of(p, task, &head);
+    *row0 = (p->g.count == 1 ? task : head) * dim;
+    return p->g.count == 1 ? 0 : i;
+}
+
 static void prefetch_linear(const gr_mat *w, int64_t row) {
     gr_mat_prefetch(w, row, gr_max_i64(1, AHEAD / gr_mat_row_bytes(w)));
 }
 
 static void before_heads(void *context, int task, int worker) {
     const part *p = context;
-    int64_t head;
-    int i = head_of(p, task, &head);
+    int64_t row0;
+    int i = rows_of_head(p, task, &row0);
     (void)worker;
-    prefetch_linear(&p->g.linear[i].w, head * p->d->rt->model->config.head_dim);
+    prefetch_linear(&p->g.linear[i].w, row0);
 }
 
 static void before_rows(void *context, int task, int worker) {
@@ -174,15 +183,15 @@ static void head_task(void *context, int task, int worker) {
     const gr_decode *d = p->d;
     const gr_model_config *c = &d->rt->model->config;
     const gr_kernels *k = &d->rt->kernels;
-    int64_t head, dim = c->head_dim;
-    int i = head_of(p, task, &head);
+    int64_t head, row0, dim = c->head_dim;
+    int i = head_of(p, task, &head), linear = rows_of_head(p, task, &row0);
     const gr_rotary *r = i ? &p->layer->k : &p->layer->q;
     float *y = d->wide + task * dim, rstd;
     char *to = i == 0    ? (char *)d->q + head * dim * k->act_bytes
                : i == 2  ? cached(p, d->cache.v, head)
                : r->wide ? (char *)d->k_flat + head * dim * k->act_bytes
                          : cached(p, d->cache.k, head);
-    rows_of(p, i, y, head * dim, dim, worker);
+    rows_of(p, linear, y, row0, dim, worker);
     k->to_act(to, y, dim);
     if (i == 2 || r->wide) return;
     if (r->norm) k->rmsnorm(to, &rstd, to, r->norm, r->eps, dim);
@@ -247,17 +256,22 @@ static void mlp_task(void *context, int task, int worker) {
     const part *p = context;
     const gr_decode *d = p->d;
     const gr_kernels *k = &d->rt->kernels;
-    int64_t rows = p->g.linear[0].w.rows, row0 = task * p->chunk, n = gr_min_i64(p->chunk, rows - row0);
+    int64_t rows = d->rt->model->config.mlp, row0 = task * p->chunk, n = gr_min_i64(p->chunk, rows - row0);
+    bool fused = p->g.count == 1 && p->g.linear[0].w.rows == 2 * rows, plain = p->g.count == 1 && !fused;
     float *gate = d->wide + row0, *up = d->wide + rows + row0;
     bool gelu = d->rt->model->config.activation == GR_GELU_TANH;
     space w = space_of(d, worker);
     char *up_act = (char *)w.act + GR_NR * k->act_bytes;
-    rows_of(p, 0, gate, row0, n, worker);
-    rows_of(p, 1, up, row0, n, worker);
+    if (!plain) rows_of(p, 0, gate, row0, n, worker);
+    rows_of(p, plain || fused ? 0 : 1, up, fused ? rows + row0 : row0, n, worker);
     for (int64_t at = 0; at < n; at += GR_NR) {
         int64_t m = gr_min_i64(GR_NR, n - at);
-        k->to_act(w.act, gate + at, m);
         k->to_act(up_act, up + at, m);
+        if (plain) {
+            k->gelu((char *)d->mlp + (row0 + at) * k->act_bytes, up_act, m);
+            continue;
+        }
+        k->to_act(w.act, gate + at, m);
         gelu ? k->geglu((char *)d->mlp + (row0 + at) * k->act_bytes, w.act, up_act, m)
              : k->swiglu((char *)d->mlp + (row0 + at) * k->act_bytes, w.act, up_act, m);
     }
@@ -311,7 +325,8 @@ static void add_part(gr_decode *d, part *p, gr_task *task) {
     bool heads = task == head_task;
     if (p->g.ranks) add_leg(d, low_rank_task, before_low_rank, p, p->g.ranks);
     p->chunk = chunk_of(d, &p->g.linear[0]);
-    int64_t chunks = (p->g.linear[0].w.rows + p->chunk - 1) / p->chunk;
+    int64_t rows = task == mlp_task ? c->mlp : p->g.linear[0].w.rows,
+            chunks = (rows + p->chunk - 1) / p->chunk;
     add_leg(d, task, heads ? before_heads : before_rows, p, heads ? c->heads + 2 * c->kv_heads : chunks);
 }
 

@@ -101,12 +101,10 @@ static void NAME(layernorm)(void *y, float *rstd, const void *x, const float *we
         squares = v_fma(d, d, squares);
     }
     *rstd = 1.0f / sqrtf(v_sum(squares) / (float)n + eps);
-    for (int64_t i = 0; i < n; i += VL)
-        NAME(store_n)
-        (out + i,
-         (NAME(load_n)(in + i, n - i) - mean) * *rstd * v_load_n(weight + i, n - i) +
-             v_load_n(bias + i, n - i),
-         n - i);
+    for (int64_t i = 0; i < n; i += VL) NAME(store_n)
+    (out + i,
+     (NAME(load_n)(in + i, n - i) - mean) * *rstd * v_load_n(weight + i, n - i) + v_load_n(bias + i, n - i),
+     n - i);
 }
 
 /* With z = (x - mean) * rstd and g = dy * weight: dx += rstd * (g - mean(g) - z * mean(g z)). */

@@ -167,17 +167,25 @@ static void add_product(const tile_job *j, const segment *s, int64_t at, int64_t
     if (s->last && !j->h->shared) gr_gradients_join(j->c, j->gradients, at, leaf, m * n);
 }
 
+static float *norm_leaf(const tile_job *j, int64_t at, uint64_t leaf) {
+    return at == GR_NOWHERE ? NULL : gr_gradients_leaf(j->gradients, at, leaf);
+}
+
 static void add_norm(const tile_job *j, const segment *s) {
     const gr_head *h = j->h;
     size_t skip = (size_t)s->i0 * act_row(j);
     uint64_t leaf = j->batch->first + (uint64_t)s->row;
-    gr_rmsnorm_weight_sum(j->c, gr_gradients_leaf(j->gradients, h->norm_at, leaf), !s->first,
-                          h->dx + s->i0 * h->hidden, true, (const char *)h->x_in + skip, h->rstd + s->i0,
-                          s->count, h->hidden);
+    gr_norm_sums to = {norm_leaf(j, h->norm_at, leaf), norm_leaf(j, h->norm_bias_at, leaf)};
+    gr_norm_weight_sum(j->c, &h->norm, to, !s->first, h->dx + s->i0 * h->hidden, true,
+                       (const char *)h->x_in + skip, h->rstd + s->i0, s->count, h->hidden);
     if (!s->last) return;
-    if (h->norm_factor != 1)
-        j->c->k->scale_f32(gr_gradients_leaf(j->gradients, h->norm_at, leaf), h->norm_factor, h->hidden);
-    gr_gradients_join(j->c, j->gradients, h->norm_at, leaf, h->hidden);
+    if (to.dw && h->norm_factor != 1) j->c->k->scale_f32(to.dw, h->norm_factor, h->hidden);
+    if (to.dw) gr_gradients_join(j->c, j->gradients, h->norm_at, leaf, h->hidden);
+    if (to.db) gr_gradients_join(j->c, j->gradients, h->norm_bias_at, leaf, h->hidden);
+}
+
+static bool norm_trains(const gr_head *h) {
+    return h->norm_at != GR_NOWHERE || h->norm_bias_at != GR_NOWHERE;
 }
 
 static void add_segment(const tile_job *j, const segment *s) {
@@ -187,7 +195,7 @@ static void add_segment(const tile_job *j, const segment *s) {
         add_product(j, s, h->a_at, h->rank, h->hidden, h->dxa_t, low_rank_input(j), h->hidden);
         add_product(j, s, h->b_at, h->rank, h->vocab, h->xa_t, h->softmax.p, h->vocab);
     }
-    if (h->norm_at != GR_NOWHERE) add_norm(j, s);
+    if (norm_trains(h)) add_norm(j, s);
 }
 
 /* Rows of data without a target get zeros: each row is a leaf. */
@@ -233,7 +241,7 @@ static void add_gradients(tile_job *j, int64_t rows) {
 }
 
 static bool trains(const gr_head *h) {
-    return h->rank || h->w_at != GR_NOWHERE || h->norm_at != GR_NOWHERE;
+    return h->rank || h->w_at != GR_NOWHERE || norm_trains(h);
 }
 
 /* Columns of dlogits at a time: what a tile has of them stays in the cache between its scaling and the
@@ -296,7 +304,7 @@ static void backward_chunks(const tile_job *j, int64_t rows, bool wanted) {
 
 /* From the softmax to dx and to the gradients of what trains. */
 static void backward_of_tile(tile_job *j, int64_t rows) {
-    backward_chunks(j, rows, j->dx || j->h->norm_at != GR_NOWHERE);
+    backward_chunks(j, rows, j->dx || norm_trains(j->h));
     if (j->dx) gr_pool_run(j->c->pool, scatter_row, (void *)(uintptr_t)j, (int)rows);
     if (trains(j->h)) add_gradients(j, rows);
 }

@@ -17,7 +17,7 @@ typedef struct gr_head {
     int64_t rank;
     float scale;
     const float *a, *b; /* [rank, hidden], [rank, vocab] */
-    int64_t a_at, b_at, w_at, norm_at;
+    int64_t a_at, b_at, w_at, norm_at, norm_bias_at;
     int64_t layer; /* dropout's number of the head */
     bool shared; /* a, b and w are the embedding's: its backward completes each row's leaf and lets it join */
     /* scratch, from bind */

@@ -153,50 +153,92 @@ void gr_join_backward(const gr_compute *c, void *dbranch, const float *dy, const
 
 typedef struct weight_job {
     const gr_kernels *k;
-    float *dw;
+    gr_norm_sums to;
     const char *dy, *x;
     const float *rstd;
+    float *mean; /* [count]: LayerNorm's; NULL: 0 */
     bool dy_f32, add;
     int64_t count, n;
 } weight_job;
 
 #define COLUMNS 32 /* per task: enough tasks for the norm of a head, and sums in double that stay in L1 */
 
+static void store_sum(float *to, const double *sum, int64_t n, bool add) {
+    for (int64_t i = 0; to && i < n; i++) to[i] = (add ? to[i] : 0) + (float)sum[i];
+}
+
 static void weight_columns(void *context, int task, int worker) {
     const weight_job *j = context;
     int64_t c0 = (int64_t)task * COLUMNS, cols = gr_min_i64(COLUMNS, j->n - c0), b = j->k->act_bytes;
-    double sum[COLUMNS] = {0};
+    double sum[COLUMNS] = {0}, shift[COLUMNS] = {0};
     float dy[COLUMNS], x[COLUMNS];
     (void)worker;
     for (int64_t t = 0; t < j->count; t++) {
         int64_t at = t * j->n + c0;
+        float mean = j->mean ? j->mean[t] : 0;
         if (j->dy_f32)
             memcpy(dy, j->dy + at * (int64_t)sizeof *dy, (size_t)cols * sizeof *dy);
         else
             j->k->to_f32(dy, j->dy + at * b, cols);
         j->k->to_f32(x, j->x + at * b, cols);
-        for (int64_t i = 0; i < cols; i++) sum[i] += (double)dy[i] * (double)(x[i] * j->rstd[t]);
+        for (int64_t i = 0; i < cols; i++) sum[i] += (double)dy[i] * (double)((x[i] - mean) * j->rstd[t]);
+        for (int64_t i = 0; j->to.db && i < cols; i++) shift[i] += (double)dy[i];
     }
-    for (int64_t i = 0; i < cols; i++) j->dw[c0 + i] = (j->add ? j->dw[c0 + i] : 0) + (float)sum[i];
+    store_sum(j->to.dw ? j->to.dw + c0 : NULL, sum, cols, j->add);
+    store_sum(j->to.db ? j->to.db + c0 : NULL, shift, cols, j->add);
 }
 
-void gr_rmsnorm_weight_sum(const gr_compute *c, float *dw, bool add, const void *dy, bool dy_f32,
-                           const void *x, const float *rstd, int64_t count, int64_t n) {
-    weight_job j = {c->k, dw, dy, x, rstd, dy_f32, add, count, n};
-    gr_pool_run(c->pool, weight_columns, &j, (int)((n + COLUMNS - 1) / COLUMNS));
+static void mean_piece(void *context, int64_t t0, int64_t t1) {
+    const weight_job *j = context;
+    float v[BLOCK];
+    for (int64_t t = t0; t < t1; t++) {
+        double sum = 0;
+        for (int64_t i = 0; i < j->n; i += BLOCK) {
+            int64_t m = gr_min_i64(BLOCK, j->n - i);
+            j->k->to_f32(v, j->x + (t * j->n + i) * j->k->act_bytes, m);
+            for (int64_t e = 0; e < m; e++) sum += (double)v[e];
+        }
+        j->mean[t] = (float)(sum / (double)j->n);
+    }
 }
 
-void gr_rmsnorm_weight_backward(const gr_compute *c, const gr_gradients *gradients, int64_t at,
-                                const void *dy, bool dy_f32, const void *x, const float *rstd, int64_t heads,
-                                int64_t n, const gr_batch *batch) {
+/* Vectors whose means are in the first worker's scratch at one time: it is larger than that many floats. */
+#define AT_ONCE 4096
+
+void gr_norm_weight_sum(const gr_compute *c, const gr_norm *norm, gr_norm_sums to, bool add, const void *dy,
+                        bool dy_f32, const void *x, const float *rstd, int64_t count, int64_t n) {
+    weight_job j = {
+        .k = c->k, .to = to, .dy = dy, .x = x, .rstd = rstd, .dy_f32 = dy_f32, .add = add, .n = n};
+    int64_t step = norm->bias ? AT_ONCE : gr_max_i64(count, 1), act = c->k->act_bytes;
+    if (norm->bias) j.mean = (float *)(void *)c->scratch;
+    for (int64_t t = 0; t == 0 || t < count; t += step) {
+        j.count = gr_min_i64(step, count - t);
+        j.dy = (const char *)dy + t * n * (dy_f32 ? (int64_t)sizeof(float) : act);
+        j.x = (const char *)x + t * n * act;
+        j.rstd = rstd + t;
+        j.add = add || t > 0;
+        if (j.mean) gr_for_tokens(c, j.count, mean_piece, &j);
+        gr_pool_run(c->pool, weight_columns, &j, (int)((n + COLUMNS - 1) / COLUMNS));
+    }
+}
+
+static float *leaf_at(const gr_gradients *gradients, int64_t at, uint64_t row) {
+    return at == GR_NOWHERE ? NULL : gr_gradients_leaf(gradients, at, row);
+}
+
+void gr_norm_weight_backward(const gr_compute *c, const gr_norm *norm, const gr_gradients *gradients,
+                             int64_t weight_at, int64_t bias_at, const void *dy, bool dy_f32, const void *x,
+                             const float *rstd, int64_t heads, int64_t n, const gr_batch *batch) {
     size_t act = (size_t)c->k->act_bytes;
+    if (weight_at == GR_NOWHERE && bias_at == GR_NOWHERE) return;
     for (int64_t j = 0; j < batch->nrows; j++) {
         int64_t first = batch->start[j] * heads, count = batch->start[j + 1] * heads - first;
         size_t skip = (size_t)(first * n);
         uint64_t row = batch->first + (uint64_t)j;
-        gr_rmsnorm_weight_sum(c, gr_gradients_leaf(gradients, at, row), false,
-                              (const char *)dy + skip * (dy_f32 ? sizeof(float) : act), dy_f32,
-                              (const char *)x + skip * act, rstd + first, count, n);
-        gr_gradients_join(c, gradients, at, row, n);
+        gr_norm_sums to = {leaf_at(gradients, weight_at, row), leaf_at(gradients, bias_at, row)};
+        gr_norm_weight_sum(c, norm, to, false, (const char *)dy + skip * (dy_f32 ? sizeof(float) : act),
+                           dy_f32, (const char *)x + skip * act, rstd + first, count, n);
+        if (to.dw) gr_gradients_join(c, gradients, weight_at, row, n);
+        if (to.db) gr_gradients_join(c, gradients, bias_at, row, n);
     }
 }

@@ -51,13 +51,18 @@ static inline size_t gr_join_scratch(int64_t n) {
 void gr_join_row(const gr_kernels *k, void *y, float *rstd, const void *x, const void *branch,
                  const gr_norm *norm, float scale, int64_t n, float *space);
 
-/* dw[n] f32 (=, or += with add): an RMSNorm weight's gradient, summed over count vectors of n: dy * x * rstd.
- * dy act or, with dy_f32, f32; x act; rstd f32 [count]. */
-void gr_rmsnorm_weight_sum(const gr_compute *c, float *dw, bool add, const void *dy, bool dy_f32,
-                           const void *x, const float *rstd, int64_t count, int64_t n);
-/* The same for every row of a batch, dy and x [T, heads, n], rstd [T, heads]; joins the tree at `at`. */
-void gr_rmsnorm_weight_backward(const gr_compute *c, const gr_gradients *gradients, int64_t at,
-                                const void *dy, bool dy_f32, const void *x, const float *rstd, int64_t heads,
-                                int64_t n, const gr_batch *batch);
+/* Where the gradients of a norm's weight and bias go; NULL: not wanted. */
+typedef struct gr_norm_sums {
+    float *dw, *db;
+} gr_norm_sums;
+/* dw[n], db[n] f32 (=, or += with add), summed over count vectors of n: dy * normalized x, and dy. dy act or,
+ * with dy_f32, f32; x act; rstd f32 [count]. */
+void gr_norm_weight_sum(const gr_compute *c, const gr_norm *norm, gr_norm_sums to, bool add, const void *dy,
+                        bool dy_f32, const void *x, const float *rstd, int64_t count, int64_t n);
+/* The same for every row of a batch, dy and x [T, heads, n], rstd [T, heads]; joins the trees at weight_at
+ * and bias_at, as far as they are somewhere. */
+void gr_norm_weight_backward(const gr_compute *c, const gr_norm *norm, const gr_gradients *gradients,
+                             int64_t weight_at, int64_t bias_at, const void *dy, bool dy_f32, const void *x,
+                             const float *rstd, int64_t heads, int64_t n, const gr_batch *batch);
 
 #endif

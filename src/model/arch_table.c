@@ -20,6 +20,13 @@ const gr_arch gr_arch_table[] = {
     {"granite", "GraniteForCausalLM", GR_ARCH_MULTIPLIERS | GR_ARCH_BIAS_OPTION, .about = "Granite 3"},
     {"olmo2", "Olmo2ForCausalLM", GR_ARCH_NORM_BEHIND | GR_ARCH_WIDE_QK_NORM | GR_ARCH_BIAS_OPTION,
      .about = "OLMo 2"},
+    {"phi3", "Phi3ForCausalLM", GR_ARCH_FUSED | GR_ARCH_PARTIAL | GR_ARCH_WINDOW, "Phi-3, Phi-3.5, Phi-4",
+     .partial = 1},
+    {"stablelm", "StableLmForCausalLM", GR_ARCH_LAYER_NORM | GR_ARCH_PARTIAL | GR_ARCH_USE_QKV_BIAS,
+     "StableLM", .partial = 0.25, .eps_key = "layer_norm_eps"},
+    {"starcoder2", "Starcoder2ForCausalLM",
+     GR_ARCH_LAYER_NORM | GR_ARCH_PLAIN_MLP | GR_ARCH_USE_BIAS | GR_ARCH_WINDOW, "StarCoder2", .tied = true,
+     .eps_key = "norm_epsilon"},
     {0},
 };
 

@@ -70,23 +70,38 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
         return bad_relation(root, "num_attention_heads x head_dim is too large", c->heads, c->head_dim, err);
     c->max_position = 2048;
     GR_TRY(gr_json_int(root, "max_position_embeddings", 1, (int64_t)1 << 40, &c->max_position, err));
-    c->norm_eps = 1e-6;
-    return gr_json_real(root, "rms_norm_eps", 0, 1, &c->norm_eps, err);
+    const char *eps = c->arch->eps_key ? c->arch->eps_key : "rms_norm_eps";
+    c->norm_eps = c->arch->traits & GR_ARCH_LAYER_NORM ? 1e-5 : 1e-6;
+    return gr_json_real(root, eps, 0, 1, &c->norm_eps, err);
+}
+
+/* What an architecture's files may ask for and is not computed. */
+static graft_status refuse_flags(const gr_json_scope *root, graft_error *err) {
+    static const char *const flags[] = {"qk_layernorm", "use_parallel_residual"};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        bool set = false;
+        GR_TRY(gr_json_bool(root, flags[i], &set, err));
+        if (!set) continue;
+        gr_fail(err, GRAFT_UNSUPPORTED, "a variant of this architecture is not supported");
+        gr_where(err, "%s: %s", root->file, flags[i]);
+        return gr_found(err, "true");
+    }
+    return GRAFT_OK;
 }
 
 static graft_status read_activation(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
-    bool gemma = c->arch->traits & GR_ARCH_GEMMA;
+    bool gemma = c->arch->traits & GR_ARCH_GEMMA, plain = c->arch->traits & GR_ARCH_PLAIN_MLP;
     const char *key = gemma ? "hidden_activation" : "hidden_act",
-               *name = gemma ? "gelu_pytorch_tanh" : "silu";
+               *name = gemma || plain ? "gelu_pytorch_tanh" : "silu";
     GR_TRY(gr_json_string(root, key, &name, err));
     if (strcmp(name, "gelu_pytorch_tanh") == 0) {
         c->activation = GR_GELU_TANH;
         return GRAFT_OK;
     }
-    if (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0) return GRAFT_OK;
+    if (!plain && (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0)) return GRAFT_OK;
     gr_fail(err, GRAFT_UNSUPPORTED, "activation is not supported");
     gr_where(err, "%s: %s", root->file, key);
-    gr_expected(err, "silu or gelu_pytorch_tanh");
+    gr_expected(err, plain ? "gelu_pytorch_tanh" : "silu or gelu_pytorch_tanh");
     return gr_found(err, "%s", name);
 }
 
@@ -105,6 +120,13 @@ static graft_status read_flags(gr_model_config *c, const gr_json_scope *root, gr
         GR_TRY(gr_json_bool(root, "mlp_bias", &c->mlp_bias, err));
         c->qkv_bias = c->o_bias = attention_bias;
     }
+    if (traits & GR_ARCH_USE_QKV_BIAS) GR_TRY(gr_json_bool(root, "use_qkv_bias", &c->qkv_bias, err));
+    if (traits & GR_ARCH_USE_BIAS) {
+        bool bias = true;
+        GR_TRY(gr_json_bool(root, "use_bias", &bias, err));
+        c->qkv_bias = c->o_bias = c->mlp_bias = bias;
+    }
+    GR_TRY(refuse_flags(root, err));
     return read_activation(c, root, err);
 }
 

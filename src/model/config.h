@@ -14,17 +14,23 @@ enum {
     GR_ARCH_WINDOW = 1 << 2,   /* config's sliding_window holds for every layer (Mistral) */
     GR_ARCH_LAYER_WINDOW =
         1 << 3, /* sliding window from layer max_window_layers on, if use_sliding_window (Qwen) */
-    GR_ARCH_BIAS_OPTION = 1 << 4,  /* config's attention_bias, mlp_bias are read (Llama, Qwen3) */
-    GR_ARCH_WIDE_QK_NORM = 1 << 5, /* RMSNorm over all of q, and all of k (OLMo 2) */
-    GR_ARCH_SANDWICH = 1 << 6,     /* attention and MLP have a norm before and one behind them (Gemma) */
-    GR_ARCH_NORM_BEHIND = 1 << 7,  /* .. only the one behind (OLMo 2) */
-    GR_ARCH_ONE_PLUS = 1 << 8,     /* norms multiply by 1 + weight (Gemma) */
-    GR_ARCH_GEMMA = 1 << 9,        /* embedding times sqrt(hidden), query_pre_attn_scalar, soft caps */
-    GR_ARCH_MULTIPLIERS = 1 << 10, /* Granite's four multipliers */
-    GR_ARCH_LOCAL_ROPE = 1 << 11,  /* layers with a window have rotary angles of their own (Gemma 3) */
-    GR_ARCH_SOME_ROPE = 1 << 12,   /* no_rope_layers: some layers rotate nothing (SmolLM3) */
-    GR_ARCH_PATTERN = 1 << 13,     /* every pattern-th layer sees everything, the others a window (Gemma) */
-    GR_ARCH_ROW_LIMIT = 1 << 14    /* queries of long rows are scaled (Ministral 3): rows up to there only */
+    GR_ARCH_BIAS_OPTION = 1 << 4,   /* config's attention_bias, mlp_bias are read (Llama, Qwen3) */
+    GR_ARCH_WIDE_QK_NORM = 1 << 5,  /* RMSNorm over all of q, and all of k (OLMo 2) */
+    GR_ARCH_SANDWICH = 1 << 6,      /* attention and MLP have a norm before and one behind them (Gemma) */
+    GR_ARCH_NORM_BEHIND = 1 << 7,   /* .. only the one behind (OLMo 2) */
+    GR_ARCH_ONE_PLUS = 1 << 8,      /* norms multiply by 1 + weight (Gemma) */
+    GR_ARCH_GEMMA = 1 << 9,         /* embedding times sqrt(hidden), query_pre_attn_scalar, soft caps */
+    GR_ARCH_MULTIPLIERS = 1 << 10,  /* Granite's four multipliers */
+    GR_ARCH_LOCAL_ROPE = 1 << 11,   /* layers with a window have rotary angles of their own (Gemma 3) */
+    GR_ARCH_SOME_ROPE = 1 << 12,    /* no_rope_layers: some layers rotate nothing (SmolLM3) */
+    GR_ARCH_PATTERN = 1 << 13,      /* every pattern-th layer sees everything, the others a window (Gemma) */
+    GR_ARCH_FUSED = 1 << 15,        /* q, k, v are one matrix, gate and up another (Phi-3) */
+    GR_ARCH_PARTIAL = 1 << 16,      /* partial_rotary_factor: the first part of each head rotates */
+    GR_ARCH_LAYER_NORM = 1 << 17,   /* LayerNorm with bias instead of RMSNorm (StarCoder2, StableLM) */
+    GR_ARCH_PLAIN_MLP = 1 << 18,    /* an MLP without gate, GELU behind its first linear (StarCoder2) */
+    GR_ARCH_USE_BIAS = 1 << 19,     /* use_bias, true if silent: all linears (StarCoder2) */
+    GR_ARCH_USE_QKV_BIAS = 1 << 20, /* use_qkv_bias (StableLM) */
+    GR_ARCH_ROW_LIMIT = 1 << 14     /* queries of long rows are scaled (Ministral 3): rows up to there only */
 };
 
 typedef struct gr_arch {
@@ -39,20 +45,31 @@ typedef struct gr_arch {
     int64_t window;
     int64_t pattern; /* GR_ARCH_PATTERN */
     double attention_cap, logit_cap;
+    double partial;      /* GR_ARCH_PARTIAL */
+    const char *eps_key; /* NULL: rms_norm_eps */
 } gr_arch;
 
 /* Ended by model_type == NULL. A new architecture is a row here. */
 extern const gr_arch gr_arch_table[];
 const gr_arch *gr_arch_find(const char *model_type); /* NULL if unknown */
 
-typedef enum gr_rope_kind { GR_ROPE_DEFAULT, GR_ROPE_LINEAR, GR_ROPE_LLAMA3, GR_ROPE_YARN } gr_rope_kind;
+typedef enum gr_rope_kind {
+    GR_ROPE_DEFAULT,
+    GR_ROPE_LINEAR,
+    GR_ROPE_LLAMA3,
+    GR_ROPE_YARN,
+    GR_ROPE_LONG
+} gr_rope_kind;
+
+#define GR_LONG_MOST 256 /* pairs of a head that LONG has a factor for */
 
 typedef struct gr_rope_config {
     gr_rope_kind kind;
     double theta, factor, low_freq_factor, high_freq_factor;
     int64_t original_max_position;
-    double beta_fast, beta_slow; /* YARN */
-    double magnitude;            /* cosines and sines are multiplied by it */
+    double beta_fast, beta_slow;  /* YARN */
+    double divisor[GR_LONG_MOST]; /* LONG: of each pair's frequency, for rows up to original_max_position */
+    double magnitude;             /* cosines and sines are multiplied by it */
 } gr_rope_config;
 
 /* Which activation is between gate and down. */
@@ -76,6 +93,7 @@ typedef struct gr_model_config {
     double attention_scale;                              /* of q times k; 1 / sqrt(head_dim) */
     double attention_cap, logit_cap;                     /* cap * tanh(x / cap); 0: none */
     gr_rope_config rope[GR_ROPES];
+    int64_t rotary;    /* elements of a head that rotate: its first ones */
     int64_t row_limit; /* tokens that a row may have for what is computed to hold; 0: any number */
     int64_t window[GR_MAX_LAYERS]; /* per layer: keys a query sees, itself included; 0: all */
     int8_t rope_of[GR_MAX_LAYERS]; /* per layer: which of rope, or GR_NO_ROPE */
@@ -94,8 +112,8 @@ void gr_config_free(gr_model_config *config);
 /* config_rope.c: which layers rotate how; part of reading a config. */
 graft_status gr_config_rope(gr_model_config *config, const gr_json_scope *root,
                             graft_error *err) GR_MUST_CHECK;
-/* Inverse frequencies [head_dim/2] of one of the config's rotary embeddings with scaling applied. source:
- * transformers modeling_rope_utils (default, linear, llama3, yarn) */
+/* Inverse frequencies [rotary/2] of one of the config's rotary embeddings with scaling applied. source:
+ * transformers modeling_rope_utils (default, linear, llama3, yarn, longrope) */
 void gr_rope_frequencies(double *inv_freq, const gr_model_config *config, const gr_rope_config *rope);
 /* How many of config->rope some layer uses: 1 or 2. */
 int gr_rope_count(const gr_model_config *config);

@@ -36,47 +36,96 @@ static graft_status read_llama3(gr_rope_config *rope, const gr_json_scope *scali
 }
 
 /* Where a file says that only a part of each head is rotated. */
-static graft_status refuse_partial(const gr_json_scope *scope, graft_error *err) {
+static graft_status read_partial(gr_model_config *c, const gr_json_scope *scope, graft_error *err) {
+    bool may = c->arch->traits & GR_ARCH_PARTIAL;
     double partial = 1;
+    if (!gr_json_field(scope, "partial_rotary_factor")) return GRAFT_OK;
     GR_TRY(gr_json_real(scope, "partial_rotary_factor", 0, 1, &partial, err));
+    int64_t rotary = (int64_t)((double)c->head_dim * partial);
+    if (may && rotary >= 2 && rotary % 2 == 0) {
+        c->rotary = rotary;
+        return GRAFT_OK;
+    }
     if (partial == 1) return GRAFT_OK;
-    gr_fail(err, GRAFT_UNSUPPORTED, "partial rotary embedding is not supported");
+    gr_fail(err, GRAFT_UNSUPPORTED, "this partial rotary embedding is not supported");
     gr_where(err, "%s: %s%spartial_rotary_factor", scope->file, scope->path, scope->path[0] ? "." : "");
     return gr_found(err, "%g", partial);
 }
 
+/* Phi-3: each pair has a divisor of its own, one for rows up to a length and another beyond; of the two the
+ * former is what is computed. source: arXiv 2402.13753, transformers modeling_rope_utils */
+static graft_status read_long(gr_model_config *c, gr_rope_config *rope, const gr_json_scope *scaling,
+                              const gr_json_scope *root, graft_error *err) {
+    const json_t *list = NULL;
+    size_t pairs = (size_t)c->rotary / 2;
+    double longer;
+    rope->kind = GR_ROPE_LONG;
+    rope->original_max_position = c->max_position;
+    GR_TRY(gr_json_int(root, "original_max_position_embeddings", 2, MAX_POSITION,
+                       &rope->original_max_position, err));
+    GR_TRY(gr_json_int(scaling, "original_max_position_embeddings", 2, MAX_POSITION,
+                       &rope->original_max_position, err));
+    longer = (double)c->max_position / (double)rope->original_max_position;
+    GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &longer, err));
+    rope->magnitude = longer > 1 ? sqrt(1 + log(longer) / log((double)rope->original_max_position)) : 1;
+    GR_TRY(gr_json_real(scaling, "attention_factor", 1e-3, 1e3, &rope->magnitude, err));
+    GR_TRY(gr_json_need(scaling, "short_factor", err));
+    GR_TRY(gr_json_array(scaling, "short_factor", &list, err));
+    if (json_array_size(list) != pairs || pairs > GR_LONG_MOST) {
+        gr_fail(err, GRAFT_CORRUPT, "short_factor has not one number for each pair that rotates");
+        gr_where(err, "%s: %s", scaling->file, scaling->path);
+        gr_expected(err, "%zu, at most %d", pairs, GR_LONG_MOST);
+        return gr_found(err, "%zu", json_array_size(list));
+    }
+    for (size_t i = 0; i < pairs; i++) {
+        const json_t *x = json_array_get(list, i);
+        rope->divisor[i] = json_number_value(x);
+        if (!json_is_number(x) || !(rope->divisor[i] >= 1e-3 && rope->divisor[i] <= 1e6))
+            return gr_json_wrong(scaling, "short_factor", "numbers from 0.001 to 1e6", x, err);
+    }
+    c->row_limit = rope->original_max_position;
+    return GRAFT_OK;
+}
+
+static graft_status unknown_scaling(const gr_json_scope *scaling, const char *kind, graft_error *err) {
+    gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
+    gr_where(err, "%s: %s", scaling->file, scaling->path);
+    gr_expected(err, "default, linear, llama3, yarn or longrope");
+    return gr_found(err, "%s", kind);
+}
+
 /* The scaling rule by its name in either style; `scaling` is rope_scaling or rope_parameters. */
-static graft_status read_scaling(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position,
-                                 graft_error *err) {
+static graft_status read_scaling(gr_model_config *c, gr_rope_config *rope, const gr_json_scope *scaling,
+                                 const gr_json_scope *root, graft_error *err) {
     const char *kind = "default";
-    GR_TRY(refuse_partial(scaling, err));
+    bool fused = c->arch->traits & GR_ARCH_FUSED;
+    GR_TRY(read_partial(c, scaling, err));
     GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
     GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
     GR_TRY(gr_json_real(scaling, "rope_theta", 1, 1e12, &rope->theta, err));
     if (strcmp(kind, "default") == 0) return GRAFT_OK;
+    if (strcmp(kind, "longrope") == 0 || strcmp(kind, "su") == 0 || (fused && strcmp(kind, "yarn") == 0))
+        return read_long(c, rope, scaling, root, err); /* Phi's older files: su, or yarn */
     GR_TRY(gr_json_need(scaling, "factor", err));
     GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &rope->factor, err));
     if (strcmp(kind, "linear") == 0) {
         rope->kind = GR_ROPE_LINEAR;
         return GRAFT_OK;
     }
-    if (strcmp(kind, "llama3") == 0) return read_llama3(rope, scaling, max_position, err);
-    if (strcmp(kind, "yarn") == 0) return read_yarn(rope, scaling, err);
-    gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
-    gr_where(err, "%s: %s", scaling->file, scaling->path);
-    gr_expected(err, "default, linear, llama3 or yarn");
-    return gr_found(err, "%s", kind);
+    if (strcmp(kind, "llama3") == 0) return read_llama3(rope, scaling, c->max_position, err);
+    return strcmp(kind, "yarn") == 0 ? read_yarn(rope, scaling, err) : unknown_scaling(scaling, kind, err);
 }
 
 /* Gemma 3: one rule for layers with a window, one for the others, each under the layer's type. In the older
  * style the former only has a base of its own. */
-static graft_status read_two(gr_model_config *c, const gr_json_scope *scaling, graft_error *err) {
+static graft_status read_two(gr_model_config *c, const gr_json_scope *scaling, const gr_json_scope *root,
+                             graft_error *err) {
     static const char *const types[GR_ROPES] = {"full_attention", "sliding_attention"};
     for (int i = 0; i < GR_ROPES; i++) {
         gr_json_scope inner;
         char path[128];
         GR_TRY(gr_json_object(scaling, types[i], &inner, path, err));
-        if (inner.object) GR_TRY(read_scaling(&c->rope[i], &inner, c->max_position, err));
+        if (inner.object) GR_TRY(read_scaling(c, &c->rope[i], &inner, root, err));
     }
     return GRAFT_OK;
 }
@@ -87,6 +136,9 @@ static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, gr
     for (int i = 0; i < GR_ROPES; i++)
         c->rope[i] = (gr_rope_config){.kind = GR_ROPE_DEFAULT, .theta = 10000, .factor = 1, .magnitude = 1};
     if (c->arch->theta > 0) c->rope[0].theta = c->arch->theta;
+    c->rotary = c->head_dim;
+    if (c->arch->partial > 0) c->rotary = (int64_t)((double)c->head_dim * c->arch->partial);
+    GR_TRY(read_partial(c, root, err));
     GR_TRY(gr_json_real(root, "rope_theta", 1, 1e12, &c->rope[0].theta, err));
     if (local) GR_TRY(gr_json_real(root, "rope_local_base_freq", 1, 1e12, &c->rope[1].theta, err));
     for (int i = 0; i < 2; i++) {
@@ -96,11 +148,11 @@ static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, gr
         if (!inner.object) continue;
         bool two =
             local && (gr_json_field(&inner, "full_attention") || gr_json_field(&inner, "sliding_attention"));
-        GR_TRY(two ? read_two(c, &inner, err) : read_scaling(&c->rope[0], &inner, c->max_position, err));
+        GR_TRY(two ? read_two(c, &inner, root, err) : read_scaling(c, &c->rope[0], &inner, root, err));
         if (c->arch->traits & GR_ARCH_ROW_LIMIT && gr_json_field(&inner, "llama_4_scaling_beta"))
             c->row_limit = c->rope[0].original_max_position;
     }
-    return refuse_partial(root, err);
+    return GRAFT_OK;
 }
 
 /* Does that layer, without other word, see a window only? */

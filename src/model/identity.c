@@ -53,8 +53,7 @@ static void add_role(listing *l, gr_role role, int64_t layer) {
         add_matrix(l, part, w);
     else
         add(l, part, gr_model_norm(m, role, layer), (uint64_t)out * sizeof(float));
-    if (role < GR_LINEARS && m->layer[layer].bias[role])
-        add(l, part, m->layer[layer].bias[role], (uint64_t)out * sizeof(float));
+    add(l, part, gr_model_bias(m, role, layer), (uint64_t)out * sizeof(float));
 }
 
 static void add_all(listing *l) {
@@ -76,7 +75,7 @@ static void digest_piece(void *context, int task, int worker) {
 /* A part before its bytes: how they are to be read. */
 static uint64_t begin_part(const gr_model *m, gr_role role, int64_t layer) {
     const gr_mat *w = gr_model_matrix(m, role, layer);
-    uint64_t h = gr_digest_number(GR_DIGEST_START, (uint64_t)role);
+    uint64_t h = gr_digest_number(GR_DIGEST_START, (uint64_t)gr_role_table[role].number);
     if (!w) return h;
     const int64_t numbers[] = {w->layout, w->dtype, w->bits, w->group, w->rows, w->cols};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -106,7 +105,10 @@ static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if ((float)numbers[i][0] != (float)numbers[i][1])
             h = add_float(gr_digest_number(h, 1000 + i), numbers[i][0]);
-    unsigned traits = c->arch->traits & (GR_ARCH_ONE_PLUS | GR_ARCH_SANDWICH | GR_ARCH_NORM_BEHIND);
+    const unsigned counted = GR_ARCH_ONE_PLUS | GR_ARCH_SANDWICH | GR_ARCH_NORM_BEHIND;
+    unsigned traits = c->arch->traits & counted;
+    if (c->rotary != c->head_dim) h = gr_digest_number(gr_digest_number(h, 2001), (uint64_t)c->rotary);
+    for (int64_t i = 0; r->kind == GR_ROPE_LONG && i < c->rotary / 2; i++) h = add_float(h, r->divisor[i]);
     if (traits) h = gr_digest_number(gr_digest_number(h, 2000), traits);
     for (int64_t l = 0; l < c->layers; l++)
         if (c->rope_of[l])

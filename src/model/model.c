@@ -103,6 +103,7 @@ static void bind_layer(binder *b, int64_t l) {
     char base[200];
     layer->window = m->config.window[l];
     for (gr_role role = 0; role < GR_LINEARS; role++) {
+        if (!gr_role_exists(role, &m->config)) continue;
         bind_matrix(b, &layer->linear[role], role, l);
         if (!gr_role_has_bias(role, &m->config)) continue;
         gr_role_name(base, sizeof base, role, l);
@@ -114,6 +115,7 @@ static void bind_layer(binder *b, int64_t l) {
         gr_role_name(base, sizeof base, role, l);
         gr_role_shape(role, &m->config, &n, &none);
         layer->norm[role] = layer->used_norm[role] = bind_vector(b, base, ".weight", n);
+        if (gr_role_has_bias(role, &m->config)) layer->bias[role] = bind_vector(b, base, ".bias", n);
     }
 }
 
@@ -127,6 +129,8 @@ static void bind_all(binder *b) {
     else
         bind_matrix(b, &m->head, GR_LM_HEAD, 0);
     m->final_norm = m->used_final_norm = bind_vector(b, "model.norm", ".weight", m->config.hidden);
+    if (gr_role_has_bias(GR_NORM, &m->config))
+        m->final_bias = bind_vector(b, "model.norm", ".bias", m->config.hidden);
 }
 
 bool gr_norm_differs(const gr_model_config *c) {
@@ -171,8 +175,8 @@ static graft_status finish_open(gr_model *m, graft_error *err) {
     m->layer = gr_calloc((size_t)m->config.layers, sizeof *m->layer);
     if (!m->layer) return gr_no_memory(err, sizeof *m->layer * (size_t)m->config.layers);
     for (int i = 0; i < gr_rope_count(&m->config); i++) {
-        m->inv_freq[i] = gr_calloc((size_t)m->config.head_dim / 2, sizeof *m->inv_freq[i]);
-        if (!m->inv_freq[i]) return gr_no_memory(err, sizeof(double) * (size_t)m->config.head_dim / 2);
+        m->inv_freq[i] = gr_calloc((size_t)m->config.rotary / 2, sizeof *m->inv_freq[i]);
+        if (!m->inv_freq[i]) return gr_no_memory(err, sizeof(double) * (size_t)m->config.rotary / 2);
         gr_rope_frequencies(m->inv_freq[i], &m->config, &m->config.rope[i]);
     }
     bind_all(&b);
@@ -319,6 +323,11 @@ const float *gr_model_norm(const gr_model *m, gr_role role, int64_t layer) {
     return gr_role_table[role].in_block ? m->layer[layer].norm[role] : NULL;
 }
 
+const float *gr_model_bias(const gr_model *m, gr_role role, int64_t layer) {
+    if (role == GR_NORM) return m->final_bias;
+    return gr_role_table[role].in_block ? m->layer[layer].bias[role] : NULL;
+}
+
 const float *gr_model_used_norm(const gr_model *m, gr_role role, int64_t layer) {
     if (role == GR_NORM) return m->used_final_norm;
     return gr_role_table[role].in_block ? m->layer[layer].used_norm[role] : NULL;
@@ -334,15 +343,14 @@ uint64_t gr_mat_bytes(const gr_mat *mat) {
 /* Elements of norms and biases. */
 static int64_t small_parameters(const gr_model *m) {
     const gr_model_config *c = &m->config;
-    int64_t each = 0, n, none;
-    for (gr_role role = 0; role < GR_LINEARS; role++)
-        if (gr_role_has_bias(role, c)) each += m->layer[0].linear[role].rows;
-    for (gr_role role = GR_LINEARS; role < GR_ROLES; role++) {
-        if (!gr_role_table[role].in_block || !gr_role_exists(role, c)) continue;
-        gr_role_shape(role, c, &n, &none);
-        each += n;
+    int64_t total = 0, n, in;
+    for (gr_role role = 0; role < GR_ROLES; role++) {
+        if (!gr_role_exists(role, c)) continue;
+        gr_role_shape(role, c, &n, &in);
+        n = (in ? 0 : n) + (gr_role_has_bias(role, c) ? n : 0);
+        total += n * (gr_role_table[role].in_block ? c->layers : 1);
     }
-    return each * c->layers + c->hidden;
+    return total;
 }
 
 int64_t gr_model_parameters(const gr_model *m) {

@@ -10,7 +10,7 @@
 
 typedef struct gr_layer {
     gr_mat linear[GR_LINEARS];        /* borrowed from the mapping */
-    const float *bias[GR_LINEARS];    /* [out] or NULL */
+    const float *bias[GR_ROLES];      /* [out] or NULL; of norms, too (LayerNorm) */
     const float *norm[GR_ROLES];      /* as stored; NULL for what is no norm of this model's blocks */
     const float *used_norm[GR_ROLES]; /* .. as multiplied with: the same, or 1 + each (GR_ARCH_ONE_PLUS) */
     int64_t window;                   /* keys a query sees; 0: all */
@@ -24,7 +24,8 @@ typedef struct gr_model {
     gr_layer *layer;                           /* [layers] */
     gr_mat embed, head;                        /* [vocab, hidden]; the same bytes when tied */
     const float *final_norm, *used_final_norm; /* [hidden]; the latter times logit_scale, too */
-    double *inv_freq[GR_ROPES];                /* [head_dim/2]; the second NULL where no layer has it */
+    const float *final_bias;                   /* [hidden] or NULL */
+    double *inv_freq[GR_ROPES];                /* [rotary/2]; the second NULL where no layer has it */
     float *small;                              /* norms and biases as f32, owned */
     float *used;  /* norms as multiplied with where that is not as stored, owned */
     char *random; /* weights made up by gr_model_from_shape, owned */
@@ -56,13 +57,15 @@ bool gr_model_quantized(const gr_model *model);
 void gr_model_assume_16_bit(gr_model *model);
 void gr_model_free(gr_model *model);
 
-/* Cosines and sines [head_dim/2] of one of the rotary embeddings at a position. */
+/* Cosines and sines [rotary/2] of one of the rotary embeddings at a position. */
 void gr_model_angles(float *cosine, float *sine, const gr_model *model, int rope, int64_t position);
 
 /* The base's matrix of a role; NULL for norms. Its norm [n]; NULL for matrices. layer is ignored outside
  * blocks. Borrowed from the model. */
 const gr_mat *gr_model_matrix(const gr_model *model, gr_role role, int64_t layer);
 const float *gr_model_norm(const gr_model *model, gr_role role, int64_t layer);
+/* The bias of a linear or a norm; NULL: none. */
+const float *gr_model_bias(const gr_model *model, gr_role role, int64_t layer);
 /* Is what a norm multiplies with not its weight? Then it is (one + weight) * factor, into used[n]. */
 bool gr_norm_differs(const gr_model_config *config);
 void gr_norm_used(float *used, const float *weight, const gr_model_config *config, gr_role role);

@@ -5,7 +5,7 @@
 #define GR_MODEL_ROLES_H
 #include "model/config.h"
 
-/* The guide's 13 layer types, in its order, the first seven a block's linears; then what it does not list. */
+/* A block's linears first, the others then. */
 typedef enum gr_role {
     GR_Q_PROJ,
     GR_K_PROJ,
@@ -14,6 +14,10 @@ typedef enum gr_role {
     GR_GATE_PROJ,
     GR_UP_PROJ,
     GR_DOWN_PROJ,
+    GR_QKV_PROJ,     /* q, k and v in one matrix, one after another (Phi-3) */
+    GR_GATE_UP_PROJ, /* gate and up */
+    GR_C_FC,         /* an MLP without gate: up (StarCoder2) */
+    GR_C_PROJ,       /* .. and down */
     GR_EMBED_TOKENS,
     GR_LM_HEAD,
     GR_INPUT_LAYERNORM,
@@ -26,8 +30,11 @@ typedef enum gr_role {
     GR_POST_FEEDFORWARD_LAYERNORM,
     GR_ROLES
 } gr_role;
-#define GR_GUIDE_TYPES GR_Q_NORM /* roles below this number are rows of the guide's table */
-#define GR_LINEARS     7         /* roles below this number are linears of a block */
+#define GR_LINEARS     11 /* roles below this number are linears of a block */
+#define GR_GUIDE_TYPES 13
+/* The rows of the guide's table in its order; and the row that a role is counted under. */
+extern const gr_role gr_guide_types[GR_GUIDE_TYPES];
+int gr_guide_type(gr_role role);
 
 /* LoRA sets as bits. */
 enum { GR_SET_STANDARD = 1, GR_SET_EXTENDED = 2, GR_SET_FULL = 4, GR_SET_ALL_LINEAR = 8 };
@@ -39,16 +46,19 @@ typedef struct gr_role_row {
     bool quantize;      /* 4-bit under the guide's policy */
     unsigned lora_sets; /* sets that adapt it */
     const char *notes;
+    int number; /* in digests and random streams: never another for a role that was released */
 } gr_role_row;
 
 extern const gr_role_row gr_role_table[GR_ROLES];
 
 /* Shape [out, in] of a linear, [vocab, hidden] of embedding and head, [n, 0] of norms. */
 void gr_role_shape(gr_role role, const gr_model_config *config, int64_t *out, int64_t *in);
-/* Does this model have such a tensor? Always, but for a tied head, the norms of q and k, and rotary_emb. */
+/* Does this model have such a tensor? */
 bool gr_role_exists(gr_role role, const gr_model_config *config);
-/* Has this model a bias on that linear? */
+/* Has this model a bias on that linear or, beside the weight, of that norm (LayerNorm)? */
 bool gr_role_has_bias(gr_role role, const gr_model_config *config);
+/* Matrices [mlp, hidden], or turned, that a block's MLP has, fused or not: 3, or 2 without gate. */
+int gr_mlp_matrices(const gr_model_config *config);
 /* Where a block can have a norm over the whole width. */
 typedef enum gr_norm_place {
     GR_BEFORE_ATTENTION,

@@ -27,12 +27,13 @@ static double yarn_scaled(double inv_freq, const gr_rope_config *rope, double i,
 }
 
 void gr_rope_frequencies(double *inv_freq, const gr_model_config *c, const gr_rope_config *rope) {
-    double dim = (double)c->head_dim;
-    for (int64_t i = 0; i < c->head_dim / 2; i++) {
+    double dim = (double)c->rotary;
+    for (int64_t i = 0; i < c->rotary / 2; i++) {
         double f = pow(rope->theta, -2.0 * (double)i / dim);
         if (rope->kind == GR_ROPE_LINEAR) f /= rope->factor;
         if (rope->kind == GR_ROPE_LLAMA3) f = llama3_scaled(f, rope);
         if (rope->kind == GR_ROPE_YARN) f = yarn_scaled(f, rope, (double)i, dim);
+        if (rope->kind == GR_ROPE_LONG) f /= rope->divisor[i];
         inv_freq[i] = f;
     }
 }
@@ -45,7 +46,7 @@ int gr_rope_count(const gr_model_config *c) {
 
 void gr_model_angles(float *cosine, float *sine, const gr_model *m, int rope, int64_t position) {
     double magnitude = m->config.rope[rope].magnitude;
-    for (int64_t i = 0; i < m->config.head_dim / 2; i++) {
+    for (int64_t i = 0; i < m->config.rotary / 2; i++) {
         double angle = (double)position * m->inv_freq[rope][i];
         cosine[i] = (float)(cos(angle) * magnitude);
         sine[i] = (float)(sin(angle) * magnitude);

@@ -16,7 +16,9 @@
 #define GEMMA3(h, m, l, heads, kv, v, window, rest)                                                          \
     SHAPE("gemma3_text", h, m, l, heads, kv, v, true,                                                        \
           ",\"head_dim\":256,\"sliding_window\":" #window ",\"max_position_embeddings\":32768" rest)
-#define QWEN(eps) ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
+/* without the factors of longrope, which cost nothing */
+#define PHI(theta, most) ",\"rope_theta\":" theta ",\"rms_norm_eps\":1e-5,\"max_position_embeddings\":" most
+#define QWEN(eps)        ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
 
 /* One row per shape: X(name, config.json text) */
 #define SHAPES(X)                                                                                            \
@@ -65,7 +67,17 @@
             "\"embedding_multiplier\":12,\"residual_multiplier\":0.22,\"attention_multiplier\":0.015625,"    \
             "\"logits_scaling\":8"))                                                                         \
     X("olmo-2-1b", SHAPE("olmo2", 2048, 8192, 16, 16, 16, 100352, false,                                     \
-                         ",\"rope_theta\":500000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":4096"))
+                         ",\"rope_theta\":500000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":4096"))   \
+    X("phi-3.5-mini", SHAPE("phi3", 3072, 8192, 32, 32, 32, 32064, false, PHI("10000", "131072")))           \
+    X("phi-4-mini", SHAPE("phi3", 3072, 8192, 32, 24, 8, 200064, true,                                       \
+                          PHI("10000", "131072") ",\"partial_rotary_factor\":0.75"))                         \
+    X("phi-4", SHAPE("phi3", 5120, 17920, 40, 40, 10, 100352, false, PHI("250000", "16384")))                \
+    X("stablelm-2-1.6b",                                                                                     \
+      SHAPE("stablelm", 2048, 5632, 24, 32, 32, 100352, false,                                               \
+            ",\"use_qkv_bias\":true,\"layer_norm_eps\":1e-5,\"max_position_embeddings\":4096"))              \
+    X("starcoder2-3b", SHAPE("starcoder2", 3072, 12288, 30, 24, 2, 49152, true,                              \
+                             ",\"rope_theta\":999999.44,\"norm_epsilon\":1e-5,\"sliding_window\":4096,"      \
+                             "\"max_position_embeddings\":16384"))
 
 #define ROW(name, config) {name, config},
 const gr_shape gr_shape_table[] = {SHAPES(ROW){0}};

@@ -21,6 +21,11 @@ static bool descends(const gr_net *n) {
     return lowest_block(n) < n->model->config.layers;
 }
 
+/* So many elements behind a place; NULL while measuring. */
+static void *behind(void *place, int64_t elements, size_t size) {
+    return place ? (char *)place + (size_t)elements * size : NULL;
+}
+
 static bool has_norm(const gr_net *n, gr_norm_place place) {
     return gr_norm_role(&n->model->config, place) != GR_ROLES;
 }
@@ -35,9 +40,15 @@ static void bind_attention(const gr_net *n, gr_saved *s, gr_arena *arena) {
     const gr_model_config *c = &n->model->config;
     int64_t t = n->config.tokens, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     size_t act = (size_t)n->compute.k->act_bytes;
-    s->q = take(arena, t, q, act);
-    s->k = take(arena, t, kv, act);
-    s->v = take(arena, t, kv, act);
+    if (c->arch->traits & GR_ARCH_FUSED) {
+        s->q = take(arena, t, q + 2 * kv, act);
+        s->k = behind(s->q, q, act);
+        s->v = behind(s->q, q + kv, act);
+    } else {
+        s->q = take(arena, t, q, act);
+        s->k = take(arena, t, kv, act);
+        s->v = take(arena, t, kv, act);
+    }
     if (c->qk_norm) {
         s->q_raw = take(arena, t, q, act);
         s->k_raw = take(arena, t, kv, act);
@@ -76,8 +87,13 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first
     bind_attention(n, s, arena);
     for (int g = 0; g < GATE_UP; g++) bind_low_rank(n, s, arena, g);
     if (!first && n->config.recompute == GR_RECOMPUTE_MLP) return;
-    s->gate = take(arena, n->config.tokens, c->mlp, act);
-    s->up = take(arena, n->config.tokens, c->mlp, act);
+    if (c->arch->traits & GR_ARCH_FUSED) {
+        s->gate = take(arena, n->config.tokens, 2 * c->mlp, act);
+        s->up = behind(s->gate, c->mlp, act);
+    } else {
+        if (!(c->arch->traits & GR_ARCH_PLAIN_MLP)) s->gate = take(arena, n->config.tokens, c->mlp, act);
+        s->up = take(arena, n->config.tokens, c->mlp, act);
+    }
     for (int g = GATE_UP; g < GR_GROUPS; g++) bind_low_rank(n, s, arena, g);
 }
 
@@ -110,11 +126,22 @@ static bool trains_kind(const gr_net *n, gr_param_kind kind) {
     return false;
 }
 
+/* Most elements of a linear's input or output. */
+static int64_t widest_linear(const gr_model_config *c) {
+    int64_t most = 0, out, in;
+    for (gr_role role = 0; role < GR_LINEARS; role++) {
+        if (!gr_role_exists(role, c)) continue;
+        gr_role_shape(role, c, &out, &in);
+        most = gr_max_i64(most, gr_max_i64(out, in));
+    }
+    return most;
+}
+
 /* Backward of what is not plain LoRA. */
 static void bind_extras(gr_net *n, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     gr_linear_scratch *s = &n->linear_scratch;
-    int64_t t = n->config.tokens, widest = gr_max_i64(gr_max_i64(c->hidden, c->mlp), c->heads * c->head_dim);
+    int64_t t = n->config.tokens, widest = widest_linear(c);
     size_t act = (size_t)n->compute.k->act_bytes;
     bool dora = trains_kind(n, GR_PARAM_MAGNITUDE);
     if (n->tuning && n->tuning->dropout > 0) s->dropped = take(scratch, t, widest, act);
@@ -241,7 +268,7 @@ static void bind_workers(gr_net *n, gr_arena *scratch) {
 
 void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
-    int64_t half = c->head_dim / 2;
+    int64_t half = c->rotary / 2;
     n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
     bind_all_saved(n, saved);
     for (int i = 0; i < gr_rope_count(c); i++) {
@@ -258,7 +285,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
 }
 
 void gr_net_prepare(gr_net *n) {
-    int64_t half = n->model->config.head_dim / 2;
+    int64_t half = n->model->config.rotary / 2;
     n->stale = true;
     if (n->zeros) memset(n->zeros, 0, (size_t)n->zeros_bytes);
     for (int r = 0; r < gr_rope_count(&n->model->config); r++)

@@ -12,7 +12,7 @@ typedef struct block {
     bool joins;  /* branches join by more than a sum */
     float scale; /* of branches */
     gr_attention attention;
-    gr_rotary q, k;
+    gr_rotary q, k, v;
     gr_linear_group group[GR_GROUPS];
 } block;
 
@@ -28,13 +28,18 @@ gr_rotary gr_net_rotary(const gr_net *n, gr_role norm, int64_t l) {
     int rope = c->rope_of[l];
     gr_rotary r = {.heads = norm == GR_Q_NORM ? c->heads : c->kv_heads,
                    .d = c->head_dim,
-                   .half = c->head_dim / 2,
+                   .half = c->rotary / 2,
                    .norm = c->qk_norm ? gr_net_norm(n, norm, l).weight : NULL,
                    .wide = c->arch->traits & GR_ARCH_WIDE_QK_NORM,
                    .eps = (float)c->norm_eps};
-    r.ld = r.heads * r.d;
-    if (rope != GR_NO_ROPE) r.cosine = n->cosine[rope], r.sine = n->sine[rope];
+    bool fused = c->arch->traits & GR_ARCH_FUSED;
+    r.ld = (fused ? c->heads + 2 * c->kv_heads : r.heads) * r.d;
+    if (rope != GR_NO_ROPE && norm != GR_ROLES) r.cosine = n->cosine[rope], r.sine = n->sine[rope];
     return r;
+}
+
+int64_t gr_net_gate_ld(const gr_model_config *c) {
+    return c->arch->traits & GR_ARCH_FUSED ? 2 * c->mlp : c->mlp;
 }
 
 static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
@@ -51,6 +56,7 @@ static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     b.scale = (float)c->residual_scale;
     b.q = gr_net_rotary(n, GR_Q_NORM, l);
     b.k = gr_net_rotary(n, GR_K_NORM, l);
+    b.v = gr_net_rotary(n, GR_ROLES, l);
     b.attention = (gr_attention){.heads = c->heads,
                                  .kv_heads = c->kv_heads,
                                  .d = c->head_dim,
@@ -121,7 +127,7 @@ static void forward_attention(block *b) {
 static void forward_gate_up(block *b) {
     gr_net *n = b->net;
     gr_saved *s = b->s;
-    void *gate_up[2] = {s->gate, s->up};
+    void *gate_up[2] = {s->gate ? s->gate : s->up, s->up};
     const void *x = normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
     gr_linear_forward(&n->compute, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], x, b->batch, NULL,
                       &n->linear_scratch);
@@ -130,8 +136,8 @@ static void forward_gate_up(block *b) {
 static void forward_gate(block *b) {
     gr_net *n = b->net;
     const gr_model_config *c = &n->model->config;
-    gr_gate_forward(&n->compute, c->activation, n->act_mlp, b->s->gate, b->s->up, c->mlp, b->batch->tokens,
-                    c->mlp);
+    gr_gate_forward(&n->compute, c->activation, n->act_mlp, b->s->gate, b->s->up, gr_net_gate_ld(c),
+                    b->batch->tokens, c->mlp);
 }
 
 static void block_forward(block *b, void *out) {
@@ -148,20 +154,21 @@ typedef struct keep_job {
     const gr_net *n;
     const gr_batch *batch;
     const gr_saved *s;
-    int64_t layer;
+    int64_t layer, ld; /* of k and v */
 } keep_job;
 
 static void keep_piece(void *context, int64_t t0, int64_t t1) {
     const keep_job *j = context;
     int64_t heads = j->n->model->config.kv_heads, row = 0;
-    size_t head = (size_t)j->n->model->config.head_dim * (size_t)j->n->compute.k->act_bytes;
+    size_t head = (size_t)j->n->model->config.head_dim * (size_t)j->n->compute.k->act_bytes,
+           ld = (size_t)j->ld * (size_t)j->n->compute.k->act_bytes;
     for (int64_t t = t0; t < t1; t++) {
         while (j->batch->start[row + 1] <= t) row++;
         const gr_kv_cache *cache = &j->n->cache[row];
         int64_t pos = t - j->batch->start[row];
         for (int64_t h = 0; h < heads; h++) {
             size_t to = (size_t)((j->layer * heads + h) * cache->capacity + pos) * head;
-            size_t from = (size_t)(t * heads + h) * head;
+            size_t from = (size_t)t * ld + (size_t)h * head;
             memcpy(cache->k + to, (const char *)j->s->k + from, head);
             memcpy(cache->v + to, (const char *)j->s->v + from, head);
         }
@@ -174,7 +181,7 @@ void gr_net_forward(gr_net *n, const gr_batch *batch) {
     for (int64_t l = 0; l < n->model->config.layers; l++) {
         block b = block_of(n, batch, l);
         block_forward(&b, n->saved[l + 1].x);
-        keep_job job = {n, batch, b.s, l};
+        keep_job job = {n, batch, b.s, l, b.k.ld};
         if (n->cache) gr_for_tokens(&n->compute, batch->tokens, keep_piece, &job);
     }
     for (int64_t j = 0; n->cache && j < batch->nrows; j++)
@@ -188,22 +195,23 @@ int64_t gr_net_loss(gr_net *n, const gr_batch *batch, const gr_gradients *gradie
     return gr_head_loss(&n->compute, &n->head, n->targets, dx, gradients, n->saved[layers].x, batch);
 }
 
-/* Place of a norm of the block in the parameters; GR_NOWHERE: frozen, or none. */
-static int64_t norm_at(const block *b, gr_role role) {
-    return role == GR_ROLES ? GR_NOWHERE : gr_tuning_of(b->net->tuning, role, b->number)->weight;
+/* What trains of a norm of the block; nothing without one. */
+static gr_tuned tuned_norm(const block *b, gr_role role) {
+    if (role != GR_ROLES) return *gr_tuning_of(b->net->tuning, role, b->number);
+    return (gr_tuned){.weight = GR_NOWHERE, .bias = GR_NOWHERE};
 }
 
-static int64_t place_at(const block *b, gr_norm_place place) {
-    return norm_at(b, gr_norm_role(&b->net->model->config, place));
+static bool norm_trains(const block *b, gr_role role) {
+    gr_tuned x = tuned_norm(b, role);
+    return x.weight != GR_NOWHERE || x.bias != GR_NOWHERE;
 }
 
 /* Gradient of a norm over the whole width. */
 static void norm_backward(const block *b, const gr_gradients *gradients, gr_norm_place place, const void *dy,
                           bool dy_f32, const void *x, const float *rstd) {
-    int64_t at = place_at(b, place);
-    if (at == GR_NOWHERE) return;
-    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, dy, dy_f32, x, rstd, 1,
-                               b->net->model->config.hidden, b->batch);
+    gr_tuned t = tuned_norm(b, gr_norm_role(&b->net->model->config, place));
+    gr_norm_weight_backward(&b->net->compute, &b->norm[place], gradients, t.weight, t.bias, dy, dy_f32, x,
+                            rstd, 1, b->net->model->config.hidden, b->batch);
 }
 
 /* dres -> d_hidden, the gradient of one half's last linear. */
@@ -224,11 +232,10 @@ static void open_half(const block *b, const gr_gradients *gradients, int g) {
 /* Gradient of the norm of q or k; dy f32, rotated back. */
 static void head_norm_backward(const block *b, const gr_gradients *gradients, gr_role role,
                                const gr_rotary *r, const float *dy, const void *raw, const float *rstd) {
-    int64_t at = norm_at(b, role);
-    if (at == GR_NOWHERE) return;
     int64_t norms = r->wide ? 1 : r->heads;
-    gr_rmsnorm_weight_backward(&b->net->compute, gradients, at, dy, true, raw, rstd, norms,
-                               r->heads * r->d / norms, b->batch);
+    gr_norm norm = {.weight = r->norm};
+    gr_norm_weight_backward(&b->net->compute, &norm, gradients, tuned_norm(b, role).weight, GR_NOWHERE, dy,
+                            true, raw, rstd, norms, r->heads * r->d / norms, b->batch);
 }
 
 /* dres -> down, swiglu, gate and up -> dres */
@@ -237,7 +244,7 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden, m = n->model->config.mlp;
-    void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate, s->up};
+    void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate ? s->gate : s->up, s->up};
     const void *x = b->norm[GR_BEFORE_MLP].weight ? n->norm : s->x_mid;
     open_half(b, gradients, DOWN);
     if (gr_linear_needs_input(&b->group[DOWN])) forward_gate(b);
@@ -245,7 +252,8 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
         gr_linear_low_rank(c, &b->group[DOWN], s->xa[DOWN], n->act_mlp, b->batch, &n->linear_scratch);
     gr_linear_backward(c, &b->group[DOWN], n->d_mlp, gradients, dy, n->act_mlp, s->xa[DOWN], b->batch,
                        &n->linear_scratch);
-    gr_gate_backward(c, n->model->config.activation, s->gate, s->up, n->d_mlp, m, t, m);
+    gr_gate_backward(c, n->model->config.activation, s->gate, s->up, n->d_mlp,
+                     gr_net_gate_ld(&n->model->config), t, m);
     if (gr_linear_needs_input(&b->group[GATE_UP])) normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
     gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, x, s->xa[GATE_UP], b->batch,
                        &n->linear_scratch);
@@ -263,9 +271,10 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     void *dy[1] = {n->d_hidden},
          *dqkv[3] = {s->q, s->k, s->v}; /* gradients take the place of what they are of */
     const void *x = b->norm[GR_BEFORE_ATTENTION].weight ? n->norm : s->x;
-    bool input = !lowest || place_at(b, GR_BEFORE_ATTENTION) != GR_NOWHERE; /* is q k v's dx needed? */
-    bool below = input || gr_linear_trains(&b->group[QKV]) || norm_at(b, GR_Q_NORM) != GR_NOWHERE ||
-                 norm_at(b, GR_K_NORM) != GR_NOWHERE; /* and dq, dk, dv? */
+    bool input = !lowest || norm_trains(b, gr_norm_role(&n->model->config,
+                                                        GR_BEFORE_ATTENTION)); /* is q k v's dx needed? */
+    bool below = input || gr_linear_trains(&b->group[QKV]) || norm_trains(b, GR_Q_NORM) ||
+                 norm_trains(b, GR_K_NORM); /* and dq, dk, dv? */
     open_half(b, gradients, O);
     gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
                        &n->linear_scratch);
@@ -279,7 +288,10 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     gr_rotary_backward(c, &b->k, s->k, n->dk_f32, s->k_rstd, s->k_raw, &b->segments);
     head_norm_backward(b, gradients, GR_Q_NORM, &b->q, n->dq_f32, s->q_raw, s->q_rstd);
     head_norm_backward(b, gradients, GR_K_NORM, &b->k, n->dk_f32, s->k_raw, s->k_rstd);
-    gr_round_act(c, s->v, n->dv_f32, t * kv);
+    if (b->v.ld == kv)
+        gr_round_act(c, s->v, n->dv_f32, t * kv);
+    else
+        gr_rotary_backward(c, &b->v, s->v, n->dv_f32, NULL, NULL, &b->segments);
     if (gr_linear_needs_input(&b->group[QKV])) normed(b, GR_BEFORE_ATTENTION, s->x, s->rstd_in);
     gr_linear_backward(c, &b->group[QKV], input ? n->d_hidden : NULL, gradients, dqkv, x, s->xa[QKV],
                        b->batch, &n->linear_scratch);

@@ -67,6 +67,7 @@ void gr_net_use(gr_net *n, const gr_tuning *tuning) {
     h->b_at = out.b;
     h->w_at = out.weight;
     h->norm_at = tuned_of(n, GR_NORM, 0).weight;
+    h->norm_bias_at = tuned_of(n, GR_NORM, 0).bias;
     h->shared = n->embedding.shared;
 }
 
@@ -80,6 +81,8 @@ gr_norm gr_net_norm(const gr_net *n, gr_role role, int64_t layer) {
     if (role == GR_ROLES) return norm;
     const gr_tuned x = tuned_of(n, role, layer);
     const float *trained = param_at(n, x.weight), *used = used_place(n, role, layer);
+    const float *bias = param_at(n, x.bias);
+    norm.bias = bias ? bias : gr_model_bias(n->model, role, layer);
     norm.weight = !trained ? gr_model_used_norm(n->model, role, layer) : used ? used : trained;
     return norm;
 }

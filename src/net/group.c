@@ -65,8 +65,10 @@ static gr_linear linear_of(const gr_net *n, int64_t l, gr_role role) {
 
 gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
     const gr_group_row *row = &gr_group_table[g];
-    gr_linear_group group = {.count = row->count, .layer = l, .number = g, .a_at = GR_NOWHERE};
-    for (int i = 0; i < row->count; i++) group.linear[i] = linear_of(n, l, row->role[i]);
+    gr_linear_group group = {.layer = l, .number = g, .a_at = GR_NOWHERE};
+    for (int i = 0; i < row->count; i++)
+        if (gr_role_exists(row->role[i], &n->model->config))
+            group.linear[group.count++] = linear_of(n, l, row->role[i]);
     group.in = group.linear[0].w.cols;
     if (!n->tuning || !n->params) return group;
     group.ranks = gr_tuning_group(n->tuning, l, g, &group.a_at);

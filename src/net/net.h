@@ -16,9 +16,9 @@
 
 /* What forward leaves for backward, one layer. act unless noted; T tokens. NULL where not needed. */
 typedef struct gr_saved {
-    void *x;                   /* [T, hidden] input of the block */
-    void *q, *k, *v;           /* [T, q], [T, kv], [T, kv]: rotated */
-    void *q_raw, *k_raw;       /* before per-head norm (Qwen3) */
+    void *x;             /* [T, hidden] input of the block */
+    void *q, *k, *v;     /* [T, q], [T, kv], [T, kv]: rotated; of a fused linear parts of its [T, q + 2 kv] */
+    void *q_raw, *k_raw; /* before per-head norm (Qwen3) */
     float *q_rstd, *k_rstd;    /* f32 [T, heads] */
     void *attn;                /* [T, q] */
     float *lse;                /* f32 [heads, T] */
@@ -26,7 +26,7 @@ typedef struct gr_saved {
     float *rstd_in, *rstd_mid; /* f32 [T] */
     void *branch[2];           /* [T, hidden] attention's output and the MLP's, where a norm is behind them */
     float *rstd_branch[2];     /* f32 [T] */
-    void *gate, *up;           /* [T, mlp] */
+    void *gate, *up;           /* [T, mlp]; of a fused linear parts of its [T, 2 mlp]; gate NULL: none */
     void *xa[GR_GROUPS];       /* [T, ranks] */
 } gr_saved;
 
@@ -62,7 +62,7 @@ typedef struct gr_net {
     gr_net_config config;
     gr_kv_cache *cache; /* NULL: none. Else forward stores the keys and values of row j in cache[j] */
     gr_saved *saved;    /* [layers + 1]; the last has only x */
-    float *cosine[GR_ROPES], *sine[GR_ROPES]; /* [longest, head_dim/2] */
+    float *cosine[GR_ROPES], *sine[GR_ROPES]; /* [longest, rotary/2] */
     gr_embedding embedding;
     gr_head head;
     gr_mat trained_embed, trained_head; /* the tables where they train themselves */
@@ -117,8 +117,10 @@ void gr_net_use(gr_net *net, const gr_tuning *tuning);
 /* A norm as it trains or as it is in the base; layer is ignored outside blocks. GR_ROLES: no norm. */
 gr_norm gr_net_norm(const gr_net *net, gr_role role, int64_t layer);
 gr_norm gr_net_norm_at(const gr_net *net, gr_norm_place place, int64_t layer);
-/* How q's or k's heads of that layer rotate. */
+/* How q's, k's (by their norm's role) or v's (GR_ROLES: not at all) heads of that layer rotate. */
 gr_rotary gr_net_rotary(const gr_net *net, gr_role norm, int64_t layer);
+/* Elements of gate and of up from token to token. */
+int64_t gr_net_gate_ld(const gr_model_config *config);
 /* Does a branch join the residual stream by more than a sum? */
 bool gr_net_joins(const gr_model_config *config);
 

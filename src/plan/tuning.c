@@ -2,10 +2,10 @@
 #include <stdio.h>
 
 const gr_group_row gr_group_table[GR_GROUPS] = {
-    {3, {GR_Q_PROJ, GR_K_PROJ, GR_V_PROJ}},
+    {4, {GR_Q_PROJ, GR_K_PROJ, GR_V_PROJ, GR_QKV_PROJ}},
     {1, {GR_O_PROJ}},
-    {2, {GR_GATE_PROJ, GR_UP_PROJ}},
-    {1, {GR_DOWN_PROJ}},
+    {4, {GR_GATE_PROJ, GR_UP_PROJ, GR_GATE_UP_PROJ, GR_C_FC}},
+    {2, {GR_DOWN_PROJ, GR_C_PROJ}},
 };
 
 graft_status gr_tuning_new(gr_tuning **out, const gr_model_config *c, graft_error *err) {

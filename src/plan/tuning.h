@@ -13,13 +13,15 @@
 #define GR_RANK_MOST 65536
 
 /* Linears of a block that read the same input share one group, so that their A matrices are one product. */
-#define GR_GROUPS     4
-#define GR_GROUP_MOST 3
+#define GR_GROUPS      4
+#define GR_GROUP_MOST  3
+#define GR_GROUP_ROLES 4
 typedef struct gr_group_row {
     int count;
-    gr_role role[GR_GROUP_MOST];
+    gr_role role[GR_GROUP_ROLES]; /* of which a model has GR_GROUP_MOST at most */
 } gr_group_row;
-extern const gr_group_row gr_group_table[GR_GROUPS]; /* {q k v} {o} {gate up} {down} */
+extern const gr_group_row
+    gr_group_table[GR_GROUPS]; /* {q k v} {o} {gate up} {down}, and what is in their place */
 
 #define GR_NOWHERE (-1) /* a place in the vector: not trained */
 

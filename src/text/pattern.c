@@ -10,8 +10,9 @@
  * tried. */
 #define MATCH_STEPS   50000000u
 #define MATCH_HEAP_KB 131072u
-#define WORK_BASE     ((uint64_t)64 << 20) /* digits grouped from the right: quadratic, good for 5,000 of them \
-                                            */
+#define WORK_BASE                                                                                            \
+    ((uint64_t)64 << 20) /* digits grouped from the right: quadratic, good for 5,000 of them                 \
+                          */
 #define WORK_PER_BYTE  256
 #define PATTERN_LENGTH 16384 /* the longest known has 700 bytes */
 

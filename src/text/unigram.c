@@ -1,6 +1,6 @@
 /* Model Unigram: of all ways to cut a piece of text into tokens, the one whose scores add up to the most
- * (Viterbi, arXiv 1804.10959). As in the tokenizers package, except that special tokens which a text spells are
- * not found where they are meant as text: there we do as sentencepiece does. */
+ * (Viterbi, arXiv 1804.10959). As in the tokenizers package, except that special tokens which a text spells
+ * are not found where they are meant as text: there we do as sentencepiece does. */
 #include "text/token_parts.h"
 
 /* What one unknown character costs beyond the worst token. */

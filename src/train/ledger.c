@@ -57,7 +57,7 @@ static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind
     if (row->trainable)
         hold_floats(row, l->params + at, in ? out * in : out);
     else if (kind == GR_PARAM_BIAS)
-        hold_floats(row, l->model->layer[layer].bias[role], out);
+        hold_floats(row, gr_model_bias(l->model, role, layer), out);
     else if (w)
         hold_matrix(row, w);
     else

@@ -6,9 +6,10 @@
 /* A ~ U(-1/sqrt(in), 1/sqrt(in)). One stream per tensor: the selection does not change the others. */
 static void start_a(gr_trainer *t, const gr_param *p) {
     gr_rng rng;
+    const int64_t linears = 7; /* of a block, by their numbers */
     bool linear = p->role < GR_LINEARS;
-    int64_t stream = linear ? p->layer * GR_LINEARS + (int64_t)p->role
-                            : t->rt.model->config.layers * GR_LINEARS + (int64_t)p->role;
+    int64_t number = gr_role_table[p->role].number;
+    int64_t stream = (linear ? p->layer : t->rt.model->config.layers) * linears + number;
     /* a pooled one too: columns that hold one number sum to a variance that is LoRA's */
     double bound = 1 / sqrt((double)(p->cols * gr_max_i64(t->rt.tuning->pool, 1)));
     gr_rng_seed(&rng, t->o->seed, (uint64_t)stream + 1);
@@ -44,7 +45,7 @@ void gr_trainer_init_params(gr_trainer *t) {
         case GR_PARAM_MAGNITUDE: start_magnitude(t, p, to); break;
         case GR_PARAM_WEIGHT: copy_weight(t, p, to); break;
         case GR_PARAM_BIAS:
-            memcpy(to, t->rt.model->layer[p->layer].bias[p->role], (size_t)p->rows * sizeof *to);
+            memcpy(to, gr_model_bias(t->rt.model, p->role, p->layer), (size_t)p->rows * sizeof *to);
             break;
         }
     }

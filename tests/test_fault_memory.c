@@ -1,7 +1,11 @@
 /* The n-th allocation fails, for n = 1, 2, .. until a call of the library makes fewer: each time it says so
  * and gives every block back. FAULT_POINTS is the most points per call (a few by default; 0: all). */
+#include "hub/hub_list.h"
+#include "model/locate.h"
 #include "tests/fault_shim.h"
 #include "tests/tiny_run.h"
+#include "text/spm_model.h"
+#include "text/tokenizer.h"
 #include <errno.h>
 
 static char *base, *plain, *place;
@@ -159,11 +163,69 @@ static graft_status make_gguf_info(graft_error *err) {
     return st;
 }
 
+static graft_status use_tokenizer(const char *json, size_t len, graft_error *err) {
+    static const char text[] = " lamp n\xcc\x83 \xef\xac\x81 <s> \xf0\x9f\x91\x8d\n";
+    gr_tokenizer *tok = NULL;
+    gr_ids ids = {0};
+    gr_buf out = {0};
+    graft_status st = gr_tokenizer_from_json(&tok, json, len, NULL, 0, "tokenizer", err);
+    if (!st) st = gr_tokenizer_encode(tok, text, sizeof text - 1, 3, &ids, err);
+    if (!st) st = gr_tokenizer_decode(tok, ids.ids, ids.count, true, &out, err);
+    if (!st) st = gr_tokenizer_to_json(tok, &out, err);
+    gr_ids_free(&ids);
+    gr_buf_free(&out);
+    gr_tokenizer_free(tok);
+    return st;
+}
+
+static graft_status make_unigram(graft_error *err) {
+    char *text;
+    size_t len;
+    GR_TRY(gr_file_read(&text, &len, GRAFT_SOURCE_DIR "/tests/data/tokenizer_unigram.json", 1 << 20, err));
+    graft_status st = use_tokenizer(text, len, err);
+    free(text);
+    return st;
+}
+
+static graft_status make_spm(graft_error *err) {
+    static const char config[] = "{\"tokenizer_class\":\"GemmaTokenizer\",\"add_bos_token\":true}";
+    char *bytes;
+    size_t len;
+    gr_buf json = {0};
+    GR_TRY(gr_file_read(&bytes, &len, GRAFT_SOURCE_DIR "/fuzz/corpus/spm/gemma", 1 << 20, err));
+    graft_status st = gr_spm_to_json(&json, bytes + 1, len - 1, config, sizeof config - 1, err);
+    if (!st) st = use_tokenizer(json.data, json.len, err);
+    gr_buf_free(&json);
+    free(bytes);
+    return st;
+}
+
+static graft_status make_hub_list(graft_error *err) {
+    char *bytes;
+    size_t len;
+    gr_hub_list list = {0};
+    GR_TRY(gr_file_read(&bytes, &len, GRAFT_SOURCE_DIR "/fuzz/corpus/hub_list/model", 1 << 20, err));
+    graft_status st = gr_hub_list_read(&list, bytes, len, err);
+    if (!st) st = gr_hub_list_choose(&list, "*.json,*.safetensors", err);
+    gr_hub_list_free(&list);
+    free(bytes);
+    return st;
+}
+
+static graft_status make_locate(graft_error *err) {
+    char *path = NULL;
+    bool gguf;
+    graft_status st = gr_model_locate(&path, &gguf, "me/tiny", err);
+    free(path);
+    return st;
+}
+
 static const call calls[] = {
     {"plan", make_plan},         {"convert", make_convert},     {"train", make_train},
     {"trainer", make_trainer},   {"eval", make_eval},           {"generate", make_generate},
     {"tokenize", make_tokenize}, {"render", make_render},       {"load_yaml", make_yaml},
-    {"info", make_info},         {"info gguf", make_gguf_info},
+    {"info", make_info},         {"info gguf", make_gguf_info}, {"unigram", make_unigram},
+    {"spm", make_spm},           {"hub_list", make_hub_list},   {"locate", make_locate},
 };
 
 /* What the calls write is removed between them: each begins anew. */
@@ -225,6 +287,18 @@ static int make_place(void **state) {
     data = tiny_data_dir(place, "data", 13, 5);
     base = tiny_model_dir(place, "base", &(tiny_spec){.bits = 4});
     plain = tiny_model_dir(place, "plain", &(tiny_spec){.dtype = GR_BF16});
+    char *hub = tiny_subdir(place, "hub"), *repository = tiny_subdir(hub, "models--me--tiny"),
+         *refs = tiny_subdir(repository, "refs"), *snapshots = tiny_subdir(repository, "snapshots"),
+         *snapshot = tiny_subdir(snapshots, "c0ffee");
+    tiny_write(refs, "main", "c0ffee");
+    tiny_write(snapshot, "model.safetensors.index.json", "{\"weight_map\":{\"a\":\"a.safetensors\"}}");
+    tiny_write(snapshot, "config.json", "{}");
+    setenv("HF_HUB_CACHE", hub, 1);
+    free(snapshot);
+    free(snapshots);
+    free(refs);
+    free(repository);
+    free(hub);
     tiny_write(place, "messages.json", "[{\"role\": \"user\", \"content\": \"one\"}]");
     tiny_write(place, "lora.yaml",
                "model: m\nbatch_size: 2\nlora_parameters:\n  rank: 4\n  scale: 2.0\n  dropout: 0.0\n"

@@ -46,7 +46,7 @@ static void on_row(void *user, const graft_row *row) {
         v->status = doc_print(v->c, doc_row(row, v->c->options.render), true);
     else if (v->c->options.render)
         print_rendering(v, row);
-    else
+    else if (!v->c->options.html)
         print_row(v->c, row);
     v->rows++;
     if (!out_alive(v->c)) signals_raise_stop(); /* nobody reads: no need to go on */
@@ -56,6 +56,8 @@ int cmd_tokenize(cli *c) {
     row_view v = {.c = c};
     graft_status status = graft_tokenize(&c->options, &c->hooks, on_row, &v, &c->err);
     progress_clear(&c->bar);
+    if (status == GRAFT_OK && v.status == GRAFT_OK && c->options.html && !c->json)
+        printf("%zu %s in %s\n", v.rows, v.rows == 1 ? "row" : "rows", c->options.html);
     if (c->out_errno) return EXIT_DONE; /* main tells a closed pipe from a full disk */
     return cli_report(c, status != GRAFT_OK ? status : v.status);
 }

@@ -1,5 +1,6 @@
 /* help.c - help pages, made from the verb table and the library's option table. */
 #include "cli.h"
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,7 +28,7 @@ static const struct group {
     {"Optimizer", "optimizer,learning-rate,lr-*,warmup,weight-decay,grad-clip"},
     {"Length and memory",
      "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
-    {"Data and loss", "train-on,mask-prompt,*-feature,template-kwargs,no-shuffle,loss"},
+    {"Data and loss", "train-on,mask-prompt,*-feature,valid-split,template-kwargs,no-shuffle,loss"},
     {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
     {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p,repetition-*,stop"},
@@ -57,7 +58,9 @@ enum { HELP_COLUMN = 34, HELP_WIDTH = 110, HELP_WIDTH_MIN = 60 };
 
 /* Pages in files are the same everywhere; on a terminal they fit it. */
 static int page_width(FILE *out) {
+    int before = errno; /* why a write failed is not to be forgotten: isatty sets it too */
     int width = isatty(fileno(out)) ? out_width(out) : HELP_WIDTH;
+    errno = before;
     return width > HELP_WIDTH ? HELP_WIDTH : width < HELP_WIDTH_MIN ? HELP_WIDTH_MIN : width;
 }
 

@@ -104,6 +104,7 @@ static const verb table[] = {
      "elsewhere.",
      cmd_tokenize,
      {"graft tokenize --model model-4bit --data data",
+      "graft tokenize --model model-4bit --data data --html rows.html",
       "graft tokenize --model model-4bit --text 'Hello world' --json",
       "graft tokenize --model model-4bit --messages chat.json --render"}},
     {"info",

@@ -61,6 +61,7 @@ typedef struct graft_options {
     char *train_on;   /* all, completion, assistant, last; NULL: all */
     bool mask_prompt; /* mlx-lm's: completion */
     char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *tools_feature;
+    double valid_split;    /* NaN: none; below 1 a share of the rows, else so many */
     char *template_kwargs; /* a JSON object: variables of the chat template; NULL: the adapter's */
     int64_t max_seq_length;
     char *overflow; /* refuse, truncate, drop */
@@ -135,6 +136,7 @@ typedef struct graft_options {
     /* tokenize */
     char *text, *messages;
     bool render;
+    char *html; /* NULL, or the page to write */
     /* plan, bench */
     char *shape;
     bool tensors;
@@ -403,11 +405,13 @@ typedef struct graft_row {
     const uint8_t *mask; /* 1: this token is a target */
     size_t count;
     const char *text;          /* decoded, or the rendering */
-    const char *const *pieces; /* one string per token, for display */
+    const char *const *pieces; /* one string per token, for display; tokens that share a character
+                                  have it at the first */
 } graft_row;
 
 /* Calls row(user, ..) for every row of options.data, or for options.text or options.messages. With
- * options.render, only `text` (the rendered template) is set. */
+ * options.render, only `text` (the rendered template) is set. With options.html the rows are written there as
+ * a page too. */
 graft_status graft_tokenize(const graft_options *options, const graft_hooks *hooks,
                             void (*row)(void *user, const graft_row *row), void *user, graft_error *err);
 
@@ -452,8 +456,8 @@ typedef struct graft_export_result {
     int64_t parameters;
 } graft_export_result;
 /* Writes the adapter at options.adapter_path ("adapters"), of any format, to options.out in the formats of
- * options.to. Of the base (options.model, or the one that the adapter records) only config.json is read, or the
- * metadata of its GGUF file. A format that is named and cannot hold the adapter is GRAFT_UNSUPPORTED. */
+ * options.to. Of the base (options.model, or the one that the adapter records) only config.json is read, or
+ * the metadata of its GGUF file. A format that is named and cannot hold the adapter is GRAFT_UNSUPPORTED. */
 graft_status graft_export(const graft_options *options, const graft_hooks *hooks, graft_export_result *result,
                           graft_error *err);
 void graft_export_result_free(graft_export_result *result);

@@ -6,6 +6,7 @@ typedef struct row_entry {
     uint64_t line;
     size_t start; /* first token in ids and mask */
     int64_t count, targets;
+    uint64_t source; /* digest of its text */
 } row_entry;
 
 struct gr_rows {
@@ -42,8 +43,8 @@ static bool reserve_tokens(gr_rows *rows, size_t more) {
 }
 
 /* Stores the first `count` tokens of a row. With `pad`, mlx-lm's pad token follows them as a target. */
-static graft_status store_row(gr_rows *rows, const gr_encoded *row, int64_t count, bool pad, uint64_t line,
-                              graft_error *err) {
+static graft_status store_row(gr_rows *rows, const gr_encoded *row, int64_t count, bool pad,
+                              const row_entry *of, graft_error *err) {
     size_t n = (size_t)count, total = n + pad;
     if (!reserve_tokens(rows, total) ||
         !gr_grow((void **)&rows->entries, &rows->entries_cap, rows->nentries, sizeof *rows->entries))
@@ -58,12 +59,15 @@ static graft_status store_row(gr_rows *rows, const gr_encoded *row, int64_t coun
     }
     int64_t targets = 0;
     for (size_t i = 0; i < total; i++) targets += mask[i];
-    rows->entries[rows->nentries++] =
-        (row_entry){.line = line, .start = rows->ntokens, .count = (int64_t)total, .targets = targets};
+    rows->entries[rows->nentries++] = (row_entry){.line = of->line,
+                                                  .start = rows->ntokens,
+                                                  .count = (int64_t)total,
+                                                  .targets = targets,
+                                                  .source = of->source};
     rows->ntokens += total;
     rows->targets += targets;
     rows->longest = gr_max_i64(rows->longest, (int64_t)total);
-    if (targets == 0) gr_lines_add(&rows->untargeted, line);
+    if (targets == 0) gr_lines_add(&rows->untargeted, of->line);
     return GRAFT_OK;
 }
 
@@ -91,7 +95,8 @@ static graft_status add_row(gr_rows *rows, const row_source *source, const char 
         /* mlx-lm's mask reaches one position beyond the row unless the row fills the batch's width, which
          * exceeds every row shorter than max_seq_length */
         bool pad = config->mlx_masks && (limit <= 0 || kept < limit);
-        st = store_row(rows, &row, kept, pad, line, err);
+        row_entry own = {.line = line, .source = gr_digest_bytes(GR_DIGEST_START, text, len)};
+        st = store_row(rows, &row, kept, pad, &own, err);
     }
 done:
     gr_encoded_free(&row);
@@ -228,7 +233,46 @@ gr_row gr_rows_at(const gr_rows *rows, int64_t index) {
                     .ids = rows->ids + e->start,
                     .mask = rows->mask + e->start,
                     .count = e->count,
-                    .targets = e->targets};
+                    .targets = e->targets,
+                    .source = e->source};
+}
+
+/* Puts a row's tokens at the end of `to`, which has room for them; to == from: nearer to the front. */
+static void move_row(gr_rows *to, const gr_rows *from, const row_entry *e) {
+    row_entry moved = *e;
+    memmove(to->ids + to->ntokens, from->ids + e->start, (size_t)e->count * sizeof *to->ids);
+    memmove(to->mask + to->ntokens, from->mask + e->start, (size_t)e->count);
+    moved.start = to->ntokens;
+    to->entries[to->nentries++] = moved;
+    to->ntokens += (size_t)moved.count;
+    to->targets += moved.targets;
+    to->longest = gr_max_i64(to->longest, moved.count);
+}
+
+graft_status gr_rows_take(gr_rows **out, gr_rows *rows, const bool *which, graft_error *err) {
+    size_t tokens = 0, entries = 0, all = rows->nentries;
+    for (size_t i = 0; i < all; i++) {
+        tokens += which[i] ? (size_t)rows->entries[i].count : 0;
+        entries += which[i];
+    }
+    gr_rows *taken = *out = gr_calloc(1, sizeof *taken);
+    if (!taken) return gr_no_memory(err, sizeof *taken);
+    taken->limit = rows->limit;
+    taken->name = gr_strdup(gr_rows_name(rows));
+    taken->entries = gr_calloc(entries, sizeof *taken->entries);
+    taken->entries_cap = entries;
+    if (!taken->name || !taken->entries || !reserve_tokens(taken, tokens)) {
+        gr_rows_free(taken);
+        *out = NULL;
+        return gr_no_memory(err, tokens * 5 + entries * sizeof *taken->entries);
+    }
+    rows->nentries = rows->ntokens = 0;
+    rows->longest = rows->targets = 0;
+    for (size_t i = 0; i < all; i++) {
+        row_entry e = rows->entries[i];
+        move_row(which[i] ? taken : rows, rows, &e);
+    }
+    return GRAFT_OK;
 }
 
 int64_t gr_rows_longest(const gr_rows *rows) {

@@ -45,6 +45,7 @@ typedef struct gr_row {
     const uint8_t *mask; /* mask[i] = 1: token i is a target; mask[0] = 0 */
     int64_t count;       /* tokens */
     int64_t targets;     /* number of ones in mask */
+    uint64_t source;     /* digest of the row as it stands in the file */
 } gr_row;
 
 typedef struct gr_rows gr_rows;
@@ -68,6 +69,8 @@ int64_t gr_rows_longest(const gr_rows *rows); /* tokens of the longest row */
 int64_t gr_rows_tokens(const gr_rows *rows);  /* all tokens */
 int64_t gr_rows_targets(const gr_rows *rows);
 uint64_t gr_rows_bytes(const gr_rows *rows); /* memory held */
+/* Moves the rows that are marked [count] into *out, in their order. Notes stay with `rows`. */
+graft_status gr_rows_take(gr_rows **out, gr_rows *rows, const bool *which, graft_error *err) GR_MUST_CHECK;
 /* How many rows were truncated, dropped, have no target; and a malloc'ed line naming them by line number
  * (NULL if there is nothing to say). */
 char *gr_rows_notes(const gr_rows *rows);

@@ -11,7 +11,7 @@ typedef struct table {
 /* A table that is at most half full needs a few; rows that were made to collide are not worth more. */
 #define PROBES 64
 
-static uint64_t digest(const gr_row *row) {
+uint64_t gr_row_twin(const gr_row *row) {
     uint64_t h = GR_DIGEST_START;
     for (int64_t i = 0; i < row->count; i++)
         h = gr_digest_step(h, (uint64_t)(uint32_t)row->ids[i] << 1 | row->mask[i]);
@@ -26,7 +26,7 @@ static bool same(const gr_row *a, const gr_row *b) {
 
 /* Line of the row of the table that is the same; 0: none. `insert` (1 + index of the row): it joins then. */
 static uint64_t look_up(table *t, const gr_row *row, int32_t insert) {
-    uint64_t at = digest(row) & t->mask;
+    uint64_t at = gr_row_twin(row) & t->mask;
     for (int i = 0; i < PROBES; i++, at = (at + 1) & t->mask) {
         if (!t->slots[at]) {
             if (insert) t->slots[at] = insert;

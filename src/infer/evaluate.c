@@ -104,18 +104,45 @@ static void say_rows(const gr_session *s, const gr_rows *rows, const char *path)
     }
 }
 
+/* --valid-split: the part of the file that --split names. */
+static graft_status keep_part(const gr_session *s, gr_rows **rows, graft_error *err) {
+    gr_rows *valid;
+    char *note;
+    GR_TRY(gr_options_split(&valid, &note, *rows, s->o, err));
+    if (s->hooks && s->hooks->event)
+        s->hooks->event(s->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+    free(note);
+    bool train = strcmp(s->o->split, "train") == 0;
+    gr_rows_free(train ? valid : *rows);
+    if (!train) *rows = valid;
+    return GRAFT_OK;
+}
+
+/* The file that is measured, whole or in part. */
+static graft_status file_of(char **path, const graft_options *o, graft_error *err) {
+    const char *split = o->split ? o->split : "test";
+    if (!gr_options_splits(o)) return gr_data_file(path, o, split, err);
+    if (strcmp(split, "test") == 0) {
+        gr_fail(err, GRAFT_USAGE, "--valid-split makes no test rows");
+        return gr_hint(err, "say --split valid, or --split train, or leave --valid-split away");
+    }
+    GR_TRY(gr_options_check_split(o, err));
+    return gr_data_file(path, o, "train", err);
+}
+
 graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_hooks *hooks,
                          graft_eval_result *result, graft_error *err) {
     gr_session s;
     gr_rows *rows = NULL;
     char *path = NULL;
     memset(result, 0, sizeof *result);
-    GR_TRY(gr_data_file(&path, o, o->split ? o->split : "test", err));
+    GR_TRY(file_of(&path, o, err));
     graft_status st = gr_session_open(&s, dir, o, hooks, err);
     if (st == GRAFT_OK) {
         gr_rows_config config = gr_options_rows(o, (int32_t)s.rt.model->config.vocab);
         st = gr_rows_open(&rows, path, s.tok, s.chat, &config, NULL, NULL, err);
         if (st == GRAFT_OK) say_rows(&s, rows, path);
+        if (st == GRAFT_OK && gr_options_splits(o)) st = keep_part(&s, &rows, err);
         if (st == GRAFT_OK) st = evaluate_rows(&s, rows, result, err);
         gr_rows_free(rows);
         gr_session_close(&s);

@@ -3,16 +3,47 @@
 #include "files/json_read.h"
 #include "files/json_write.h"
 #include "infer/session.h"
+#include "report/rows_html.h"
 
-/* Spelling of every token for display: its own decoded text. */
+/* U+FFFD, which the bytes of a part of a character are shown as. */
+static bool broken(const gr_buf *text) {
+    return text->data && strstr(text->data, "\xef\xbf\xbd");
+}
+
+/* The text of the tokens at i that make up whole characters together, of one where no few tokens do. *used
+ * receives how many they are. */
+static graft_status piece_at(const gr_session *s, const gr_row *row, int64_t i, gr_buf *text, int64_t *used,
+                             graft_error *err) {
+    enum { MOST = 8 }; /* a character has at most four bytes, some more tokens may begin inside it */
+    GR_TRY(gr_tokenizer_decode(s->tok, &row->ids[i], 1, false, text, err));
+    *used = 1;
+    for (int64_t n = 2; n <= MOST && i + n <= row->count && broken(text); n++) {
+        gr_buf longer = {0};
+        graft_status st = gr_tokenizer_decode(s->tok, &row->ids[i], (size_t)n, false, &longer, err);
+        if (st == GRAFT_OK && !broken(&longer)) {
+            gr_buf_free(text);
+            *text = longer;
+            *used = n;
+            return GRAFT_OK;
+        }
+        gr_buf_free(&longer);
+        GR_TRY(st);
+    }
+    return GRAFT_OK;
+}
+
+/* Spelling of every token for display: its own decoded text; tokens that share a character have it at the
+ * first. */
 static graft_status pieces_of(const gr_session *s, const gr_row *row, char ***pieces, graft_error *err) {
     char **list = gr_calloc((size_t)row->count, sizeof *list);
     graft_status st = list ? GRAFT_OK : gr_no_memory(err, (size_t)row->count * sizeof *list);
-    for (int64_t i = 0; st == GRAFT_OK && i < row->count; i++) {
+    for (int64_t i = 0, used = 1; st == GRAFT_OK && i < row->count; i += used) {
         gr_buf text = {0};
-        st = gr_tokenizer_decode(s->tok, &row->ids[i], 1, false, &text, err);
+        st = piece_at(s, row, i, &text, &used, err);
         list[i] = gr_buf_take(&text);
         if (st == GRAFT_OK && !list[i]) st = gr_no_memory(err, 0);
+        for (int64_t k = 1; k < used && st == GRAFT_OK; k++)
+            if (!(list[i + k] = gr_strdup(""))) st = gr_no_memory(err, 1);
     }
     *pieces = list;
     return st;
@@ -26,6 +57,7 @@ static void free_pieces(char **pieces, int64_t count) {
 typedef struct row_sink {
     void (*row)(void *user, const graft_row *row);
     void *user;
+    gr_rows_page *page; /* NULL: none is written */
 } row_sink;
 
 static graft_status show(const gr_session *s, const gr_rows *rows, const row_sink *sink, graft_error *err) {
@@ -45,6 +77,7 @@ static graft_status show(const gr_session *s, const gr_rows *rows, const row_sin
                              .text = text.data ? text.data : "",
                              .pieces = (const char *const *)pieces};
             sink->row(sink->user, &out);
+            if (sink->page) st = gr_rows_page_add(sink->page, &out, err);
         }
         free_pieces(pieces, row.count);
         gr_buf_free(&text);
@@ -120,6 +153,29 @@ static graft_status single_row(char **json, const graft_options *o, graft_error 
     return GRAFT_OK;
 }
 
+/* The rows on a page too, which is there when all of them are. */
+static graft_status show_page(const gr_session *s, const gr_rows *rows, row_sink sink, graft_error *err) {
+    const graft_options *o = s->o;
+    gr_rows_page page;
+    char *notes = gr_rows_notes(rows);
+    gr_page_head head = {.data = o->data ? o->data : o->messages,
+                         .model = o->model,
+                         .train_on = o->mask_prompt ? "completion" : o->train_on,
+                         .notes = notes,
+                         .rows = gr_rows_count(rows),
+                         .tokens = gr_rows_tokens(rows),
+                         .targets = gr_rows_targets(rows)};
+    graft_status st = gr_rows_page_begin(&page, o->html, &head, err);
+    sink.page = &page;
+    if (st == GRAFT_OK) st = show(s, rows, &sink, err);
+    if (st == GRAFT_OK)
+        st = gr_rows_page_end(&page, err);
+    else
+        gr_rows_page_abort(&page);
+    free(notes);
+    return st;
+}
+
 static graft_status tokenize(const gr_session *s, const char *json, const char *path, const row_sink *sink,
                              graft_error *err) {
     gr_rows *rows = NULL;
@@ -127,7 +183,7 @@ static graft_status tokenize(const gr_session *s, const char *json, const char *
     config.allow_untargeted = true;
     graft_status st = json ? gr_rows_from_text(&rows, json, strlen(json), s->tok, s->chat, &config, err)
                            : gr_rows_open(&rows, path, s->tok, s->chat, &config, NULL, NULL, err);
-    if (st == GRAFT_OK) st = show(s, rows, sink, err);
+    if (st == GRAFT_OK) st = s->o->html ? show_page(s, rows, *sink, err) : show(s, rows, sink, err);
     gr_rows_free(rows);
     return st;
 }
@@ -136,7 +192,7 @@ graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_h
                           void (*row)(void *user, const graft_row *row), void *user, graft_error *err) {
     gr_session s;
     char *json = NULL, *path = NULL;
-    row_sink sink = {row, user};
+    row_sink sink = {row, user, NULL};
     GR_TRY(single_row(&json, o, err));
     graft_status st = json ? GRAFT_OK : gr_data_file(&path, o, "train", err);
     if (st == GRAFT_OK) {

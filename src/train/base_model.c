@@ -92,9 +92,11 @@ static graft_status check_data(const graft_options *o, graft_error *err) {
     graft_status st = gr_data_place(&rows, o->data, "train", err);
     if (st == GRAFT_OK) st = must_exist(rows, gr_data_wanted, err);
     if (st == GRAFT_OK) st = gr_data_place(&valid, o->data, "valid", err);
-    if (st == GRAFT_OK && o->keep_best && (!gr_path_is_dir(o->data) || !gr_path_exists(valid))) {
+    if (st == GRAFT_OK && o->keep_best && !gr_options_splits(o) &&
+        (!gr_path_is_dir(o->data) || !gr_path_exists(valid))) {
         gr_fail(err, GRAFT_USAGE, "--keep-best needs validation");
-        st = gr_hint(err, "put held-out rows into a valid.jsonl beside those of training");
+        st = gr_hint(
+            err, "put held-out rows into a valid.jsonl beside those of training, or say --valid-split 0.05");
     }
     free(rows);
     free(valid);

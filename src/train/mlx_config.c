@@ -39,7 +39,7 @@ static const char *const cannot[][2] = {
     {"report_to", "metrics.jsonl in the adapter directory holds every number; take the key out"},
     {"hf_dataset", "download the data as files and point data at them; prompt_feature, completion_feature, "
                    "chat_feature and "
-                   "text_feature are keys of their own here"},
+                   "text_feature are keys of their own here, and valid_split does what slices of train do"},
 };
 
 /* What mlx-lm also does with a configuration: to measure instead of training, or after it. */

@@ -53,6 +53,16 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *split, 
     return GRAFT_OK;
 }
 
+/* --valid-split: part of the rows becomes those of validation. */
+static graft_status split_rows(gr_trainer *t, graft_error *err) {
+    char *note;
+    GR_TRY(gr_options_check_split(t->o, err));
+    GR_TRY(gr_options_split(&t->valid, &note, t->train, t->o, err));
+    gr_trainer_note(t, "%s", note);
+    free(note);
+    return GRAFT_OK;
+}
+
 /* What was trained on says nothing about what was not. */
 static void say_leaks(const gr_trainer *t) {
     char *twins = t->valid ? gr_twins_note(t->valid, t->train, gr_rows_name(t->train)) : NULL;
@@ -84,7 +94,10 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
     GR_TRY(use_template_kwargs(t, err));
     GR_TRY(open_rows(t, &t->train, "train", true, config->vocab, err));
-    GR_TRY(open_rows(t, &t->valid, "valid", false, config->vocab, err));
+    if (!gr_options_splits(t->o))
+        GR_TRY(open_rows(t, &t->valid, "valid", false, config->vocab, err));
+    else
+        GR_TRY(split_rows(t, err));
     say_leaks(t);
     return GRAFT_OK;
 }

@@ -61,6 +61,10 @@ static const gr_option_row table[] = {
     TEXT("completion-feature", 0, ROWS, "KEY", "completion", completion_feature, "key of completions"),
     TEXT("chat-feature", 0, ROWS, "KEY", "messages", chat_feature, "key of message lists"),
     TEXT("tools-feature", 0, ROWS, "KEY", "tools", tools_feature, "key of tool lists"),
+    REAL("valid-split", P | T | E, "", 0, MANY, valid_split,
+         "validate on rows taken out of those of training: a share such as 0.05, or a number of rows; the "
+         "same seed and "
+         "rows give the same choice, also to eval"),
     {{"template-kwargs", 0, ROWS | G, "JSON", "", NULL,
       "variables for the chat template, such as {\"enable_thinking\": false}; an adapter remembers those it "
       "was trained "
@@ -200,6 +204,7 @@ static const gr_option_row table[] = {
     TEXT("messages", 0, K, "FILE", "", messages,
          "a JSON array of messages, or an object with messages and tools"),
     SWITCH("render", 0, K, render, "only the rendered chat template"),
+    TEXT("html", 0, K, "FILE.html", "", html, "write the rows there as a page, trained tokens coloured"),
 
     TEXT("shape", 0, P | B, "NAME", "", shape, "a published shape instead of a model"),
     SWITCH("tensors", 0, P, tensors, "every tensor in the table"),

@@ -113,6 +113,13 @@ double gr_options_alpha(const graft_options *o);
 gr_tuning_request gr_options_tuning(const graft_options *o);
 /* Which tokens carry loss; --mask-prompt means completion. */
 gr_train_on gr_options_train_on(const graft_options *o);
+/* True with --valid-split: valid and train are parts of one file. */
+bool gr_options_splits(const graft_options *o);
+/* Takes the rows of validation out of `train`, as --valid-split says. *note (malloc'ed) tells of it. */
+graft_status gr_options_split(gr_rows **valid, char **note, gr_rows *train, const graft_options *o,
+                              graft_error *err) GR_MUST_CHECK;
+/* GRAFT_USAGE where --valid-split meets a file of validation rows in --data. */
+graft_status gr_options_check_split(const graft_options *o, graft_error *err) GR_MUST_CHECK;
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);
 /* Gives a chat its template variables: options.template_kwargs, else what the adapter at the path `adapter`

@@ -152,6 +152,8 @@ static graft_status check_run(const graft_options *o, graft_error *err) {
 }
 
 static graft_status check_rows(const graft_options *o, graft_error *err) {
+    if (o->render && o->html)
+        return contradiction(err, "render shows no tokens, and html shows nothing else", "give one of them");
     bool other = gr_options_given(o, "train-on") && o->train_on && strcmp(o->train_on, "completion") != 0;
     if (o->mask_prompt && other)
         return contradiction(err, "mask-prompt contradicts train-on",

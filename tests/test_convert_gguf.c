@@ -241,24 +241,36 @@ static void gguf_is_checked(void **state) {
 
 static void gguf_names(void **state) {
     (void)state;
-    static const char *const pairs[][2] = {
-        {"blk.12.attn_q.weight", "model.layers.12.self_attn.q_proj.weight"},
-        {"blk.0.attn_k.bias", "model.layers.0.self_attn.k_proj.bias"},
-        {"blk.3.attn_q_norm.weight", "model.layers.3.self_attn.q_norm.weight"},
-        {"blk.3.ffn_norm.weight", "model.layers.3.post_attention_layernorm.weight"},
-        {"output.weight", "lm_head.weight"},
-        {"blk.01.attn_q.weight", NULL},
-        {"blk..attn_q.weight", NULL},
-        {"blk.1", NULL},
-        {"blk.1.weight", NULL},
-        {"blk.1.ffn_gate_inp.weight", NULL},
-        {"attn_q.weight", NULL},
-        {"output", NULL},
+    static const struct {
+        const char *arch, *name, *hf;
+    } cases[] = {
+        {"llama", "blk.12.attn_q.weight", "model.layers.12.self_attn.q_proj.weight"},
+        {"llama", "blk.0.attn_k.bias", "model.layers.0.self_attn.k_proj.bias"},
+        {"llama", "blk.3.attn_q_norm.weight", "model.layers.3.self_attn.q_norm.weight"},
+        {"llama", "blk.3.ffn_norm.weight", "model.layers.3.post_attention_layernorm.weight"},
+        {"gemma2", "blk.3.ffn_norm.weight", "model.layers.3.pre_feedforward_layernorm.weight"},
+        {"gemma3", "blk.3.post_attention_norm.weight", "model.layers.3.post_attention_layernorm.weight"},
+        {"olmo2", "blk.3.post_ffw_norm.weight", "model.layers.3.post_feedforward_layernorm.weight"},
+        {"phi3", "blk.3.attn_qkv.weight", "model.layers.3.self_attn.qkv_proj.weight"},
+        {"phi3", "blk.3.ffn_up.weight", "model.layers.3.mlp.gate_up_proj.weight"},
+        {"starcoder2", "blk.3.ffn_up.bias", "model.layers.3.mlp.c_fc.bias"},
+        {"starcoder2", "blk.3.ffn_norm.bias", "model.layers.3.post_attention_layernorm.bias"},
+        {"llama", "blk.3.post_attention_norm.weight", NULL},
+        {"llama", "output.weight", "lm_head.weight"},
+        {"llama", "blk.01.attn_q.weight", NULL},
+        {"llama", "blk..attn_q.weight", NULL},
+        {"llama", "blk.1", NULL},
+        {"llama", "blk.1.weight", NULL},
+        {"llama", "blk.1.ffn_gate_inp.weight", NULL},
+        {"llama", "attn_q.weight", NULL},
+        {"llama", "output", NULL},
     };
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gr_buf hf = {0};
-        assert_int_equal(gr_gguf_name_to_hf(&hf, pairs[i][0]), pairs[i][1] != NULL);
-        if (pairs[i][1]) assert_string_equal(hf.data, pairs[i][1]);
+        const gr_gguf_arch *arch = gr_gguf_arch_by_name(cases[i].arch, strlen(cases[i].arch));
+        assert_non_null(arch);
+        assert_int_equal(gr_gguf_name_to_hf(&hf, arch, cases[i].name), cases[i].hf != NULL);
+        if (cases[i].hf) assert_string_equal(hf.data, cases[i].hf);
         gr_buf_free(&hf);
     }
 }

@@ -31,11 +31,14 @@ static gr_dtype native_dtype(const gr_gguf *file) {
     return f32 && !f16 && !blocks ? GR_F32 : GR_F16;
 }
 
+/* The file's architecture, which the config has been made of. */
+static const gr_gguf_arch *gguf_arch(const gr_conversion *c) {
+    return gr_gguf_arch_of(json_string_value(json_object_get(c->config, "model_type")));
+}
+
 /* Rows of q and k may be stored for rotation of neighbouring pairs. */
 static graft_status set_permutation(const gr_conversion *c, gr_job *job, int64_t head_dim, graft_error *err) {
-    const char *type = json_string_value(json_object_get(c->config, "model_type"));
-    const gr_gguf_arch *arch = gr_gguf_arch_of(type);
-    if (!arch || !arch->pairs ||
+    if (!gguf_arch(c)->pairs ||
         !(strstr(job->path, "self_attn.q_proj") || strstr(job->path, "self_attn.k_proj")))
         return GRAFT_OK;
     if (job->ndim == 1) { /* a bias: one value is one row */
@@ -100,6 +103,7 @@ static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const
     job->from = (gr_source){.kind = GR_FROM_BLOCKS, .type = t->type, .data = t->data};
     job->from.row_bytes = job->rows ? t->bytes / (size_t)job->rows : 0;
     GR_TRY(set_permutation(c, job, head_dim, err));
+    if (gguf_arch(c)->one_plus && t->ndim == 1 && strstr(name, "norm.weight")) job->from.plus = -1;
     if (!is_dense(t->type)) {
         plan_blocks(c, job, dtype, said);
         return GRAFT_OK;
@@ -160,8 +164,9 @@ graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) {
         const gr_gguf_tensor *t = gr_gguf_at(c->gguf, i);
         gr_buf name = {0};
         graft_status st = GRAFT_OK;
-        if (strcmp(t->name, "rope_freqs.weight") == 0) continue; /* in the config by now */
-        if (!gr_gguf_name_to_hf(&name, t->name))
+        if (strcmp(t->name, "rope_freqs.weight") == 0) continue;  /* in the config by now */
+        if (strncmp(t->name, "rope_factors_", 13) == 0) continue; /* likewise */
+        if (!gr_gguf_name_to_hf(&name, gguf_arch(c), t->name))
             gr_problems_add(&bad, GRAFT_UNSUPPORTED, "tensor %s has no place in this architecture", t->name);
         else if (name.failed)
             st = gr_no_memory(err, strlen(t->name));

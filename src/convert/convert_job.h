@@ -26,6 +26,7 @@ typedef struct gr_source {
     gr_columns columns;             /* COLUMNS, which uses none of the pointers here */
     int bits, group;                /* AFFINE, MICRO, COLUMNS */
     size_t row_bytes;
+    float plus;       /* added to every value of a vector: -1 where a norm is stored as 1 + weight */
     int64_t head_dim; /* > 0: rows are permuted within heads as llama.cpp permutes q and k; undo it */
 } gr_source;
 

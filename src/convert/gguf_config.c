@@ -1,5 +1,6 @@
 /* config.json from GGUF metadata. */
 #include "convert/conversion.h"
+#include "convert/gguf_names.h"
 #include "files/json_write.h"
 #include <math.h>
 #include <stdio.h>
@@ -8,13 +9,14 @@
 typedef struct reader {
     const gr_gguf *file;
     const char *path;
-    char arch[16];
+    const gr_gguf_arch *arch;
+    unsigned traits;
     json_t *config;
     bool good;
 } reader;
 
 static void full_key(char key[96], const reader *r, const char *name) {
-    snprintf(key, 96, "%s.%s", r->arch, name);
+    snprintf(key, 96, "%s.%s", r->arch->gguf, name);
 }
 
 static void put(reader *r, const char *key, json_t *value) {
@@ -104,6 +106,38 @@ static graft_status rope_freqs(reader *r, double theta, int64_t head_dim, graft_
     return GRAFT_OK;
 }
 
+/* Phi's longrope: what each pair's frequency is divided by, for short rows and for long ones. */
+static graft_status long_factors(reader *r, int64_t rotary, graft_error *err) {
+    static const char *const names[][2] = {{"rope_factors_short.weight", "short_factor"},
+                                           {"rope_factors_long.weight", "long_factor"}};
+    json_t *scaling = json_pack("{s:s}", "type", "longrope");
+    bool good = scaling != NULL;
+    for (int i = 0; i < 2; i++) {
+        const gr_gguf_tensor *t = gr_gguf_find(r->file, names[i][0]);
+        json_t *list = json_array();
+        bool fits = t && t->type == GR_GGUF_F32 && t->ndim == 1 && t->shape[0] == rotary / 2;
+        for (int64_t k = 0; fits && k < rotary / 2; k++) {
+            float value;
+            memcpy(&value, t->data + 4 * k, 4);
+            good = json_array_append_new(
+                       list, json_real(isfinite(value) ? plain_decimal((double)value) : 0)) == 0 &&
+                   good;
+        }
+        good = gr_put(scaling, names[i][1], list) && good;
+        if (fits) continue;
+        json_decref(scaling);
+        return missing(r, names[i][0], "(a tensor) is missing, or is not one f32 for each pair that rotates",
+                       err);
+    }
+    double factor = optional_real(r, "rope.scaling.attn_factor", 0);
+    if (factor > 0) good = gr_put(scaling, "attention_factor", json_real(factor)) && good;
+    r->good = good && r->good;
+    put(r, "rope_scaling", scaling);
+    put(r, "original_max_position_embeddings",
+        json_integer(optional_int(r, "rope.scaling.original_context_length", 4096)));
+    return GRAFT_OK;
+}
+
 static graft_status rope(reader *r, int64_t head_dim, graft_error *err) {
     char key[96];
     const char *type;
@@ -111,11 +145,15 @@ static graft_status rope(reader *r, int64_t head_dim, graft_error *err) {
     double theta = optional_real(r, "rope.freq_base", 10000),
            factor = optional_real(r, "rope.scaling.factor", 1);
     if (!(theta > 1) || !isfinite(theta)) return missing(r, "rope.freq_base", "is out of range", err);
-    if (optional_int(r, "rope.dimension_count", head_dim) != head_dim) {
+    int64_t rotary = optional_int(r, "rope.dimension_count", head_dim);
+    if (rotary != head_dim && (!(r->traits & GR_ARCH_PARTIAL) || rotary < 2 || rotary > head_dim)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "rotation of a part of each head");
         return gr_where(err, "%s: rope.dimension_count", r->path);
     }
+    if (r->traits & GR_ARCH_PARTIAL)
+        put(r, "partial_rotary_factor", json_real((double)rotary / (double)head_dim));
     put(r, "rope_theta", json_real(theta));
+    if (gr_gguf_find(r->file, "rope_factors_short.weight")) return long_factors(r, rotary, err);
     full_key(key, r, "rope.scaling.type");
     if (gr_gguf_string(r->file, key, &type, &len) && !(len == 4 && memcmp(type, "none", 4) == 0)) {
         if (len != 6 || memcmp(type, "linear", 6) != 0 || !(factor > 0) || !isfinite(factor)) {
@@ -134,19 +172,20 @@ static graft_status rope(reader *r, int64_t head_dim, graft_error *err) {
 /* ---- the rest */
 
 static graft_status architecture(reader *r, graft_error *err) {
-    static const char *const known[] = {"llama", "qwen2", "qwen3"};
-    const char *name = "", *type = NULL;
+    const char *name = "";
     size_t len = 0;
     gr_gguf_string(r->file, "general.architecture", &name, &len);
-    for (size_t i = 0; i < 3; i++)
-        if (strlen(known[i]) == len && memcmp(known[i], name, len) == 0) type = known[i];
-    if (!type) {
+    const gr_gguf_arch *arch = gr_gguf_arch_by_name(name, len);
+    if (!arch || arch->only_adapters) {
         gr_fail(err, GRAFT_UNSUPPORTED, "architecture cannot be converted");
         gr_where(err, "%s: general.architecture", r->path);
-        gr_expected(err, "llama, qwen2 or qwen3");
+        gr_expected(
+            err,
+            "llama, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, phi3, stablelm or starcoder2");
         return gr_found(err, "%.*s", (int)(len < 64 ? len : 64), name);
     }
-    snprintf(r->arch, sizeof r->arch, "%s", type);
+    const char *type = arch->model_type;
+    r->arch = arch;
     if (optional_int(r, "expert_count", 0) > 0) {
         gr_fail(err, GRAFT_UNSUPPORTED, "mixtures of experts cannot be converted");
         return gr_where(err, "%s", r->path);
@@ -157,6 +196,7 @@ static graft_status architecture(reader *r, graft_error *err) {
         type = "mistral";
         put(r, "sliding_window", json_integer(window));
     }
+    r->traits = gr_arch_find(type)->traits;
     put(r, "model_type", json_string(type));
     put(r, "architectures", json_pack("[s]", gr_arch_find(type)->class_name));
     return GRAFT_OK;
@@ -177,6 +217,48 @@ static graft_status token_ids(reader *r, int64_t vocab, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* A number of the metadata under the config's name, if it is there. */
+static void copy_real(reader *r, const char *gguf, const char *name) {
+    char key[96];
+    double value;
+    full_key(key, r, gguf);
+    if (gr_gguf_float(r->file, key, &value) && isfinite(value)) put(r, name, json_real(plain_decimal(value)));
+}
+
+/* Gemma's numbers; llama.cpp knows the largest models, whose scale of queries differs, by their blocks.
+ * source: llama.cpp src/models/gemma2.cpp, gemma3.cpp */
+static void put_gemma(reader *r, int64_t hidden, int64_t heads, int64_t layers, int64_t head_dim) {
+    bool three = r->traits & GR_ARCH_LOCAL_ROPE, largest = layers == (three ? 62 : 46);
+    put(r, "hidden_activation", json_string("gelu_pytorch_tanh"));
+    put(r, "query_pre_attn_scalar", json_integer(largest ? hidden / heads : head_dim));
+    copy_real(r, "attn_logit_softcapping", "attn_logit_softcapping");
+    copy_real(r, "final_logit_softcapping", "final_logit_softcapping");
+    if (three) put(r, "rope_local_base_freq", json_real(optional_real(r, "rope.freq_base_swa", 10000)));
+}
+
+/* What some architectures' files say beside what all do. */
+static void put_traits(reader *r, int64_t hidden, int64_t heads, int64_t layers, int64_t head_dim) {
+    const unsigned windowed = GR_ARCH_WINDOW | GR_ARCH_PATTERN;
+    int64_t window = optional_int(r, "attention.sliding_window", 0);
+    bool plain = r->traits & GR_ARCH_PLAIN_MLP;
+    if (r->traits & windowed && !json_object_get(r->config, "sliding_window"))
+        put(r, "sliding_window", window > 0 ? json_integer(window) : json_null());
+    if (r->traits & GR_ARCH_GEMMA)
+        put_gemma(r, hidden, heads, layers, head_dim);
+    else
+        put(r, "hidden_act", json_string(plain ? "gelu_pytorch_tanh" : "silu"));
+    if (r->traits & GR_ARCH_MULTIPLIERS) {
+        copy_real(r, "embedding_scale", "embedding_multiplier");
+        copy_real(r, "residual_scale", "residual_multiplier");
+        copy_real(r, "attention.scale", "attention_multiplier");
+        copy_real(r, "logit_scale", "logits_scaling");
+    }
+    if (r->traits & GR_ARCH_USE_QKV_BIAS)
+        put(r, "use_qkv_bias", json_boolean(gr_gguf_find(r->file, "blk.0.attn_q.bias") != NULL));
+    if (r->traits & GR_ARCH_USE_BIAS)
+        put(r, "use_bias", json_boolean(gr_gguf_find(r->file, "blk.0.attn_q.bias") != NULL));
+}
+
 static graft_status read_all(reader *r, graft_error *err) {
     int64_t layers, hidden, mlp, heads, kv_heads, context;
     GR_TRY(architecture(r, err));
@@ -190,17 +272,19 @@ static graft_status read_all(reader *r, graft_error *err) {
     if (head_dim < 2 || head_dim > 1 << 16 || optional_int(r, "attention.value_length", head_dim) != head_dim)
         return missing(r, "attention.key_length", "is out of range, or differs from value_length", err);
     put(r, "head_dim", json_integer(head_dim));
-    double eps = optional_real(r, "attention.layer_norm_rms_epsilon", -1);
-    if (!(eps >= 0 && eps < 1))
-        return missing(r, "attention.layer_norm_rms_epsilon", "is missing or out of range", err);
-    put(r, "rms_norm_eps", json_real(eps));
+    const char *eps_key = r->traits & GR_ARCH_LAYER_NORM ? "attention.layer_norm_epsilon"
+                                                         : "attention.layer_norm_rms_epsilon",
+               *config_key = gr_arch_find(r->arch->model_type)->eps_key;
+    double eps = optional_real(r, eps_key, -1);
+    if (!(eps >= 0 && eps < 1)) return missing(r, eps_key, "is missing or out of range", err);
+    put(r, config_key ? config_key : "rms_norm_eps", json_real(eps));
     const gr_gguf_tensor *embedding = gr_gguf_find(r->file, "token_embd.weight");
     if (!embedding || embedding->ndim != 2)
         return missing(r, "token_embd.weight", "(a tensor) is missing or no matrix", err);
     put(r, "vocab_size", json_integer(embedding->shape[0]));
     put(r, "tie_word_embeddings", json_boolean(!gr_gguf_find(r->file, "output.weight")));
-    put(r, "hidden_act", json_string("silu"));
-    if (strcmp(r->arch, "qwen2") != 0) { /* Qwen2's biases are part of its architecture */
+    put_traits(r, hidden, heads, layers, head_dim);
+    if (strcmp(r->arch->gguf, "qwen2") != 0) { /* Qwen2's biases are part of its architecture */
         put(r, "attention_bias", json_boolean(gr_gguf_find(r->file, "blk.0.attn_q.bias") != NULL));
         put(r, "mlp_bias", json_boolean(gr_gguf_find(r->file, "blk.0.ffn_up.bias") != NULL));
     }

@@ -1,17 +1,14 @@
 #include "convert/gguf_names.h"
 #include <stdio.h>
 
-static const gr_gguf_arch archs[] = {{"llama", "llama", true},
-                                     {"mistral", "llama", true},
-                                     {"qwen2", "qwen2", false},
-                                     {"qwen3", "qwen3", false},
-                                     {"gemma2", "gemma2", false},
-                                     {"gemma3_text", "gemma3", false},
-                                     {"smollm3", "smollm3", true},
-                                     {"granite", "granite", true},
-                                     {"olmo2", "olmo2", false},
-                                     {"ministral3", "mistral3", true},
-                                     {0}};
+static const gr_gguf_arch archs[] = {
+    {"llama", "llama", true, false, false},        {"mistral", "llama", true, false, false},
+    {"qwen2", "qwen2", false, false, false},       {"qwen3", "qwen3", false, false, false},
+    {"gemma2", "gemma2", false, true, false},      {"gemma3_text", "gemma3", false, true, false},
+    {"smollm3", "smollm3", true, false, false},    {"granite", "granite", true, false, false},
+    {"olmo2", "olmo2", false, false, false},       {"phi3", "phi3", false, false, false},
+    {"stablelm", "stablelm", false, false, false}, {"starcoder2", "starcoder2", false, false, false},
+    {"ministral3", "mistral3", true, false, true}, {0}};
 
 const gr_gguf_arch *gr_gguf_arch_of(const char *model_type) {
     for (const gr_gguf_arch *arch = archs; arch->model_type; arch++)
@@ -19,33 +16,59 @@ const gr_gguf_arch *gr_gguf_arch_of(const char *model_type) {
     return NULL;
 }
 
-typedef struct name_row {
-    const char *gguf, *hf;
-} name_row;
-
-static const name_row globals[] = {
-    {"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}, {NULL, NULL}};
-
-/* Behind blk.N. and model.layers.N. */
-static const name_row in_block[] = {
-    {"attn_norm", "input_layernorm"},    {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},      {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"}, {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"}, {"ffn_norm", "post_attention_layernorm"},
-    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"},       {NULL, NULL}};
-
-static const char *find(const name_row *rows, const char *name, size_t len) {
-    for (; rows->gguf; rows++)
-        if (strlen(rows->gguf) == len && memcmp(rows->gguf, name, len) == 0) return rows->hf;
+const gr_gguf_arch *gr_gguf_arch_by_name(const char *name, size_t len) {
+    for (const gr_gguf_arch *arch = archs; arch->model_type; arch++)
+        if (strlen(arch->gguf) == len && memcmp(arch->gguf, name, len) == 0) return arch;
     return NULL;
 }
 
-bool gr_gguf_name_to_hf(gr_buf *hf, const char *name) {
+/* only: the one architecture that has this name; NULL: all, unless a row before it says otherwise */
+typedef struct name_row {
+    const char *gguf, *hf, *only;
+} name_row;
+
+static const name_row globals[] = {{"token_embd", "model.embed_tokens", NULL},
+                                   {"output_norm", "model.norm", NULL},
+                                   {"output", "lm_head", NULL},
+                                   {NULL, NULL, NULL}};
+
+/* Behind blk.N. and model.layers.N. */
+static const name_row in_block[] = {{"ffn_norm", "pre_feedforward_layernorm", "gemma2"},
+                                    {"ffn_norm", "pre_feedforward_layernorm", "gemma3"},
+                                    {"ffn_up", "mlp.gate_up_proj", "phi3"},
+                                    {"ffn_up", "mlp.c_fc", "starcoder2"},
+                                    {"ffn_down", "mlp.c_proj", "starcoder2"},
+                                    {"post_attention_norm", "post_attention_layernorm", "gemma2"},
+                                    {"post_attention_norm", "post_attention_layernorm", "gemma3"},
+                                    {"post_attention_norm", "post_attention_layernorm", "olmo2"},
+                                    {"attn_norm", "input_layernorm", NULL},
+                                    {"attn_q", "self_attn.q_proj", NULL},
+                                    {"attn_k", "self_attn.k_proj", NULL},
+                                    {"attn_v", "self_attn.v_proj", NULL},
+                                    {"attn_qkv", "self_attn.qkv_proj", NULL},
+                                    {"attn_output", "self_attn.o_proj", NULL},
+                                    {"attn_q_norm", "self_attn.q_norm", NULL},
+                                    {"attn_k_norm", "self_attn.k_norm", NULL},
+                                    {"ffn_norm", "post_attention_layernorm", NULL},
+                                    {"post_ffw_norm", "post_feedforward_layernorm", NULL},
+                                    {"ffn_gate", "mlp.gate_proj", NULL},
+                                    {"ffn_up", "mlp.up_proj", NULL},
+                                    {"ffn_down", "mlp.down_proj", NULL},
+                                    {NULL, NULL, NULL}};
+
+static const char *find(const name_row *rows, const gr_gguf_arch *arch, const char *name, size_t len) {
+    for (; rows->gguf; rows++)
+        if ((!rows->only || strcmp(rows->only, arch->gguf) == 0) && strlen(rows->gguf) == len &&
+            memcmp(rows->gguf, name, len) == 0)
+            return rows->hf;
+    return NULL;
+}
+
+bool gr_gguf_name_to_hf(gr_buf *hf, const gr_gguf_arch *arch, const char *name) {
     const char *suffix = strrchr(name, '.'), *prefix = "model.layers.", *found;
     if (!suffix || (strcmp(suffix, ".weight") != 0 && strcmp(suffix, ".bias") != 0)) return false;
     if (strncmp(name, "blk.", 4) != 0) {
-        found = find(globals, name, (size_t)(suffix - name));
+        found = find(globals, arch, name, (size_t)(suffix - name));
         if (found) gr_buf_printf(hf, "%s%s", found, suffix);
         return found != NULL;
     }
@@ -54,15 +77,17 @@ bool gr_gguf_name_to_hf(gr_buf *hf, const char *name) {
     if (!digits || digits > 4 || (digits > 1 && number[0] == '0') || number[digits] != '.') return false;
     const char *part = number + digits + 1;
     if (part >= suffix) return false;
-    found = find(in_block, part, (size_t)(suffix - part));
+    found = find(in_block, arch, part, (size_t)(suffix - part));
     if (found) gr_buf_printf(hf, "%s%.*s.%s%s", prefix, (int)digits, number, found, suffix);
     return found != NULL;
 }
 
+/* Names that all architectures share before those that only one has. */
 static const char *find_hf(const name_row *rows, const char *hf) {
+    const char *found = NULL;
     for (; rows->gguf; rows++)
-        if (strcmp(rows->hf, hf) == 0) return rows->gguf;
-    return NULL;
+        if (strcmp(rows->hf, hf) == 0 && (!found || !rows->only)) found = rows->gguf;
+    return found;
 }
 
 bool gr_gguf_name_of_hf(char *name, size_t size, const char *hf) {

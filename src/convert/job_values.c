@@ -46,6 +46,7 @@ void gr_job_read_row(const gr_job *job, int64_t r, float *out) {
                             from->group);
         break;
     }
+    for (int64_t i = 0; from->plus != 0 && i < job->cols; i++) out[i] += from->plus;
 }
 
 bool gr_values_narrow(void *out, const float *in, int64_t n, gr_dtype dtype) {

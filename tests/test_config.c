@@ -91,6 +91,8 @@ static void refused_configs(void **state) {
          "both directions"},
         {"{\"model_type\":\"gemma3_text\",\"sliding_window_pattern\":0}", GRAFT_RANGE,
          "sliding_window_pattern"},
+        {"{\"model_type\":\"qwen3_moe\",\"num_experts\":128}", GRAFT_UNSUPPORTED, "mixtures of experts"},
+        {"{\"model_type\":\"gemma3\",\"text_config\":{}}", GRAFT_UNSUPPORTED, "convert takes the text part"},
         {"{\"model_type\":\"stablelm\",\"qk_layernorm\":true}", GRAFT_UNSUPPORTED, "qk_layernorm"},
         {"{\"model_type\":\"stablelm\",\"use_parallel_residual\":true}", GRAFT_UNSUPPORTED,
          "parallel_residual"},

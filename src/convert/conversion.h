@@ -14,6 +14,7 @@ typedef struct gr_conversion {
     gr_quant_rules *rules;
     gr_pool *pool;
     int dtype;               /* gr_dtype asked for, -1: none */
+    bool text_part;          /* of a larger model: text_part.c */
     bool keep_dtypes;        /* of what is not dequantized, whatever `dtype` says */
     gr_safetensors *tensors; /* the source: one of the two */
     gr_gguf *gguf;
@@ -84,5 +85,10 @@ graft_status gr_conversion_write_config(gr_conversion *c, graft_error *err) GR_M
 static inline bool gr_put(json_t *object, const char *key, json_t *value) {
     return json_object_set_new(object, key, value) == 0;
 }
+
+/* text_part.c: makes config the text part's, where the source is a larger model with a part that is known. */
+graft_status gr_conversion_take_text(gr_conversion *conversion, graft_error *err) GR_MUST_CHECK;
+/* The name that a tensor of the text part has on its own; false: it belongs to another part. */
+bool gr_conversion_text_name(char *name, size_t size, const char *source);
 
 #endif

@@ -87,6 +87,7 @@ static graft_status load_config(gr_conversion *c, const char *path, graft_error 
         gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
         return gr_where(err, "%s", path);
     }
+    GR_TRY(gr_conversion_take_text(c, err));
     gr_json_scope root = {c->config, path, ""};
     GR_TRY(gr_json_need(&root, "model_type", err));
     GR_TRY(gr_json_string(&root, "model_type", &type, err));
@@ -158,6 +159,18 @@ static const gr_tensor *scales_of(const gr_conversion *c, const gr_tensor *t) {
     return sibling(c, t->name, len - cut, ".scales");
 }
 
+/* A tensor of a text part under the name that it has alone; others are left out. */
+static graft_status add_text(gr_conversion *c, const gr_tensor *t, graft_error *err) {
+    char name[NAME_SIZE];
+    gr_tensor own = *t;
+    own.name = name;
+    if (!gr_conversion_text_name(name, sizeof name, t->name)) return GRAFT_OK;
+    if (!scales_of(c, t)) return add_dense(c, &own, err);
+    gr_fail(err, GRAFT_UNSUPPORTED, "the text part of a quantized model of images and text");
+    gr_where(err, "%s: %s", gr_safetensors_path(c->tensors, t), t->name);
+    return gr_hint(err, "start from the model's unquantized release");
+}
+
 graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
     char *path = gr_path_join(c->options->model, "config.json");
     if (!path) return gr_no_memory(err, strlen(c->options->model));
@@ -169,8 +182,11 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
     bool tied = json_is_true(json_object_get(c->config, "tie_word_embeddings"));
     for (size_t i = 0; i < gr_safetensors_count(c->tensors); i++) {
         const gr_tensor *t = gr_safetensors_at(c->tensors, i), *scales = scales_of(c, t);
-        if (strstr(t->name, "rotary_emb.inv_freq") || (tied && strncmp(t->name, "lm_head.", 8) == 0))
+        if (strstr(t->name, "rotary_emb.inv_freq") || (tied && strstr(t->name, "lm_head."))) continue;
+        if (c->text_part) {
+            GR_TRY(add_text(c, t, err));
             continue;
+        }
         if (c->columns.bits && gr_conversion_columns_part(c, t)) continue;
         if (c->columns.bits && gr_ends_with(t->name, ".qweight")) {
             GR_TRY(gr_conversion_add_columns(c, t, err));

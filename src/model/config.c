@@ -14,6 +14,13 @@ static void arch_names(char *out, size_t size) {
     }
 }
 
+static bool is_mixture(const gr_json_scope *root) {
+    static const char *const keys[] = {"num_experts", "num_local_experts", "n_routed_experts"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (gr_json_field(root, keys[i])) return true;
+    return false;
+}
+
 static graft_status read_arch(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     const char *type = NULL;
     char known[400];
@@ -21,9 +28,12 @@ static graft_status read_arch(gr_model_config *c, const gr_json_scope *root, gra
     GR_TRY(gr_json_string(root, "model_type", &type, err));
     if ((c->arch = gr_arch_find(type))) return GRAFT_OK;
     arch_names(known, sizeof known);
-    gr_fail(err, GRAFT_UNSUPPORTED, "architecture is not known");
+    gr_fail(err, GRAFT_UNSUPPORTED,
+            is_mixture(root) ? "mixtures of experts are not supported" : "architecture is not known");
     gr_where(err, "%s: model_type", root->file);
     gr_expected(err, "one of %s", known);
+    if (gr_json_field(root, "text_config"))
+        gr_hint(err, "graft convert takes the text part out of a model of images and text");
     return gr_found(err, "%s", type);
 }
 

@@ -201,12 +201,33 @@ def fresh(ctx):
     return folder
 
 
+def check_text_part(ctx, style):
+    """The tiny Gemma 3 as a part of a larger model, in the names of transformers 4 and 5."""
+    import check_logits
+    from safetensors.numpy import load_file, save_file
+
+    source, whole = ctx.tiny("gemma3"), fresh(ctx) / "whole"
+    whole.mkdir()
+    for file in source.glob("*token*"):
+        (whole / file.name).write_bytes(file.read_bytes())
+    config = json.loads((source / "config.json").read_text())
+    (whole / "config.json").write_text(json.dumps({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+                                                   "text_config": config, "vision_config": {}, "eos_token_id": 2}))
+    rename = (lambda n: "language_model." + n) if style == 4 else (lambda n: n.replace("model.", "model.language_model.", 1))
+    tensors = {rename(k): v for k, v in load_file(source / "model.safetensors").items()}
+    tensors["vision_tower.x.weight" if style == 4 else "model.vision_tower.x.weight"] = np.zeros((2, 2), np.float32)
+    save_file(tensors, whole / "model.safetensors", {"format": "pt"})
+    convert(ctx, whole, whole.parent / "text")
+    found, want = check_logits.graft_logits(ctx, whole.parent / "text"), check_logits.graft_logits(ctx, source)
+    check(np.array_equal(found, want), "the part's logits are those of the model alone")
+
+
 def checks(ctx):
     yield "a GGUF keeps its numbers and loads in mlx-lm", lambda: check_gguf(ctx)
     yield "a Hugging Face model equals mlx_lm.convert", lambda: check_hf(ctx)
     yield "AWQ linears equal mlx-lm's reading of them", lambda: check_columns(ctx, "awq")
     yield "GPTQ linears give AutoGPTQ's values", lambda: check_columns(ctx, "gptq")
-
-
     for name in MLX:
         yield f"mlx-lm loads a converted {name}", lambda name=name: check_mlx(ctx, name)
+    for style in (4, 5):
+        yield f"the text part of Gemma 3, named as by transformers {style}", lambda style=style: check_text_part(ctx, style)

@@ -28,7 +28,7 @@ CHATS = {
     "typed": [{"role": "user", "content": "write <|im_end|> and <|eot_id|> </s> {{ messages }} {% raw %}"},
               {"role": "assistant", "content": "<|im_end|><|eot_id|>"}],
     "users": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}],
-    "extra": [{"role": "user", "content": "hi", "name": "Ann", "weight": 1, "none": None}, {"role": "assistant", "content": None}],
+    "extra": [{"role": "user", "content": "hi", "name": "Ann", "score": 1, "none": None}, {"role": "assistant", "content": None}],
 }
 
 # More of what people's rows hold, for whole folders of templates (template_zoo.py); no golden is made from these.

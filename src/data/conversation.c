@@ -4,6 +4,7 @@
 /* The names of keys in force. */
 typedef struct keys {
     const char *prompt, *completion, *chat, *text, *tools;
+    bool check; /* of messages */
 } keys;
 
 static const char *name_or(const char *name, const char *fallback) {
@@ -11,9 +12,11 @@ static const char *name_or(const char *name, const char *fallback) {
 }
 
 static keys keys_of(const gr_rows_config *c) {
-    return (keys){name_or(c->prompt_feature, "prompt"), name_or(c->completion_feature, "completion"),
-                  name_or(c->chat_feature, "messages"), name_or(c->text_feature, "text"),
-                  name_or(c->tools_feature, "tools")};
+    return (keys){.prompt = name_or(c->prompt_feature, "prompt"),
+                  .completion = name_or(c->completion_feature, "completion"),
+                  .chat = name_or(c->chat_feature, "messages"),
+                  .text = name_or(c->text_feature, "text"),
+                  .tools = name_or(c->tools_feature, "tools")};
 }
 
 static graft_status wrong_type(const char *key, const char *expected, const json_t *value, graft_error *err) {
@@ -91,18 +94,19 @@ static graft_status check_message(const json_t *message, graft_error *err) {
                     json_object_get(message, "content") ? "null" : "missing");
 }
 
-static graft_status add_messages(json_t *messages, const json_t *list, const char *key, graft_error *err) {
+static graft_status add_messages(json_t *messages, const json_t *list, const char *key, bool check,
+                                 graft_error *err) {
     size_t i;
     json_t *message;
     if (!json_is_array(list)) return wrong_type(key, "an array of messages", list, err);
-    if (json_array_size(list) == 0) return gr_fail(err, GRAFT_CORRUPT, "\"%s\" is empty", key);
+    if (check && json_array_size(list) == 0) return gr_fail(err, GRAFT_CORRUPT, "\"%s\" is empty", key);
     json_array_foreach((json_t *)list, i, message) {
         if (!json_is_object(message))
             return wrong_type("messages[]", "an object with role and content", message, err);
         if (!member(message, "role") && member(message, "from")) {
             GR_TRY(add_shared(messages, message, err));
         } else {
-            GR_TRY(check_message(message, err));
+            if (check) GR_TRY(check_message(message, err));
             GR_TRY(said(json_array_append(messages, message) == 0, err));
         }
     }
@@ -122,8 +126,8 @@ static graft_status add_system(json_t *messages, const json_t *row, graft_error 
 static graft_status add_completion(json_t *messages, json_t *prompt, json_t *completion, const keys *k,
                                    graft_error *err) {
     if (json_is_array(prompt) && json_is_array(completion)) {
-        GR_TRY(add_messages(messages, prompt, k->prompt, err));
-        return add_messages(messages, completion, k->completion, err);
+        GR_TRY(add_messages(messages, prompt, k->prompt, k->check, err));
+        return add_messages(messages, completion, k->completion, k->check, err);
     }
     if (!json_is_string(prompt)) return wrong_type(k->prompt, "a string", prompt, err);
     if (!json_is_string(completion)) return wrong_type(k->completion, "a string", completion, err);
@@ -211,20 +215,21 @@ static graft_status read_row(gr_conversation *c, const json_t *row, const keys *
     const json_t *chat = member(row, k->chat), *shared = member(row, "conversations");
     c->tools = member(row, k->tools);
     if (prompt && completion) return add_completion(c->messages, prompt, completion, k, err);
-    if (chat) return add_messages(c->messages, chat, k->chat, err);
+    if (chat) return add_messages(c->messages, chat, k->chat, k->check, err);
     c->text = member(row, k->text);
     if (c->text) return json_is_string(c->text) ? GRAFT_OK : wrong_type(k->text, "a string", c->text, err);
     if (shared) {
         GR_TRY(add_system(c->messages, row, err));
-        return add_messages(c->messages, shared, "conversations", err);
+        return add_messages(c->messages, shared, "conversations", k->check, err);
     }
     if (member(row, "instruction") && member(row, "output")) return add_alpaca(c->messages, row, err);
     return no_format(row, k, err);
 }
 
 graft_status gr_conversation_of(gr_conversation *c, const json_t *row, const gr_rows_config *config,
-                                graft_error *err) {
+                                bool check, graft_error *err) {
     keys k = keys_of(config);
+    k.check = check;
     *c = (gr_conversation){.messages = json_array(), .text_key = k.text};
     if (!c->messages) return gr_no_memory(err, 64);
     graft_status st = read_row(c, row, &k, err);

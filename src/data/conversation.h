@@ -19,10 +19,11 @@ typedef struct gr_conversation {
     const json_t *tools; /* borrowed; NULL: none */
 } gr_conversation;
 
-/* Only the names of keys are read from config. GRAFT_CORRUPT says which key has the wrong type, or which
- * formats are known. Owned by caller until gr_conversation_free. */
+/* Only the names of keys are read from config. `check`: a message without role or content is refused; else
+ * that is the template's affair. GRAFT_CORRUPT says which key has the wrong type, or which formats are known.
+ * Owned by caller until gr_conversation_free. */
 graft_status gr_conversation_of(gr_conversation *c, const json_t *row, const gr_rows_config *config,
-                                graft_error *err) GR_MUST_CHECK;
+                                bool check, graft_error *err) GR_MUST_CHECK;
 void gr_conversation_free(gr_conversation *c);
 
 #endif

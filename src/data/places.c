@@ -1,10 +1,17 @@
 #include "data/places.h"
 #include "base/os.h"
 #include <stdio.h>
+#include <sys/stat.h>
 
 const char gr_data_wanted[] =
     "--data takes a directory with train.jsonl (or .json, .csv, .tsv) and, if you like, valid and "
     "test beside it, or one such file";
+
+/* Is it surely there? Where the system cannot say, opening it will tell why. */
+static bool is_there(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
 
 graft_status gr_data_place(char **path, const char *data, const char *split, graft_error *err) {
     static const char *const endings[] = {"jsonl", "json", "csv", "tsv"};
@@ -22,7 +29,7 @@ graft_status gr_data_place(char **path, const char *data, const char *split, gra
             *path = NULL;
             return gr_no_memory(err, strlen(data));
         }
-        bool there = gr_path_exists(candidate);
+        bool there = is_there(candidate);
         if (there && *path) {
             gr_fail(err, GRAFT_USAGE, "two files for one split: %s beside another", name);
             gr_where(err, "%s", *path);

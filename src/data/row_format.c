@@ -47,7 +47,7 @@ static graft_status encode_messages(const encoder *e, const gr_conversation *c, 
 
 static graft_status encode_object(const encoder *e, const json_t *object, graft_error *err) {
     gr_conversation c;
-    GR_TRY(gr_conversation_of(&c, object, e->config, err));
+    GR_TRY(gr_conversation_of(&c, object, e->config, true, err));
     graft_status st = c.text ? encode_text(e, c.text, err) : encode_messages(e, &c, err);
     gr_conversation_free(&c);
     return st;

@@ -113,7 +113,7 @@ static graft_status render_row(const gr_session *s, const char *json, size_t len
     GR_TRY(gr_json_parse(&row, json, len, "row", err));
     gr_rows_config config = gr_options_rows(s->o, 0);
     gr_conversation c;
-    graft_status st = gr_conversation_of(&c, row, &config, err);
+    graft_status st = gr_conversation_of(&c, row, &config, false, err);
     if (st == GRAFT_OK && !c.messages)
         st = gr_fail(err, GRAFT_USAGE, "--render needs messages, or a prompt and a completion");
     else if (st == GRAFT_OK && !s->chat)

@@ -1,8 +1,8 @@
 """Chat templates: `graft tokenize --render` against transformers' apply_chat_template.
 
 Every template of tests/golden/templates with every conversation of jinja_zoo, with and without tools, rendered through
-the command line from a model directory that holds a tokenizer and that template. What transformers refuses, graft
-must refuse too."""
+the command line from a model directory that holds a tokenizer and that template; and with template variables. What
+transformers refuses, graft must refuse too."""
 import json
 import re
 import shutil
@@ -24,19 +24,19 @@ def folder_with(ctx, template):
     return folder
 
 
-def expected(tok, messages, tools):
-    """transformers' text, None where it raises. graft drops keys that are null."""
-    clean = [{k: v for k, v in m.items() if v is not None} for m in messages]
+def expected(tok, messages, tools, **variables):
+    """transformers' text, None where it raises."""
     try:
-        return tok.apply_chat_template(clean, tools=tools, tokenize=False)
+        return tok.apply_chat_template(messages, tools=tools, tokenize=False, **variables)
     except Exception:  # whatever the template raises
         return None
 
 
-def rendered(ctx, folder, document):
+def rendered(ctx, folder, document, **variables):
     path = folder / "messages.json"
     path.write_text(json.dumps(document))
-    done = ctx.run("tokenize", "--render", "--messages", path, "--model", folder, "--json", ok=False)
+    done = ctx.run("tokenize", "--render", "--messages", path, "--model", folder, "--json",
+                   *(["--template-kwargs", json.dumps(variables)] if variables else []), ok=False)
     if done.returncode == 0:
         return json.loads(done.stdout.splitlines()[0])["text"]
     assert done.returncode == 1, f"exit {done.returncode}: {done.stderr[-300:]}"
@@ -66,6 +66,23 @@ def compare(ctx, template):
     assert equal == total, f"{equal} of {total} equal{first}"
 
 
+def compare_variables(ctx, template):
+    """Variables change what most templates render; all sets of jinja_zoo with all conversations that have turns."""
+    from transformers import AutoTokenizer
+
+    from jinja_zoo import CHATS, VARIABLE_SETS
+
+    folder = folder_with(ctx, template)
+    tok = AutoTokenizer.from_pretrained(str(folder))
+    for name, messages in CHATS.items():
+        for label, variables in VARIABLE_SETS.items():
+            want, got = expected(tok, messages, None, **variables), rendered(ctx, folder, messages, **variables)
+            assert same(want, got), f"{name}, {label}: want {want!r:.300}, got {got!r:.300}"
+
+
 def checks(ctx):
     for template in sorted((TESTS / "golden" / "templates").glob("*.jinja")):
         yield f"template {template.stem} as transformers renders it", lambda template=template: compare(ctx, template)
+    for name in ("qwen3_think", "granite_documents", "command_r", "llama31_tools", "smollm3_generation"):
+        template = TESTS / "golden" / "templates" / f"{name}.jinja"
+        yield f"template {name} with variables", lambda template=template: compare_variables(ctx, template)

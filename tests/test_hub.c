@@ -354,6 +354,13 @@ static void tokens(void **state) {
     assert_int_equal(gr_make_dirs(getenv("HF_HOME"), NULL), GRAFT_OK);
     temp_file(&w->dir, "home/token", "hf_secret\n", 10);
     expect(w, 1, GRAFT_OK, NULL);
+    w->notes = 0; /* nor to an address that is not plainly this machine, without https */
+    char keep[64];
+    snprintf(keep, sizeof keep, "%s", getenv("HF_ENDPOINT"));
+    setenv("HF_ENDPOINT", "http://0.0.0.0:1", 1);
+    expect(w, 1, GRAFT_IO, "network failed");
+    assert_int_equal(w->notes, 1);
+    setenv("HF_ENDPOINT", keep, 1);
     temp_file(&w->dir, "home/other", "bad\x01token", 9);
     setenv("HF_TOKEN_PATH", temp_path(&w->dir, "home/other"), 1);
     expect(w, 1, GRAFT_NOT_FOUND, "Invalid credentials"); /* it is none */

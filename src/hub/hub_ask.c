@@ -154,6 +154,8 @@ graft_status gr_hub_link_open(gr_hub_link *link, const char *name, const gr_hub_
     GR_TRY(read_endpoint(link, err));
     char *token = read_token();
     bool safe = !strncmp(link->endpoint, "https://", 8) || is_local(link->endpoint);
+    if (token && !safe && limits->note)
+        limits->note(limits->context, "the token is not sent: HF_ENDPOINT is another machine without https");
     gr_http_limits http = {limits->stall_seconds, limits->stop};
     graft_status st = gr_http_open(&link->http, &http, safe ? token : NULL, err);
     free(token);

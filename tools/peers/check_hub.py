@@ -127,8 +127,21 @@ def ours_for_them(ctx):
     assert json.loads(text) == ids or json.loads(text) + ids[-1:] == ids, (text, ids)
 
 
+def in_parts(ctx, model):
+    """The same model with its weights in several files."""
+    from transformers import AutoModelForCausalLM
+
+    folder = ctx.work / "hub-parts"
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    AutoModelForCausalLM.from_pretrained(model).save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
 def theirs_for_us(ctx):
     model, home = places(ctx, "hub-theirs")
+    model = in_parts(ctx, model)
     server, endpoint = serve(model)
     env = environment(home, endpoint)
     path = python(env, "from huggingface_hub import snapshot_download as s; print(s('me/tiny'))")
@@ -137,10 +150,13 @@ def theirs_for_us(ctx):
     server.shutdown()
     offline = environment(home, endpoint, HF_HUB_OFFLINE="1")
     assert json.loads(graft(ctx, offline, "plan", "--model", "me/tiny", "--json"))["parameters"]["total"] > 0
-    weights = Path(path) / "model.safetensors"
+    answer = ("generate", "--prompt", "a b", "--ignore-chat-template", "--max-tokens", "4", "--temp", "0", "--json", "--model")
+    by_name, by_path = (json.loads(graft(ctx, offline, *answer, m)) for m in ("me/tiny", model))
+    assert by_name["text"] == by_path["text"], (by_name, by_path)
+    weights = sorted(Path(path).glob("*.safetensors"))[1]
     os.unlink(os.path.realpath(weights))
     done = subprocess.run([ctx.graft, "plan", "--model", "me/tiny"], capture_output=True, text=True, env=offline, check=False)
-    assert done.returncode == 1 and "model.safetensors" in done.stderr and "graft download me/tiny" in done.stderr, done.stderr
+    assert done.returncode == 1 and weights.name in done.stderr and "graft download me/tiny" in done.stderr, done.stderr
 
 
 def interrupted(ctx):

@@ -394,6 +394,25 @@ static void messages_say_whether_they_train(void **state) {
 #undef TURN
 }
 
+/* Mistral's newer templates: the system's text stands before the last user's, so that no rendering of a part
+ * is a prefix of the whole. What the user says must not be trained for it. */
+static void a_system_text_that_moves_does_not_shift_the_mask(void **state) {
+    (void)state;
+    bench b = open_chat("{% set last = messages | selectattr('role', 'equalto', 'user') | list | last %}"
+                        "{% for m in messages %}{% if m.role == 'user' %}[I]{% if m == last and "
+                        "messages[0].role == 'system' %}"
+                        "{{ messages[0].content }};{% endif %}{{ m.content }}[/I]{% elif m.role == "
+                        "'assistant' %}{{ m.content }}."
+                        "{% endif %}{% endfor %}");
+    static const char turns[] =
+        "[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"one\"},"
+        "{\"role\":\"assistant\",\"content\":\"an\"},{\"role\":\"user\",\"content\":\"two\"},"
+        "{\"role\":\"assistant\",\"content\":\"bn\"}]";
+    expect_rendering(&b, turns, "[I]one[/I]an.[I]s;two[/I]bn.");
+    expect_trained(&b, turns, GR_TRAIN_ASSISTANT, "an.|bn.");
+    close_chat(&b);
+}
+
 static void what_cannot_be_done_is_refused(void **state) {
     (void)state;
     gr_tokenizer *tok = tokenizer_with(NULL, NULL);
@@ -458,6 +477,7 @@ int main(void) {
         cmocka_unit_test(reasoning_has_all_its_names_in_order),
         cmocka_unit_test(variables_reach_the_template),
         cmocka_unit_test(messages_say_whether_they_train),
+        cmocka_unit_test(a_system_text_that_moves_does_not_shift_the_mask),
         cmocka_unit_test(what_cannot_be_done_is_refused),
         cmocka_unit_test(rows_are_appended),
     };

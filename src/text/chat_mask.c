@@ -73,6 +73,35 @@ static size_t first_byte_of(const gr_jinja_result *text, size_t k) {
     return hit ? (size_t)(hit - text->from_data) : text->text.len;
 }
 
+/* Behind the last byte before `limit` that came from message k; SIZE_MAX: none did. */
+static size_t behind_message(const gr_jinja_result *text, size_t k, size_t limit) {
+    uint8_t tag = (uint8_t)(1 + k % GR_JINJA_TAGS);
+    for (size_t i = gr_min_size(limit, text->text.len); text->from_data && i > 0; i--)
+        if (text->from_data[i - 1] == tag) return i;
+    return SIZE_MAX;
+}
+
+/* Where message k begins in the whole rendering: behind its prompt, which usually is a prefix. A template
+ * that renders earlier turns otherwise (Mistral's put the system's text before the last user's) still puts
+ * the same between the message before and this one; and what another message says is never part of this one.
+ */
+static size_t message_start(const row *r, size_t k, const gr_jinja_result *prompt) {
+    const gr_buf *full = &r->text.text, *part = &prompt->text;
+    size_t start = common_prefix(part->data, part->len, full->data, full->len);
+    if (start == part->len || k == 0 || !r->text.from_data) return start;
+    uint8_t tag = (uint8_t)(1 + k % GR_JINJA_TAGS);
+    const uint8_t *hit = memchr(r->text.from_data + start, tag, full->len - start);
+    if (!hit) return start;
+    size_t first = (size_t)(hit - r->text.from_data), in_full = behind_message(&r->text, k - 1, first),
+           in_part = behind_message(prompt, k - 1, part->len);
+    if (in_full != SIZE_MAX && in_part != SIZE_MAX)
+        start = in_full + common_prefix(part->data + in_part, part->len - in_part, full->data + in_full,
+                                        full->len - in_full);
+    for (size_t i = first; i > start; i--)
+        if (r->text.from_data[i - 1]) return i;
+    return start;
+}
+
 /* Counts the work for one span, and what it took to find it. */
 static graft_status spend(row *r, uint64_t steps, graft_error *err) {
     r->steps += steps + r->count / 8;
@@ -99,8 +128,7 @@ static graft_status find_message(span *found, row *r, size_t k, graft_error *err
     if (st != GRAFT_OK && k == 0) gr_fail(err, st, "%s", ignored.what);
     if (st == GRAFT_OK) st = gr_chat_render_part(r->chat, r->clean, k + 1, r->tools, false, &upto, err);
     if (st == GRAFT_OK) {
-        found->start = empty_fails ? first_byte_of(&r->text, 0)
-                                   : common_prefix(prompt.text.data, prompt.text.len, full->data, full->len);
+        found->start = empty_fails ? first_byte_of(&r->text, 0) : message_start(r, k, &prompt);
         found->end = message_end(r, k, found->start, &upto);
     }
     uint64_t steps = prompt.steps + upto.steps + full->len / 8;

@@ -118,8 +118,10 @@ typedef struct graft_options {
     /* fuse; dequantize, dtype and split too */
     char *save_path;
     /* export */
-    char *to;  /* "mlx,peft,gguf"; NULL: every format that can hold the adapter */
-    char *out; /* directory */
+    char *to;           /* "mlx,peft,gguf"; NULL: every format that can hold the adapter */
+    char *out;          /* directory */
+    char *merge;        /* cat, linear, svd */
+    int64_t merge_rank; /* of svd; 0: the largest */
     /* eval */
     char *split; /* test, valid, train */
     bool per_row;
@@ -455,9 +457,10 @@ typedef struct graft_export_result {
     int64_t modules, rank; /* adapted modules; the largest rank */
     int64_t parameters;
 } graft_export_result;
-/* Writes the adapter at options.adapter_path ("adapters"), of any format, to options.out in the formats of
- * options.to. Of the base (options.model, or the one that the adapter records) only config.json is read, or
- * the metadata of its GGUF file. A format that is named and cannot hold the adapter is GRAFT_UNSUPPORTED. */
+/* Writes the adapter at options.adapter_path ("adapters"), of any format, or a weighted sum of several, to
+ * options.out in the formats of options.to. Of the base (options.model, or the one that the adapter records)
+ * only config.json is read, or the metadata of its GGUF file. A format that is named and cannot hold the
+ * adapter is GRAFT_UNSUPPORTED. */
 graft_status graft_export(const graft_options *options, const graft_hooks *hooks, graft_export_result *result,
                           graft_error *err);
 void graft_export_result_free(graft_export_result *result);

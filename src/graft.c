@@ -333,6 +333,11 @@ graft_status graft_fuse(const graft_options *o, const graft_hooks *hooks, graft_
     return st;
 }
 
+static gr_adapter_merging merging_of(const char *name) {
+    if (!name || strcmp(name, "cat") == 0) return GR_MERGE_CAT;
+    return strcmp(name, "linear") == 0 ? GR_MERGE_LINEAR : GR_MERGE_SVD;
+}
+
 graft_status graft_export(const graft_options *o, const graft_hooks *hooks, graft_export_result *result,
                           graft_error *err) {
     OWN_ERROR(err);
@@ -340,8 +345,13 @@ graft_status graft_export(const graft_options *o, const graft_hooks *hooks, graf
     (void)hooks;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_EXPORT, err));
-    const gr_adapter_export wish = {
-        .path = gr_options_adapter_path(o), .to = o->to, .out = o->out, .model = o->model};
+    const gr_adapter_export wish = {.path = gr_options_adapter_path(o),
+                                    .to = o->to,
+                                    .out = o->out,
+                                    .model = o->model,
+                                    .merging = merging_of(o->merge),
+                                    .merge_rank = o->merge_rank,
+                                    .allow_other_base = o->allow_other_base};
     GR_TRY(gr_adapter_export_run(&done, &wish, err));
     *result = (graft_export_result){.base = done.base,
                                     .notes = done.notes,

@@ -303,9 +303,205 @@ static void refusals(void **state) {
     drop(&m);
 }
 
+/* ---- several adapters */
+
+/* The change of the base that a tensor has: [out, in] of that module, in double. */
+static double *delta_of(const gr_tuning *t, const float *params, gr_role role, int64_t layer,
+                        const gr_model_config *c) {
+    const gr_tuned *x = gr_tuning_of(t, role, layer);
+    int64_t out, in;
+    gr_role_shape(role, c, &out, &in);
+    double *d = calloc((size_t)(out * in), sizeof *d);
+    for (int64_t r = 0; r < x->rank; r++)
+        for (int64_t o = 0; o < out; o++)
+            for (int64_t i = 0; i < in; i++)
+                d[o * in + i] +=
+                    (double)x->scale * (double)params[x->b + r * out + o] * (double)params[x->a + r * in + i];
+    return d;
+}
+
+static double distance(const double *a, const double *b, int64_t n, double *size) {
+    double sum = 0;
+    *size = 0;
+    for (int64_t i = 0; i < n; i++) sum += (a[i] - b[i]) * (a[i] - b[i]), *size += a[i] * a[i];
+    *size = sqrt(*size);
+    return sqrt(sum);
+}
+
+/* Numbers without a pattern, for what looks at ranks. */
+static void scatter(made *m, uint32_t seed) {
+    for (int64_t i = 0; i < m->tuning->parameters; i++) {
+        seed = seed * 1664525 + 1013904223;
+        m->params[i] = (float)(seed >> 8) / (1 << 24) - 0.5f;
+    }
+}
+
+static made *two(made pair[2], int64_t first, int64_t second) {
+    pair[0] = make(
+        &tied, (gr_tuning_request){.targets = "q_proj,down_proj", .rank = first, .alpha = 8, .scale = NAN});
+    pair[1] = make(
+        &tied, (gr_tuning_request){
+                   .targets = "q_proj,v_proj", .rank = second, .alpha = 6, .scale = NAN, .use_rslora = true});
+    scatter(&pair[0], 1);
+    scatter(&pair[1], 2);
+    return pair;
+}
+
+/* The loaded sum changes every module by the weighted sum of what its parts change it by. */
+static void sums_are_exact(void **state) {
+    (void)state;
+    made m[2];
+    char list[600], *a = save_as("with,comma", &two(m, 4, 3)[0], 7),
+                    *b = save_as("b=2", &m[1], GR_ADAPTER_GGUF);
+    snprintf(list, sizeof list, "%s/adapter.gguf=0.5,%s=-2", b, b); /* one adapter twice */
+    graft_error err = {0};
+    gr_tuning *t;
+    float *params;
+    if (gr_adapter_load(&t, &params, list, &tied, NULL, &err) != GRAFT_OK)
+        fail_msg("%s %s", err.what, err.where);
+    double size, *is = delta_of(t, params, GR_V_PROJ, 1, &tied),
+                 *was = delta_of(m[1].tuning, m[1].params, GR_V_PROJ, 1, &tied);
+    for (int64_t i = 0; i < 32 * 64; i++) was[i] *= -1.5;
+    assert_true(distance(was, is, 32 * 64, &size) < 1e-6 * size && size > 0.1);
+    assert_int_equal(t->block[1][GR_V_PROJ].rank, 6);
+    assert_int_equal(t->block[1][GR_DOWN_PROJ].rank, 0);
+    free(is);
+    free(was);
+    free(params);
+    gr_tuning_free(t);
+    made whole = load(&m[0], a); /* an existing path is no list */
+    assert_int_equal(whole.tuning->parameters, m[0].tuning->parameters);
+    drop(&whole);
+    tiny_remove(a);
+    a = save_as("a", &m[0], 7);
+    snprintf(list, sizeof list, "%s,%s=0.25", a, b);
+    if (gr_adapter_load(&t, &params, list, &tied, NULL, &err) != GRAFT_OK)
+        fail_msg("%s %s", err.what, err.where);
+    const gr_role roles[] = {GR_Q_PROJ, GR_V_PROJ, GR_DOWN_PROJ};
+    for (int k = 0; k < 3; k++) {
+        int64_t out, in;
+        gr_role_shape(roles[k], &tied, &out, &in);
+        double *x = delta_of(m[0].tuning, m[0].params, roles[k], 0, &tied),
+               *y = delta_of(m[1].tuning, m[1].params, roles[k], 0, &tied);
+        is = delta_of(t, params, roles[k], 0, &tied);
+        for (int64_t i = 0; i < out * in; i++) x[i] += 0.25 * y[i];
+        assert_true(distance(x, is, out * in, &size) < 1e-6 * size && size > 0.1);
+        free(x);
+        free(y);
+        free(is);
+    }
+    assert_int_equal(t->block[0][GR_Q_PROJ].rank, 7);
+    assert_int_equal(t->block[0][GR_DOWN_PROJ].rank, 4);
+    free(params);
+    gr_tuning_free(t);
+    tiny_remove(a);
+    tiny_remove(b);
+    drop(&m[0]);
+    drop(&m[1]);
+}
+
+/* svd: with the ranks of all it is the sum; with fewer, another sum of that rank is never nearer. linear: A
+ * and B themselves, as the formula says. */
+static void merged(void **state) {
+    (void)state;
+    made m[2];
+    char list[600], *a = save_as("a", &two(m, 3, 3)[0], 7), *b = save_as("b", &m[1], 7),
+                    *out = tiny_join(root, "to");
+    graft_error err = {0};
+    gr_tuning *sum, *t;
+    float *exact, *params;
+    snprintf(list, sizeof list, "%s=0.7,%s=0.3", a, b);
+    assert_int_equal(gr_adapter_load(&sum, &exact, list, &tied, NULL, &err), GRAFT_OK);
+    double size, last = 0, *was = delta_of(sum, exact, GR_Q_PROJ, 0, &tied);
+    for (int64_t rank = 6; rank >= 1; rank--) {
+        if (gr_adapter_load_merged(&t, &params, list, GR_MERGE_SVD, rank, &tied, NULL, &err) != GRAFT_OK)
+            fail_msg("%s", err.what);
+        assert_int_equal(t->block[0][GR_Q_PROJ].rank, rank);
+        assert_int_equal(t->block[0][GR_V_PROJ].rank, rank < 3 ? rank : 3);
+        double *is = delta_of(t, params, GR_Q_PROJ, 0, &tied), off = distance(was, is, 64 * 64, &size),
+               dot = 0, own = 0;
+        for (int64_t i = 0; i < 64 * 64; i++) dot += (was[i] - is[i]) * is[i], own += is[i] * is[i];
+        assert_true(rank < 6 ? off > last && off < size : off < 1e-6 * size);
+        assert_true(fabs(dot) < 1e-5 * own); /* what is cut off is orthogonal to what is kept */
+        last = off;
+        free(is);
+        free(params);
+        gr_tuning_free(t);
+    }
+    assert_int_equal(gr_adapter_load_merged(&t, &params, list, GR_MERGE_SVD, 0, &tied, NULL, &err), GRAFT_OK);
+    assert_int_equal(t->block[0][GR_Q_PROJ].rank, 3);
+    free(params);
+    gr_tuning_free(t);
+    assert_int_equal(gr_adapter_load_merged(&t, &params, list, GR_MERGE_LINEAR, 0, &tied, NULL, &err),
+                     GRAFT_OK);
+    const gr_tuned *x = &t->block[0][GR_Q_PROJ], *p = &m[0].tuning->block[0][GR_Q_PROJ],
+                   *q = &m[1].tuning->block[0][GR_Q_PROJ];
+    for (int i = 0; i < 2; i++) {
+        int64_t at = i ? x->b : x->a, one = i ? p->b : p->a, other = i ? q->b : q->a;
+        double expected = sqrt(0.7 * (double)p->scale) * (double)m[0].params[one + 5] +
+                          sqrt(0.3 * (double)q->scale) * (double)m[1].params[other + 5];
+        assert_near((double)params[at + 5], expected, 1e-6);
+    }
+    assert_true(x->scale == 1);
+    free(params);
+    gr_tuning_free(t);
+    gr_adapter_exported done;
+    if (export(list, "peft,gguf", out, NULL, &done, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+    assert_int_equal(done.rank, 6);
+    drop_result(&done);
+    made back = load(&m[0], out);
+    assert_memory_equal(back.params, exact, (size_t)sum->parameters * sizeof(float));
+    drop(&back);
+    tiny_remove(out);
+    tiny_remove(a);
+    tiny_remove(b);
+    free(was);
+    free(exact);
+    gr_tuning_free(sum);
+    drop(&m[0]);
+    drop(&m[1]);
+}
+
+static void sums_refused(void **state) {
+    (void)state;
+    made m[2],
+        dora =
+            make(&tied, (gr_tuning_request){
+                            .kind = GR_TUNE_DORA, .targets = "q_proj", .rank = 2, .alpha = 4, .scale = NAN});
+    char *a = save_as("a", &two(m, 3, 4)[0], 7), *b = save_as("b", &m[1], 7), *d = save_as("d", &dora, 0);
+    const struct {
+        const char *list[2];
+        gr_adapter_merging how;
+        graft_status status;
+        const char *said;
+    } cases[] = {{{a, d}, GR_MERGE_CAT, GRAFT_UNSUPPORTED, "magnitude"},
+                 {{a, b}, GR_MERGE_LINEAR, GRAFT_MISMATCH, "rank 3"},
+                 {{a, "/nowhere"}, GR_MERGE_CAT, GRAFT_NOT_FOUND, "/nowhere"},
+                 {{a, "x=y"}, GR_MERGE_CAT, GRAFT_USAGE, "x=y"},
+                 {{a, ""}, GR_MERGE_CAT, GRAFT_USAGE, "PATH=NUMBER"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error e = {0};
+        gr_tuning *t;
+        float *params;
+        char list[600], all[2000];
+        snprintf(list, sizeof list, "%s=0.5,%s", cases[i].list[0], cases[i].list[1]);
+        graft_status st = gr_adapter_load_merged(&t, &params, list, cases[i].how, 0, &tied, NULL, &e);
+        snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
+        if (st != cases[i].status || !strstr(all, cases[i].said)) fail_msg("case %zu: %d %s", i, st, all);
+        assert_null(t);
+    }
+    tiny_remove(a);
+    tiny_remove(b);
+    tiny_remove(d);
+    drop(&dora);
+    drop(&m[0]);
+    drop(&m[1]);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(each_to_each), cmocka_unit_test(what_cannot_be_held),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(each_to_each),  cmocka_unit_test(what_cannot_be_held),
                                        cmocka_unit_test(carried_along), cmocka_unit_test(same_place),
-                                       cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(refusals),      cmocka_unit_test(sums_are_exact),
+                                       cmocka_unit_test(merged),        cmocka_unit_test(sums_refused)};
     return cmocka_run_group_tests_name("export", tests, setup, teardown);
 }

@@ -7,7 +7,7 @@
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
  * cannot hold), save.c, save_file.c, save_config.c, card_head.c, which_save.c (do the files of a directory
  * belong together?), find_file.c, load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, record.c,
- * template_kwargs.c, export.c; adapter_parts.h is what they share.
+ * template_kwargs.c, several.c, merge_svd.c, export.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -100,10 +100,24 @@ gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const 
  * another base than *base (NULL: not checked) and that is not allowed, or if the files of the directory
  * record different digests: a save was cut short, and they do not belong together; GRAFT_CORRUPT if the
  * numbers are not those of the recorded digest. GRAFT_UNSUPPORTED names the setting of a kind that graft does
- * not compute. */
+ * not compute.
+ * path may be a list, "a=0.7,b=0.3" (weight 1 where none is said): the weighted sum of all, exactly, as one
+ * adapter whose ranks add up; GRAFT_UNSUPPORTED names what cannot be added up. An existing path is no list.
+ */
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, gr_adapter_base *base,
                              graft_error *err) GR_MUST_CHECK;
+
+/* How adapters of a list become one. */
+typedef enum gr_adapter_merging {
+    GR_MERGE_CAT,    /* exactly: ranks add up */
+    GR_MERGE_LINEAR, /* A and B are added, each with the root of its weight, as PEFT does; of equal ranks */
+    GR_MERGE_SVD     /* the nearest matrices of a rank */
+} gr_adapter_merging;
+/* The same with a choice; rank: of GR_MERGE_SVD, 0 is the largest that an adapter has in the module. */
+graft_status gr_adapter_load_merged(gr_tuning **tuning, float **params, const char *path,
+                                    gr_adapter_merging how, int64_t rank, const gr_model_config *config,
+                                    gr_adapter_base *base, graft_error *err) GR_MUST_CHECK;
 
 /* The template_kwargs that an adapter's config records, as compact JSON (malloc'ed). *kwargs is NULL where it
  * records none, or where no config is found: gr_adapter_load says what is wrong with the path. */
@@ -113,6 +127,9 @@ graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, graft_e
 typedef struct gr_adapter_export {
     const char *path, *to, *out; /* to: "mlx,gguf", or NULL for every format that can hold it */
     const char *model;           /* base; NULL: the recorded one */
+    gr_adapter_merging merging;  /* of a list */
+    int64_t merge_rank;
+    bool allow_other_base; /* adapters of a list may be of different bases */
 } gr_adapter_export;
 /* What was written. Free notes and base. */
 typedef struct gr_adapter_exported {

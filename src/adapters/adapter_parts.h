@@ -145,6 +145,36 @@ graft_status gr_adapter_check_base(gr_adapter_base *base, const gr_adapter_words
                                    const gr_adapter_config *config, const char *path,
                                    graft_error *err) GR_MUST_CHECK;
 
+/* One adapter, without what gr_adapter_load does with lists. */
+graft_status gr_adapter_load_one(gr_tuning **tuning, float **params, const char *path,
+                                 const gr_model_config *config, gr_adapter_base *base,
+                                 graft_error *err) GR_MUST_CHECK;
+/* A list's items. An existing path is one item of weight 1. Owned by caller. */
+typedef struct gr_adapter_share {
+    char *path;
+    double weight;
+} gr_adapter_share;
+graft_status gr_adapter_shares_read(gr_adapter_share **shares, size_t *count, const char *text,
+                                    graft_error *err) GR_MUST_CHECK;
+void gr_adapter_shares_free(gr_adapter_share *shares, size_t count);
+
+/* An adapter that was loaded, and its weight in a sum. */
+typedef struct gr_adapter_part {
+    const char *path; /* borrowed */
+    gr_tuning *tuning;
+    float *params;
+    double weight;
+} gr_adapter_part;
+/* The parts as one adapter. Exact: their ranks add up, weights and scales are in B. linear: A and B
+ * themselves are added, as PEFT's "linear" does; ranks must be equal. errors  GRAFT_UNSUPPORTED names what
+ * cannot be added up: DoRA, biases, whole tensors */
+graft_status gr_adapter_sum(gr_tuning **tuning, float **params, const gr_adapter_part *parts, size_t count,
+                            const gr_model_config *config, bool linear, graft_error *err) GR_MUST_CHECK;
+/* Replaces an exact sum by the nearest matrices of that rank; 0: of the largest that a part has in the
+ * module. */
+graft_status gr_adapter_cut(gr_tuning **tuning, float **params, const gr_adapter_part *parts, size_t count,
+                            int64_t rank, const gr_model_config *config, graft_error *err) GR_MUST_CHECK;
+
 /* The two places of an adapter: its tensor file, and the directory of its config. Both malloc'ed. */
 typedef struct gr_adapter_spot {
     char *file, *dir;

@@ -63,6 +63,31 @@ static graft_status open_base(gr_model_config *config, const gr_adapter_export *
     return st;
 }
 
+/* What the first adapter of a list records; the others must not be known to be of another base. */
+static graft_status read_records(gr_adapter_record *r, const gr_adapter_export *wish, graft_error *err) {
+    gr_adapter_share *shares;
+    size_t count;
+    *r = (gr_adapter_record){0};
+    GR_TRY(gr_adapter_shares_read(&shares, &count, wish->path, err));
+    graft_status st = gr_adapter_record_read(r, shares[0].path, err);
+    for (size_t i = 1; st == GRAFT_OK && i < count; i++) {
+        gr_adapter_record other;
+        st = gr_adapter_record_read(&other, shares[i].path, err);
+        bool same =
+            !r->base_digest[0] || !other.base_digest[0] || strcmp(r->base_digest, other.base_digest) == 0;
+        if (st == GRAFT_OK && !same && !wish->allow_other_base) {
+            gr_fail(err, GRAFT_MISMATCH, "the adapters were trained on different base models");
+            gr_where(err, "%s", shares[i].path);
+            gr_expected(err, "base digest %s as in %s", r->base_digest, shares[0].path);
+            gr_found(err, "%s", other.base_digest);
+            st = gr_hint(err, "--allow-other-base adds them up all the same");
+        }
+        gr_adapter_record_free(&other);
+    }
+    gr_adapter_shares_free(shares, count);
+    return st;
+}
+
 /* Every format that was named can hold all of it; without names those that can are taken. */
 static graft_status choose(unsigned *formats, const gr_adapter_export *wish, const gr_model_config *c,
                            const gr_tuning *t, graft_error *err) {
@@ -198,10 +223,11 @@ graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_e
     *done = (gr_adapter_exported){0};
     if (wish->to) GR_TRY(read_formats(&formats, wish->to, err));
     graft_status st = lock(&held, wish->out, err);
-    if (st == GRAFT_OK) st = gr_adapter_record_read(&record, wish->path, err);
+    if (st == GRAFT_OK) st = read_records(&record, wish, err);
     if (st == GRAFT_OK) st = open_base(&config, wish, &record, err);
     if (st == GRAFT_OK) {
-        st = gr_adapter_load(&tuning, &params, wish->path, &config, NULL, err);
+        st = gr_adapter_load_merged(&tuning, &params, wish->path, wish->merging, wish->merge_rank, &config,
+                                    NULL, err);
         if (st == GRAFT_OK) {
             tuning->dropout = record.dropout;
             st = write_all(done, wish, &record, &config, tuning, params, err);

@@ -189,8 +189,8 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
     return numbers ? check_numbers(r, p->file, digest, *params, t->parameters, err) : GRAFT_OK;
 }
 
-graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
-                             const gr_model_config *config, gr_adapter_base *base, graft_error *err) {
+graft_status gr_adapter_load_one(gr_tuning **tuning, float **params, const char *path,
+                                 const gr_model_config *config, gr_adapter_base *base, graft_error *err) {
     gr_adapter_config c = {0};
     gr_adapter_reader r = {.config = config, .settings = &c};
     gr_adapter_spot p = {0};

@@ -82,7 +82,9 @@ static const gr_option_row table[] = {
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
 
     TEXT("adapter-path", 0, P | T | E | G | B | F | X, "DIR", "", adapter_path,
-         "the adapter; train writes to adapters by default, fuse and export read it there"),
+         "the adapter; train writes to adapters by default, fuse and export read it there; where it is read, "
+         "several "
+         "with weights: a=0.7,b=0.3"),
     CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
            "on 4 bits: quick (rank 8, q v), standard (16, q k v o), high-quality (32, q k v o gate up); on "
            "16 bits: full (64, all linears; LoRA, not --fine-tune-type full). All recompute, alpha is 2 x "
@@ -153,7 +155,7 @@ static const gr_option_row table[] = {
          "with --resume: settings that may differ from the checkpoint's; data for other rows, model as "
          "--allow-other-base"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
-    SWITCH("allow-other-base", 0, P | T | E | G | B | F, allow_other_base,
+    SWITCH("allow-other-base", 0, P | T | E | G | B | F | X, allow_other_base,
            "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
 
@@ -174,6 +176,11 @@ static const gr_option_row table[] = {
     TEXT("to", 0, X, "mlx,peft,gguf", "", to,
          "formats to write; every one that can hold the adapter by default"),
     TEXT("out", 0, X, "DIR", "", out, "where they go"),
+    CHOICE("merge", X, "cat", "cat, linear, svd", merge,
+           "how several adapters become one: exactly, their ranks added up; A and B added as PEFT's linear "
+           "does; "
+           "cut to a rank"),
+    INT("merge-rank", 0, X, "0", 0, 65536, merge_rank, "of --merge svd; 0 is the largest of the adapters"),
     TEXT("include", 0, D, "PATTERNS", "", include,
          "files to fetch, e.g. '*.gguf,*.json'; configuration, tokenizer and safetensors by default"),
 

@@ -1,0 +1,90 @@
+"""llama.cpp with adapters that graft trained over the same GGUF file: SmolLM2 as it comes, and as Q4_K_M.
+
+Greedy continuations agree up to the first token whose lead is under GAP (llama.cpp rounds activations to 8 bits, graft
+does not), and the perplexities over the same tokens within SHARE. Left out where llama.cpp is not installed
+(llama_peer.py)."""
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+import common
+import llama_peer
+
+GAP, SHARE, GREEDY = 0.5, 0.005, 24
+Q4_K_M = 15  # llama_ftype
+ROWS = [f"table: {i}-{7 * i}\ncolumns: Player, No., Position, Team\nQ: {q}\nA: SELECT {c} FROM {i}-{7 * i} WHERE {w}"
+        for i, (q, c, w) in enumerate([
+            ("What is the number of Ada?", "No.", "Player = 'Ada'"), ("Which team has the guard?", "Team", "Position = 'Guard'"),
+            ("How many players wear 7?", "COUNT Player", "No. = '7'"), ("What does Boris play?", "Position", "Player = 'Boris'"),
+            ("Who plays for Oslo?", "Player", "Team = 'Oslo'"), ("Name the team of number 3.", "Team", "No. = '3'"),
+            ("Who is the center of Lima?", "Player", "Position = 'Center' AND Team = 'Lima'"),
+            ("What is the highest number of Kyoto?", "MAX No.", "Team = 'Kyoto'")])]
+
+
+def smollm(ctx):
+    path = Path(os.environ.get("GRAFT_SMOLLM2") or ctx.cache / "models" / "smollm2-135m-instruct.gguf")
+    assert path.exists(), "no SmolLM2 GGUF in the cache"
+    return path
+
+
+def q4_k_m(ctx):
+    path = ctx.work / "smollm2.Q4_K_M.gguf"
+    if not path.exists():
+        llama_peer.quantize(ctx, smollm(ctx), path, Q4_K_M)
+    types = {t["dtype"] for t in ctx.json("info", path)["tensors"]}
+    assert {"Q4_K", "Q6_K"} <= types, f"nothing of it is in K blocks: {types}"
+    return path
+
+
+def nll(logits, ids):
+    """Mean over all tokens but the first, and their number."""
+    z = logits[:-1].astype(np.float64)
+    top = z.max(axis=1, keepdims=True)
+    log_z = top[:, 0] + np.log(np.exp(z - top).sum(axis=1))
+    return float(np.sum(log_z - z[np.arange(len(ids) - 1), ids[1:]]))
+
+
+def compare(ctx, model, name):
+    work = ctx.work / "llama" / name
+    data = work / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps({"text": row}) + "\n" for row in ROWS)
+    (data / "train.jsonl").write_text(lines)
+    (data / "test.jsonl").write_text(lines)
+    adapter = work / "adapter"
+    ctx.run("train", "--model", model, "--data", data, "--adapter-path", adapter, "--iters", 16, "--batch-size", 1,
+            "--lora-rank", 8, "--lora-targets", "all-linear", "--learning-rate", 1e-3, "--gguf", "--seed", 1)
+    lora = adapter / "adapter.gguf"
+    rows = [line["ids"] for line in ctx.json_lines("tokenize", "--model", model, "--data", data / "test.jsonl")]
+    prompt = ROWS[0].split("SELECT")[0]
+    rows.append(ctx.json_lines("tokenize", "--model", model, "--text", prompt)[0]["ids"][:-1])  # without the end of a row
+    logits, after, gaps = llama_peer.logits(ctx, model, rows, lora, GREEDY)
+    theirs = sum(nll(z, np.array(ids)) for z, ids in zip(logits[:-1], rows))
+    count = sum(len(ids) - 1 for ids in rows[:-1])
+    ours = ctx.json("eval", "--model", model, "--adapter-path", lora, "--data", data / "test.jsonl", "--compute", "fp32")
+    base = ctx.json("eval", "--model", model, "--data", data / "test.jsonl")
+    assert ours["tokens"] == count, f"graft counts {ours['tokens']} tokens, llama.cpp {count}"
+    ratio = float(np.exp(theirs / count)) / ours["perplexity"]
+    out = ctx.work / "graft-logits.npy"
+    answer = ctx.json("generate", "--model", model, "--adapter-path", lora, "--prompt", prompt, "--ignore-chat-template",
+                      "--max-tokens", GREEDY, "--temp", 0, "--compute", "fp32", "--logits", out)
+    found, logits = np.load(out), logits[-1]
+    assert found.shape == logits.shape, f"other tokens: {found.shape}, {logits.shape}"
+    tok = common.tokenizer(ctx.smollm())
+    until = next((i for i, (token, gap) in enumerate(zip(after, gaps)) if gap < GAP or token == tok.eos_token_id), GREEDY)
+    sure = tok.decode(after[:until])
+    print(f"      {name}: perplexity {ours['perplexity']:.4f} (base {base['perplexity']:.2f}), llama.cpp {100 * (ratio - 1):+.3f} %; "
+          f"logits differ by {np.max(np.abs(found - logits)):.2g}, on average {np.mean(np.abs(found - logits)):.2g}; "
+          f"{until} sure tokens {sure!r}", flush=True)
+    assert ours["perplexity"] < 0.8 * base["perplexity"], "the adapter has learned nothing"
+    assert abs(ratio - 1) <= SHARE, f"llama.cpp's perplexity is {ratio:.5f} of graft's"
+    assert answer["text"].startswith(sure.rstrip()), f"graft goes on with {answer['text']!r}, llama.cpp with {tok.decode(after)!r}"
+
+
+def checks(ctx):
+    if not llama_peer.present("check_llama"):
+        return
+    yield "llama.cpp with graft's adapter: SmolLM2", lambda: compare(ctx, smollm(ctx), "SmolLM2")
+    yield "llama.cpp with graft's adapter: SmolLM2 as Q4_K_M", lambda: compare(ctx, q4_k_m(ctx), "SmolLM2-Q4_K_M")

@@ -407,10 +407,40 @@ static void only_file(void **state) {
     free(own);
 }
 
+/* Of a file beside the one that is read its head is enough, however long it is. */
+static void only_heads(void **state) {
+    (void)state;
+    static const char header[] =
+        "{\"__metadata__\":{\"digest\":\"feedfeedfeedfeed\",\"iteration\":\"12\"},\"x\":{\"dtype\":"
+        "\"F32\",\"shape\":[268435456],\"data_offsets\":[0,1073741824]}}";
+    graft_error err = {0};
+    gr_tuning *tuning;
+    float *params;
+    gr_adapter_mark mark;
+    made m = make(&tied, (gr_tuning_request){.targets = "q_proj", .rank = 2, .scale = 2, .alpha = 4});
+    char *dir = save_as("heads", &m, ALL), *path = tiny_join(dir, "adapter_model.safetensors");
+    uint64_t n = sizeof header - 1;
+    gr_buf b = {0};
+    gr_buf_add(&b, &n, 8);
+    gr_buf_puts(&b, header);
+    assert_int_equal(gr_file_replace(path, b.data, b.len, &err), GRAFT_OK);
+    assert_int_equal(truncate(path, (off_t)(b.len + 1073741824)), 0);
+    bool measured = gr_peak_rss_reset();
+    uint64_t before = gr_peak_rss();
+    assert_int_equal(gr_adapter_load(&tuning, &params, dir, m.config, NULL, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.expected, "feedfeedfeedfeed"));
+    assert_int_equal(gr_adapter_which(&mark, dir, m.config, m.tuning, ALL), GR_ADAPTER_TORN);
+    if (measured) assert_true(gr_peak_rss() - before < (uint64_t)100 << 20);
+    gr_buf_free(&b);
+    tiny_remove(dir);
+    free(path);
+    drop(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(as_llama_cpp), cmocka_unit_test(scales),
                                        cmocka_unit_test(left_out),     cmocka_unit_test(one_save),
                                        cmocka_unit_test(read_files),   cmocka_unit_test(refused_files),
-                                       cmocka_unit_test(only_file)};
+                                       cmocka_unit_test(only_file),    cmocka_unit_test(only_heads)};
     return cmocka_run_group_tests_name("adapter gguf", tests, setup, teardown);
 }

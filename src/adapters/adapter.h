@@ -89,7 +89,7 @@ typedef enum gr_adapter_place {
     GR_ADAPTER_UNREAD, /* the system could not say: input failed, or memory ran out */
     GR_ADAPTER_WHOLE   /* all that gr_adapter_save writes for this tuning, of the one save in *mark */
 } gr_adapter_place;
-/* What a save in these formats (0: the usual) left in dir. */
+/* What a save in these formats (0: the usual) left in dir. Reads headers, not numbers. */
 gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const gr_model_config *config,
                                   const gr_tuning *tuning, unsigned formats);
 

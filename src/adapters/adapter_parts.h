@@ -202,6 +202,8 @@ bool gr_adapter_is_gguf(const char *path);
 /* Zeroed before; gr_adapter_in_close after failure too. */
 graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, graft_error *err) GR_MUST_CHECK;
 void gr_adapter_in_close(gr_adapter_in *in);
+/* The words alone: the file's head is read, the whole of it only where that is not enough. */
+graft_status gr_adapter_words_read(gr_adapter_words *words, const char *path, graft_error *err) GR_MUST_CHECK;
 const gr_tensor *gr_adapter_in_find(const gr_adapter_in *in, const char *name);
 /* A GGUF's own settings: it is a LoRA of this model's architecture, and its alpha goes into *settings. */
 graft_status gr_adapter_gguf_read(gr_adapter_config *settings, const gr_adapter_in *in,

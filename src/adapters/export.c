@@ -121,14 +121,13 @@ static graft_status choose(unsigned *formats, const gr_adapter_export *wish, con
 static graft_status join(unsigned *formats, const char *out, const char *digest, graft_error *err) {
     graft_status st = GRAFT_OK;
     for (int i = 0; st == GRAFT_OK && i < GR_ADAPTER_FORMATS; i++) {
-        gr_adapter_in file = {0};
+        gr_adapter_words words;
         graft_error why = {0};
         char *path = gr_path_join(out, gr_adapter_format_table[i].file);
         if (!path) return gr_no_memory(err, strlen(out));
         bool there = gr_path_exists(path);
-        bool same = there && gr_adapter_in_open(&file, path, &why) == GRAFT_OK &&
-                    strcmp(file.words.digest, digest) == 0;
-        gr_adapter_in_close(&file);
+        bool same = there && gr_adapter_words_read(&words, path, &why) == GRAFT_OK &&
+                    strcmp(words.digest, digest) == 0;
         if (same) *formats |= 1u << i;
         if (there && !same) {
             gr_fail(err, GRAFT_USAGE, "the directory holds another adapter");

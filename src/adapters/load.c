@@ -22,15 +22,14 @@ static graft_status check_config_digest(const gr_adapter_config *c, const char *
 static graft_status check_siblings(const char *path, const char *dir, const char *digest, graft_error *err) {
     graft_status st = GRAFT_OK;
     for (const gr_adapter_format *f = gr_adapter_format_table; digest && f->name && st == GRAFT_OK; f++) {
-        gr_adapter_in file = {0};
+        gr_adapter_words words;
         graft_error damaged = {0}; /* a sibling that cannot be read is none */
         char *other = gr_path_join(dir, f->file);
         if (!other) return gr_no_memory(err, strlen(dir));
-        if (gr_path_exists(other) && gr_adapter_in_open(&file, other, &damaged) == GRAFT_OK) {
-            const char *theirs = file.words.digest;
-            if (theirs[0] && strcmp(theirs, digest) != 0) st = torn(path, digest, other, theirs, err);
-        }
-        gr_adapter_in_close(&file);
+        if (strcmp(other, path) != 0 && gr_path_exists(other) &&
+            gr_adapter_words_read(&words, other, &damaged) == GRAFT_OK && words.digest[0] &&
+            strcmp(words.digest, digest) != 0)
+            st = torn(path, digest, other, words.digest, err);
         free(other);
     }
     return st;

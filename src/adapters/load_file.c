@@ -117,6 +117,28 @@ graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, graft_error
     return GRAFT_OK;
 }
 
+static graft_status read_words(gr_adapter_words *words, const char *path, gr_reading how, graft_error *err) {
+    gr_safetensors *tensors = NULL;
+    gr_gguf *gguf = NULL;
+    *words = (gr_adapter_words){0};
+    if (gr_adapter_is_gguf(path)) {
+        GR_TRY(gr_gguf_open_as(&gguf, path, how, err));
+        words_of_gguf(words, gguf);
+        gr_gguf_close(gguf);
+        return GRAFT_OK;
+    }
+    GR_TRY(gr_safetensors_open_as(&tensors, path, how, err));
+    words_of_safetensors(words, tensors);
+    gr_safetensors_close(tensors);
+    return GRAFT_OK;
+}
+
+graft_status gr_adapter_words_read(gr_adapter_words *words, const char *path, graft_error *err) {
+    graft_error own = {0};
+    if (read_words(words, path, GR_HEAD, &own) == GRAFT_OK) return GRAFT_OK;
+    return read_words(words, path, GR_IN_MEMORY, err);
+}
+
 void gr_adapter_in_close(gr_adapter_in *in) {
     gr_safetensors_close(in->safetensors);
     gr_gguf_close(in->gguf);

@@ -18,13 +18,11 @@ static bool cannot_say(graft_status st) {
 }
 
 static bool tensors_agree(gr_adapter_mark *m, bool *first, bool *unread, const char *path) {
-    gr_adapter_in file = {0};
+    gr_adapter_words words;
     graft_error why = {0};
-    graft_status st = gr_adapter_in_open(&file, path, &why);
+    graft_status st = gr_adapter_words_read(&words, path, &why);
     *unread |= cannot_say(st);
-    bool same = st == GRAFT_OK && agrees(m, first, file.words.iteration, file.words.digest);
-    gr_adapter_in_close(&file);
-    return same;
+    return st == GRAFT_OK && agrees(m, first, words.iteration, words.digest);
 }
 
 static bool config_agrees(gr_adapter_mark *m, bool *first, bool *unread, const char *path) {

@@ -63,27 +63,30 @@ static graft_status read_all(char *to, size_t total, size_t *have, int fd, const
     return GRAFT_OK;
 }
 
-/* Into memory that is shared (with nobody): what gr_map_release drops from it comes back as it was. */
-static graft_status read_map(gr_map *map, int fd, const char *path, graft_error *err) {
+/* Into memory that is shared (with nobody): what gr_map_release drops from it comes back as it was. Of
+ * GR_HEAD the pages behind `want` bytes are never touched and take nothing. */
+static graft_status read_map(gr_map *map, size_t want, int fd, const char *path, graft_error *err) {
     size_t have;
     void *data = mmap(NULL, map->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return gr_no_memory(err, map->size);
     map->data = data;
-    GR_TRY(read_all(data, map->size, &have, fd, path, err));
-    if (have == map->size) return mprotect(data, map->size, PROT_READ) == 0 ? GRAFT_OK : gr_no_memory(err, 0);
+    GR_TRY(read_all(data, want, &have, fd, path, err));
+    if (have == want) return mprotect(data, map->size, PROT_READ) == 0 ? GRAFT_OK : gr_no_memory(err, 0);
     gr_fail(err, GRAFT_CORRUPT, "the file shrank while it was read");
     gr_where(err, "%s", path);
-    gr_expected(err, "%zu bytes", map->size);
+    gr_expected(err, "%zu bytes", want);
     return gr_found(err, "%zu", have);
 }
+
+#define HEAD_BYTES ((size_t)1 << 20)
 
 graft_status gr_map_open(gr_map *map, const char *path, gr_reading how, graft_error *err) {
     int fd;
     graft_status st = GRAFT_OK;
     *map = (gr_map){0};
     GR_TRY(open_regular(&fd, &map->size, path, err));
-    if (map->size && how == GR_IN_MEMORY) {
-        st = read_map(map, fd, path, err);
+    if (map->size && how != GR_MAPPED) {
+        st = read_map(map, how == GR_HEAD ? gr_min_size(map->size, HEAD_BYTES) : map->size, fd, path, err);
     } else if (map->size) {
         void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)

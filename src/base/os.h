@@ -9,7 +9,13 @@
 /* How a file's bytes get into memory. A mapped file that shrinks, or whose disk fails, ends the process by
  * SIGBUS at the next look at it, and only the process may handle that. One that was read cannot: it takes
  * memory for all of it, and its trouble is an error of the call that opens it. */
-typedef enum gr_reading { GR_MAPPED, GR_IN_MEMORY } gr_reading;
+typedef enum gr_reading {
+    GR_MAPPED,
+    GR_IN_MEMORY,
+    GR_HEAD /* in memory, but only its first megabyte: what lies behind reads as zeros. For what stands at a
+               file's beginning; a reader that needs more sees no sense there, and the whole file is read then
+             */
+} gr_reading;
 
 /* A file's bytes, read-only. data is NULL for an empty file. Borrowed pointers live until gr_map_close. */
 typedef struct gr_map {

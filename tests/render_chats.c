@@ -1,11 +1,12 @@
-/* render_chats - renders what tools/template_zoo.py sends, through text/chat as training does. No test of its
- * own.
+/* render_chats - renders and masks what tools/template_zoo.py sends, through text/chat as training does. No
+ * test of its own.
  *
  * Standard input, a JSON object a line: {"template": SOURCE} binds a template; {"messages": [..], "tools":
  * [..] or null, "prompt": bool, "variables": {..}} renders with the last one. Standard output, a line for
  * each of these:
- * {"text": .., "generation": [[start, end], ..] in bytes} or {"error": ..}. The clock stands still, see NOW
- * of make_jinja_golden.py.
+ * {"text": .., "generation": [[start, end], ..] in bytes} or {"error": ..}; with "train": true {"trained":
+ * ..} besides, what an assistant mask trains, bars between the pieces. The clock stands still, see NOW of
+ * make_jinja_golden.py.
  */
 #include "text/chat.h"
 #include <stdio.h>
@@ -59,6 +60,21 @@ static json_t *rendered(const gr_jinja_result *result) {
                      spans);
 }
 
+/* Text of the tokens that --train-on assistant trains. */
+static graft_status trained(gr_buf *out, const bound *b, const json_t *messages, const json_t *tools,
+                            graft_error *err) {
+    gr_ids ids = {0};
+    uint8_t *mask = NULL;
+    graft_status st = gr_chat_encode(b->chat, messages, tools, GR_TRAIN_ASSISTANT, 0, &ids, &mask, err);
+    for (size_t i = 0; i < ids.count && st == GRAFT_OK; i++) {
+        if (mask[i] && (i == 0 || !mask[i - 1])) gr_buf_putc(out, '|');
+        if (mask[i]) st = gr_tokenizer_decode(b->tok, &ids.ids[i], 1, false, out, err);
+    }
+    gr_ids_free(&ids);
+    free(mask);
+    return st;
+}
+
 static json_t *render(const bound *b, const json_t *line) {
     graft_error err = b->err;
     gr_jinja_result result = {0};
@@ -68,7 +84,13 @@ static json_t *render(const bound *b, const json_t *line) {
     if (st == GRAFT_OK)
         st = gr_chat_render(b->chat, json_object_get(line, "messages"), json_is_array(tools) ? tools : NULL,
                             json_is_true(json_object_get(line, "prompt")), &result, &err);
+    gr_buf text = {0};
+    bool train = json_is_true(json_object_get(line, "train"));
+    if (st == GRAFT_OK && train)
+        st = trained(&text, b, json_object_get(line, "messages"), json_is_array(tools) ? tools : NULL, &err);
     json_t *out = st == GRAFT_OK ? rendered(&result) : json_pack("{s:s}", "error", err.what);
+    if (train && st == GRAFT_OK) json_object_set_new(out, "trained", json_string(text.data ? text.data : ""));
+    gr_buf_free(&text);
     gr_jinja_result_free(&result);
     return out;
 }

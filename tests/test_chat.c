@@ -411,6 +411,12 @@ static void a_system_text_that_moves_does_not_shift_the_mask(void **state) {
     expect_rendering(&b, turns, "[I]one[/I]an.[I]s;two[/I]bn.");
     expect_trained(&b, turns, GR_TRAIN_ASSISTANT, "an.|bn.");
     close_chat(&b);
+    b = open_chat(
+        "{% for role, own in messages | groupby('role') %}#{{ role }}{{ own | length }}{% endfor %}"
+        "{% for m in messages %}<{{ m.role | upper }}>{{ m.content }}.{% endfor %}"
+        "{% if add_generation_prompt %}<ASSISTANT>{% endif %}"); /* names of later turns at the start */
+    expect_trained(&b, turns, GR_TRAIN_ASSISTANT, "an.|bn.");
+    close_chat(&b);
 }
 
 static void what_cannot_be_done_is_refused(void **state) {

@@ -72,6 +72,20 @@ ZOO_CHATS = {
     "long text": [{"role": "user", "content": "word " * 300}, {"role": "assistant", "content": "line\n" * 50}],
     "weird": [{"role": "user", "content": "e\u0301 \u200b \U0001F469\u200d\U0001F4BB \x00 \x1f \ufeff ß ǅ İ"}, {"role": "assistant", "content": "\\n {{x}} %} \"q\" 'p'"}],
 }
+# Conversations, what of them the assistant says, and what others do.
+ANSWER = {"role": "assistant", "content": "Afin!"}
+RESULT = {"role": "tool", "name": "get_weather", "tool_call_id": "abcdefghi", "content": "Tres."}
+ASKS = {"role": "assistant", "content": "", "tool_calls": [{"id": "abcdefghi", "type": "function",
+    "function": {"name": "get_weather", "arguments": {"city": "Acity"}}}]}
+TURNS = [{"role": "user", "content": "Uone?"}, {"role": "assistant", "content": "Aone!"}, {"role": "user", "content": "Utwo?"}, ANSWER]
+MASK_CHATS = {
+    "turns": TURNS,
+    "system": [{"role": "system", "content": "Sys."}, *TURNS],
+    "calls": [TURNS[0], ASKS, RESULT, *TURNS[1:]],
+    "system and calls": [{"role": "system", "content": "Sys."}, TURNS[0], ASKS, RESULT, *TURNS[1:]],
+    "thinking": [TURNS[0], {**TURNS[1], "reasoning_content": "Aweigh"}, TURNS[2], {**ANSWER, "reasoning_content": "Aweigh"}],
+}
+MASK_WORDS = (("Aone!", "Afin!", "Acity"), ("Uone?", "Utwo?", "Tres.", "Sys."))
 DOCUMENTS = [{"title": "T1", "text": "Body <1>\n"}, {"doc_id": 7, "title": "T2", "text": "b", "contents": "c", "url": "u"}]
 VARIABLE_SETS = {
     "plain": {},

@@ -6,7 +6,8 @@
 Every *.jinja of FOLDER with every conversation of jinja_zoo, with and without tools and generation prompt, and with
 several sets of template variables. A rendering is equal when the text and the spans of generation blocks are the same
 byte for byte, or when both refuse.
-Prints the templates that differ, then how many of how many are equal. Needs transformers and jinja2. The clock of
+Of conversations whose answers are known by their words, the mask of --train-on assistant must hold those that are rendered
+and nobody else's. Prints the templates that differ, then how many of how many are equal. Needs transformers and jinja2. The clock of
 strftime_now stands at 2024-02-29 13:05:09 (UTC), in both."""
 import argparse
 import datetime
@@ -23,7 +24,7 @@ import transformers
 from transformers.utils import chat_template_utils as ctu
 
 sys.path.insert(0, os.path.dirname(__file__))
-from jinja_zoo import CHATS, TOOLS, VARIABLE_SETS, ZOO_CHATS
+from jinja_zoo import CHATS, MASK_CHATS, MASK_WORDS, TOOLS, VARIABLE_SETS, ZOO_CHATS
 
 NOW = datetime.datetime(2024, 2, 29, 13, 5, 9)
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -90,6 +91,32 @@ class Graft:
         return ((answer["text"], answer["generation"]) if "text" in answer else None), answer.get("error", "")
 
 
+    def trained(self, messages, tools):
+        """The rendering and the trained part of it; None where it is refused."""
+        self.send({"messages": messages, "tools": tools, "train": True})
+        answer = json.loads(self.process.stdout.readline())
+        return (answer["text"], answer["trained"]) if "trained" in answer else None
+
+
+def masks(graft):
+    """How many masks are right, of how many, and the first that is not. The first token is never a target: an answer at the
+    very start of the text may lack it."""
+    right = total = 0
+    note = ""
+    for name, messages in MASK_CHATS.items():
+        got = graft.trained(messages, TOOLS if "calls" in name else None)
+        if got is None:
+            continue
+        text, trained = got
+        ours = [w for w in MASK_WORDS[0] if w in text and not text.startswith(w)]
+        good = all(w in trained for w in ours) and not any(w in trained for w in MASK_WORDS[1])
+        total += 1
+        right += good
+        if not good and not note:
+            note = f"  mask of {name}: {trained!r:.300}"
+    return right, total, note
+
+
 def difference(want, got):
     if want is None or got is None:
         return f"want {want!r:.300}, got {got!r:.300}"
@@ -123,7 +150,7 @@ def main():
     parser.add_argument("--render", default="build/release/tests/render_chats")
     parser.add_argument("--show", type=int, default=1, help="differences to print of each template")
     args = parser.parse_args()
-    seen, sums, good, count = set(), [0, 0, 0], 0, 0
+    seen, sums, good, count, right, masked = set(), [0, 0, 0], 0, 0, 0, 0
     graft = Graft(args.render)
     for path in sorted(args.folder.glob("*.jinja")):
         text = path.read_bytes()
@@ -132,13 +159,18 @@ def main():
         seen.add(text)
         equal, total, refused, notes = compare(graft, path, args.show)
         sums = [a + b for a, b in zip(sums, (equal, total, refused))]
+        own, of, note = masks(graft)
+        right, masked = right + own, masked + of
         good += equal == total
         count += 1
         if equal != total:
             print(f"{path.stem}: {equal} of {total}", *notes, sep="\n", flush=True)
+        if note:
+            print(f"{path.stem}: {own} of {of} masks", note, sep="\n", flush=True)
     print(f"{good} of {count} templates equal in every rendering; {sums[0]} of {sums[1]} renderings, of which both refuse "
           f"{sums[2]} (transformers {transformers.__version__}, jinja2 {jinja2.__version__})")
-    sys.exit(good != count)
+    print(f"{right} of {masked} masks hold what the assistant says and nothing else")
+    sys.exit(good != count or right != masked)
 
 
 if __name__ == "__main__":

@@ -81,19 +81,33 @@ static size_t behind_message(const gr_jinja_result *text, size_t k, size_t limit
     return SIZE_MAX;
 }
 
+/* The first byte at or after `start` that came from message k, behind some of message k - 1 if any is:
+ * *before receives where that ends, or SIZE_MAX. The length of the text: there is none. */
+static size_t first_after(const gr_jinja_result *text, size_t k, size_t start, size_t *before) {
+    uint8_t tag = (uint8_t)(1 + k % GR_JINJA_TAGS), last = (uint8_t)(1 + (k - 1) % GR_JINJA_TAGS);
+    size_t any = text->text.len;
+    *before = SIZE_MAX;
+    for (size_t i = 0; i < text->text.len; i++) {
+        if (text->from_data[i] == last) *before = i + 1;
+        if (text->from_data[i] != tag || i < start) continue;
+        if (*before != SIZE_MAX) return i;
+        if (any == text->text.len) any = i;
+    }
+    *before = SIZE_MAX;
+    return any;
+}
+
 /* Where message k begins in the whole rendering: behind its prompt, which usually is a prefix. A template
  * that renders earlier turns otherwise (Mistral's put the system's text before the last user's) still puts
  * the same between the message before and this one; and what another message says is never part of this one.
  */
 static size_t message_start(const row *r, size_t k, const gr_jinja_result *prompt) {
     const gr_buf *full = &r->text.text, *part = &prompt->text;
-    size_t start = common_prefix(part->data, part->len, full->data, full->len);
+    size_t start = common_prefix(part->data, part->len, full->data, full->len), in_full;
     if (start == part->len || k == 0 || !r->text.from_data) return start;
-    uint8_t tag = (uint8_t)(1 + k % GR_JINJA_TAGS);
-    const uint8_t *hit = memchr(r->text.from_data + start, tag, full->len - start);
-    if (!hit) return start;
-    size_t first = (size_t)(hit - r->text.from_data), in_full = behind_message(&r->text, k - 1, first),
+    size_t first = first_after(&r->text, k, start, &in_full),
            in_part = behind_message(prompt, k - 1, part->len);
+    if (first == full->len) return start;
     if (in_full != SIZE_MAX && in_part != SIZE_MAX)
         start = in_full + common_prefix(part->data + in_part, part->len - in_part, full->data + in_full,
                                         full->len - in_full);

@@ -124,48 +124,6 @@ static void fail_next(world *w, int status, int times) {
     w->hub.fail_times = times;
 }
 
-static void digests(void **state) {
-    (void)state;
-    static const struct {
-        const char *text, *sha1, *sha256;
-        size_t times;
-    } rows[] = {
-        {"", "da39a3ee5e6b4b0d3255bfef95601890afd80709",
-         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", 1},
-        {"abc", "a9993e364706816aba3e25717850c26c9cd0d89d",
-         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 1},
-        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
-         "84983e441c3bd26ebaae4aa1f95129e5e54670f1",
-         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1", 1},
-        {"aaaaaaaaaa", "34aa973cd4c4daa4f61eeb2bdbad27316534016f",
-         "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0", 100000},
-    }; /* FIPS 180's examples */
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        for (int kind = 0; kind < 2; kind++) {
-            gr_sha sha;
-            char text[65];
-            gr_sha_begin(&sha, kind ? GR_SHA256 : GR_SHA1);
-            for (size_t k = 0; k < rows[i].times; k++) gr_sha_add(&sha, rows[i].text, strlen(rows[i].text));
-            gr_sha_hex(&sha, text);
-            assert_string_equal(text, kind ? rows[i].sha256 : rows[i].sha1);
-        }
-}
-
-static void names(void **state) {
-    (void)state;
-    static const char *const bad[] = {"",      "a",    "/a",   "a/",       "a/b/c",   "../b",
-                                      "a/..",  "./b",  "a/b@", "a/b@../c", "a/b@/c",  "a b/c",
-                                      "a/b?c", "a/.b", "a//b", "@a/b",     "a/b@c d", "a/b..c"};
-    gr_hub_name name;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (gr_hub_name_read(&name, bad[i])) fail_msg("%s is no name", bad[i]);
-    assert_true(gr_hub_name_read(&name, "Me-1/some_model.v2"));
-    assert_string_equal(name.revision, "main");
-    assert_true(gr_hub_name_read(&name, "a/b@refs/pr/3") && name.given);
-    assert_string_equal(name.name, "a/b");
-    assert_string_equal(name.revision, "refs/pr/3");
-}
-
 static void fetches_a_model(void **state) {
     world *w = *state;
     gr_hub_got got;
@@ -462,40 +420,6 @@ static void no_way(void **state) {
     expect(w, 1, GRAFT_OK, NULL);
 }
 
-static void incomplete_snapshots(void **state) {
-    world *w = *state;
-    graft_error err = {0};
-    char *path;
-    bool gguf;
-    assert_int_equal(gr_model_locate(&path, &gguf, "me/tiny@dev", &err), GRAFT_NOT_FOUND);
-    assert_string_equal(err.hint, "download it with: graft download me/tiny@dev");
-    const char *snapshot = in_repository(w, "snapshots/" HUB_COMMIT);
-    assert_int_equal(gr_make_dirs(snapshot, NULL), GRAFT_OK);
-    assert_int_equal(gr_make_dirs(in_repository(w, "refs"), NULL), GRAFT_OK);
-    assert_int_equal(gr_file_replace(in_repository(w, "refs/main"), HUB_COMMIT "\n", 41, NULL), GRAFT_OK);
-    char file[300];
-    snprintf(file, sizeof file, "%s/model.safetensors.index.json", snapshot);
-    static const char index[] =
-        "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}";
-    assert_int_equal(gr_file_replace(file, index, sizeof index - 1, NULL), GRAFT_OK);
-    assert_int_equal(find("me/tiny"), GRAFT_OK); /* the configuration alone is enough for a plan */
-    snprintf(file, sizeof file, "%s/model-2.safetensors", snapshot);
-    assert_int_equal(gr_file_replace(file, "x", 1, NULL), GRAFT_OK);
-    memset(&err, 0, sizeof err);
-    assert_int_equal(gr_model_locate(&path, &gguf, "me/tiny", &err), GRAFT_CORRUPT);
-    assert_true(gr_ends_with(err.where, "/model-1.safetensors"));
-    assert_non_null(strstr(err.hint, "graft download me/tiny"));
-    snprintf(file, sizeof file, "%s/model-1.safetensors", snapshot);
-    assert_int_equal(symlink("../../blobs/aa", file), 0);
-    memset(&err, 0, sizeof err);
-    assert_int_equal(gr_model_locate(&path, &gguf, "me/tiny", &err), GRAFT_CORRUPT);
-    assert_true(gr_ends_with(err.where, "/model-1.safetensors"));
-    assert_non_null(strstr(err.found, "blob"));
-    assert_int_equal(gr_make_dirs(in_repository(w, "blobs"), NULL), GRAFT_OK);
-    assert_int_equal(gr_file_replace(in_repository(w, "blobs/aa"), "x", 1, NULL), GRAFT_OK);
-    assert_int_equal(find("me/tiny"), GRAFT_OK);
-}
-
 static void snapshots_of_gguf(void **state) {
     world *w = *state;
     graft_error err = {0};
@@ -522,11 +446,6 @@ static void without_libcurl(void **state) {
 
 #define HUB_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void) {
-    const struct CMUnitTest plain[] = {
-        cmocka_unit_test(digests),
-        cmocka_unit_test(names),
-        HUB_TEST(incomplete_snapshots),
-    };
     const struct CMUnitTest net[] = {
         HUB_TEST(fetches_a_model),
         HUB_TEST(chooses),
@@ -547,7 +466,6 @@ int main(void) {
         HUB_TEST(snapshots_of_gguf),
     };
     const struct CMUnitTest left_out[] = {HUB_TEST(without_libcurl)};
-    int failed = cmocka_run_group_tests(plain, NULL, NULL);
-    return failed + (gr_http_built() ? cmocka_run_group_tests(net, NULL, NULL)
-                                     : cmocka_run_group_tests(left_out, NULL, NULL));
+    return gr_http_built() ? cmocka_run_group_tests(net, NULL, NULL)
+                           : cmocka_run_group_tests(left_out, NULL, NULL);
 }

@@ -84,6 +84,8 @@ static void refused_configs(void **state) {
         {"{\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", GRAFT_UNSUPPORTED, "dynamic"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", GRAFT_NOT_FOUND,
          "original_max_position"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":false}}", GRAFT_UNSUPPORTED,
+         "truncate"},
         {"{\"model_type\":\"gemma2\",\"hidden_activation\":\"gelu\"}", GRAFT_UNSUPPORTED,
          "hidden_activation"},
         {"{\"model_type\":\"gemma2\",\"attn_logit_softcapping\":0}", GRAFT_RANGE, "attn_logit_softcapping"},

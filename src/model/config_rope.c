@@ -8,11 +8,18 @@
  * transformers modeling_rope_utils */
 static graft_status read_yarn(gr_rope_config *rope, const gr_json_scope *scaling, graft_error *err) {
     double scale = 0, all = 0;
+    bool whole = true;
     rope->kind = GR_ROPE_YARN;
     rope->beta_fast = 32;
     rope->beta_slow = 1;
     GR_TRY(gr_json_real(scaling, "beta_fast", 1e-3, 1e6, &rope->beta_fast, err));
     GR_TRY(gr_json_real(scaling, "beta_slow", 1e-3, 1e6, &rope->beta_slow, err));
+    GR_TRY(gr_json_bool(scaling, "truncate", &whole, err));
+    if (!whole) { /* the ends of the blend as fractions */
+        gr_fail(err, GRAFT_UNSUPPORTED, "this rotary scaling is not supported");
+        gr_where(err, "%s: %s.truncate", scaling->file, scaling->path);
+        return gr_found(err, "false");
+    }
     GR_TRY(gr_json_real(scaling, "mscale", 0, 1e3, &scale, err));
     GR_TRY(gr_json_real(scaling, "mscale_all_dim", 0, 1e3, &all, err));
     double grown = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;

@@ -432,7 +432,7 @@ static void one_at_a_time(void **state) {
     tiny_write(part, "adapters.safetensors.4711-1a2b3c.tmp", "half");
     tiny_write(points, "checkpoint-00000003.safetensors.4711-1a2b3c.tmp", "half");
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) tiny_write(part, own[i], "mine");
-    assert_int_equal(gr_dir_lock_take(&lock, part, &err), GRAFT_OK);
+    assert_int_equal(gr_dir_lock_take(&lock, part, "", &err), GRAFT_OK);
     assert_int_equal(train(model, "part", NULL, NULL, NULL, &err), GRAFT_IO);
     assert_string_equal(err.what, "another run is using this directory");
     char *left = tiny_join(part, "adapters.safetensors.4711-1a2b3c.tmp");
@@ -444,7 +444,7 @@ static void one_at_a_time(void **state) {
     assert_false(gr_path_exists(point));
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) free(tiny_read(part, own[i], NULL));
     err = (graft_error){0};
-    assert_int_equal(gr_dir_lock_take(&lock, part, &err), GRAFT_OK); /* the run let go of it */
+    assert_int_equal(gr_dir_lock_take(&lock, part, "", &err), GRAFT_OK); /* the run let go of it */
     gr_dir_lock_release(&lock);
     free(point);
     free(left);

@@ -5,7 +5,8 @@
 
 The layouts are written out here with numpy as those programs describe them: AutoAWQ 0.2's pack_intweight order of
 WQLinear_GEMM ([0, 2, 4, 6, 1, 3, 5, 7] along the outputs), AutoGPTQ 0.7's QuantLinear.pack (codes along the inputs, zeros
-along the outputs and one less; GPTQModel's gptq_v2 without that).
+along the outputs and one less in every field; GPTQModel's gptq_v2 without that). A zero of 0 makes the subtraction borrow
+from the next field: GPTQModel 2's convert_gptq_v2_to_v1_format_module and its inverse work on whole words.
 """
 import json
 import os
@@ -13,6 +14,7 @@ import os
 import numpy as np
 
 IN, OUT, GROUP = 64, 64, 32
+ONES = {4: 0x11111111, 8: 0x01010101}  # what the first version takes off a word of zeros
 
 
 def words(fields, bits, order=None):
@@ -44,9 +46,12 @@ def main():
     codes, zeros, scales = linear(1, 4, 0)
     rows.append(row("awq", 4, codes, zeros, scales, words(codes, 4, awq), words(zeros, 4, awq)))
     for seed, kind, bits in ((2, "gptq", 4), (3, "gptq_v2", 4), (4, "gptq", 8)):
-        codes, zeros, scales = linear(seed, bits, 1)
-        stored = zeros - (kind == "gptq")
-        rows.append(row(kind, bits, codes, zeros, scales, words(codes.T, bits).T, words(stored, bits)))
+        codes, zeros, scales = linear(seed, bits, 0)
+        zeros[0, [0, 3, 32 // bits - 1]] = 0  # first, inside and last of a word: the ones borrow from the next field
+        packed = words(zeros, bits)
+        if kind == "gptq":
+            packed = (packed.astype(np.int64) - ONES[bits] & 0xFFFFFFFF).astype(np.uint32)
+        rows.append(row(kind, bits, codes, zeros, scales, words(codes.T, bits).T, packed))
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "golden", "columns.json")
     with open(path, "w", encoding="utf-8") as f:
         f.write('{"made_by": "tools/make_columns_golden.py, numpy %s", "in": %d, "out": %d, "group": %d, "cases": [\n' %

@@ -11,7 +11,7 @@ build=build/release logs=build/memcheck jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN
 # sees nothing.
 never='^(test_bench|test_budget|test_soak|test_fault[a-z_]*|test_signals|test_kill|test_bad_inputs|test_hostile_[a-z]*)$'
 # Minutes each, for code that the others run too: whole nets, matrices of every size, the program started 300 times.
-long='^test_(attention|cli|freeze|generate_batch|linear_kinds|matmul|net|packed|packed_net|preset|ten_steps|train)$'
+long='^test_(attention|cli|eval|freeze|generate_batch|linear_kinds|matmul|net|packed|packed_net|preset|ten_steps|train)$'
 
 rm -rf $logs && mkdir -p $logs
 

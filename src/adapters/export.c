@@ -206,7 +206,7 @@ static graft_status lock(gr_dir_lock *held, const char *out, graft_error *err) {
     if (!file)
         st = gr_no_memory(err, strlen(out));
     else if (gr_path_exists(file))
-        st = gr_dir_lock_take(held, out, err);
+        st = gr_dir_lock_take(held, out, "wait until it has ended, or give another --out", err);
     free(file);
     return st;
 }

@@ -59,7 +59,7 @@ void gr_remove_temps_of(const char *path) {
     free(dir);
 }
 
-graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) {
+graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, const char *hint, graft_error *err) {
     *lock = (gr_dir_lock){0};
     char *path = gr_path_join(dir, ".lock");
     if (!path) return gr_no_memory(err, strlen(dir));
@@ -72,7 +72,7 @@ graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *e
     } else if (errno == EWOULDBLOCK) {
         gr_fail(err, GRAFT_IO, "another run is using this directory");
         gr_where(err, "%s", dir);
-        st = gr_hint(err, "wait for it, or give another --adapter-path");
+        st = gr_hint(err, "%s", hint);
         close(fd);
     } else {
         lock->absent = true;

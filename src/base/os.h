@@ -83,8 +83,9 @@ typedef struct gr_dir_lock {
     bool held;
     bool absent; /* this file system has no locks: whoever asked goes on without, and should say so */
 } gr_dir_lock;
-/* GRAFT_IO when somebody holds it. */
-graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_IO when somebody holds it, with that hint. */
+graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, const char *hint,
+                              graft_error *err) GR_MUST_CHECK;
 void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
 
 /* mkdir -p; the new names are on the disk afterwards. */

@@ -32,8 +32,11 @@ graft_status gr_conversion_columns_config(gr_conversion *c, const gr_json_scope 
     if ((bits != 4 && (awq || bits != 8)) || !gr_affine_valid((int)bits, (int)group))
         return refuse(q, "AWQ or GPTQ weights with these bits and group_size",
                       "bits 4 (GPTQ: or 8), group_size 32, 64 or 128", text, err);
-    c->columns = (gr_columns){
-        .awq = awq, .bits = (int)bits, .group = (int)group, .zero_add = !awq && strcmp(format, "gptq") == 0};
+    c->columns =
+        (gr_columns){.awq = awq,
+                     .bits = (int)bits,
+                     .group = (int)group,
+                     .zero_add = awq || strcmp(format, "gptq") != 0 ? 0 : gr_columns_ones((int)bits)};
     return GRAFT_OK;
 }
 

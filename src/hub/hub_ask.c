@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <strings.h>
 
 #define TEXT_LIMIT ((size_t)64 << 20) /* bytes of a list of files; 20,000 take some 8 MB */
 
@@ -12,16 +13,17 @@ static const char *env(const char *name) {
     return value && *value ? value : NULL;
 }
 
-static bool is_local(const char *url) {
-    static const char *const hosts[] = {"http://127.", "http://localhost", "http://[::1]"};
-    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
-        if (!strncmp(url, hosts[i], strlen(hosts[i]))) return true;
+/* As huggingface_hub reads a switch. */
+static bool is_yes(const char *text) {
+    static const char *const words[] = {"1", "on", "yes", "true"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcasecmp(text, words[i])) return true;
     return false;
 }
 
 static graft_status read_endpoint(gr_hub_link *link, graft_error *err) {
     const char *text = env("HF_ENDPOINT"), *offline = env("HF_HUB_OFFLINE");
-    if (offline && strcmp(offline, "0") != 0) {
+    if (offline && is_yes(offline)) {
         gr_fail(err, GRAFT_USAGE, "HF_HUB_OFFLINE is set: nothing is fetched");
         return gr_hint(err, "unset it to download");
     }
@@ -40,19 +42,24 @@ static graft_status read_endpoint(gr_hub_link *link, graft_error *err) {
 /* malloc'ed; NULL: none. Bytes that no header may hold make it none. */
 static char *read_token(void) {
     const char *text = env("HF_TOKEN"), *file = env("HF_TOKEN_PATH"), *home = env("HF_HOME"),
-               *user = env("HOME");
+               *cache = env("XDG_CACHE_HOME"), *user = env("HOME");
     char *token = text ? gr_strdup(text) : NULL, *path = NULL;
     size_t size;
     if (!text) {
-        path = file   ? gr_strdup(file)
-               : home ? gr_path_join(home, "token")
-               : user ? gr_path_join(user, ".cache/huggingface/token")
-                      : NULL;
+        path = file    ? gr_strdup(file)
+               : home  ? gr_path_join(home, "token")
+               : cache ? gr_path_join(cache, "huggingface/token")
+               : user  ? gr_path_join(user, ".cache/huggingface/token")
+                       : NULL;
         graft_error none = {0};
         if (path && gr_path_exists(path) && gr_file_read(&token, &size, path, 4096, &none)) token = NULL;
         free(path);
     }
-    if (token) token[strcspn(token, " \r\n\t")] = 0;
+    if (token) {
+        size_t blanks = strspn(token, " \r\n\t");
+        memmove(token, token + blanks, strlen(token + blanks) + 1);
+        token[strcspn(token, " \r\n\t")] = 0;
+    }
     for (const char *p = token; p && *p; p++)
         if (*p <= ' ' || *p > '~') *token = 0;
     if (token && *token) return token;
@@ -153,7 +160,7 @@ graft_status gr_hub_link_open(gr_hub_link *link, const char *name, const gr_hub_
     *link = (gr_hub_link){.name = name, .limits = *limits};
     GR_TRY(read_endpoint(link, err));
     char *token = read_token();
-    bool safe = !strncmp(link->endpoint, "https://", 8) || is_local(link->endpoint);
+    bool safe = !strncmp(link->endpoint, "https://", 8) || gr_http_is_local(link->endpoint);
     if (token && !safe && limits->note)
         limits->note(limits->context, "the token is not sent: HF_ENDPOINT is another machine without https");
     gr_http_limits http = {limits->stall_seconds, limits->stop};

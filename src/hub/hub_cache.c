@@ -29,6 +29,7 @@ bool gr_hub_name_read(gr_hub_name *name, const char *wish) {
 
 char *gr_hub_cache_dir(void) {
     static const char *const rows[][2] = {{"HF_HUB_CACHE", ""},
+                                          {"HUGGINGFACE_HUB_CACHE", ""}, /* its older name */
                                           {"HF_HOME", "hub"},
                                           {"XDG_CACHE_HOME", "huggingface/hub"},
                                           {"HOME", ".cache/huggingface/hub"}};
@@ -76,6 +77,14 @@ static graft_status incomplete(const gr_hub_name *name, const char *dir, const c
                    name->given ? name->revision : "");
 }
 
+/* What graft reads of a model. Somebody may have removed the blobs of the rest to save room. */
+static bool is_read(const char *file) {
+    static const char *const ends[] = {".json", ".jinja", ".txt", ".safetensors", ".model"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (gr_ends_with(file, ends[i])) return true;
+    return false;
+}
+
 static graft_status check_links(const gr_hub_name *name, const char *dir, graft_error *err) {
     DIR *list = gr_list_open(dir);
     graft_status st = GRAFT_OK;
@@ -85,7 +94,7 @@ static graft_status check_links(const gr_hub_name *name, const char *dir, graft_
         char *path = gr_path_join(dir, entry->d_name);
         if (!path)
             st = gr_no_memory(err, strlen(dir));
-        else if (stat(path, &info) && errno == ENOENT && !lstat(path, &info))
+        else if (is_read(entry->d_name) && stat(path, &info) && errno == ENOENT && !lstat(path, &info))
             st = incomplete(name, dir, entry->d_name, "a link to a blob that is not there", err);
         free(path);
     }

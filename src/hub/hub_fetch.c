@@ -80,7 +80,11 @@ static graft_status make_places(job *j, graft_error *err) {
     GR_TRY(gr_make_dirs(j->blobs, err));
     GR_TRY(gr_make_dirs(j->snapshot, err));
     GR_TRY(gr_make_dirs(j->locks, err));
-    return gr_dir_lock_take(&j->lock, j->locks, err);
+    GR_TRY(gr_dir_lock_take(&j->lock, j->locks, "it downloads the same model: wait for it", err));
+    if (j->lock.absent && j->link.limits.note)
+        j->link.limits.note(j->link.limits.context,
+                            "the cache's file system has no locks: no other download of this model may run");
+    return GRAFT_OK;
 }
 
 static char *blob_path(const job *j, const gr_hub_file *file, const char *suffix) {
@@ -104,7 +108,7 @@ static graft_status check_space(job *j, graft_error *err) {
     for (size_t i = 0; i < j->list.count; i++) {
         const gr_hub_file *file = &j->list.files[i];
         uint64_t part = blob_size(j, file, ".incomplete");
-        j->total += file->size; /* 20,000 of 2^50 bytes: no overflow */
+        j->total += file->size; /* the list caps them: hub_list.c */
         if (blob_size(j, file, "") != file->size) need += file->size - (part <= file->size ? part : 0);
     }
     if (statvfs(j->blobs, &disk)) return GRAFT_OK;

@@ -10,6 +10,8 @@ typedef struct gr_http_limits {
     double stall_seconds; /* without a byte: the connection counts as cut */
     const volatile int *stop;
 } gr_http_limits;
+/* Is it http to this machine itself: localhost, 127.0.0.1 or [::1]? */
+bool gr_http_is_local(const char *url);
 /* May anything be fetched with this build? */
 bool gr_http_built(void);
 /* Owned by caller until gr_http_close. token: sent to the first host alone; NULL none. */

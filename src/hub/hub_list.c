@@ -39,7 +39,7 @@ static graft_status read_digest(gr_hub_file *file, const json_t *text, size_t di
 
 static graft_status read_size(gr_hub_file *file, const json_t *size, graft_error *err) {
     if (!json_is_integer(size)) return GRAFT_OK;
-    if (json_integer_value(size) < 0 || json_integer_value(size) > (json_int_t)1 << 50)
+    if (json_integer_value(size) < 0 || json_integer_value(size) > (json_int_t)1 << 48)
         return bad_listing("has an impossible size", file->name, err);
     file->size = (uint64_t)json_integer_value(size);
     return GRAFT_OK;

@@ -97,9 +97,9 @@ void gr_spm_put_parts(gr_buf *out, bool space_prefix, bool squeeze_spaces, const
         gr_buf_puts(out, "\"},");
     }
     if (squeeze_spaces)
-        gr_buf_puts(out,
-                    "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\A +| +\\\\z\"},\"content\":\"\"},"
-                    "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"},");
+        gr_buf_puts(
+            out, "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"\\\\A +|(?<! ) +\\\\z\"},\"content\":\"\"},"
+                 "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"},");
     if (space_prefix) gr_buf_puts(out, "{\"type\":\"Prepend\",\"prepend\":\"" SPACE "\"},");
     gr_buf_puts(out, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" SPACE "\"}]},\n"
                      "\"pre_tokenizer\":null,\n");

@@ -240,7 +240,7 @@ static void say_what_is_saved(const gr_trainer *t) {
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
-    GR_TRY(gr_dir_lock_take(&t->lock, t->dir, err));
+    GR_TRY(gr_dir_lock_take(&t->lock, t->dir, "wait for it, or give another --adapter-path", err));
     if (t->lock.absent)
         gr_trainer_note(t, "the file system of %s has no locks: no other run may use it meanwhile", t->dir);
     remove_leftovers(t);

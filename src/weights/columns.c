@@ -10,16 +10,17 @@ static uint32_t word_at(const uint8_t *words, int64_t i) {
     return word;
 }
 
-/* Field of column o in a row of words that are packed along the columns. */
-static uint32_t along_columns(const gr_columns *c, const uint8_t *words, int64_t row, int64_t o) {
+/* Field of column o in a row of words that are packed along the columns, after `add` to its word. */
+static uint32_t along_columns(const gr_columns *c, const uint8_t *words, int64_t row, int64_t o,
+                              uint32_t add) {
     int per = 32 / c->bits, k = (int)(o % per);
-    uint32_t word = word_at(words, row * (c->out / per) + o / per);
+    uint32_t word = word_at(words, row * (c->out / per) + o / per) + add;
     return word >> c->bits * (c->awq ? awq_place[k] : k) & ((1u << c->bits) - 1);
 }
 
 static uint32_t code_at(const gr_columns *c, int64_t i, int64_t o) {
     int per = 32 / c->bits;
-    if (c->awq) return along_columns(c, c->words, i, o);
+    if (c->awq) return along_columns(c, c->words, i, o, 0);
     return word_at(c->words, i / per * c->out + o) >> c->bits * (int)(i % per) & ((1u << c->bits) - 1);
 }
 
@@ -32,7 +33,7 @@ static void group_of(const gr_columns *c, int64_t g, int64_t o, float *scale, fl
         memcpy(&half, at, 2);
         *scale = c->dtype == GR_F16 ? gr_f16_to_f32(half) : gr_bf16_to_f32(half);
     }
-    int zero = c->zeros ? (int)along_columns(c, c->zeros, g, o) + c->zero_add : 1 << (c->bits - 1);
+    int zero = c->zeros ? (int)along_columns(c, c->zeros, g, o, c->zero_add) : 1 << (c->bits - 1);
     *bias = -(float)zero * *scale;
 }
 

@@ -16,13 +16,19 @@
 typedef struct gr_columns {
     bool awq;             /* the order of AWQ, else GPTQ's */
     int bits, group;      /* AWQ: 4; GPTQ: 4 or 8 */
-    int zero_add;         /* to every zero */
+    uint32_t zero_add;    /* to every word of zeros */
     int64_t in, out;      /* whole groups and whole words */
     const uint8_t *words; /* u32, little-endian, at any address; borrowed like the rest */
     const uint8_t *zeros; /* NULL: 2^(bits - 1) */
     const uint8_t *scales;
     gr_dtype dtype; /* of scales */
 } gr_columns;
+
+/* A one in every field of a word: what the first version of GPTQ's format takes off its zeros, a word at a
+ * time. */
+static inline uint32_t gr_columns_ones(int bits) {
+    return bits == 4 ? 0x11111111u : 0x01010101u;
+}
 
 /* Output o: its codes as an affine row of in * bits / 8 bytes, and in / group scales and biases, exact in f32
  * (a zero times a scale of 16 bits is). */

@@ -124,7 +124,7 @@ def packed_source(folder, method):
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
-    from make_columns_golden import words
+    from make_columns_golden import ONES, words
     torch.manual_seed(1)
     config = LlamaConfig(vocab_size=64, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
                          num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False)
@@ -136,14 +136,14 @@ def packed_source(folder, method):
             continue
         out, n = w.shape
         r = np.random.default_rng(len(tensors))
-        codes, zeros = r.integers(0, 16, (n, out)), r.integers(1, 16, (n // group, out))
+        codes, zeros = r.integers(0, 16, (n, out)), r.integers(0, 16, (n // group, out))
         scales = (r.random((n // group, out)) * 0.02 + 0.001).astype(np.float16)
         stem = name.removesuffix(".weight")
         if method == "awq":
             order = [0, 2, 4, 6, 1, 3, 5, 7]
             qweight, qzeros = words(codes, 4, order), words(zeros, 4, order)
         else:
-            qweight, qzeros = words(codes.T, 4).T, words(zeros - 1, 4)
+            qweight, qzeros = words(codes.T, 4).T, words(zeros, 4) - np.uint32(ONES[4])
             tensors[stem + ".g_idx"] = torch.arange(n, dtype=torch.int32) // group
             tensors[stem + ".bias"] = torch.zeros(out, dtype=torch.float16)
         tensors[stem + ".qweight"] = torch.from_numpy(np.ascontiguousarray(qweight).view(np.int32))

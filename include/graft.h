@@ -78,7 +78,7 @@ typedef struct graft_options {
     double lora_scale; /* NaN: alpha / rank */
     double lora_dropout;
     char *lora_bias;
-    bool use_rslora, group_pooled;
+    bool use_rslora, group_pooled, qat;
     char *rank_pattern, *alpha_pattern, *modules_to_save;
     double loraplus_lr_ratio; /* NaN: none */
     /* training */

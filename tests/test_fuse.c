@@ -290,6 +290,61 @@ static void group_pooled(void **state) {
     }
 }
 
+/* Trained with the quantized sum, the adapter fuses into the loss that training saw: the same codes, scales
+ * and biases, in each type and width. The sums of a validation differ in their order alone. */
+static void qat(void **state) {
+    (void)state;
+    static const tiny_spec specs[] = {{.bits = 4, .seed = 8}, {.bits = 3, .dtype = GR_BF16, .seed = 9}};
+    for (int i = 0; i < 2; i++)
+        for (int fp32 = 0; fp32 < 2; fp32++) {
+            graft_train_result trained;
+            graft_fuse_result r;
+            const char *compute = fp32 ? "fp32" : "bf16";
+            char *model = tiny_model_dir(root, i ? "three" : "four", &specs[i]);
+            must_train(model, "adapter",
+                       (const char *const[]){"qat", "-", "lora-targets", "full", "compute", compute, NULL},
+                       NULL, &trained);
+            char *adapter = tiny_join(root, "adapter"), *out = tiny_join(root, "fused");
+            must_fuse(model, adapter, out,
+                      (const char *const[]){"compute", compute, "data", data, "split", "valid", NULL}, NULL,
+                      &r);
+            if (!(fabs(r.loss_fused - trained.val_loss_last) <= 1e-12 * r.loss_fused))
+                fail_msg("%d %s: trained to %.12f, fused %.12f", i, compute, trained.val_loss_last,
+                         r.loss_fused);
+            assert_true(r.loss_fused < trained.val_loss_first);
+            forget("fused");
+            forget("adapter");
+            free(out);
+            free(adapter);
+            free(model);
+        }
+}
+
+static void qat_refusals(void **state) {
+    (void)state;
+    static const struct {
+        const char *model;
+        const char *const more[6];
+        const char *said;
+    } rows[] = {{"plain", {"qat", "-"}, "nothing that is adapted is quantized"},
+                {"micro", {"qat", "-"}, "block floats"},
+                {"four", {"qat", "-", "fine-tune-type", "dora"}, "dora"},
+                {"four", {"qat", "-", "group-pooled", "-"}, "group-pooled"},
+                {"four", {"qat", "-", "lora-dropout", "0.1"}, "dropout"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        graft_error e = {0};
+        char all[2048];
+        const bool micro = rows[i].model[0] == 'm';
+        char *model = tiny_model_dir(
+            root, rows[i].model,
+            &(tiny_spec){.bits = rows[i].model[0] == 'f' ? 4 : 0, .mode = micro ? "mxfp4" : NULL});
+        graft_status st = train(model, "refused", rows[i].more, NULL, NULL, &e);
+        snprintf(all, sizeof all, "%s|%s|%s|%s|%s", e.what, e.where, e.expected, e.found, e.hint);
+        if (st == GRAFT_OK || !strstr(all, rows[i].said)) fail_msg("%zu: status %d: %s", i, st, all);
+        free(model);
+    }
+}
+
 static void must_refuse(const char *model, const char *adapter, const char *out, const char *const *more,
                         graft_status status, const char *said) {
     graft_error e = {0};
@@ -331,9 +386,11 @@ static void refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind),   cmocka_unit_test(tied_embedding),   cmocka_unit_test(full_training),
-        cmocka_unit_test(zero_delta),   cmocka_unit_test(own_quantization), cmocka_unit_test(lost_gain),
-        cmocka_unit_test(group_pooled), cmocka_unit_test(refusals),
+        cmocka_unit_test(every_kind),       cmocka_unit_test(tied_embedding),
+        cmocka_unit_test(full_training),    cmocka_unit_test(zero_delta),
+        cmocka_unit_test(own_quantization), cmocka_unit_test(lost_gain),
+        cmocka_unit_test(group_pooled),     cmocka_unit_test(qat),
+        cmocka_unit_test(qat_refusals),     cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

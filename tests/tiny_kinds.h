@@ -2,6 +2,7 @@
  * and every kind of training that a linear can have. */
 #ifndef TINY_KINDS_H
 #define TINY_KINDS_H
+#include "layers/merge.h"
 #include "tests/each_isa.h"
 #include "tests/tiny_net.h"
 
@@ -138,7 +139,7 @@ static inline void compare_step(tiny_net *n, const rows *r, bool fp32, const cha
 
 /* ---- kinds of training */
 
-enum { RANKS, DORA, BIASES, WEIGHTS, DROPOUT, EVERYTHING, POOLED, KINDS };
+enum { RANKS, DORA, BIASES, WEIGHTS, DROPOUT, EVERYTHING, POOLED, QAT, KINDS };
 enum { POOL = 32 };
 static const gr_dropout drop = {.p = 0.3, .seed = 0x1234567890ABCDEFu, .update = 3};
 
@@ -183,6 +184,42 @@ static inline void wish(gr_tuned *x, int kind, int l, int i) {
     if (kind == BIASES && l == 1) x->rank = 0; /* a block whose only gradients are biases' */
 }
 
+/* With straight-through gradients everything is as if the base were W_q - B A: then W_q is what forward sees,
+ * and A and B have LoRA's gradients. */
+static inline void quantized_sums(tiny_net *n) {
+    n->rt.tuning->qat = true;
+    for (int l = 0; l < n->spec.layers; l++)
+        for (int i = 0; i < GR_LINEARS; i++) {
+            const gr_mat *w = &n->rt.model->layer[l].linear[i];
+            const gr_tuned *x = &n->rt.tuning->block[l][i];
+            ref_linear *to = &n->ref->blocks[l].linear[i];
+            if (w->layout != GR_AFFINE || !x->rank) continue;
+            const gr_merge merge = {.a = n->params + x->a,
+                                    .b = n->params + x->b,
+                                    .rank = x->rank,
+                                    .in = w->cols,
+                                    .out = w->rows,
+                                    .scale = x->scale};
+            float row[512], zero[512];
+            uint8_t codes[512];
+            float scales[16], biases[16];
+            assert_in_range(w->cols, 1, 512);
+            memset(zero, 0xff, sizeof zero); /* differs from every row */
+            for (int64_t o = 0; o < w->rows; o++) {
+                gr_mat_row(row, w, o, 0, w->cols);
+                gr_merge_row(row, &merge, o);
+                gr_affine_requantize(codes, scales, biases, row, zero, w->cols, w->bits, w->group, GR_F32);
+                gr_affine_dequantize(row, codes, scales, biases, 1, w->cols, w->bits, w->group, GR_F32);
+                for (int64_t c = 0; c < w->cols; c++) {
+                    double delta = 0;
+                    for (int64_t r = 0; r < x->rank; r++)
+                        delta += to->b[r * w->rows + o] * to->a[r * w->cols + c];
+                    to->w[o * w->cols + c] = (double)row[c] - to->scale * delta;
+                }
+            }
+        }
+}
+
 static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count, int kind, int bits,
                              const char *isa, bool fp32, int threads) {
     ref_tiny spec = traits(kind == BIASES || kind == EVERYTHING ? 3 : 0);
@@ -209,6 +246,7 @@ static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count
     if (kind == DROPOUT || kind == EVERYTHING || kind == POOLED)
         n->rt.tuning->dropout = drop.p, n->dropout = &drop;
     tiny_place(n);
+    if (kind == QAT) quantized_sums(n);
 }
 
 #endif

@@ -83,6 +83,7 @@ static double calibrate(gr_trainer *t) {
     int64_t tokens = gr_min_i64(width, 32); /* begin small: a large model must not take minutes */
     while (gr_clock() - start < 2) {
         double step = gr_clock();
+        if (t->rt.tuning->qat) t->rt.net.stale = true; /* a good part of a step */
         make_up(t, tokens);
         int64_t at = b->batch.tokens;
         gr_net_forward(&t->rt.net, &b->batch);

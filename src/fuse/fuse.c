@@ -83,11 +83,13 @@ static void judge(const fusion *f) {
     if (!r->lossy) return;
     gr_buf_printf(&text, "the fused model keeps %.0f %% of what the adapter gains on these rows",
                   100 * fmax(r->kept, -9.99));
-    gr_buf_printf(&text, "%s",
-                  f->o.dequantize
-                      ? ": its rounding is too coarse; --dtype float32 keeps it"
-                      : ": quantizing the sum anew rounds the rest away. --dequantize writes 16 bits, which "
-                        "keep it; an adapter trained with --group-pooled fuses into the same bits exactly");
+    gr_buf_printf(
+        &text, "%s",
+        f->o.dequantize
+            ? ": its rounding is too coarse; --dtype float32 keeps it"
+            : ": quantizing the sum anew rounds the rest away. --dequantize writes 16 bits, which "
+              "keep it; an adapter trained with --group-pooled fuses into the same bits exactly, and one "
+              "trained with --qat knows of the rounding");
     if (text.data) say(f, text.data);
     gr_buf_free(&text);
 }

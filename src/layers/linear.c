@@ -84,7 +84,7 @@ void gr_linear_forward(const gr_compute *c, const gr_linear_group *g, void *cons
         };
         gr_epilogue e = {.y = y[i], .ldy = out, .column_scale = l->dora.gain, .bias = l->bias};
         if (i == 0 && residual) e.residual = residual, e.ld_residual = out;
-        gr_matmul(c, batch->tokens, out, p, l->rank ? 2 : 1, &e);
+        gr_matmul(c, batch->tokens, out, p, l->rank && !l->merged ? 2 : 1, &e);
         column += l->rank;
     }
     gr_part_enter(c->profile, before);
@@ -302,6 +302,10 @@ static void backward_input(const gr_compute *c, const gr_linear_group *g, void *
     }
     gr_mat a = gr_linear_a(g, 0, g->ranks, 1);
     gr_product low = {.x = scratch->dxa, .ldx = g->ranks, .w = &a, .k = g->ranks};
+    if (g->merged) { /* W has it */
+        gr_matmul(c, batch->tokens, g->in, p, n, &e);
+        return;
+    }
     if (g->ranks && batch->dropout) {
         gr_matmul(c, batch->tokens, g->in, &low, 1, &(gr_epilogue){.y = scratch->dropped, .ldy = g->in});
         e.residual = low_rank_input(c, g, scratch->dropped, batch, scratch);

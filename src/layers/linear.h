@@ -3,6 +3,7 @@
  *
  *     y_i[T, out_i] = gain_i * (x[T, in] W_i^T + scale_i (drop(x) A_i^T) B_i) + bias_i
  *     A_i [r_i, in]  B_i [r_i, out_i]  W_i [out_i, in], f32 where they train;  gain_i [out_i]: DoRA, else 1
+ * Merged, W_i is quant(W_i + scale_i B_i A_i), whose gradients pass straight through the rounding.
  * With a pool, `pool` columns of W share one of A, which is kept as [r_i, in / pool]: x A^T is what the sums
  * of x over each group give.
  *
@@ -47,6 +48,7 @@ typedef struct gr_linear {
     int64_t rank;      /* 0: no adapter */
     float scale;
     const float *b; /* [rank, out] */
+    bool merged;    /* w has the adapter in it already; gradients are as if it had not */
     gr_dora dora;   /* NULL pointers: none */
     int64_t b_at, magnitude_at, bias_at, weight_at;
 } gr_linear;
@@ -57,6 +59,7 @@ typedef struct gr_linear_group {
     int64_t in, ranks; /* input width; sum of the ranks, 0: no adapter in the group */
     const float *a;    /* [ranks, in], or [ranks, in / pool] */
     int64_t a_at;
+    bool merged;       /* the adapted ones are */
     int64_t pool;      /* 0: none */
     const void *zeros; /* with a pool: gr_linear_zeros bytes of them */
     int64_t layer;     /* which group it is: dropout's mask depends on it */

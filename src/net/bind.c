@@ -261,6 +261,7 @@ static void bind_workers(gr_net *n, gr_arena *scratch) {
     size_t row = sizeof(float) * (size_t)gr_max_i64(c->hidden, c->mlp); /* the embedding's f32 row */
     if (attention > bytes) bytes = attention;
     if (row > bytes) bytes = row;
+    if (gr_net_qat_scratch(n) > bytes) bytes = gr_net_qat_scratch(n);
     if (gr_net_joins(c) && gr_join_scratch(c->hidden) > bytes) bytes = gr_join_scratch(c->hidden);
     n->compute.scratch_bytes = gr_round_up(bytes, 4096);
     n->compute.scratch = gr_arena_array(scratch, gr_pool_threads(n->compute.pool), n->compute.scratch_bytes);
@@ -279,6 +280,7 @@ void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
     gr_net_bind_dora(n, scratch);
     gr_net_bind_norms(n, scratch);
     bind_zeros(n, scratch);
+    gr_net_bind_qat(n, scratch);
     if (descends(n)) bind_backward(n, scratch);
     bind_in_turns(n, scratch);
     bind_workers(n, scratch);

@@ -60,15 +60,20 @@ static gr_linear linear_of(const gr_net *n, int64_t l, gr_role role) {
     if (t->bias != GR_NOWHERE) x.bias = trained(n, t->bias);
     if (t->weight != GR_NOWHERE) x.w = gr_mat_f32(trained(n, t->weight), x.w.rows, x.w.cols, 1);
     if (n->dora) x.dora = n->dora[l][role];
+    x.merged = n->sums && n->sums[l][role].rows;
+    if (x.merged) x.w = n->sums[l][role];
     return x;
 }
 
 gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
     const gr_group_row *row = &gr_group_table[g];
     gr_linear_group group = {.layer = l, .number = g, .a_at = GR_NOWHERE};
-    for (int i = 0; i < row->count; i++)
-        if (gr_role_exists(row->role[i], &n->model->config))
-            group.linear[group.count++] = linear_of(n, l, row->role[i]);
+    for (int i = 0; i < row->count; i++) {
+        if (!gr_role_exists(row->role[i], &n->model->config)) continue;
+        gr_linear *x = &group.linear[group.count++];
+        *x = linear_of(n, l, row->role[i]);
+        group.merged |= x->merged;
+    }
     group.in = group.linear[0].w.cols;
     if (!n->tuning || !n->params) return group;
     group.ranks = gr_tuning_group(n->tuning, l, g, &group.a_at);
@@ -81,6 +86,7 @@ gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
 void gr_net_refresh(gr_net *n) {
     if (!n->stale || !n->tuning || !n->params) return; /* gr_net_use may have put the tuning aside */
     gr_net_refresh_norms(n);
+    gr_net_refresh_qat(n);
     for (int64_t l = 0; n->dora && l < n->tuning->layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
             const gr_tuned *t = &n->tuning->block[l][role];

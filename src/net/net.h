@@ -78,9 +78,10 @@ typedef struct gr_net {
     /* what follows from the parameters */
     gr_dora (*dora)[GR_LINEARS]; /* [layers]; NULL: no DoRA */
     gr_dora_scratch dora_scratch;
-    float *(*used)[GR_ROLES]; /* [layers + 1], the last of the final norm: what trained norms multiply with;
-                                 NULL: their weights */
-    void *zeros;              /* of a pooled A; zeros_bytes of them */
+    float *(*used)[GR_ROLES];   /* [layers + 1], the last of the final norm: what trained norms multiply with;
+                                   NULL: their weights */
+    gr_mat (*sums)[GR_LINEARS]; /* [layers]: W + scale B A, quantized as W is; NULL: no qat */
+    void *zeros;                /* of a pooled A; zeros_bytes of them */
     int64_t zeros_bytes;
     bool squared; /* the rows' squares of the base are there: they never change */
     bool stale;   /* the parameters changed since; bind sets it, and who updates them */
@@ -132,6 +133,10 @@ void gr_net_bind_norms(gr_net *net, gr_arena *arena);
 void gr_net_refresh_norms(gr_net *net);
 /* group.c: part of bind. */
 void gr_net_bind_dora(gr_net *net, gr_arena *arena);
+/* quantized_sums.c: part of bind; bytes of a worker's scratch; the sums after an update. */
+void gr_net_bind_qat(gr_net *net, gr_arena *arena);
+size_t gr_net_qat_scratch(const gr_net *net);
+void gr_net_refresh_qat(gr_net *net);
 /* The group of linears number g of layer l, with everything that trains. */
 gr_linear_group gr_net_group(const gr_net *net, int64_t l, int g);
 

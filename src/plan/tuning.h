@@ -4,7 +4,7 @@
  * May include: base, model. Never: weights' bytes, gradients.
  *
  * Files: tuning.c (layout, list, questions), select.c (a request decides), group_pool.c (A shared inside
- * quantization groups), module_match.c (sets, lists and regular expressions over module paths).
+ * quantization groups), qat_select.c, module_match.c (sets, lists and regular expressions over module paths).
  */
 #ifndef GR_PLAN_TUNING_H
 #define GR_PLAN_TUNING_H
@@ -69,6 +69,7 @@ typedef struct gr_tuning {
     double scale, alpha;         /* of modules without a pattern of their own; as files say it */
     int64_t rank;                /* the largest */
     int64_t pool;                /* of every adapter; 0: none */
+    bool qat;                    /* quantized linears compute with the quantized sum of base and adapter */
     bool use_rslora;
     gr_bias_mode bias;
     double dropout;
@@ -110,6 +111,9 @@ graft_status gr_tuning_select(gr_tuning **tuning, const gr_model_config *config,
  * GRAFT_UNSUPPORTED names what is in no affine groups. */
 struct gr_model;
 graft_status gr_tuning_pool(gr_tuning *tuning, const struct gr_model *model, graft_error *err) GR_MUST_CHECK;
+
+/* Makes it quantization-aware. GRAFT_UNSUPPORTED names what cannot be; GRAFT_USAGE with a pool. */
+graft_status gr_tuning_qat(gr_tuning *tuning, const struct gr_model *model, graft_error *err) GR_MUST_CHECK;
 
 /* For readers of adapters: an empty tuning (all ranks 0), whose gr_tuned the caller fills (rank, pool, scale,
  * dora, train_bias, train_weight) and gr_tuning_place then lays out: places, params, parameters, lowest,

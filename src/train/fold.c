@@ -18,6 +18,7 @@ static graft_status plain_tuning(gr_tuning **out, const gr_tuning *from, const g
     t->alpha = from->alpha;
     t->use_rslora = from->use_rslora;
     t->pool = from->pool;
+    t->qat = from->qat;
     t->bias = from->bias;
     t->dropout = from->dropout;
     for (gr_role role = 0; role < GR_ROLES; role++)

@@ -87,6 +87,7 @@ static graft_status retune(gr_tuning **out, const gr_tuning *from, const gr_mode
     t->alpha = from->alpha;
     t->use_rslora = from->use_rslora;
     t->pool = from->pool;
+    t->qat = from->qat;
     t->bias = lora_only ? GR_BIAS_NONE : GR_BIAS_ALL;
     t->dropout = from->dropout;
     for (gr_role role = 0; role < GR_ROLES; role++)

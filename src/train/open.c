@@ -212,12 +212,14 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
         t->rt.tuning->dropout = o->lora_dropout; /* how to train, not what was trained */
         GR_TRY(check_loaded(t, err));
         GR_TRY(check_scales(t, err));
+        if (o->qat) GR_TRY(gr_tuning_qat(t->rt.tuning, t->rt.model, err));
         say_loaded(t);
         return GRAFT_OK;
     }
     gr_tuning_request request = gr_options_tuning(o);
     GR_TRY(gr_tuning_select(&t->rt.tuning, config, &request, err));
     if (o->group_pooled) GR_TRY(gr_tuning_pool(t->rt.tuning, t->rt.model, err));
+    if (o->qat) GR_TRY(gr_tuning_qat(t->rt.tuning, t->rt.model, err));
     warn_of_ranks(t);
     say_without_effect(t, &request);
     return GRAFT_OK;

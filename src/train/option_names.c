@@ -30,7 +30,7 @@ bool gr_option_of_adapters(const char *name) {
     static const char *const names[] = {
         "lora-targets",  "exclude-modules",   "layers-to-transform", "lora-rank",  "lora-alpha",
         "lora-scale",    "lora-dropout",      "lora-bias",           "use-rslora", "rank-pattern",
-        "alpha-pattern", "loraplus-lr-ratio", "group-pooled"};
+        "alpha-pattern", "loraplus-lr-ratio", "group-pooled",        "qat"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;

@@ -107,6 +107,9 @@ static const gr_option_row table[] = {
         "group-pooled", 0, RUN, group_pooled,
         "A is shared inside each quantization group of the base, as in QA-LoRA: the adapter fuses into the "
         "groups' biases, exactly"),
+    SWITCH("qat", 0, RUN, qat,
+           "train with the sum of base and adapter quantized as fusing will: costs a quantization of every "
+           "adapted matrix per update"),
     TEXT("rank-pattern", 0, RUN, "A=8,B=4 or JSON", "", rank_pattern,
          "ranks by module, matched as PEFT does"),
     TEXT("alpha-pattern", 0, RUN, "A=16,B=8 or JSON", "", alpha_pattern, "alphas by module"),

@@ -120,6 +120,15 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
     if (o->group_pooled && o->fine_tune_type && strcmp(o->fine_tune_type, "dora") == 0)
         return contradiction(err, "group-pooled and fine-tune-type dora contradict each other",
                              "DoRA scales whole rows, which no group's bias can hold: leave one of them out");
+    if (o->qat && o->group_pooled)
+        return contradiction(err, "qat and group-pooled contradict each other",
+                             "group-pooled adapters fuse exactly: leave --qat out");
+    if (o->qat && o->fine_tune_type && strcmp(o->fine_tune_type, "dora") == 0)
+        return contradiction(err, "qat and fine-tune-type dora contradict each other",
+                             "use --fine-tune-type lora");
+    if (o->qat && o->lora_dropout > 0)
+        return contradiction(err, "qat and lora-dropout contradict each other",
+                             "what is quantized is one weight for all tokens: leave one of them out");
     GR_TRY(check_start(o, err));
     if (o->lora_targets && !o->lora_targets[0])
         return contradiction(err, "lora-targets is empty",

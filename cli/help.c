@@ -213,7 +213,6 @@ int cmd_help(cli *c) {
     const verb *v = verb_find(c->words[0]);
     if (v) {
         help_verb(stdout, v, NULL);
-        out_alive(c);
         return EXIT_DONE;
     }
     return cli_report(c, verb_unknown(c, c->words[0]));

@@ -35,7 +35,6 @@ static int run(cli *c, int argc, char **argv) {
             help_verb(stdout, c->verb, c->words_count ? c->words[0] : NULL);
         else
             help_program(stdout);
-        out_alive(c); /* a page is longer than the stream's buffer: why it stopped is known here alone */
         return EXIT_DONE;
     }
     return c->verb->run(c);
@@ -47,6 +46,7 @@ int main(int argc, char **argv) {
     graft_options_init(&c.options);
     progress_init(&c.bar);
     c.stream = isatty(STDOUT_FILENO);
+    if (!c.stream) setvbuf(stdout, NULL, _IOFBF, 1 << 16); /* a page of help is written, or fails, as one */
     c.color = color_wanted();
     c.hooks = (graft_hooks){.user = &c, .event = cli_event, .stop = signals_stop()};
     signals_install();

@@ -95,7 +95,7 @@ static void rows_of(const part *p, int i, float *y, int64_t row0, int64_t n, int
     int64_t column = 0;
     for (int j = 0; j < i; j++) column += p->g.linear[j].rank;
     d->rt->kernels.matvec(y - row0, &l->w, x, row0, n);
-    for (int64_t at = 0; at < n && l->rank; at += GR_NR)
+    for (int64_t at = 0; at < n && l->rank && !l->merged; at += GR_NR)
         add_low_rank(d, l, column, y + at, row0 + at, gr_min_i64(GR_NR, n - at), &w);
     for (int64_t o = 0; l->dora.gain && o < n; o++) y[o] *= l->dora.gain[row0 + o];
     for (int64_t o = 0; l->bias && o < n; o++) y[o] += l->bias[row0 + o];

@@ -206,7 +206,7 @@ json_t *doc_convert(const graft_convert_result *r) {
 /* losses are null without --data */
 json_t *doc_fuse(const graft_fuse_result *r) {
     return json_pack(
-        "{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:b, s:I, s:I}", "tensors", (json_int_t)r->tensors,
+        "{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:I, s:I}", "tensors", (json_int_t)r->tensors,
         "changed", (json_int_t)r->changed, "bytes", doc_size(r->bytes), "bits_per_weight",
         doc_number(r->bits_per_weight), "loss_base", doc_number(r->measured ? r->loss_base : NAN),
         "loss_adapter", doc_number(r->measured ? r->loss_adapter : NAN), "loss_fused",

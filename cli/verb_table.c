@@ -60,13 +60,15 @@ static const verb table[] = {
      "adapter into base: one model, and what that cost",
      "Writes an MLX directory in which the adapter is part of the weights: in the base's own quantization, "
      "or "
-     "with --dequantize in 16 bits. What the adapter does not change keeps its bytes. With --data it "
+     "with --dequantize in 16 bits; or, of a GGUF base, a GGUF file. What the adapter does not change keeps "
+     "its bytes. With --data it "
      "measures "
      "base, base and adapter, and the fused model on the user's rows, and warns where less than 80 % of the "
      "gain is left.",
      cmd_fuse,
      {"graft fuse --model model-4bit --adapter-path adapters --save-path fused --data data",
       "graft fuse --model model-4bit --adapter-path adapters --save-path fused-16bit --dequantize",
+      "graft fuse --model model.gguf --adapter-path adapters --save-path fused.gguf",
       "graft fuse --model model-4bit --save-path fused --data rows.jsonl --json"}},
     {"export",
      GRAFT_VERB_EXPORT,

@@ -445,7 +445,8 @@ typedef struct graft_fuse_result {
     bool lossy;  /* below GRAFT_FUSE_KEPT; a note says so, and what to do */
 } graft_fuse_result;
 /* Writes the model in which options.adapter_path ("adapters") is part of the weights to options.save_path
- * ("fused_model"): the base's own quantization, or with options.dequantize floats. */
+ * ("fused_model"): an MLX directory in the base's own quantization, or with options.dequantize in floats; or,
+ * of a GGUF base, FILE.gguf with the base's types. */
 graft_status graft_fuse(const graft_options *options, const graft_hooks *hooks, graft_fuse_result *result,
                         graft_error *err);
 

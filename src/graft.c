@@ -324,12 +324,15 @@ void graft_convert_result_free(graft_convert_result *result) {
 graft_status graft_fuse(const graft_options *o, const graft_hooks *hooks, graft_fuse_result *result,
                         graft_error *err) {
     OWN_ERROR(err);
-    char *dir;
+    char *path, *dir = NULL;
+    bool gguf;
     memset(result, 0, sizeof *result);
     GR_TRY(begin(o, GRAFT_VERB_FUSE, err));
-    GR_TRY(model_dir(&dir, o, hooks, err));
-    graft_status st = gr_fuse(dir, o, hooks, result, err);
+    GR_TRY(locate(&path, &gguf, o, hooks, err));
+    graft_status st = gguf ? use_kept(&dir, path, o, hooks, err) : GRAFT_OK;
+    if (st == GRAFT_OK) st = gr_fuse(gguf ? dir : path, gguf ? path : NULL, o, hooks, result, err);
     free(dir);
+    free(path);
     return st;
 }
 

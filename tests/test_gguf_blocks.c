@@ -52,6 +52,32 @@ static void all_types_equal_the_reference(void **state) {
     assert_int_equal(affine, 7);
 }
 
+/* ggml's bytes from values. */
+static void quantized_as_the_reference(void **state) {
+    (void)state;
+    golden_line line = golden_open("gguf_quantized.txt");
+    int types = 0;
+    while (golden_next(&line)) {
+        size_t nvalues, nblocks, bytes;
+        gr_gguf_type type = (gr_gguf_type)atoi(line.words[1]);
+        float *values = (float *)golden_bytes(line.words[2], &nvalues);
+        uint8_t *blocks = golden_bytes(line.words[3], &nblocks), out[64];
+        const int64_t each = gr_gguf_affine_bits(type) ? GR_GGUF_GROUP : 1, count = (int64_t)nvalues / 4;
+        assert_true(gr_gguf_can_quantize(type));
+        assert_true(gr_gguf_tensor_bytes(&bytes, type, &each, 1));
+        assert_int_equal((size_t)(count / each) * bytes, nblocks);
+        for (int64_t i = 0; i < count; i += each) {
+            gr_gguf_quantize_block(out, values + i, type);
+            assert_memory_equal(out, blocks + (size_t)(i / each) * bytes, bytes);
+        }
+        types++;
+        free(values);
+        free(blocks);
+    }
+    assert_int_equal(types, 5);
+    assert_false(gr_gguf_can_quantize(GR_GGUF_Q4_K));
+}
+
 /* -8 d beyond f16 asks for f32, although d is a f16 number. */
 static void large_scales_need_f32(void **state) {
     (void)state;
@@ -67,6 +93,7 @@ static void large_scales_need_f32(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(all_types_equal_the_reference),
+                                       cmocka_unit_test(quantized_as_the_reference),
                                        cmocka_unit_test(large_scales_need_f32)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

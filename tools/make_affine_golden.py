@@ -1,4 +1,4 @@
-"""Writes tests/golden/affine.txt and tests/golden/gguf_blocks.txt: what mlx and the gguf package make of fixed inputs.
+"""Writes tests/golden/affine.txt, gguf_blocks.txt and gguf_quantized.txt: what mlx and the gguf package make of fixed inputs.
 
 usage: python tools/make_affine_golden.py (from the repository's root; needs mlx, gguf, numpy)
 """
@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 from gguf import GGMLQuantizationType as Q
 from gguf.constants import GGML_QUANT_SIZES
-from gguf.quants import dequantize
+from gguf.quants import dequantize, quantize
 
 rng = np.random.default_rng(20)
 raw = lambda a: np.array(a.view({4: mx.uint32, 2: mx.uint16}[a.itemsize])).tobytes().hex()
@@ -53,5 +53,19 @@ def blocks(path):
             out.write(f"{kind.name} {int(kind)} {data.tobytes().hex()} {values.astype(np.float32).tobytes().hex()}\n")
 
 
+def quantized(path):
+    own = np.random.default_rng(21)  # the other files stay as they are
+    w = own.standard_normal((8, 32)).astype(np.float32)
+    w[1], w[2], w[3], w[4] = 0, -0.37, np.abs(w[3]), -np.abs(w[4])
+    w[5] *= 1e-7
+    w[6] *= np.exp(own.uniform(-6, 3, 32)).astype(np.float32)
+    w[7, 3:] = w[7, 2]
+    with open(path, "w") as out:
+        out.write(f"# tools/make_affine_golden.py with gguf {md.version('gguf')}\n# TYPE NUMBER values-as-f32 blocks; hex\n")
+        for kind in (Q.F16, Q.BF16, Q.Q8_0, Q.Q4_0, Q.Q4_1):
+            out.write(f"{kind.name} {int(kind)} {w.tobytes().hex()} {quantize(w, kind).tobytes().hex()}\n")
+
+
+quantized("tests/golden/gguf_quantized.txt")
 affine("tests/golden/affine.txt")
 blocks("tests/golden/gguf_blocks.txt")

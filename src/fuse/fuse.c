@@ -8,7 +8,9 @@
 typedef struct fusion {
     graft_options o; /* the caller's strings; adapter_path and split are set */
     const graft_hooks *hooks;
-    const char *base, *out; /* directories */
+    const char *base, *out; /* base is a directory, out may be a GGUF file */
+    const char *gguf;       /* the base's own file; NULL: it is a directory */
+    bool to_gguf;
     gr_tuning *tuning;
     float *params;
     char *kwargs; /* the template variables of the adapter, for all three losses */
@@ -45,10 +47,8 @@ static graft_status loss_of(double *loss, const fusion *f, const char *dir, bool
     return GRAFT_OK;
 }
 
-static graft_status convert(const fusion *f, graft_error *err) {
-    gr_fuse_edits edits;
+static graft_status write_mlx(const fusion *f, const gr_fuse_edits *edits, graft_error *err) {
     gr_convert_result r;
-    GR_TRY(gr_fuse_edits_new(&edits, f->tuning, f->params, err));
     gr_convert_options wish = {.model = f->base,
                                .out = f->out,
                                .dequantize = f->o.dequantize,
@@ -57,20 +57,66 @@ static graft_status convert(const fusion *f, graft_error *err) {
                                .threads = f->o.threads,
                                .progress = gr_convert_event,
                                .context = (void *)(uintptr_t)f->hooks,
-                               .edits = edits.edits,
-                               .edit_count = edits.count,
-                               .edits_key = edits.key};
-    graft_status st = gr_convert(&wish, &r, err);
-    for (size_t i = 0; st == GRAFT_OK && i < r.note_count; i++) say(f, r.notes[i]);
-    if (st == GRAFT_OK) {
-        f->result->tensors = (int64_t)r.tensors;
-        f->result->changed = (int64_t)edits.count;
-        f->result->bytes = r.bytes;
-        f->result->bits_per_weight = r.bits_per_weight;
-        gr_convert_result_free(&r);
-    }
+                               .edits = edits->edits,
+                               .edit_count = edits->count,
+                               .edits_key = edits->key};
+    GR_TRY(gr_convert(&wish, &r, err));
+    for (size_t i = 0; i < r.note_count; i++) say(f, r.notes[i]);
+    f->result->tensors = (int64_t)r.tensors;
+    f->result->changed = (int64_t)edits->count;
+    f->result->bytes = r.bytes;
+    f->result->bits_per_weight = r.bits_per_weight;
+    gr_convert_result_free(&r);
+    return GRAFT_OK;
+}
+
+static graft_status write_gguf(const fusion *f, const gr_fuse_edits *edits, graft_error *err) {
+    gr_model_config config;
+    GR_TRY(gr_config_open(&config, f->base, err));
+    graft_status st = gr_fuse_gguf(f->gguf, f->out, gr_options_reading(&f->o), f->o.threads, edits, &config,
+                                   f->hooks, f->result, err);
+    gr_config_free(&config);
+    return st;
+}
+
+static graft_status write_fused(const fusion *f, graft_error *err) {
+    gr_fuse_edits edits;
+    GR_TRY(gr_fuse_edits_new(&edits, f->tuning, f->params, err));
+    graft_status st = f->to_gguf ? write_gguf(f, &edits, err) : write_mlx(f, &edits, err);
     gr_fuse_edits_free(&edits);
     return st;
+}
+
+/* A GGUF file is converted once to be measured, and kept, as any other that is given as --model. */
+static graft_status measure_fused(const fusion *f, graft_error *err) {
+    char *dir = NULL;
+    gr_convert_options wish = {.model = f->out,
+                               .reading = gr_options_reading(&f->o),
+                               .progress = gr_convert_event,
+                               .context = (void *)(uintptr_t)f->hooks};
+    if (!f->to_gguf) return loss_of(&f->result->loss_fused, f, f->out, false, err);
+    GR_TRY(gr_convert_kept(&dir, &wish, gr_convert_note, err));
+    graft_status st = loss_of(&f->result->loss_fused, f, dir, false, err);
+    free(dir);
+    return st;
+}
+
+static graft_status check_out(const fusion *f, graft_error *err) {
+    if (!f->to_gguf) return GRAFT_OK;
+    if (!f->gguf) {
+        gr_fail(err, GRAFT_USAGE, "a GGUF file is fused out of a GGUF file, and the base is a directory");
+        gr_where(err, "%s", f->base);
+        return gr_hint(err, "give --save-path a directory");
+    }
+    if (f->o.dequantize || f->o.dtype) {
+        gr_fail(err, GRAFT_USAGE, "a fused GGUF file keeps the types of its tensors");
+        return gr_hint(err, "leave out --%s, or give --save-path a directory",
+                       f->o.dequantize ? "dequantize" : "dtype");
+    }
+    if (!gr_path_exists(f->out)) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "the output is there already");
+    gr_where(err, "%s", f->out);
+    return gr_hint(err, "remove it, or choose another --save-path");
 }
 
 /* What the losses say, and what else there is where too much was lost. */
@@ -83,13 +129,15 @@ static void judge(const fusion *f) {
     if (!r->lossy) return;
     gr_buf_printf(&text, "the fused model keeps %.0f %% of what the adapter gains on these rows",
                   100 * fmax(r->kept, -9.99));
-    gr_buf_printf(
-        &text, "%s",
-        f->o.dequantize
-            ? ": its rounding is too coarse; --dtype float32 keeps it"
-            : ": quantizing the sum anew rounds the rest away. --dequantize writes 16 bits, which "
-              "keep it; an adapter trained with --group-pooled fuses into the same bits exactly, and one "
-              "trained with --qat knows of the rounding");
+    const char *way =
+        f->to_gguf        ? ": quantizing the sum anew rounds the rest away. An adapter trained with "
+                            "--group-pooled fuses into Q4_1 exactly; llama.cpp applies any adapter itself: "
+                            "graft export --to gguf"
+        : f->o.dequantize ? ": its rounding is too coarse; --dtype float32 keeps it"
+                          : ": quantizing the sum anew rounds the rest away. --dequantize writes 16 "
+                            "bits, which keep it; an adapter trained with --group-pooled fuses into "
+                            "the same bits exactly, and one trained with --qat knows of the rounding";
+    gr_buf_puts(&text, way);
     if (text.data) say(f, text.data);
     gr_buf_free(&text);
 }
@@ -97,6 +145,7 @@ static void judge(const fusion *f) {
 static graft_status fuse(fusion *f, graft_error *err) {
     graft_fuse_result *r = f->result;
     const bool measured = f->o.data != NULL;
+    GR_TRY(check_out(f, err));
     GR_TRY(read_adapter(f, err));
     if (!f->o.template_kwargs) GR_TRY(gr_adapter_template_kwargs(&f->kwargs, f->o.adapter_path, err));
     if (f->kwargs) f->o.template_kwargs = f->kwargs;
@@ -104,21 +153,23 @@ static graft_status fuse(fusion *f, graft_error *err) {
         GR_TRY(loss_of(&r->loss_base, f, f->base, false, err));
         GR_TRY(loss_of(&r->loss_adapter, f, f->base, true, err));
     }
-    GR_TRY(convert(f, err));
+    GR_TRY(write_fused(f, err));
     if (!measured) return GRAFT_OK;
-    GR_TRY(loss_of(&r->loss_fused, f, f->out, false, err));
+    GR_TRY(measure_fused(f, err));
     r->measured = true;
     judge(f);
     return GRAFT_OK;
 }
 
-graft_status gr_fuse(const char *dir, const graft_options *o, const graft_hooks *hooks,
+graft_status gr_fuse(const char *dir, const char *gguf, const graft_options *o, const graft_hooks *hooks,
                      graft_fuse_result *result, graft_error *err) {
     fusion f = {.o = *o,
                 .hooks = hooks,
                 .base = dir,
-                .out = o->save_path ? o->save_path : "fused_model",
-                /* mlx-lm's name */ .result = result};
+                .gguf = gguf,
+                .out = o->save_path ? o->save_path : "fused_model", /* mlx-lm's name */
+                .result = result};
+    f.to_gguf = gr_ends_with(f.out, ".gguf");
     f.o.adapter_path = (char *)(uintptr_t)gr_options_adapter_path(o);
     graft_status st = fuse(&f, err);
     gr_tuning_free(f.tuning);

@@ -174,7 +174,8 @@ static const gr_option_row table[] = {
     SWITCH("q-embeddings", 0, C, q_embeddings, "quantize embeddings and the output head too"),
     SWITCH("dequantize", 'd', C | F, dequantize, "back to 16 or 32 bits"),
     CHOICE("dtype", C | F, "", "float16, bfloat16, float32", dtype, "of tensors that are not quantized"),
-    TEXT("save-path", 0, F, "DIR", "", save_path, "where the fused model goes; fused_model by default"),
+    TEXT("save-path", 0, F, "DIR or FILE.gguf", "", save_path,
+         "where the fused model goes; fused_model by default. A GGUF file of a GGUF base alone"),
 
     TEXT("to", 0, X, "mlx,peft,gguf", "", to,
          "formats to write; every one that can hold the adapter by default"),

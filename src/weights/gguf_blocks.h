@@ -26,4 +26,9 @@ void gr_gguf_to_affine(uint8_t *codes, void *scales, void *biases, const uint8_t
 /* Any type to f32: the same numbers as the gguf package computes. count is a multiple of the block. */
 void gr_gguf_dequantize(float *out, const uint8_t *blocks, gr_gguf_type type, int64_t count);
 
+/* Types that gr_gguf_quantize_block writes: F32, F16, BF16, Q8_0, Q4_0, Q4_1. */
+bool gr_gguf_can_quantize(gr_gguf_type type);
+/* One block of such a type (one element, or 32) from finite values, the bytes that ggml makes. */
+void gr_gguf_quantize_block(uint8_t *out, const float *w, gr_gguf_type type);
+
 #endif

@@ -191,7 +191,7 @@ static void windows_and_flags(void **state) {
     } cases[] = {
         {"{\"sliding_window\":9}", {0, 0, 0, 0}}, /* llama has none */
         {"{\"model_type\":\"mistral\",\"sliding_window\":9}", {9, 9, 9, 9}},
-        {"{\"model_type\":\"mistral\",\"sliding_window\":null}", {0, 0, 0, 0}},
+        {"{\"model_type\":\"mistral\"}", {4096, 4096, 4096, 4096}}, /* test_identity has a null */
         {"{\"model_type\":\"qwen2\",\"sliding_window\":9,\"use_sliding_window\":false,\"max_window_layers\":"
          "0}",
          {0, 0, 0, 0}},
@@ -277,8 +277,8 @@ static void other_architectures(void **state) {
     int64_t out, in;
     gr_role_shape(GR_K_NORM, &c, &out, &in);
     assert_int_equal(out, 32);
-    must_parse(&c,
-               "{\"model_type\":\"ministral\",\"sliding_window\":9,\"layer_types\":[\"full_attention\"]}");
+    must_parse(&c, "{\"model_type\":\"ministral\",\"sliding_window\":9,\"layer_types\":[\"full_attention\","
+                   "\"sliding_attention\",\"sliding_attention\",\"sliding_attention\"]}");
     for (int l = 0; l < 4; l++) assert_int_equal(c.window[l], l ? 9 : 0);
     must_parse(&c, "{\"model_type\":\"ministral3\",\"rope_parameters\":{\"type\":\"yarn\",\"rope_theta\":1e6,"
                    "\"factor\":16,\"original_max_position_embeddings\":64,\"mscale\":1,\"mscale_all_dim\":1,"

@@ -313,6 +313,7 @@ static inline void tiny_config_write(const char *dir, const tiny_spec *s) {
     gr_buf_puts(&b, s->new_rope ? ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5000}"
                                 : ",\"rope_theta\":5000");
     if (s->window) gr_buf_printf(&b, ",\"sliding_window\":%d", s->window);
+    if (!s->window) gr_buf_puts(&b, ",\"sliding_window\":null");
     if (s->bits) gr_buf_printf(&b, ",\"quantization\":{\"group_size\":32,\"bits\":%d}", s->bits);
     const gr_micro_row *micro = s->mode ? gr_micro_by_mode(s->mode) : NULL;
     if (micro)

@@ -26,7 +26,8 @@ static bool put_old_rule(json_t *config, json_t *rule) {
     bool good = put_old(config, "rope_theta", json_object_get(rule, "rope_theta")) &&
                 put_old(config, "partial_rotary_factor", json_object_get(rule, "partial_rotary_factor"));
     if (type && strcmp(type, "default") != 0 && !json_is_object(json_object_get(config, "rope_scaling")))
-        good = good && gr_put(config, "rope_scaling", json_deep_copy(rule));
+        good = good && gr_put(config, "rope_scaling", json_deep_copy(rule)) &&
+               put_old(json_object_get(config, "rope_scaling"), "type", json_object_get(rule, "rope_type"));
     return good;
 }
 
@@ -165,7 +166,7 @@ static graft_status add_text(gr_conversion *c, const gr_tensor *t, graft_error *
     gr_tensor own = *t;
     own.name = name;
     if (!gr_conversion_text_name(name, sizeof name, t->name)) return GRAFT_OK;
-    if (!scales_of(c, t)) return add_dense(c, &own, err);
+    if (!scales_of(c, t) && !c->columns.bits) return add_dense(c, &own, err);
     gr_fail(err, GRAFT_UNSUPPORTED, "the text part of a quantized model of images and text");
     gr_where(err, "%s: %s", gr_safetensors_path(c->tensors, t), t->name);
     return gr_hint(err, "start from the model's unquantized release");

@@ -6,7 +6,7 @@
 
 /* Values in a row of this module, from the config's sizes; 0 when the role or the config does not say. */
 static int64_t expected_cols(const gr_conversion *c, gr_role role) {
-    const char *key = role == GR_DOWN_PROJ ? "intermediate_size" : "hidden_size";
+    const char *key = role == GR_DOWN_PROJ || role == GR_C_PROJ ? "intermediate_size" : "hidden_size";
     if (role == GR_ROLES) return 0;
     if (role != GR_O_PROJ) return json_integer_value(json_object_get(c->config, key));
     int64_t heads = json_integer_value(json_object_get(c->config, "num_attention_heads")),

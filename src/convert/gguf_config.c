@@ -197,6 +197,12 @@ static graft_status architecture(reader *r, graft_error *err) {
         put(r, "sliding_window", json_integer(window));
     }
     r->traits = gr_arch_find(type)->traits;
+    const unsigned windowed = GR_ARCH_WINDOW | GR_ARCH_PATTERN | GR_ARCH_LAYER_WINDOW | GR_ARCH_SOME_ROPE;
+    if (window > 0 && !(r->traits & windowed)) { /* OLMo 3 calls itself olmo2 */
+        gr_fail(err, GRAFT_UNSUPPORTED, "a window of attention in this architecture is not supported");
+        gr_where(err, "%s: %s.attention.sliding_window", r->path, arch->gguf);
+        return gr_found(err, "%lld", (long long)window);
+    }
     put(r, "model_type", json_string(type));
     put(r, "architectures", json_pack("[s]", gr_arch_find(type)->class_name));
     return GRAFT_OK;

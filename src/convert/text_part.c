@@ -45,8 +45,11 @@ graft_status gr_conversion_take_text(gr_conversion *c, graft_error *err) {
                 gr_put(config, "architectures", json_pack("[s]", arch->class_name));
     for (size_t i = 0; i < sizeof common / sizeof *common; i++) {
         json_t *value = json_object_get(c->config, common[i]);
-        if (good && value && !json_object_get(config, common[i]))
+        bool tie = strcmp(common[i], "tie_word_embeddings") == 0; /* the whole's is the head's */
+        if (good && value && (tie || !json_object_get(config, common[i])))
             good = gr_put(config, common[i], json_deep_copy(value));
+        if (good && tie && !value)
+            good = gr_put(config, common[i], json_true()); /* as both classes have it */
     }
     graft_status st = good ? gr_note(c->result, err, "the text part of %s is converted, as %s",
                                      whole ? whole : "the model", type)

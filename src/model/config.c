@@ -56,7 +56,7 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
     GR_TRY(need_size(root, "intermediate_size", &c->mlp, err));
     GR_TRY(need_size(root, "num_attention_heads", &c->heads, err));
     GR_TRY(need_size(root, "vocab_size", &c->vocab, err));
-    c->kv_heads = c->heads;
+    c->kv_heads = c->arch->kv_heads ? gr_min_i64(c->arch->kv_heads, c->heads) : c->heads;
     GR_TRY(gr_json_int(root, "num_key_value_heads", 1, MAX_DIM, &c->kv_heads, err));
     if (c->layers > GR_MAX_LAYERS)
         return bad_relation(root, "too many layers", c->layers, GR_MAX_LAYERS, err);
@@ -81,7 +81,7 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
     c->max_position = 2048;
     GR_TRY(gr_json_int(root, "max_position_embeddings", 1, (int64_t)1 << 40, &c->max_position, err));
     const char *eps = c->arch->eps_key ? c->arch->eps_key : "rms_norm_eps";
-    c->norm_eps = c->arch->traits & GR_ARCH_LAYER_NORM ? 1e-5 : 1e-6;
+    c->norm_eps = c->arch->eps > 0 ? c->arch->eps : c->arch->traits & GR_ARCH_LAYER_NORM ? 1e-5 : 1e-6;
     return gr_json_real(root, eps, 0, 1, &c->norm_eps, err);
 }
 

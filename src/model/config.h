@@ -41,9 +41,11 @@ typedef struct gr_arch {
     /* what transformers takes where config.json is silent; 0: as for Llama */
     bool tied;
     double theta;
-    int64_t head_dim;
+    int64_t head_dim, kv_heads;
     int64_t window;
-    int64_t pattern; /* GR_ARCH_PATTERN */
+    int64_t original; /* length that longrope knows */
+    int64_t pattern;  /* GR_ARCH_PATTERN */
+    double eps;
     double attention_cap, logit_cap;
     double partial;      /* GR_ARCH_PARTIAL */
     const char *eps_key; /* NULL: rms_norm_eps */

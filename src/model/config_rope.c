@@ -67,11 +67,11 @@ static graft_status read_long(gr_model_config *c, gr_rope_config *rope, const gr
     size_t pairs = (size_t)c->rotary / 2;
     double longer;
     rope->kind = GR_ROPE_LONG;
-    rope->original_max_position = c->max_position;
-    GR_TRY(gr_json_int(root, "original_max_position_embeddings", 2, MAX_POSITION,
-                       &rope->original_max_position, err));
+    rope->original_max_position = c->arch->original ? c->arch->original : c->max_position;
     GR_TRY(gr_json_int(scaling, "original_max_position_embeddings", 2, MAX_POSITION,
                        &rope->original_max_position, err));
+    GR_TRY(gr_json_int(root, "original_max_position_embeddings", 2, MAX_POSITION,
+                       &rope->original_max_position, err)); /* beats the rule's */
     longer = (double)c->max_position / (double)rope->original_max_position;
     GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &longer, err));
     rope->magnitude = longer > 1 ? sqrt(1 + log(longer) / log((double)rope->original_max_position)) : 1;
@@ -106,6 +106,9 @@ static graft_status read_scaling(gr_model_config *c, gr_rope_config *rope, const
                                  const gr_json_scope *root, graft_error *err) {
     const char *kind = "default";
     bool fused = c->arch->traits & GR_ARCH_FUSED;
+    if (json_is_object(json_object_get(scaling->object, "full_attention")) ||
+        json_is_object(json_object_get(scaling->object, "sliding_attention")))
+        return unknown_scaling(scaling, "a rule for each kind of layer", err);
     GR_TRY(read_partial(c, scaling, err));
     GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
     GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
@@ -139,7 +142,7 @@ static graft_status read_two(gr_model_config *c, const gr_json_scope *scaling, c
 
 static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     static const char *const keys[] = {"rope_scaling", "rope_parameters"};
-    bool local = c->arch->traits & GR_ARCH_LOCAL_ROPE;
+    bool local = c->arch->traits & GR_ARCH_LOCAL_ROPE, ruled = false;
     for (int i = 0; i < GR_ROPES; i++)
         c->rope[i] = (gr_rope_config){.kind = GR_ROPE_DEFAULT, .theta = 10000, .factor = 1, .magnitude = 1};
     if (c->arch->theta > 0) c->rope[0].theta = c->arch->theta;
@@ -156,10 +159,16 @@ static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, gr
         bool two =
             local && (gr_json_field(&inner, "full_attention") || gr_json_field(&inner, "sliding_attention"));
         GR_TRY(two ? read_two(c, &inner, root, err) : read_scaling(c, &c->rope[0], &inner, root, err));
-        if (c->arch->traits & GR_ARCH_ROW_LIMIT && gr_json_field(&inner, "llama_4_scaling_beta"))
-            c->row_limit = c->rope[0].original_max_position;
+        if (c->arch->traits & GR_ARCH_ROW_LIMIT && gr_json_field(&inner, "llama_4_scaling_beta")) {
+            GR_TRY(gr_json_need(&inner, "original_max_position_embeddings", err));
+            GR_TRY(
+                gr_json_int(&inner, "original_max_position_embeddings", 2, MAX_POSITION, &c->row_limit, err));
+        }
+        ruled = true;
     }
-    return GRAFT_OK;
+    /* without one transformers scales, by numbers of its own */
+    return c->arch->traits & GR_ARCH_ROW_LIMIT && !ruled ? gr_json_need(root, "rope_parameters", err)
+                                                         : GRAFT_OK;
 }
 
 /* Does that layer, without other word, see a window only? */
@@ -167,6 +176,26 @@ static bool has_window(const gr_model_config *c, int64_t layer, int64_t first, i
     if (c->arch->traits & GR_ARCH_PATTERN) return (layer + 1) % pattern != 0;
     if (c->arch->traits & GR_ARCH_SOME_ROPE) return c->rope_of[layer] == GR_NO_ROPE;
     return layer >= first;
+}
+
+/* layer_types: a word of attention for every layer. */
+static graft_status check_types(const gr_model_config *c, const gr_json_scope *root, const json_t *types,
+                                graft_error *err) {
+    if (json_array_size(types) != (size_t)c->layers) {
+        gr_fail(err, GRAFT_CORRUPT, "layer_types is not as long as the model");
+        gr_where(err, "%s", root->file);
+        gr_expected(err, "%lld words", (long long)c->layers);
+        return gr_found(err, "%zu", json_array_size(types));
+    }
+    for (size_t l = 0; l < json_array_size(types); l++) {
+        const char *type = json_string_value(json_array_get(types, l));
+        if (type && (strcmp(type, "full_attention") == 0 || strcmp(type, "sliding_attention") == 0)) continue;
+        gr_fail(err, GRAFT_UNSUPPORTED, "this kind of layer is not supported");
+        gr_where(err, "%s: layer_types[%zu]", root->file, l);
+        gr_expected(err, "full_attention or sliding_attention");
+        return gr_found(err, "%s", type ? type : "no string");
+    }
+    return GRAFT_OK;
 }
 
 /* Which layers see how far. Qwen: layers from max_window_layers on; newer files list layer_types. */
@@ -188,6 +217,7 @@ static graft_status read_windows(gr_model_config *c, const gr_json_scope *root, 
         GR_TRY(gr_json_int(root, "sliding_window_pattern", 1, GR_MAX_LAYERS, &pattern, err));
     if (!use) window = 0;
     GR_TRY(gr_json_array(root, "layer_types", &types, err));
+    if (types) GR_TRY(check_types(c, root, types, err));
     for (int64_t l = 0; l < c->layers; l++) {
         const char *type = types ? json_string_value(json_array_get(types, (size_t)l)) : NULL;
         c->window[l] = has_window(c, l, first, pattern) ? window : 0;

@@ -361,6 +361,7 @@ graft_status graft_export(const graft_options *o, const graft_hooks *hooks, graf
                                     .modules = done.modules,
                                     .rank = done.rank,
                                     .parameters = done.parameters};
+    _Static_assert(sizeof done.files == sizeof result->files, "a format more needs a place in graft.h");
     memcpy(result->files, done.files, sizeof done.files);
     memcpy(result->digest, done.digest, sizeof done.digest);
     return GRAFT_OK;

@@ -48,14 +48,6 @@ static void family_batch(const char *isa, bool fp32) {
     }
 }
 
-/* The layers above the kernels are the same for every set: the best one tells. */
-static void with_best(void (*check)(const char *isa, bool fp32)) {
-    const gr_isa *isa = gr_isa_table;
-    while (!isa->available()) isa++;
-    check(isa->name, true);
-    check(isa->name, false);
-}
-
 static void test_families(void **state) {
     (void)state;
     with_best(family_batch);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <locale.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef __APPLE__
@@ -28,4 +29,14 @@ bool gr_parse_int(const char *text, int64_t *value) {
     errno = 0;
     *value = strtoll(text, &end, 10);
     return *end == '\0' && errno == 0;
+}
+
+void gr_buf_real(gr_buf *out, double value, int digits) {
+    char text[64];
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    for (const char *p = text; *p;) {
+        size_t other = strcspn(p, "0123456789+-einfa");
+        gr_buf_putc(out, other ? '.' : *p); /* a locale's point may have several bytes */
+        p += other ? other : 1;
+    }
 }

@@ -101,6 +101,10 @@ static graft_status does_not_fit(const gr_job *job, graft_error *err) {
 }
 
 static graft_status not_finite(const gr_job *job, graft_error *err) {
+    if (job->edit) {
+        gr_fail(err, GRAFT_CORRUPT, "%s and its adapter add up to infinities or NaN", job->name);
+        return gr_hint(err, "graft eval --adapter-path shows whether the adapter is damaged");
+    }
     gr_fail(err, GRAFT_CORRUPT, "%s holds infinities or NaN: their groups would be lost", job->name);
     return gr_hint(err,
                    "check where the weights come from; --quant-predicate %s=false leaves this one as it is",
@@ -189,6 +193,8 @@ static gr_outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
                                 w->before + r * job->cols, r0 + r);
     gr_job_read_row(job, r0 + r, values);
     if (job->edit) job->edit->row(job->edit, values, r0 + r);
+    for (int64_t i = 0; job->edit && i < job->cols; i++)
+        if (!isfinite(values[i])) return GR_NOT_FINITE;
     if (job->op != GR_JOB_QUANTIZE)
         return gr_values_narrow(bytes, values, job->cols, job->dtype) ? GR_FITS : GR_TOO_LARGE;
     gr_outcome rounded = round_to(values, job->cols, job->dtype);

@@ -68,7 +68,9 @@ static graft_status add_shared(json_t *messages, json_t *message, graft_error *e
     const char *key;
     bool good = made != NULL;
     json_object_foreach(message, key, other) {
-        if (good && strcmp(key, "from") != 0 && strcmp(key, "value") != 0)
+        bool ours =
+            !strcmp(key, "from") || !strcmp(key, "value") || !strcmp(key, "role") || !strcmp(key, "content");
+        if (good && !ours) /* exports that unify schemas have role and content too: null */
             good = json_object_set(made, key, other) == 0;
     }
     return said(json_array_append_new(messages, made) == 0 && good, err);
@@ -215,7 +217,11 @@ static graft_status read_row(gr_conversation *c, const json_t *row, const keys *
     const json_t *chat = member(row, k->chat), *shared = member(row, "conversations");
     c->tools = member(row, k->tools);
     if (prompt && completion) return add_completion(c->messages, prompt, completion, k, err);
-    if (chat) return add_messages(c->messages, chat, k->chat, k->check, err);
+    if (chat) {
+        const json_t *first = json_array_get(chat, 0);
+        if (member(first, "from") && !member(first, "role")) GR_TRY(add_system(c->messages, row, err));
+        return add_messages(c->messages, chat, k->chat, k->check, err);
+    }
     c->text = member(row, k->text);
     if (c->text) return json_is_string(c->text) ? GRAFT_OK : wrong_type(k->text, "a string", c->text, err);
     if (shared) {

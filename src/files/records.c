@@ -169,7 +169,10 @@ static graft_status read_header(gr_records *r, const char *p, const char *to, si
         gr_buf name = {0};
         p = gr_csv_next(&f, p, to, r->separator);
         if (f.flaw) return bad_header(r, "text behind the closing quote of a column's name", &f, err);
-        if (!f.len) return bad_header(r, "a column has no name", &f, err);
+        if (!f.len) {
+            bad_header(r, "a column has no name", &f, err);
+            return gr_hint(err, "pandas writes one for its index: to_csv(.., index=False) leaves it out");
+        }
         gr_csv_json(&name, &f);
         char *made = r->names[r->columns] = gr_buf_take(&name);
         if (!made) return gr_no_memory(err, f.len);

@@ -21,7 +21,9 @@ static graft_status check(const graft_options *o, graft_error *err) {
                 {"lora-bias", o->lora_bias, "none"},
                 {"lora-dropout", o->lora_dropout > 0 ? "above 0" : "0", "0"},
                 {"modules-to-save", o->modules_to_save ? o->modules_to_save : "", ""},
-                {"loraplus-lr-ratio", isnan(o->loraplus_lr_ratio) ? "" : "given", ""}};
+                {"loraplus-lr-ratio", isnan(o->loraplus_lr_ratio) ? "" : "given", ""},
+                {"group-pooled", o->group_pooled ? "given" : "", ""},
+                {"qat", o->qat ? "given" : "", ""}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].value || strcmp(rows[i].value, rows[i].known) == 0) continue;
         gr_fail(err, GRAFT_UNSUPPORTED, "the other programs do not run --%s here", rows[i].option);

@@ -129,11 +129,13 @@ static void judge(const fusion *f) {
     if (!r->lossy) return;
     gr_buf_printf(&text, "the fused model keeps %.0f %% of what the adapter gains on these rows",
                   100 * fmax(r->kept, -9.99));
+    const bool wide = f->o.dequantize || r->bits_per_weight > 15.5;
     const char *way =
         f->to_gguf        ? ": quantizing the sum anew rounds the rest away. An adapter trained with "
                             "--group-pooled fuses into Q4_1 exactly; llama.cpp applies any adapter itself: "
                             "graft export --to gguf"
-        : f->o.dequantize ? ": its rounding is too coarse; --dtype float32 keeps it"
+        : wide            ? ": its rounding is too coarse; --dtype float32 keeps it"
+        : f->tuning->pool ? ": the biases' type is too coarse for it; --dtype float32 keeps it"
                           : ": quantizing the sum anew rounds the rest away. --dequantize writes 16 "
                             "bits, which keep it; an adapter trained with --group-pooled fuses into "
                             "the same bits exactly, and one trained with --qat knows of the rounding";

@@ -1,5 +1,6 @@
 /* A SentencePiece vocabulary as texts of tokenizer.json, which are then read like files: there is one reader,
  * and what convert writes is what was used. */
+#include "base/number.h"
 #include "files/json_read.h"
 #include "text/spm_model.h"
 #include "text/token_parts.h"
@@ -207,10 +208,13 @@ static graft_status put_model(gr_buf *out, const gr_spm_model *m, bool byte_fall
         gr_buf_puts(out, i ? ",\n" : "\n");
         if (!bpe) gr_buf_putc(out, '[');
         gr_json_put_string(out, m->pieces[i].text, m->pieces[i].len);
-        if (bpe)
+        if (bpe) {
             gr_buf_printf(out, ":%zu", i);
-        else
-            gr_buf_printf(out, ",%.9g]", m->pieces[i].score);
+            continue;
+        }
+        gr_buf_putc(out, ',');
+        gr_buf_real(out, (double)m->pieces[i].score, 9);
+        gr_buf_putc(out, ']');
     }
     gr_buf_putc(out, bpe ? '}' : ']');
     if (bpe) GR_TRY(gr_spm_put_merges(out, m->pieces, m->count, err));

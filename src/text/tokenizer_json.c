@@ -143,7 +143,7 @@ static graft_status read_bpe(gr_subwords *words, const json_t *model, graft_erro
 static graft_status read_scored(gr_subwords *words, const json_t *row, size_t id, double *score,
                                 graft_error *err) {
     const json_t *token = json_array_get(row, 0), *number = json_array_get(row, 1);
-    if (!json_is_string(token) || !json_is_number(number)) {
+    if (json_array_size(row) != 2 || !json_is_string(token) || !json_is_number(number)) {
         gr_fail(err, GRAFT_CORRUPT, "a token of the tokenizer's model is not [text, score]");
         return gr_found(err, "token %zu", id);
     }

@@ -1,4 +1,5 @@
 /* Writing a tokenizer: tokenizer.json as the tokenizers package reads it, and its tokenizer_config.json. */
+#include "base/number.h"
 #include "files/json_write.h"
 #include "text/token_parts.h"
 
@@ -93,7 +94,9 @@ static void put_unigram(gr_buf *out, const gr_subwords *words) {
         const gr_vocab_entry *e = &words->vocab.entries[i];
         gr_buf_puts(out, i ? ",\n[" : "\n[");
         gr_json_put_string(out, words->vocab.bytes.data + e->offset, e->len);
-        gr_buf_printf(out, ",%.17g]", gr_unigram_score(words->unigram, e->id));
+        gr_buf_putc(out, ',');
+        gr_buf_real(out, gr_unigram_score(words->unigram, e->id), 17);
+        gr_buf_putc(out, ']');
     }
     gr_buf_puts(out, "]}");
 }

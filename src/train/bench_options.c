@@ -30,7 +30,7 @@ static const struct {
     {MODELS, "svg"},
     {STEPS | ACCUMULATE, "fine-tune-type,num-layers,lora-targets,exclude-modules,layers-to-transform,"
                          "lora-rank,lora-alpha,lora-scale,lora-dropout,lora-bias,use-rslora,rank-pattern,"
-                         "alpha-pattern,modules-to-save,grad-accumulation-steps"},
+                         "alpha-pattern,modules-to-save,group-pooled,qat,grad-accumulation-steps"},
     {STEPS, "loraplus-lr-ratio,optimizer,learning-rate,lr-schedule,warmup,weight-decay,grad-clip,budget"},
     {STEPS | ACCUMULATE | GENERATE, "shape,batch-size"},
     {STEPS | GENERATE, "steps"},

@@ -11,7 +11,7 @@ build=build/release logs=build/memcheck jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN
 # sees nothing.
 never='^(test_bench|test_budget|test_soak|test_fault[a-z_]*|test_signals|test_kill|test_bad_inputs|test_hostile_[a-z]*)$'
 # Minutes each, for code that the others run too: whole nets, matrices of every size, the program started 300 times.
-long='^test_(attention|cli|eval|freeze|generate_batch|linear_kinds|matmul|net|packed|packed_net|preset|ten_steps|train)$'
+long='^test_(attention|cli|freeze|generate_batch|linear_kinds|matmul|net|packed|packed_net|preset|ten_steps|train)$'
 
 rm -rf $logs && mkdir -p $logs
 
@@ -30,7 +30,7 @@ check() {
     program=$PWD/$build/tests/$name
     [[ $name == fuzz_* ]] && program=$PWD/$build/fuzz/$name arguments=$PWD/fuzz/corpus/${name#fuzz_}
     # shellcheck disable=SC2086 # no argument, or one
-    (cd $build/tests && timeout 1200 valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
+    (cd $build/tests && timeout 3600 valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
         --errors-for-leak-kinds=definite,indirect,possible --num-callers=20 \
         "$program" $arguments) </dev/null >"$log" 2>&1
     status=$?

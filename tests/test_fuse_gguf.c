@@ -138,19 +138,19 @@ static double delta_of(const adapter *a, gr_role role, int64_t row, int64_t col,
 
 /* The most that rounding may move a value: half a step of its type; Q4_0 also clips by a step. */
 static double half_step(gr_gguf_type type, const float *block) {
-    double most = 0, low = (double)block[0], high = low;
-    for (int i = 0; i < 32; i++) {
-        most = fmax(most, fabs((double)block[i]));
-        low = fmin(low, (double)block[i]);
-        high = fmax(high, (double)block[i]);
+    float low = block[0], high = low;
+    for (int i = 1; i < 32; i++) { /* fmin and fmax here crash gcc 12 for arm64 */
+        if (block[i] < low) low = block[i];
+        if (block[i] > high) high = block[i];
     }
+    const double most = fmax((double)high, -(double)low), range = (double)high - (double)low;
     switch (type) {
     case GR_GGUF_F32: return most * 0x1p-22;
     case GR_GGUF_F16: return most * 0x1p-11;
     case GR_GGUF_BF16: return most * 0x1p-8;
     case GR_GGUF_Q8_0: return most / 127 * 0.6;
     case GR_GGUF_Q4_0: return most / 8 * 1.01;
-    default: return (high - low) / 15 * 0.6;
+    default: return range / 15 * 0.6;
     }
 }
 

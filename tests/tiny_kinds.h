@@ -192,8 +192,8 @@ static inline void quantized_sums(tiny_net *n) {
         for (int i = 0; i < GR_LINEARS; i++) {
             const gr_mat *w = &n->rt.model->layer[l].linear[i];
             const gr_tuned *x = &n->rt.tuning->block[l][i];
-            ref_linear *to = &n->ref->blocks[l].linear[i];
             if (w->layout != GR_AFFINE || !x->rank) continue;
+            ref_linear *to = &n->ref->blocks[l].linear[i]; /* the first seven roles, in ref's order */
             const gr_merge merge = {.a = n->params + x->a,
                                     .b = n->params + x->b,
                                     .rank = x->rank,

@@ -15,7 +15,7 @@ suite() {
     if [ "$3" -gt 0 ]; then
         echo "  log: $4"
         grep -hE '\[  FAILED  \]|\*\*\*|error:|ERROR:|WARNING: ThreadSanitizer|runtime error|^FAILED|refused' "$4" |
-            sort -u | head -40 | sed 's/^/  /'
+            grep -vE '\[ (RUN     |      OK) \]' | sort -u | head -40 | sed 's/^/  /'
     fi
 }
 

@@ -3,34 +3,11 @@
 #include "adapters/adapter_parts.h"
 #include "files/gguf.h"
 #include "tests/gguf_bytes.h"
-#include "tests/tiny_adapter.h"
+#include "tests/tiny_bases.h"
 #include <math.h>
 
 #define GGUF_FILE "adapter.gguf"
 #define ALL       (GR_ADAPTER_USUAL | GR_ADAPTER_GGUF)
-
-static gr_model_config tied, biased; /* llama with one embedding; qwen2 with biases and a head of its own */
-
-static int open_config(gr_model_config *config, const tiny_spec *spec) {
-    graft_error err = {0};
-    tiny_config_write(root, spec);
-    return gr_config_open(config, root, &err) == GRAFT_OK ? 0 : -1;
-}
-
-static int setup(void **state) {
-    (void)state;
-    root = tiny_temp();
-    return open_config(&tied, &(tiny_spec){0}) |
-           open_config(&biased, &(tiny_spec){.type = "qwen2", .untied = true});
-}
-
-static int teardown(void **state) {
-    (void)state;
-    gr_config_free(&tied);
-    gr_config_free(&biased);
-    tiny_remove(root);
-    return 0;
-}
 
 static char *save_as(const char *name, const made *m, unsigned formats) {
     graft_error err = {0};

@@ -9,6 +9,7 @@
 #include "hub/hub_cache.h"
 #include "hub/hub_fetch.h"
 #include "hub/hub_http.h"
+#include "hub_find.h"
 #include "hub_server.h"
 #include "model/locate.h"
 #include "temp_dir.h"
@@ -85,16 +86,6 @@ static void expect(world *w, int tries, graft_status expected, const char *word)
         !strstr(err.where, word))
         fail_msg("no \"%s\": %s, %s, %s, %s", word, err.what, err.where, err.found, err.hint);
     gr_hub_got_free(&got);
-}
-
-static graft_status find(const char *wish) {
-    gr_hub_name name;
-    char *path = NULL;
-    graft_error err = {0};
-    assert_true(gr_hub_name_read(&name, wish));
-    graft_status st = gr_hub_find(&path, &name, &err);
-    free(path);
-    return st;
 }
 
 static const char *in_repository(world *w, const char *rest) {

@@ -6,22 +6,12 @@
 
 #include "base/os.h"
 #include "hub/hub_cache.h"
+#include "hub_find.h"
 #include "model/locate.h"
 #include "temp_dir.h"
-#include <cmocka.h>
 #include <unistd.h>
 
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
-
-static graft_status find(const char *wish) {
-    gr_hub_name name;
-    char *path = NULL;
-    graft_error err = {0};
-    assert_true(gr_hub_name_read(&name, wish));
-    graft_status st = gr_hub_find(&path, &name, &err);
-    free(path);
-    return st;
-}
 
 static const char *in_repository(temp_dir *dir, const char *rest) {
     char name[160];

@@ -97,23 +97,6 @@ static void print_option(FILE *out, char letter, const char *name, const char *v
     print_wrapped(out, help, HELP_COLUMN);
 }
 
-/* The choices, each that this version refuses marked as such. */
-static void add_choices(char *text, size_t size, const graft_option *o) {
-    size_t n = strlen(text);
-    const char *mark = n ? " [" : "[";
-    for (const char *at = o->choices; *at && n < size;) {
-        char choice[40];
-        size_t len = strcspn(at, ",");
-        snprintf(choice, sizeof choice, "%.*s", (int)len, at);
-        bool built = !graft_option_built(o, NULL) || graft_option_built(o, choice);
-        n += (size_t)snprintf(text + n, size - n, "%s%s%s", mark, choice, built ? "" : " (not yet)");
-        mark = ", ";
-        at += len;
-        at += strspn(at, ", ");
-    }
-    if (n < size) snprintf(text + n, size - n, "]");
-}
-
 /* "checkpoint: " or "not load: " before what only some of the benchmarks take. */
 static void name_benchmarks(char *text, size_t size, const graft_option *o) {
     const char *const *names = graft_benchmarks(), *mark = "";
@@ -134,10 +117,9 @@ static void name_benchmarks(char *text, size_t size, const graft_option *o) {
 static void print_row(FILE *out, const graft_option *o, bool benchmarks) {
     char text[1024], by[64] = "";
     if (benchmarks) name_benchmarks(by, sizeof by, o);
-    snprintf(text, sizeof text, "%s%s%s", by, graft_option_built(o, NULL) ? "" : "(not yet) ",
-             o->help ? o->help : "");
-    if (o->choices) add_choices(text, sizeof text, o);
+    snprintf(text, sizeof text, "%s%s", by, o->help ? o->help : "");
     size_t n = strlen(text);
+    if (o->choices) n += (size_t)snprintf(text + n, sizeof text - n, "%s[%s]", n ? " " : "", o->choices);
     if (o->value && o->fallback && o->fallback[0])
         snprintf(text + n, sizeof text - n, " (default %s)", o->fallback);
     print_option(out, o->letter, o->name, o->value, text);

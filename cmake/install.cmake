@@ -2,7 +2,8 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/graft)
 
-install(FILES include/graft.h include/graft_status.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+file(GLOB GRAFT_HEADERS CONFIGURE_DEPENDS include/*.h)
+install(FILES ${GRAFT_HEADERS} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 set(installed graft)
 if(TARGET graft_shared)
   list(APPEND installed graft_shared)

@@ -86,8 +86,6 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
 /* What was given and `benchmark` does not take is GRAFT_USAGE. */
 graft_status gr_options_check_bench(const graft_options *o, const char *benchmark,
                                     graft_error *err) GR_MUST_CHECK;
-/* GRAFT_UNSUPPORTED when the options ask for what this version does not build. */
-graft_status gr_options_refuse_unbuilt(const graft_options *o, graft_error *err) GR_MUST_CHECK;
 
 /* A preset: what it sets where no flag does. */
 typedef struct gr_preset {

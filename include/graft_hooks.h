@@ -1,0 +1,41 @@
+/* graft_hooks.h - how a running call talks to its host: events one way, a stop flag the other.
+ */
+#ifndef GRAFT_HOOKS_H
+#define GRAFT_HOOKS_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum graft_event_kind {
+    GRAFT_EVENT_NOTE,     /* text: something the user should know */
+    GRAFT_EVENT_PROGRESS, /* phase, done, total */
+    GRAFT_EVENT_TRAIN,    /* a report: train */
+    GRAFT_EVENT_VALID,    /* a validation: valid */
+    GRAFT_EVENT_SAVED,    /* text: what was written */
+    GRAFT_EVENT_TEXT      /* text: a piece of generated text, length `done` */
+} graft_event_kind;
+
+typedef struct graft_event {
+    graft_event_kind kind;
+    const char *text;
+    const char *phase; /* "train", "validate", "convert", "tokenize", "evaluate" */
+    int64_t done, total;
+    int64_t iteration;
+    double train_loss, val_loss, val_time, learning_rate;
+    double iterations_per_second, tokens_per_second, grad_norm;
+    int64_t trained_tokens;
+    uint64_t peak_memory_bytes;
+} graft_event;
+
+typedef struct graft_hooks {
+    void *user;
+    void (*event)(void *user, const graft_event *event); /* may be NULL; called in the calling thread */
+    const volatile int *stop; /* may be NULL; non-zero asks to stop soon (training saves first) */
+} graft_hooks;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

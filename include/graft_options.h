@@ -1,0 +1,175 @@
+/* graft_options.h - what a run is asked to do: one struct for all verbs, and the table of options behind it.
+ */
+#ifndef GRAFT_OPTIONS_H
+#define GRAFT_OPTIONS_H
+#include "graft_status.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum graft_verb {
+    GRAFT_VERB_PLAN = 1 << 0,
+    GRAFT_VERB_CONVERT = 1 << 1,
+    GRAFT_VERB_TRAIN = 1 << 2,
+    GRAFT_VERB_EVAL = 1 << 3,
+    GRAFT_VERB_GENERATE = 1 << 4,
+    GRAFT_VERB_TOKENIZE = 1 << 5,
+    GRAFT_VERB_INFO = 1 << 6,
+    GRAFT_VERB_BENCH = 1 << 7,
+    GRAFT_VERB_EXPORT = 1 << 8,
+    GRAFT_VERB_FUSE = 1 << 9,
+    GRAFT_VERB_DOWNLOAD = 1 << 10
+} graft_verb;
+
+/* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
+ * fields may also be set directly (strings are malloc'ed: use graft_options_set for them). Names, defaults,
+ * ranges and help stand in one table: graft_option_at. */
+typedef struct graft_options {
+    /* all verbs */
+    char *model; /* directory, FILE.gguf, or owner/name[@revision] in the local Hugging Face cache */
+    int threads; /* 0: all cores */
+    uint64_t seed;
+    char *compute; /* bf16, fp32 */
+    /* Base, data and checkpoints are read into memory, which they take whole, instead of mapped. A mapped
+     * file that another process cuts, or whose disk fails, raises SIGBUS in the thread that looks at it, and
+     * the library installs no handler. Without maps it is an error when the file is opened. (Adapters are
+     * always read; graft_info maps.) */
+    bool no_mmap;
+    /* data */
+    char *data;       /* directory with train, valid, test as .jsonl, .json, .csv or .tsv; or one such file */
+    char *train_on;   /* all, completion, assistant, last; NULL: all */
+    bool mask_prompt; /* mlx-lm's: completion */
+    char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *tools_feature;
+    double valid_split;    /* NaN: none; below 1 a share of the rows, else so many */
+    char *template_kwargs; /* a JSON object: variables of the chat template; NULL: the adapter's */
+    int64_t max_seq_length;
+    char *overflow; /* refuse, truncate, drop */
+    bool pack;      /* several rows in one sequence; batch_size counts these */
+    bool no_shuffle;
+    char *loss; /* NULL, or "mlx-lm" */
+    /* adapter */
+    char *adapter_path;
+    char *preset, *fine_tune_type;
+    int64_t num_layers; /* -1 and 0: all */
+    char *lora_targets, *exclude_modules, *layers_to_transform;
+    int64_t lora_rank;
+    double lora_alpha; /* NaN: 2 x rank */
+    double lora_scale; /* NaN: alpha / rank */
+    double lora_dropout;
+    char *lora_bias;
+    bool use_rslora, group_pooled, qat;
+    char *rank_pattern, *alpha_pattern, *modules_to_save;
+    double loraplus_lr_ratio; /* NaN: none */
+    /* training */
+    int64_t batch_size, grad_accumulation_steps, iters;
+    double epochs; /* NaN: use iters */
+    char *optimizer;
+    double learning_rate;
+    char *lr_schedule; /* constant, linear, cosine */
+    int64_t warmup;
+    double weight_decay,
+        grad_clip;         /* setting optimizer also sets weight_decay's default: adamw 0.01, else 0 */
+    char *grad_checkpoint; /* auto, none, mlp, layer */
+    char *budget;          /* e.g. 500MB, 2GiB; NULL: none */
+    int64_t steps_per_report, steps_per_eval, val_batches;
+    char *save_every;                 /* iterations, or a time such as 90s, 10m, 2h */
+    int64_t keep_last, max_bad_steps; /* checkpoints; skipped updates in a row */
+    bool keep_best, verify_frozen, resume, gguf;
+    char *allow_changes; /* with resume: settings that may differ from the checkpoint's, "iters,data" */
+    char *resume_adapter_file;
+    bool allow_other_base; /* an adapter, or a checkpoint, on another base than it records */
+    /* what only a YAML sets: mlx-lm's optimizer_config and lr_schedule */
+    double beta1, beta2, epsilon, momentum, dampening; /* NaN: the optimizer's default */
+    bool nesterov, bias_correction; /* bias_correction is on unless a YAML was loaded; setting optimizer also
+                                       sets nesterov: muon's is on */
+    double scale_epsilon, clip_threshold, decay_rate; /* adafactor; NaN: its default */
+    bool scale_parameter, relative_step, warmup_init; /* adafactor; the first two are on */
+    int64_t ns_steps;                                 /* muon */
+    char *mlx_schedule; /* NULL, or mlx-lm's schedule name with `mlx_schedule_args` */
+    double mlx_schedule_args[4];
+    int64_t mlx_warmup;
+    double mlx_warmup_init;
+    /* convert */
+    char *mlx_path;
+    bool quantize, dequantize, q_embeddings;
+    int64_t q_bits, q_group_size;
+    char *q_mode, *quant_predicate, *dtype;
+    /* fuse; dequantize, dtype and split too */
+    char *save_path;
+    /* export */
+    char *to;           /* "mlx,peft,gguf"; NULL: every format that can hold the adapter */
+    char *out;          /* directory */
+    char *merge;        /* cat, linear, svd */
+    int64_t merge_rank; /* of svd; 0: the largest */
+    /* eval */
+    char *split; /* test, valid, train */
+    bool per_row;
+    /* generate */
+    char *prompt, *prompts, *system_prompt, *logits;
+    bool ignore_chat_template, compare;
+    int64_t max_tokens, top_k;
+    double temp, top_p, min_p;
+    double repetition_penalty;       /* 0 and 1: none */
+    int64_t repetition_context_size; /* tokens; 0: all */
+    char *stop;                      /* NULL, or a JSON array of strings; graft_options_set adds one */
+    /* download */
+    char *include;
+    /* tokenize */
+    char *text, *messages;
+    bool render;
+    char *html; /* NULL, or the page to write */
+    /* plan, bench */
+    char *shape;
+    bool tensors;
+    int64_t steps, seq_length;
+    int64_t bits;        /* bench load, kernels */
+    char *isa, *only;    /* bench kernels */
+    char *over, *values; /* bench curves: a setting, and a list such as "1,2,4"; NULL: the usual */
+    char *seq_lengths;   /* bench checkpoint: "512,1024"; NULL: the guide's */
+    char *peer;          /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
+    int64_t peer_steps;
+    bool profile; /* bench train */
+    char *svg;    /* where the command line puts the picture; NULL: bench-NAME.svg */
+    /* which options were given explicitly, by row number of the table (graft_option_at) */
+    uint64_t given[4];
+    uint64_t in_file[4]; /* which have a key in the configuration file, likewise */
+    char *config_file;   /* the YAML that was loaded, if any */
+} graft_options;
+
+/* One row of the option table, for help and documentation. */
+typedef struct graft_option {
+    const char *name;     /* long flag without dashes, also the key in files */
+    char letter;          /* short flag, or 0 */
+    unsigned verbs;       /* graft_verb bits that accept it */
+    const char *value;    /* placeholder of its value in help; NULL: a switch */
+    const char *fallback; /* default as text; "" for none */
+    const char *choices;  /* "a, b, c" or NULL */
+    const char *help;
+    double min, max; /* range of a number */
+} graft_option;
+
+void graft_options_init(graft_options *options);
+void graft_options_free(graft_options *options);
+size_t graft_option_count(void);
+const graft_option *graft_option_at(size_t index); /* NULL past the end */
+/* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */
+const graft_option *graft_option_find(graft_verb verb, const char *name);
+/* Sets one option from text (stop: adds one); value NULL for a switch. GRAFT_USAGE names the nearest known
+ * option, the choices or the range. */
+graft_status graft_options_set(graft_options *options, graft_verb verb, const char *name, const char *value,
+                               graft_error *err);
+/* Reads an mlx-lm LoRA YAML with mlx-lm's meaning and defaults. Options already given (flags) win, whatever
+ * the order of the calls. *note (may be NULL) receives a malloc'ed line naming keys without meaning here, or
+ * NULL. */
+graft_status graft_options_load_yaml(graft_options *options, const char *path, char **note, graft_error *err);
+/* All values in force for `verb`, one "name: value" per line; malloc'ed. NULL when out of memory. */
+char *graft_options_text(const graft_options *options, graft_verb verb);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

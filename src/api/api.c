@@ -1,0 +1,73 @@
+#include "api/api.h"
+#include "convert/convert.h"
+#include "convert/convert_events.h"
+#include "model/locate.h"
+#include "train/base_model.h"
+#include <stdlib.h>
+
+const char *graft_version(void) {
+    return GRAFT_VERSION;
+}
+
+graft_status gr_api_begin(const graft_options *o, graft_verb verb, graft_error *err) {
+    gr_error_clear(err);
+    return gr_options_check(o, verb, err);
+}
+
+graft_status gr_api_use_kept(char **dir, const char *source, const graft_options *o, const graft_hooks *hooks,
+                             graft_error *err) {
+    gr_convert_options wish = {.model = source,
+                               .reading = gr_options_reading(o),
+                               .progress = gr_convert_event,
+                               .context = (void *)(uintptr_t)hooks};
+    return gr_convert_kept(dir, &wish, gr_convert_note, err);
+}
+
+graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, const graft_hooks *hooks,
+                           graft_error *err) {
+    char *dir;
+    GR_TRY(gr_model_locate(path, gguf, o->model, err));
+    if (*gguf || !gr_convert_is_columns(*path)) return GRAFT_OK;
+    graft_status st = gr_api_use_kept(&dir, *path, o, hooks, err);
+    free(*path);
+    *path = dir;
+    return st;
+}
+
+graft_status gr_api_model_dir(char **dir, const graft_options *o, const graft_hooks *hooks,
+                              graft_error *err) {
+    char *path = NULL;
+    bool gguf = false;
+    *dir = NULL;
+    GR_TRY(gr_api_locate(&path, &gguf, o, hooks, err));
+    if (!gguf) {
+        *dir = path;
+        return GRAFT_OK;
+    }
+    graft_status st = gr_api_use_kept(dir, path, o, hooks, err);
+    free(path);
+    return st;
+}
+
+graft_status gr_api_base_dir(char **dir, const graft_options *o, graft_verb verb, const graft_hooks *hooks,
+                             graft_error *err) {
+    char *path = NULL;
+    bool gguf = false;
+    *dir = NULL;
+    GR_TRY(gr_api_locate(&path, &gguf, o, hooks, err));
+    graft_status st = gr_base_prepare(dir, path, gguf, o, verb, gr_convert_event, gr_convert_note,
+                                      (void *)(uintptr_t)hooks, err);
+    free(path);
+    return st;
+}
+
+graft_status gr_api_dir_or_shape(char **dir, const graft_options *o, graft_verb verb,
+                                 const graft_hooks *hooks, graft_error *err) {
+    *dir = NULL;
+    if (!o->model && o->shape) {
+        if (!o->data) return GRAFT_OK;
+        gr_fail(err, GRAFT_USAGE, "a shape has no tokenizer to read data with");
+        return gr_hint(err, "give --model with --data, or --shape without");
+    }
+    return gr_api_base_dir(dir, o, verb, hooks, err);
+}

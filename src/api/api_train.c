@@ -1,0 +1,109 @@
+#include "api/api.h"
+#include "train/ledger.h"
+#include "train/trainer.h"
+
+graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft_train_result *result,
+                         graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    char *dir;
+    gr_trainer trainer;
+    graft_train_result unused;
+    if (!result) result = &unused;
+    memset(result, 0, sizeof *result);
+    GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
+    GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
+    graft_status st = gr_trainer_open(&trainer, dir, o, hooks, GR_TRAINER_RUN, err);
+    if (st == GRAFT_OK) {
+        st = gr_trainer_run(&trainer, result, err);
+        gr_trainer_close(&trainer);
+    }
+    free(dir);
+    return st;
+}
+
+struct graft_trainer {
+    gr_trainer trainer;
+    gr_ledger ledger;
+    bool broken; /* a freeze failed half-way */
+};
+
+static graft_status list_parameters(graft_trainer *t, graft_error *err) {
+    gr_ledger_free(&t->ledger);
+    return gr_ledger_new(&t->ledger, t->trainer.rt.model, t->trainer.rt.tuning, t->trainer.params, err);
+}
+
+graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, const graft_hooks *hooks,
+                                graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    char *dir;
+    *out = NULL;
+    GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
+    GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
+    graft_trainer *t = gr_calloc(1, sizeof *t);
+    graft_status st =
+        t ? gr_trainer_open(&t->trainer, dir, o, hooks, GR_TRAINER_RUN, err) : gr_no_memory(err, sizeof *t);
+    free(dir);
+    if (st == GRAFT_OK) {
+        st = list_parameters(t, err);
+        if (st != GRAFT_OK) gr_trainer_close(&t->trainer);
+    }
+    if (st != GRAFT_OK)
+        free(t);
+    else
+        *out = t;
+    return st;
+}
+
+size_t graft_trainer_count(const graft_trainer *t) {
+    return t->ledger.count;
+}
+
+void graft_trainer_parameter(const graft_trainer *t, size_t index, graft_parameter *p) {
+    const gr_ledger_row *row = &t->ledger.rows[index];
+    *p = (graft_parameter){.name = row->name,
+                           .shape = {row->shape[0], row->shape[1]},
+                           .trainable = row->trainable,
+                           .adapter = row->adapter,
+                           .bits = row->bits};
+}
+
+uint64_t graft_trainer_digest(const graft_trainer *t, size_t index) {
+    return gr_ledger_digest(&t->ledger.rows[index]);
+}
+
+static graft_status usable(const graft_trainer *t, graft_error *err) {
+    gr_error_clear(err);
+    return t->broken ? gr_fail(err, GRAFT_USAGE, "a freeze failed: this trainer can only be freed")
+                     : GRAFT_OK;
+}
+
+graft_status graft_trainer_freeze(graft_trainer *t, bool lora_only, graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    GR_TRY(usable(t, err));
+    graft_status st = gr_trainer_freeze(&t->trainer, lora_only, err);
+    if (st != GRAFT_OK && t->trainer.params) return st; /* refused: everything is as it was */
+    if (st == GRAFT_OK) st = list_parameters(t, err);
+    t->broken = st != GRAFT_OK;
+    if (t->broken) gr_ledger_free(&t->ledger); /* it borrowed what is gone */
+    return st;
+}
+
+graft_status graft_trainer_step(graft_trainer *t, double *loss, graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    double unused;
+    GR_TRY(usable(t, err));
+    return gr_trainer_step(&t->trainer, loss ? loss : &unused, err);
+}
+
+graft_status graft_trainer_save(graft_trainer *t, const char *dir, graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    GR_TRY(usable(t, err));
+    return gr_trainer_save(&t->trainer, dir, err);
+}
+
+void graft_trainer_free(graft_trainer *t) {
+    if (!t) return;
+    gr_ledger_free(&t->ledger);
+    gr_trainer_close(&t->trainer);
+    free(t);
+}

@@ -23,6 +23,28 @@ static void test_kinds(void **state) {
     each_isa(each_kind);
 }
 
+/* .. and in each family's blocks: norms behind branches, fused matrices, an MLP without gate, partial
+ * rotation. What the layers do is above the kernels: the best set tells, on 4 bits. */
+static void each_family(const char *isa, bool fp32) {
+    static const int lengths[] = {7, 1, 12};
+    for (int which = FAMILIES; which < FAMILIES_END; which++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            tiny_net n;
+            rows r;
+            char what[100];
+            snprintf(what, sizeof what, "family %d, kind %d, %s %s", which, kind, isa,
+                     fp32 ? "fp32" : "bf16");
+            open_traits(&n, &r, lengths, 3, which, kind, 4, isa, fp32, 2);
+            compare_step(&n, &r, fp32, what);
+            tiny_close(&n);
+        }
+}
+
+static void test_families(void **state) {
+    (void)state;
+    with_best(each_family);
+}
+
 /* The same step under two ways of computing it gives the same bits. */
 static void same_bits(const char *isa, bool fp32) {
     static const int lengths[] = {33, 90, 5, 64, 18};
@@ -59,6 +81,7 @@ static void test_same_bits(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_same_bits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_families),
+                                       cmocka_unit_test(test_same_bits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

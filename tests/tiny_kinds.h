@@ -189,11 +189,11 @@ static inline void wish(gr_tuned *x, int kind, int l, int i) {
 static inline void quantized_sums(tiny_net *n) {
     n->rt.tuning->qat = true;
     for (int l = 0; l < n->spec.layers; l++)
-        for (int i = 0; i < GR_LINEARS; i++) {
-            const gr_mat *w = &n->rt.model->layer[l].linear[i];
-            const gr_tuned *x = &n->rt.tuning->block[l][i];
+        for (gr_role role = 0; role < GR_LINEARS; role++) {
+            const gr_mat *w = &n->rt.model->layer[l].linear[role];
+            const gr_tuned *x = &n->rt.tuning->block[l][role];
             if (w->layout != GR_AFFINE || !x->rank) continue;
-            ref_linear *to = &n->ref->blocks[l].linear[i]; /* the first seven roles, in ref's order */
+            ref_linear *to = tiny_linear(&n->ref->blocks[l], role);
             const gr_merge merge = {.a = n->params + x->a,
                                     .b = n->params + x->b,
                                     .rank = x->rank,
@@ -220,9 +220,10 @@ static inline void quantized_sums(tiny_net *n) {
         }
 }
 
-static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count, int kind, int bits,
-                             const char *isa, bool fp32, int threads) {
-    ref_tiny spec = traits(kind == BIASES || kind == EVERYTHING ? 3 : 0);
+/* A model with those traits under that kind of training. */
+static inline void open_traits(tiny_net *n, rows *r, const int *lengths, int count, int which, int kind,
+                               int bits, const char *isa, bool fp32, int threads) {
+    ref_tiny spec = traits(which);
     spec.train_all = true;
     spec.dora = kind == DORA || kind == EVERYTHING;
     if (kind == POOLED) spec.pool = POOL, spec.rank = 8; /* fewer numbers may be next to zero as a whole */
@@ -247,6 +248,12 @@ static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count
         n->rt.tuning->dropout = drop.p, n->dropout = &drop;
     tiny_place(n);
     if (kind == QAT) quantized_sums(n);
+}
+
+static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count, int kind, int bits,
+                             const char *isa, bool fp32, int threads) {
+    int which = kind == BIASES || kind == EVERYTHING ? 3 : 0; /* which has biases */
+    open_traits(n, r, lengths, count, which, kind, bits, isa, fp32, threads);
 }
 
 #endif

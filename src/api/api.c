@@ -14,32 +14,38 @@ graft_status gr_api_begin(const graft_options *o, graft_verb verb, graft_error *
     return gr_options_check(o, verb, err);
 }
 
+static gr_convert_options as_it_is(const char *source, const graft_options *o, const graft_hooks *hooks) {
+    return (gr_convert_options){.model = source,
+                                .reading = gr_options_reading(o),
+                                .progress = gr_convert_event,
+                                .context = (void *)(uintptr_t)hooks};
+}
+
 graft_status gr_api_use_kept(char **dir, const char *source, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) {
-    gr_convert_options wish = {.model = source,
-                               .reading = gr_options_reading(o),
-                               .progress = gr_convert_event,
-                               .context = (void *)(uintptr_t)hooks};
+    gr_convert_options wish = as_it_is(source, o, hooks);
     return gr_convert_kept(dir, &wish, gr_convert_note, err);
 }
 
-graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, const graft_hooks *hooks,
-                           graft_error *err) {
+graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, bool weights,
+                           const graft_hooks *hooks, graft_error *err) {
     char *dir;
     GR_TRY(gr_model_locate(path, gguf, o->model, err));
     if (*gguf || !gr_convert_is_columns(*path)) return GRAFT_OK;
-    graft_status st = gr_api_use_kept(&dir, *path, o, hooks, err);
+    gr_convert_options wish = as_it_is(*path, o, hooks);
+    graft_status st =
+        weights ? gr_api_use_kept(&dir, *path, o, hooks, err) : gr_convert_kept_or_own(&dir, &wish, err);
     free(*path);
     *path = dir;
     return st;
 }
 
-graft_status gr_api_model_dir(char **dir, const graft_options *o, const graft_hooks *hooks,
+graft_status gr_api_model_dir(char **dir, const graft_options *o, bool weights, const graft_hooks *hooks,
                               graft_error *err) {
     char *path = NULL;
     bool gguf = false;
     *dir = NULL;
-    GR_TRY(gr_api_locate(&path, &gguf, o, hooks, err));
+    GR_TRY(gr_api_locate(&path, &gguf, o, weights, hooks, err));
     if (!gguf) {
         *dir = path;
         return GRAFT_OK;
@@ -54,7 +60,7 @@ graft_status gr_api_base_dir(char **dir, const graft_options *o, graft_verb verb
     char *path = NULL;
     bool gguf = false;
     *dir = NULL;
-    GR_TRY(gr_api_locate(&path, &gguf, o, hooks, err));
+    GR_TRY(gr_api_locate(&path, &gguf, o, verb != GRAFT_VERB_PLAN, hooks, err));
     graft_status st = gr_base_prepare(dir, path, gguf, o, verb, gr_convert_event, gr_convert_note,
                                       (void *)(uintptr_t)hooks, err);
     free(path);

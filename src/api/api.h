@@ -19,11 +19,12 @@ graft_status gr_api_begin(const graft_options *o, graft_verb verb, graft_error *
 /* A GGUF, or a directory of AWQ or GPTQ linears, is taken code for code into a kept MLX directory, once. */
 graft_status gr_api_use_kept(char **dir, const char *source, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) GR_MUST_CHECK;
-/* As gr_model_locate; a directory is one that can be opened. */
-graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, const graft_hooks *hooks,
-                           graft_error *err) GR_MUST_CHECK;
+/* As gr_model_locate; a directory is one that can be opened. Where no `weights` are used its config.json and
+ * its tokenizer can be, without a conversion. */
+graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, bool weights,
+                           const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
 /* The model's directory, whatever the user named. */
-graft_status gr_api_model_dir(char **dir, const graft_options *o, const graft_hooks *hooks,
+graft_status gr_api_model_dir(char **dir, const graft_options *o, bool weights, const graft_hooks *hooks,
                               graft_error *err) GR_MUST_CHECK;
 /* The directory to train on: 4 or 16 bits where the options ask for them. */
 graft_status gr_api_base_dir(char **dir, const graft_options *o, graft_verb verb, const graft_hooks *hooks,

@@ -53,7 +53,7 @@ graft_status graft_bench_tokenize(const graft_options *o, const graft_hooks *hoo
     char *dir;
     memset(result, 0, sizeof *result);
     GR_TRY(begin_bench(o, "tokenize", err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
     graft_status st = gr_bench_tokenize(dir, o, hooks, result, err);
     free(dir);
     return st;
@@ -64,7 +64,7 @@ graft_status graft_bench_tokenize_export(const graft_options *o, const graft_hoo
     GR_API_OWN_ERROR(err);
     char *dir;
     GR_TRY(begin_bench(o, "tokenize", err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
     graft_status st = gr_bench_tokenize_export(dir, o, out, err);
     free(dir);
     return st;
@@ -87,7 +87,7 @@ graft_status graft_bench_load(const graft_options *o, const graft_hooks *hooks,
     char *dir;
     memset(result, 0, sizeof *result);
     GR_TRY(begin_bench(o, "load", err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
     graft_status st = gr_bench_load(dir, o, hooks, result, err);
     free(dir);
     if (st == GRAFT_OK && o->data) {

@@ -7,7 +7,7 @@ graft_status graft_eval(const graft_options *o, const graft_hooks *hooks, graft_
     char *dir;
     memset(result, 0, sizeof *result);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_EVAL, err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
     graft_status st = gr_evaluate(dir, o, hooks, result, err);
     free(dir);
     return st;
@@ -20,7 +20,7 @@ graft_status graft_generate(const graft_options *o, const graft_hooks *hooks, gr
     memset(result, 0, sizeof *result);
     if (base) memset(base, 0, sizeof *base);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_GENERATE, err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
     graft_status st = gr_generate(dir, o, hooks, result, base, err);
     free(dir);
     return st;
@@ -33,7 +33,7 @@ graft_status graft_generate_batch(const graft_options *o, const graft_hooks *hoo
     char *dir;
     memset(total, 0, sizeof *total);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_GENERATE, err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
     graft_status st = gr_generate_batch(dir, o, hooks, answer, user, total, err);
     free(dir);
     return st;
@@ -44,7 +44,7 @@ graft_status graft_tokenize(const graft_options *o, const graft_hooks *hooks,
     GR_API_OWN_ERROR(err);
     char *dir;
     GR_TRY(gr_api_begin(o, GRAFT_VERB_TOKENIZE, err));
-    GR_TRY(gr_api_model_dir(&dir, o, hooks, err));
+    GR_TRY(gr_api_model_dir(&dir, o, false, hooks, err));
     graft_status st = gr_show_rows(dir, o, hooks, row, user, err);
     free(dir);
     return st;

@@ -66,7 +66,7 @@ graft_status graft_fuse(const graft_options *o, const graft_hooks *hooks, graft_
     bool gguf;
     memset(result, 0, sizeof *result);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_FUSE, err));
-    GR_TRY(gr_api_locate(&path, &gguf, o, hooks, err));
+    GR_TRY(gr_api_locate(&path, &gguf, o, true, hooks, err));
     graft_status st = gguf ? gr_api_use_kept(&dir, path, o, hooks, err) : GRAFT_OK;
     if (st == GRAFT_OK) st = gr_fuse(gguf ? dir : path, gguf ? path : NULL, o, hooks, result, err);
     free(dir);

@@ -48,9 +48,6 @@ graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight,
 /* Codes stay as they are: GRAFT_USAGE when quantize asks for others. */
 graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job,
                                        graft_error *err) GR_MUST_CHECK;
-/* What quantization_config says of method awq or gptq; other orders, bits and groups are refused by name. */
-graft_status gr_conversion_columns_config(gr_conversion *c, const gr_json_scope *quant, const char *method,
-                                          graft_error *err) GR_MUST_CHECK;
 /* X.qweight with its parts becomes the job X.weight. GRAFT_UNSUPPORTED for act-order. */
 graft_status gr_conversion_add_columns(gr_conversion *c, const gr_tensor *words,
                                        graft_error *err) GR_MUST_CHECK;

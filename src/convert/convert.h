@@ -81,6 +81,9 @@ graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_conv
  * nothing.
  * errors  those of gr_convert_key; GRAFT_IO when there is no home for a cache */
 graft_status gr_convert_find_kept(char **dir, const gr_convert_options *wish, graft_error *err) GR_MUST_CHECK;
+/* .. or, where none was made, wish->model itself (malloc'ed): for what needs no weights. */
+graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish,
+                                    graft_error *err) GR_MUST_CHECK;
 /* Are the directory's linears those of AutoAWQ or AutoGPTQ, which only a conversion makes usable? Says its
  * config.json; false where that cannot be read. */
 bool gr_convert_is_columns(const char *dir);

@@ -1,44 +1,7 @@
 /* Linears that AutoAWQ and AutoGPTQ quantized, as sources: X.qweight, X.qzeros, X.scales (and X.g_idx). */
 #include "convert/conversion.h"
-#include "files/json_read.h"
 #include "weights/affine.h"
 #include <stdio.h>
-
-static graft_status refuse(const gr_json_scope *q, const char *what, const char *expected, const char *found,
-                           graft_error *err) {
-    gr_fail(err, GRAFT_UNSUPPORTED, "%s", what);
-    gr_where(err, "%s: quantization_config", q->file);
-    gr_expected(err, "%s", expected);
-    gr_found(err, "%s", found);
-    return gr_hint(err, "start from the model's unquantized release");
-}
-
-graft_status gr_conversion_columns_config(gr_conversion *c, const gr_json_scope *q, const char *method,
-                                          graft_error *err) {
-    const char *version = "gemm", *format = "gptq";
-    int64_t bits = 4, group = 128;
-    char text[32];
-    bool awq = strcmp(method, "awq") == 0;
-    GR_TRY(gr_json_string(q, "version", &version, err));
-    GR_TRY(gr_json_string(q, "checkpoint_format", &format, err));
-    GR_TRY(gr_json_int(q, "bits", 1, 16, &bits, err));
-    GR_TRY(gr_json_int(q, "group_size", -1, 1 << 20, &group, err));
-    if (awq && strcmp(version, "gemm") != 0 && strcmp(version, "GEMM") != 0)
-        return refuse(q, "AWQ weights in another order of codes", "version gemm", version, err);
-    if (!awq && strcmp(format, "gptq") != 0 && strcmp(format, "gptq_v2") != 0)
-        return refuse(q, "GPTQ weights in another order of codes", "checkpoint_format gptq or gptq_v2",
-                      format, err);
-    snprintf(text, sizeof text, "bits %lld, group_size %lld", (long long)bits, (long long)group);
-    if ((bits != 4 && (awq || bits != 8)) || !gr_affine_valid((int)bits, (int)group))
-        return refuse(q, "AWQ or GPTQ weights with these bits and group_size",
-                      "bits 4 (GPTQ: or 8), group_size 32, 64 or 128", text, err);
-    c->columns =
-        (gr_columns){.awq = awq,
-                     .bits = (int)bits,
-                     .group = (int)group,
-                     .zero_add = awq || strcmp(format, "gptq") != 0 ? 0 : gr_columns_ones((int)bits)};
-    return GRAFT_OK;
-}
 
 static const gr_tensor *part(const gr_conversion *c, const char *name, size_t n, const char *suffix) {
     char other[512]; /* a longer one is no module's */
@@ -157,20 +120,4 @@ void gr_conversion_columns_dtype(gr_conversion *c) {
         c->dtype = (int)t->dtype;
         return;
     }
-}
-
-bool gr_convert_is_columns(const char *dir) {
-    graft_error none = {0};
-    json_t *config = NULL;
-    char *path = gr_path_join(dir, "config.json");
-    bool found = false;
-    if (path && !gr_json_load(&config, path, GR_CONFIG_LIMIT, &none) &&
-        !json_object_get(config, "quantization")) {
-        const char *method = json_string_value(
-            json_object_get(json_object_get(config, "quantization_config"), "quant_method"));
-        found = method && (!strcmp(method, "awq") || !strcmp(method, "gptq"));
-    }
-    json_decref(config);
-    free(path);
-    return found;
 }

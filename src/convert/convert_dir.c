@@ -53,8 +53,7 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
     GR_TRY(gr_json_string(&quant, "quant_method", &method, err));
     GR_TRY(gr_json_string(&quant, "mode", &mode, err));
     c->top_micro = gr_micro_by_mode(mode);
-    if (method && (!strcmp(method, "awq") || !strcmp(method, "gptq")))
-        return gr_conversion_columns_config(c, &quant, method, err);
+    if (gr_is_columns_method(method)) return gr_config_columns(&c->columns, &quant, method, err);
     if (method || (!c->top_micro && strcmp(mode, "affine") != 0)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "weights quantized by another method");
         gr_where(err, "%s: %s", path, key);

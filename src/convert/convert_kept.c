@@ -2,6 +2,7 @@
 #include "base/digest.h"
 #include "base/os.h"
 #include "convert/conversion.h"
+#include "files/json_read.h"
 #include "model/locate.h"
 #include <dirent.h>
 #include <errno.h>
@@ -185,4 +186,26 @@ graft_status gr_convert_kept(char **dir, const gr_convert_options *wish, gr_conv
     else
         free(out);
     return st;
+}
+
+graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish, graft_error *err) {
+    GR_TRY(gr_convert_find_kept(dir, wish, err));
+    if (!*dir) *dir = gr_strdup(wish->model);
+    return *dir ? GRAFT_OK : gr_no_memory(err, strlen(wish->model));
+}
+
+bool gr_convert_is_columns(const char *dir) {
+    graft_error none = {0};
+    json_t *config = NULL;
+    char *path = gr_path_join(dir, "config.json");
+    bool found = false;
+    if (path && !gr_json_load(&config, path, GR_CONFIG_LIMIT, &none) &&
+        !json_object_get(config, "quantization")) {
+        const char *method = json_string_value(
+            json_object_get(json_object_get(config, "quantization_config"), "quant_method"));
+        found = gr_is_columns_method(method);
+    }
+    json_decref(config);
+    free(path);
+    return found;
 }

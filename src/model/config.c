@@ -179,6 +179,16 @@ static graft_status read_numbers(gr_model_config *c, const gr_json_scope *root, 
     return gr_where(err, "%s: use_bidirectional_attention", root->file);
 }
 
+static graft_status read_columns(gr_model_config *c, const gr_json_scope *q, const char *method,
+                                 graft_error *err) {
+    gr_columns columns;
+    GR_TRY(gr_config_columns(&columns, q, method, err));
+    c->columns = true;
+    c->bits = columns.bits;
+    c->group = columns.group;
+    return gr_config_columns_kept(&c->quantization, c, &columns, q, err);
+}
+
 static graft_status read_quantization(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     gr_json_scope q;
     char path[128];
@@ -190,14 +200,12 @@ static graft_status read_quantization(gr_model_config *c, const gr_json_scope *r
         GR_TRY(gr_json_object(root, "quantization_config", &q, path, err));
         if (!q.object) return GRAFT_OK;
         GR_TRY(gr_json_string(&q, "quant_method", &method, err));
+        if (gr_is_columns_method(method)) return read_columns(c, &q, method, err);
         if (method) {
             gr_fail(err, GRAFT_UNSUPPORTED, "quantization method is not supported");
             gr_where(err, "%s: quantization_config.quant_method", root->file);
-            gr_expected(err, "MLX's affine quantization, or 16-bit weights");
-            gr_found(err, "%s", method);
-            if (!strcmp(method, "awq") || !strcmp(method, "gptq"))
-                gr_hint(err, "graft convert --model .. --mlx-path .. keeps its codes and makes it readable");
-            return err ? err->status : GRAFT_UNSUPPORTED;
+            gr_expected(err, "MLX's affine quantization, awq, gptq, or 16-bit weights");
+            return gr_found(err, "%s", method);
         }
     }
     GR_TRY(gr_json_int(&q, "bits", 2, 8, &bits, err));

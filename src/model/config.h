@@ -5,6 +5,7 @@
 #ifndef GR_MODEL_CONFIG_H
 #define GR_MODEL_CONFIG_H
 #include "files/json_read.h"
+#include "weights/columns.h"
 #include "weights/micro.h"
 
 /* Traits of an architecture beyond plain Llama. */
@@ -102,6 +103,7 @@ typedef struct gr_model_config {
     int bits, group;               /* config's quantization defaults; 0 if none */
     const gr_micro_row *micro;     /* the default mode when it is not affine */
     json_t *quantization; /* the config's quantization object (owned), NULL if none: per-path entries */
+    bool columns; /* the files hold AWQ's or GPTQ's linears: all above is as it will be when converted */
 } gr_model_config;
 
 /* Reads DIR/config.json, or JSON text (`name` for errors). On success the caller owns quantization:
@@ -110,6 +112,15 @@ graft_status gr_config_open(gr_model_config *config, const char *dir, graft_erro
 graft_status gr_config_parse(gr_model_config *config, const char *text, size_t len, const char *name,
                              graft_error *err) GR_MUST_CHECK;
 void gr_config_free(gr_model_config *config);
+
+/* config_columns.c: does quantization_config name a method whose codes a conversion keeps? (NULL: no.) */
+bool gr_is_columns_method(const char *method);
+/* .. what it says of that method; other orders, bits and groups are refused by name. */
+graft_status gr_config_columns(gr_columns *columns, const gr_json_scope *quantization_config,
+                               const char *method, graft_error *err) GR_MUST_CHECK;
+/* .. and as MLX's quantization object (new reference) after a conversion; needs the config's sizes. */
+graft_status gr_config_columns_kept(json_t **kept, const gr_model_config *config, const gr_columns *columns,
+                                    const gr_json_scope *quantization_config, graft_error *err) GR_MUST_CHECK;
 
 /* config_rope.c: which layers rotate how; part of reading a config. */
 graft_status gr_config_rope(gr_model_config *config, const gr_json_scope *root,

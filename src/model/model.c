@@ -219,11 +219,18 @@ static graft_status hand_over(gr_model **out, gr_model *m, graft_status st) {
     return st;
 }
 
+static graft_status refuse_columns(const char *dir, graft_error *err) {
+    gr_fail(err, GRAFT_UNSUPPORTED, "the weights are those of AWQ or GPTQ, which nothing computes with");
+    gr_where(err, "%s: config.json, quantization_config", dir);
+    return gr_hint(err, "graft convert --model .. --mlx-path .. keeps their codes and makes them readable");
+}
+
 graft_status gr_model_open_as(gr_model **out, const char *dir, gr_reading how, graft_error *err) {
     gr_model *m;
     GR_TRY(new_model(&m, dir, err));
     graft_status st = gr_config_open(&m->config, dir, err);
     m->reading = how;
+    if (st == GRAFT_OK && m->config.columns) st = refuse_columns(dir, err);
     if (st == GRAFT_OK) st = gr_safetensors_open_as(&m->file, dir, how, err);
     if (st == GRAFT_OK) st = finish_open(m, err);
     return hand_over(out, m, st);

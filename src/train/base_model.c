@@ -73,14 +73,6 @@ static graft_status check_selection(const char *dir, const graft_options *o, gra
     return st;
 }
 
-/* A plan waits for no conversion: what is kept already, or the model as it is. */
-static graft_status kept_or_own(char **dir, const char *path, const gr_convert_options *wish,
-                                graft_error *err) {
-    GR_TRY(gr_convert_find_kept(dir, wish, err));
-    if (!*dir) *dir = gr_strdup(path);
-    return *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
-}
-
 static graft_status must_exist(const char *path, const char *hint, graft_error *err) {
     if (gr_path_exists(path)) return GRAFT_OK;
     gr_fail_errno(err, ENOENT, "cannot open", path);
@@ -148,7 +140,8 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
         .model = path, .reading = gr_options_reading(o), .progress = progress, .context = context};
     if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
     if (verb != GRAFT_VERB_BENCH) GR_TRY(gr_base_check_inputs(o, verb == GRAFT_VERB_TRAIN, err));
-    if (!gguf && verb == GRAFT_VERB_PLAN) return kept_or_own(dir, path, &asked, err);
+    if (!gguf && verb == GRAFT_VERB_PLAN) /* which waits for no conversion */
+        return gr_convert_kept_or_own(dir, &asked, err);
     if (!gguf && verb == GRAFT_VERB_TRAIN) GR_TRY(check_budget(path, &asked, o, err));
     GR_TRY(gr_convert_kept(dir, &asked, say, err));
     graft_status st = gguf ? check_selection(*dir, o, err) : GRAFT_OK;

@@ -240,10 +240,24 @@ static graft_status plan_in_4_bits(gr_trainer *t, gr_model **model, graft_error 
     return st;
 }
 
-static graft_status open_model(gr_trainer *t, const char *dir, gr_trainer_purpose purpose, graft_error *err) {
+/* A plan of weights that training will convert first. */
+static graft_status plan_of_columns(gr_trainer *t, gr_model **model, const char *dir, graft_error *err) {
+    GR_TRY(gr_model_from_config(model, dir, err));
+    gr_trainer_note(
+        t,
+        "training will convert %s once, and keep its %d-bit codes; sizes are those that config.json "
+        "asks for, and the speed is a guess",
+        dir, (*model)->config.bits);
+    return GRAFT_OK;
+}
+
+static graft_status open_model(gr_trainer *t, const char *dir, bool columns, gr_trainer_purpose purpose,
+                               graft_error *err) {
     gr_model *model = NULL;
     if (!dir)
         GR_TRY(gr_model_from_shape(&model, t->o->shape, false, err));
+    else if (columns && purpose == GR_TRAINER_PLAN)
+        GR_TRY(plan_of_columns(t, &model, dir, err));
     else {
         graft_status st = gr_model_open_as(&model, dir, gr_options_reading(t->o), err);
         if (st == GRAFT_NOT_FOUND &&
@@ -289,12 +303,13 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);
     GR_TRY(dir ? gr_config_open(&config, dir, err) : gr_shape_config(&config, o->shape, err));
     graft_status st = open_data(t, dir, &config, purpose, err);
+    bool columns = config.columns;
     gr_config_free(&config);
     GR_TRY(st);
 #ifdef __GLIBC__
     malloc_trim(0); /* what tokenizing needed for a moment shall not count as held */
 #endif
-    GR_TRY(open_model(t, dir, purpose, err));
+    GR_TRY(open_model(t, dir, columns, purpose, err));
     GR_TRY(gr_trainer_select(t, &t->start, err));
     if (gr_optim_config_of(o).relative_step)
         gr_trainer_note(t,

@@ -16,6 +16,7 @@ build | pkg-config --exists libpcre2-8 | libpcre2-dev
 build | pkg-config --exists libutf8proc | libutf8proc-dev
 build | pkg-config --exists yaml-0.1 | libyaml-dev
 build | pkg-config --exists libcurl | libcurl4-openssl-dev
+build | pkg-config --exists libmicrohttpd | libmicrohttpd-dev
 build | pkg-config --exists cmocka | libcmocka-dev
 check | command -v c++ | g++
 check | command -v git | git

@@ -336,6 +336,7 @@ void gr_trainer_close(gr_trainer *t) {
     gr_batch_free(&t->buffer);
     gr_order_free(&t->order);
     free(t->indices);
+    free(t->results);
     free(t->start);
     gr_optim_free(&t->optim);
     gr_arena_free(&t->state);

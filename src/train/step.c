@@ -46,39 +46,47 @@ static bool all_finite(const float *x, int64_t n) {
     return most < 0x7f800000;
 }
 
-/* Losses of the batch's rows, of these units, and the gradient that came through them to the lowest block. */
-static void account(gr_trainer *t, const int64_t *units, int64_t n) {
+/* Losses of the batch's rows, and the gradient that came through them to the lowest block. */
+static void note_results(gr_trainer *t, gr_row_result *results) {
     const gr_net *net = &t->rt.net;
     gr_batch rows = gr_batch_of_segments(&t->buffer.batch);
     bool known = net->tuning->lowest < net->model->config.layers;
-    int64_t h = net->model->config.hidden, row = 0, next = 0;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t k = 0; k < gr_order_unit_rows(&t->order, units[i]); k++) {
-            gr_row from = row_of(t, units[i], k);
-            if (gr_batch_cost(&from) == 0) continue;
-            int64_t begin = rows.start[row], end = rows.start[row + 1];
-            double loss = 0;
-            for (int64_t at = begin; at < end; at++)
-                if (rows.target[at] >= 0) loss += net->targets[next++].loss;
-            gr_health_add_row(&t->p.health, gr_order_row(&t->order, units[i], k), from.line, loss,
-                              !known || all_finite(net->dres + begin * h, (end - begin) * h));
-            row++;
-        }
+    int64_t h = net->model->config.hidden, next = 0;
+    for (int64_t j = 0; j < rows.nrows; j++) {
+        int64_t begin = rows.start[j], end = rows.start[j + 1];
+        gr_row_result r = {.gradient = !known || all_finite(net->dres + begin * h, (end - begin) * h)};
+        for (int64_t at = begin; at < end; at++)
+            if (rows.target[at] >= 0) r.loss += net->targets[next++].loss;
+        results[j] = r;
+    }
 }
 
-/* Forward, loss and backward of these units, which the buffer holds but for those without a target; each is
- * one leaf of the tree. */
-static int64_t run_slice(gr_trainer *t, const int64_t *units, int64_t n) {
+/* Forward, loss and backward of the rows in the buffer; each unit is one leaf of the tree. Returns how many
+ * rows of the data they are. */
+static int64_t run_slice(gr_trainer *t, gr_row_result *results) {
     gr_batch *batch = &t->buffer.batch;
     if (batch->nrows == 0) return 0;
     batch->dropout = gr_trainer_dropout(t);
     gr_net_forward(&t->rt.net, batch);
-    int64_t targets = gr_net_loss(&t->rt.net, batch, &t->gradients);
-    for (int64_t i = 0; i < targets; i++) t->p.report_loss += t->rt.net.targets[i].loss;
+    gr_net_loss(&t->rt.net, batch, &t->gradients);
     gr_net_backward(&t->rt.net, batch, &t->gradients);
     t->p.pending_rows += (uint64_t)batch->nrows;
-    account(t, units, n);
-    return targets;
+    note_results(t, results);
+    return batch->segment ? batch->nsegments : batch->nrows;
+}
+
+/* The iteration's rows in their order, whoever ran them and in whatever slices. */
+static void account(gr_trainer *t, const int64_t *units, int64_t n) {
+    const gr_row_result *result = t->results;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < gr_order_unit_rows(&t->order, units[i]); k++) {
+            gr_row from = row_of(t, units[i], k);
+            if (gr_batch_cost(&from) == 0) continue;
+            t->p.report_loss += result->loss;
+            gr_health_add_row(&t->p.health, gr_order_row(&t->order, units[i], k), from.line, result->loss,
+                              result->gradient);
+            result++;
+        }
 }
 
 /* Targets of an iteration before it runs. */
@@ -99,27 +107,33 @@ static void add_unit(gr_trainer *t, int64_t unit) {
     }
 }
 
-int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
-    int64_t targets = 0, from = 0; /* the slice's first unit */
+/* Gradients and results of these units, slice by slice. */
+static void run_units(gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t most = gr_min_i64(t->slice_tokens, t->buffer.max_tokens);
-    double before = t->p.report_loss;
-    if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
-        t->rt.net.head.weight = 1 / (float)gr_max_i64(count_targets(t, units, n), 1);
-        t->p.report_loss = 0;
-    }
+    gr_row_result *results = t->results;
     gr_batch_clear(&t->buffer, t->p.pending_rows);
     for (int64_t i = 0; i < n; i++) {
         int64_t cost = gr_trainer_unit_cost(t, units[i]);
         if (cost == 0) continue;
         const gr_batch *b = &t->buffer.batch;
         if (b->nrows && (b->tokens + cost > most || b->nrows == t->slice_rows)) {
-            targets += run_slice(t, units + from, i - from);
+            results += run_slice(t, results);
             gr_batch_clear(&t->buffer, t->p.pending_rows);
-            from = i;
         }
         add_unit(t, units[i]);
     }
-    targets += run_slice(t, units + from, n - from);
+    run_slice(t, results);
+}
+
+int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
+    int64_t targets = count_targets(t, units, n);
+    double before = t->p.report_loss;
+    if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
+        t->rt.net.head.weight = 1 / (float)gr_max_i64(targets, 1);
+        t->p.report_loss = 0;
+    }
+    run_units(t, units, n);
+    account(t, units, n);
     if (t->mlx_loss) t->p.report_loss = before + t->p.report_loss / (double)gr_max_i64(targets, 1);
     t->p.pending_targets += targets;
     t->p.trained_tokens += targets;

@@ -48,6 +48,12 @@ typedef struct gr_slice {
     int64_t limit, tokens, targets;
 } gr_slice;
 
+/* What came of one row of data in an iteration. */
+typedef struct gr_row_result {
+    double loss;   /* sum over its targets */
+    bool gradient; /* what came back through it is all numbers */
+} gr_row_result;
+
 /* What a run will go through. */
 #define GR_SLICES 12
 typedef struct gr_work {
@@ -81,6 +87,7 @@ typedef struct gr_trainer {
     bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
     gr_order order;
     int64_t *indices;       /* [batch_size] units of the iteration */
+    gr_row_result *results; /* of its rows with a target, in their order */
     int64_t iters, updates; /* in all */
     uint64_t total_tokens;  /* inputs of all iterations */
     gr_train_progress p;

@@ -103,6 +103,10 @@ static graft_status order_rows(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     int64_t count = gr_rows_count(t->train);
     GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
+    /* rows of an iteration are of one epoch */
+    int64_t most = o->pack ? count : gr_min_i64(count, o->batch_size);
+    t->results = gr_calloc((size_t)most, sizeof *t->results);
+    if (!t->results) return gr_no_memory(err, (size_t)most * sizeof *t->results);
     if (!o->pack) return GRAFT_OK;
     int32_t *cost = gr_calloc((size_t)count, sizeof *cost);
     if (!cost) return gr_no_memory(err, (size_t)count * sizeof *cost);

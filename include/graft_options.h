@@ -2,6 +2,7 @@
  */
 #ifndef GRAFT_OPTIONS_H
 #define GRAFT_OPTIONS_H
+#include "graft_file.h"
 #include "graft_status.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,6 +40,10 @@ typedef struct graft_options {
      * the library installs no handler. Without maps it is an error when the file is opened. (Adapters are
      * always read; graft_info maps.) */
     bool no_mmap;
+    /* Files that the host holds in memory: models, data and configuration; borrowed until the call returns,
+     * or the trainer is freed. Only by these fields: no flag sets them. */
+    const graft_file *files;
+    size_t file_count;
     /* data */
     char *data;       /* directory with train, valid, test as .jsonl, .json, .csv or .tsv; or one such file */
     char *train_on;   /* all, completion, assistant, last; NULL: all */

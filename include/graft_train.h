@@ -63,6 +63,10 @@ size_t graft_trainer_count(const graft_trainer *trainer);
 void graft_trainer_parameter(const graft_trainer *trainer, size_t index, graft_parameter *parameter);
 /* Digest of the tensor's bytes as they are now: two that differ are two values. */
 uint64_t graft_trainer_digest(const graft_trainer *trainer, size_t index);
+/* What a trainable tensor holds now: shape[0] x max(shape[1], 1) numbers, row by row. NULL for a frozen one.
+ * Borrowed until freeze or free, and changed by every step: for hosts that keep an adapter without a file
+ * system. */
+const float *graft_trainer_values(const graft_trainer *trainer, size_t index);
 /* lora_only: adapters alone stay trainable. false: everything trains, the base's tensors too, as f32. Before
  * the first step; the numbering of parameters begins anew. GRAFT_UNSUPPORTED names a quantized tensor: codes
  * of a few bits cannot follow a gradient, and the hint has the command that dequantizes. */

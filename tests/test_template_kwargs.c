@@ -57,7 +57,7 @@ static void an_adapter_remembers(void **state) {
                (const char *const[]){"iters", "2", "template-kwargs", "{ \"mood\" :\"+++\" }", NULL}, NULL,
                NULL);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(gr_adapter_template_kwargs(&kwargs, i ? one : out, &err), GRAFT_OK);
+        assert_int_equal(gr_adapter_template_kwargs(&kwargs, i ? one : out, GR_MAPPED, &err), GRAFT_OK);
         assert_string_equal(kwargs, "{\"mood\":\"+++\"}");
         free(kwargs);
     }

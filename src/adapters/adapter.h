@@ -47,8 +47,9 @@ typedef struct gr_adapter_info {
 typedef struct gr_adapter_base {
     const gr_model *model; /* gr_model_identify has been called */
     bool allow_other;
-    bool shape_only; /* the numbers will be others, and need not be those of one save */
-    char note[640];  /* filled: what the user should know of how the two fit; "": nothing */
+    bool shape_only;    /* the numbers will be others, and need not be those of one save */
+    gr_reading reading; /* zeroed: from the disk */
+    char note[640];     /* filled: what the user should know of how the two fit; "": nothing */
 } gr_adapter_base;
 
 /* Writes the tensor files of info->formats that can hold this tuning and adapter_config.json into dir (made
@@ -121,7 +122,8 @@ graft_status gr_adapter_load_merged(gr_tuning **tuning, float **params, const ch
 
 /* The template_kwargs that an adapter's config records, as compact JSON (malloc'ed). *kwargs is NULL where it
  * records none, or where no config is found: gr_adapter_load says what is wrong with the path. */
-graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, gr_reading how,
+                                        graft_error *err) GR_MUST_CHECK;
 
 /* An adapter in other formats: options of `graft export`. Strings borrowed. */
 typedef struct gr_adapter_export {

@@ -129,7 +129,7 @@ typedef struct gr_adapter_config {
 } gr_adapter_config;
 /* Opens dir's file and reads what does not depend on the format; without one, an empty config if it is
  * `optional`. Zeroed before; gr_adapter_config_free after failure too. */
-graft_status gr_adapter_config_open(gr_adapter_config *config, const char *dir, bool optional,
+graft_status gr_adapter_config_open(gr_adapter_config *config, const char *dir, bool optional, gr_reading how,
                                     graft_error *err) GR_MUST_CHECK;
 /* Reads the settings of a format that keeps them there (not GGUF); kinds that graft does not compute are
  * GRAFT_UNSUPPORTED. */
@@ -155,7 +155,7 @@ typedef struct gr_adapter_share {
     double weight;
 } gr_adapter_share;
 graft_status gr_adapter_shares_read(gr_adapter_share **shares, size_t *count, const char *text,
-                                    graft_error *err) GR_MUST_CHECK;
+                                    gr_reading how, graft_error *err) GR_MUST_CHECK;
 void gr_adapter_shares_free(gr_adapter_share *shares, size_t count);
 
 /* An adapter that was loaded, and its weight in a sum. */
@@ -178,6 +178,7 @@ graft_status gr_adapter_cut(gr_tuning **tuning, float **params, const gr_adapter
 /* The two places of an adapter: its tensor file, and the directory of its config. Both malloc'ed. */
 typedef struct gr_adapter_spot {
     char *file, *dir;
+    gr_reading how; /* set before: zeroed, on the disk */
 } gr_adapter_spot;
 /* Of a directory the first format's file that it has, or the only .gguf or .safetensors; else the path
  * itself. Zeroed before; gr_adapter_spot_free after failure too. */
@@ -198,12 +199,14 @@ typedef struct gr_adapter_in {
     gr_adapter_words words;
 } gr_adapter_in;
 /* Is that file GGUF, by its first bytes? */
-bool gr_adapter_is_gguf(const char *path);
+bool gr_adapter_is_gguf(const char *path, gr_reading how);
 /* Zeroed before; gr_adapter_in_close after failure too. */
-graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, gr_reading how,
+                                graft_error *err) GR_MUST_CHECK;
 void gr_adapter_in_close(gr_adapter_in *in);
 /* The words alone: the file's head is read, the whole of it only where that is not enough. */
-graft_status gr_adapter_words_read(gr_adapter_words *words, const char *path, graft_error *err) GR_MUST_CHECK;
+graft_status gr_adapter_words_read(gr_adapter_words *words, const char *path, gr_reading how,
+                                   graft_error *err) GR_MUST_CHECK;
 const gr_tensor *gr_adapter_in_find(const gr_adapter_in *in, const char *name);
 /* A GGUF's own settings: it is a LoRA of this model's architecture, and its alpha goes into *settings. */
 graft_status gr_adapter_gguf_read(gr_adapter_config *settings, const gr_adapter_in *in,

@@ -68,7 +68,7 @@ static graft_status read_records(gr_adapter_record *r, const gr_adapter_export *
     gr_adapter_share *shares;
     size_t count;
     *r = (gr_adapter_record){0};
-    GR_TRY(gr_adapter_shares_read(&shares, &count, wish->path, err));
+    GR_TRY(gr_adapter_shares_read(&shares, &count, wish->path, GR_MAPPED, err));
     graft_status st = gr_adapter_record_read(r, shares[0].path, err);
     for (size_t i = 1; st == GRAFT_OK && i < count; i++) {
         gr_adapter_record other;
@@ -126,7 +126,7 @@ static graft_status join(unsigned *formats, const char *out, const char *digest,
         char *path = gr_path_join(out, gr_adapter_format_table[i].file);
         if (!path) return gr_no_memory(err, strlen(out));
         bool there = gr_path_exists(path);
-        bool same = there && gr_adapter_words_read(&words, path, &why) == GRAFT_OK &&
+        bool same = there && gr_adapter_words_read(&words, path, GR_MAPPED, &why) == GRAFT_OK &&
                     strcmp(words.digest, digest) == 0;
         if (same) *formats |= 1u << i;
         if (there && !same) {

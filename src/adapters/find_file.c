@@ -23,12 +23,12 @@ static graft_status only_one(char **file, const char *dir, const char *suffix, g
 graft_status gr_adapter_spot_find(gr_adapter_spot *spot, const char *path, graft_error *err) {
     const char *slash = strrchr(path, '/');
     char **file = &spot->file, **dir = &spot->dir;
-    if (!gr_path_exists(path)) {
+    if (!gr_path_exists_as(path, spot->how)) {
         gr_fail(err, GRAFT_NOT_FOUND, "no such adapter");
         gr_where(err, "%s", path);
         return gr_expected(err, "a directory that train wrote, or one adapter file in such a directory");
     }
-    if (!gr_path_is_dir(path)) {
+    if (!gr_path_is_dir_as(path, spot->how)) {
         *file = gr_strdup(path);
         *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
         return *file && *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
@@ -36,7 +36,8 @@ graft_status gr_adapter_spot_find(gr_adapter_spot *spot, const char *path, graft
     *dir = gr_strdup(path);
     for (const gr_adapter_format *f = gr_adapter_format_table; f->name && !*file; f++) {
         *file = gr_path_join(path, f->file);
-        if (*file && gr_path_exists(*file)) return *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
+        if (*file && gr_path_exists_as(*file, spot->how))
+            return *dir ? GRAFT_OK : gr_no_memory(err, strlen(path));
         free(*file);
         *file = NULL;
     }
@@ -55,7 +56,7 @@ graft_status gr_adapter_spot_exact(gr_adapter_spot *p, const gr_adapter_config *
         char *path = f->one_rank ? NULL : gr_path_join(p->dir, f->file);
         if (f->one_rank) continue;
         if (!path) return gr_no_memory(err, strlen(p->dir));
-        if (gr_path_exists(path)) {
+        if (gr_path_exists_as(path, p->how)) {
             free(p->file);
             p->file = path;
             return GRAFT_OK;

@@ -19,15 +19,16 @@ static graft_status check_config_digest(const gr_adapter_config *c, const char *
 }
 
 /* The digests of all formats' files in dir against the one that is read. */
-static graft_status check_siblings(const char *path, const char *dir, const char *digest, graft_error *err) {
+static graft_status check_siblings(const char *path, const char *dir, const char *digest, gr_reading how,
+                                   graft_error *err) {
     graft_status st = GRAFT_OK;
     for (const gr_adapter_format *f = gr_adapter_format_table; digest && f->name && st == GRAFT_OK; f++) {
         gr_adapter_words words;
         graft_error damaged = {0}; /* a sibling that cannot be read is none */
         char *other = gr_path_join(dir, f->file);
         if (!other) return gr_no_memory(err, strlen(dir));
-        if (strcmp(other, path) != 0 && gr_path_exists(other) &&
-            gr_adapter_words_read(&words, other, &damaged) == GRAFT_OK && words.digest[0] &&
+        if (strcmp(other, path) != 0 && gr_path_exists_as(other, how) &&
+            gr_adapter_words_read(&words, other, how, &damaged) == GRAFT_OK && words.digest[0] &&
             strcmp(words.digest, digest) != 0)
             st = torn(path, digest, other, words.digest, err);
         free(other);
@@ -161,7 +162,7 @@ static graft_status not_pooled(const char *tensor, const char *file, graft_error
 
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
                               const gr_adapter_spot *p, gr_adapter_base *base, graft_error *err) {
-    GR_TRY(gr_adapter_in_open(&r->file, p->file, err));
+    GR_TRY(gr_adapter_in_open(&r->file, p->file, p->how, err));
     const gr_json_scope root = {c->root, c->path, ""};
     if (!r->file.gguf) GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
     r->format = probe(&r->file, strcmp(c->type, "full") == 0);
@@ -169,7 +170,7 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
     const char *digest = r->file.words.digest[0] ? r->file.words.digest : NULL;
     GR_TRY(gr_adapter_check_base(base, &r->file.words, c, p->file, err));
     const bool numbers = !base || !base->shape_only;
-    if (numbers) GR_TRY(check_siblings(p->file, p->dir, digest, err));
+    if (numbers) GR_TRY(check_siblings(p->file, p->dir, digest, p->how, err));
     if (numbers) GR_TRY(check_config_digest(c, p->file, digest, err));
     GR_TRY(r->format->gguf ? gr_adapter_gguf_read(c, &r->file, r->config, err)
                            : gr_adapter_config_read(c, r->format->prefix[0] != 0, err));
@@ -192,12 +193,12 @@ graft_status gr_adapter_load_one(gr_tuning **tuning, float **params, const char 
                                  const gr_model_config *config, gr_adapter_base *base, graft_error *err) {
     gr_adapter_config c = {0};
     gr_adapter_reader r = {.config = config, .settings = &c};
-    gr_adapter_spot p = {0};
+    gr_adapter_spot p = {.how = base ? base->reading : GR_MAPPED};
     *tuning = NULL;
     *params = NULL;
     graft_status st = gr_adapter_spot_find(&p, path, err);
-    if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, gr_adapter_is_gguf(p.file), err);
-    if (st == GRAFT_OK) st = gr_adapter_spot_exact(&p, &c, gr_path_is_dir(path), err);
+    if (st == GRAFT_OK) st = gr_adapter_config_open(&c, p.dir, gr_adapter_is_gguf(p.file, p.how), p.how, err);
+    if (st == GRAFT_OK) st = gr_adapter_spot_exact(&p, &c, gr_path_is_dir_as(path, p.how), err);
     if (st == GRAFT_OK) st = load_from(&r, &c, tuning, params, &p, base, err);
     if (st != GRAFT_OK) {
         gr_tuning_free(*tuning);

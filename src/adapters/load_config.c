@@ -25,18 +25,19 @@ static graft_status unsupported(const gr_json_scope *root, const char *key, cons
     return GRAFT_UNSUPPORTED;
 }
 
-graft_status gr_adapter_config_open(gr_adapter_config *c, const char *dir, bool optional, graft_error *err) {
+graft_status gr_adapter_config_open(gr_adapter_config *c, const char *dir, bool optional, gr_reading how,
+                                    graft_error *err) {
     gr_json_scope graft;
     char path[128];
     c->type = "lora";
     c->scale = NAN;
     c->path = gr_path_join(dir, "adapter_config.json");
     if (!c->path) return gr_no_memory(err, strlen(dir));
-    if (optional && !gr_path_exists(c->path)) {
+    if (optional && !gr_path_exists_as(c->path, how)) {
         c->root = json_object();
         return c->root ? GRAFT_OK : gr_no_memory(err, strlen(dir));
     }
-    graft_status st = gr_json_load(&c->root, c->path, GR_CONFIG_LIMIT, err);
+    graft_status st = gr_json_load_as(&c->root, c->path, GR_CONFIG_LIMIT, how, err);
     if (st == GRAFT_NOT_FOUND)
         return gr_hint(err, "an adapter's kind and scale stand there: mlx-lm, PEFT and graft write it beside "
                             "the tensors");

@@ -2,16 +2,16 @@
 #include "adapters/adapter_parts.h"
 #include "convert/gguf_names.h"
 #include "weights/gguf_blocks.h"
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
-bool gr_adapter_is_gguf(const char *path) {
-    char magic[4] = {0};
-    int fd = gr_open(path, O_RDONLY, 0);
-    bool gguf = fd >= 0 && pread(fd, magic, sizeof magic, 0) == 4 && memcmp(magic, "GGUF", 4) == 0;
-    if (fd >= 0) close(fd);
+bool gr_adapter_is_gguf(const char *path, gr_reading how) {
+    gr_map map;
+    graft_error why = {0};
+    how.kind = GR_READ_HEAD;
+    if (gr_map_open(&map, path, how, &why) != GRAFT_OK) return false;
+    bool gguf = map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0;
+    gr_map_close(&map);
     return gguf;
 }
 
@@ -92,9 +92,9 @@ static gr_tensor plain(const gr_gguf_tensor *t, float **decoded) {
     return out;
 }
 
-static graft_status open_gguf(gr_adapter_in *in, const char *path, graft_error *err) {
+static graft_status open_gguf(gr_adapter_in *in, const char *path, gr_reading how, graft_error *err) {
     size_t blocks;
-    GR_TRY(gr_gguf_open_as(&in->gguf, path, GR_IN_MEMORY, err));
+    GR_TRY(gr_gguf_open_as(&in->gguf, path, how, err));
     in->count = gr_gguf_count(in->gguf);
     bool fits = count_blocks(in->gguf, &blocks);
     in->own = gr_calloc(in->count, sizeof *in->own);
@@ -108,9 +108,10 @@ static graft_status open_gguf(gr_adapter_in *in, const char *path, graft_error *
     return GRAFT_OK;
 }
 
-graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, graft_error *err) {
-    if (gr_adapter_is_gguf(path)) return open_gguf(in, path, err);
-    GR_TRY(gr_safetensors_open_as(&in->safetensors, path, GR_IN_MEMORY, err));
+graft_status gr_adapter_in_open(gr_adapter_in *in, const char *path, gr_reading how, graft_error *err) {
+    how.kind = GR_READ_IN_MEMORY;
+    if (gr_adapter_is_gguf(path, how)) return open_gguf(in, path, how, err);
+    GR_TRY(gr_safetensors_open_as(&in->safetensors, path, how, err));
     in->tensors = gr_safetensors_at(in->safetensors, 0);
     in->count = gr_safetensors_count(in->safetensors);
     words_of_safetensors(&in->words, in->safetensors);
@@ -121,7 +122,7 @@ static graft_status read_words(gr_adapter_words *words, const char *path, gr_rea
     gr_safetensors *tensors = NULL;
     gr_gguf *gguf = NULL;
     *words = (gr_adapter_words){0};
-    if (gr_adapter_is_gguf(path)) {
+    if (gr_adapter_is_gguf(path, how)) {
         GR_TRY(gr_gguf_open_as(&gguf, path, how, err));
         words_of_gguf(words, gguf);
         gr_gguf_close(gguf);
@@ -133,10 +134,13 @@ static graft_status read_words(gr_adapter_words *words, const char *path, gr_rea
     return GRAFT_OK;
 }
 
-graft_status gr_adapter_words_read(gr_adapter_words *words, const char *path, graft_error *err) {
+graft_status gr_adapter_words_read(gr_adapter_words *words, const char *path, gr_reading how,
+                                   graft_error *err) {
     graft_error own = {0};
-    if (read_words(words, path, GR_HEAD, &own) == GRAFT_OK) return GRAFT_OK;
-    return read_words(words, path, GR_IN_MEMORY, err);
+    how.kind = GR_READ_HEAD;
+    if (read_words(words, path, how, &own) == GRAFT_OK) return GRAFT_OK;
+    how.kind = GR_READ_IN_MEMORY;
+    return read_words(words, path, how, err);
 }
 
 void gr_adapter_in_close(gr_adapter_in *in) {

@@ -17,12 +17,13 @@ static graft_status bad_weight(const char *item, size_t n, graft_error *err) {
 }
 
 /* One item: a path, or a path and its weight. An existing path is one, whatever is in its name. */
-static graft_status read_share(gr_adapter_share *share, const char *item, size_t n, graft_error *err) {
+static graft_status read_share(gr_adapter_share *share, const char *item, size_t n, gr_reading how,
+                               graft_error *err) {
     char *text = gr_strndup(item, n);
     *share = (gr_adapter_share){.path = text, .weight = 1};
     if (!text) return gr_no_memory(err, n);
     char *sign = strrchr(text, '=');
-    if (gr_path_exists(text) || !sign) return GRAFT_OK;
+    if (gr_path_exists_as(text, how) || !sign) return GRAFT_OK;
     if (!gr_parse_real(sign + 1, &share->weight) || fabs(share->weight) > 1e6)
         return bad_weight(item, n, err);
     *sign = 0;
@@ -30,16 +31,16 @@ static graft_status read_share(gr_adapter_share *share, const char *item, size_t
 }
 
 graft_status gr_adapter_shares_read(gr_adapter_share **shares, size_t *count, const char *text,
-                                    graft_error *err) {
+                                    gr_reading how, graft_error *err) {
     size_t room = 1;
-    bool whole = gr_path_exists(text);
+    bool whole = gr_path_exists_as(text, how);
     *count = 0;
     for (const char *p = text; *p && !whole; p++) room += *p == ',';
     *shares = gr_calloc(room, sizeof **shares);
     if (!*shares) return gr_no_memory(err, room * sizeof **shares);
     for (const char *at = text; *count < room;) {
         size_t n = whole ? strlen(at) : strcspn(at, ",");
-        graft_status st = read_share(&(*shares)[*count], at, n, err);
+        graft_status st = read_share(&(*shares)[*count], at, n, how, err);
         (*count)++;
         if (st == GRAFT_OK && !n) st = bad_weight(text, strlen(text), err);
         if (st != GRAFT_OK) {
@@ -184,7 +185,7 @@ graft_status gr_adapter_load_merged(gr_tuning **tuning, float **params, const ch
     size_t count;
     *tuning = NULL;
     *params = NULL;
-    GR_TRY(gr_adapter_shares_read(&shares, &count, path, err));
+    GR_TRY(gr_adapter_shares_read(&shares, &count, path, base ? base->reading : GR_MAPPED, err));
     gr_adapter_part *parts = gr_calloc(count, sizeof *parts);
     graft_status st = parts ? GRAFT_OK : gr_no_memory(err, count * sizeof *parts);
     if (st == GRAFT_OK) st = load_parts(parts, shares, count, c, base, err);

@@ -2,11 +2,11 @@
 #include "adapters/adapter_parts.h"
 #include "files/json_write.h"
 
-static graft_status read_key(char **kwargs, const char *path, graft_error *err) {
+static graft_status read_key(char **kwargs, const char *path, gr_reading how, graft_error *err) {
     gr_json_scope root = {NULL, path, ""}, graft, own;
     char at[128], in[128];
     json_t *config = NULL;
-    GR_TRY(gr_json_load(&config, path, GR_CONFIG_LIMIT, err));
+    GR_TRY(gr_json_load_as(&config, path, GR_CONFIG_LIMIT, how, err));
     root.object = config;
     own.object = NULL;
     graft_status st = gr_json_object(&root, "graft", &graft, at, err);
@@ -19,14 +19,14 @@ static graft_status read_key(char **kwargs, const char *path, graft_error *err) 
     return st;
 }
 
-graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, graft_error *err) {
+graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, gr_reading how, graft_error *err) {
     const char *slash = strrchr(path, '/');
-    size_t n = slash && !gr_path_is_dir(path) ? (size_t)(slash - path) + 1 : strlen(path);
+    size_t n = slash && !gr_path_is_dir_as(path, how) ? (size_t)(slash - path) + 1 : strlen(path);
     *kwargs = NULL;
-    char *dir = slash || gr_path_is_dir(path) ? gr_strndup(path, n) : gr_strdup(".");
+    char *dir = slash || gr_path_is_dir_as(path, how) ? gr_strndup(path, n) : gr_strdup(".");
     char *config = dir ? gr_path_join(dir, "adapter_config.json") : NULL;
     graft_status st = config ? GRAFT_OK : gr_no_memory(err, n);
-    if (st == GRAFT_OK && gr_path_exists(config)) st = read_key(kwargs, config, err);
+    if (st == GRAFT_OK && gr_path_exists_as(config, how)) st = read_key(kwargs, config, how, err);
     free(config);
     free(dir);
     return st;

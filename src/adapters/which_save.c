@@ -20,7 +20,7 @@ static bool cannot_say(graft_status st) {
 static bool tensors_agree(gr_adapter_mark *m, bool *first, bool *unread, const char *path) {
     gr_adapter_words words;
     graft_error why = {0};
-    graft_status st = gr_adapter_words_read(&words, path, &why);
+    graft_status st = gr_adapter_words_read(&words, path, GR_MAPPED, &why);
     *unread |= cannot_say(st);
     return st == GRAFT_OK && agrees(m, first, words.iteration, words.digest);
 }

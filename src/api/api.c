@@ -30,7 +30,7 @@ graft_status gr_api_use_kept(char **dir, const char *source, const graft_options
 graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, bool weights,
                            const graft_hooks *hooks, graft_error *err) {
     char *dir;
-    GR_TRY(gr_model_locate(path, gguf, o->model, err));
+    GR_TRY(gr_model_locate_as(path, gguf, o->model, gr_options_reading(o), err));
     if (*gguf || !gr_convert_is_columns(*path)) return GRAFT_OK;
     gr_convert_options wish = as_it_is(*path, o, hooks);
     graft_status st =

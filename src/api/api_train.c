@@ -71,6 +71,11 @@ uint64_t graft_trainer_digest(const graft_trainer *t, size_t index) {
     return gr_ledger_digest(&t->ledger.rows[index]);
 }
 
+const float *graft_trainer_values(const graft_trainer *t, size_t index) {
+    const gr_ledger_row *row = &t->ledger.rows[index];
+    return row->trainable ? row->data[0] : NULL;
+}
+
 static graft_status usable(const graft_trainer *t, graft_error *err) {
     gr_error_clear(err);
     return t->broken ? gr_fail(err, GRAFT_USAGE, "a freeze failed: this trainer can only be freed")

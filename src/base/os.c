@@ -80,13 +80,33 @@ static graft_status read_map(gr_map *map, size_t want, int fd, const char *path,
 
 #define HEAD_BYTES ((size_t)1 << 20)
 
+/* The caller's file at this path, or NULL. */
+static const graft_file *held(const char *path, gr_reading how) {
+    for (size_t i = 0; i < how.count; i++)
+        if (strcmp(how.files[i].path, path) == 0) return &how.files[i];
+    return NULL;
+}
+
+/* A copy, in memory of the kind that read_map takes, and for the same reason. */
+static graft_status copy_map(gr_map *map, const graft_file *file, graft_error *err) {
+    if (!file->bytes) return GRAFT_OK;
+    void *data = mmap(NULL, file->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return gr_no_memory(err, file->bytes);
+    *map = (gr_map){data, file->bytes};
+    memcpy(data, file->data, file->bytes);
+    return GRAFT_OK;
+}
+
 graft_status gr_map_open(gr_map *map, const char *path, gr_reading how, graft_error *err) {
     int fd;
     graft_status st = GRAFT_OK;
     *map = (gr_map){0};
+    const graft_file *file = held(path, how);
+    if (file) return copy_map(map, file, err);
     GR_TRY(open_regular(&fd, &map->size, path, err));
-    if (map->size && how != GR_MAPPED) {
-        st = read_map(map, how == GR_HEAD ? gr_min_size(map->size, HEAD_BYTES) : map->size, fd, path, err);
+    if (map->size && how.kind != GR_READ_MAPPED) {
+        st = read_map(map, how.kind == GR_READ_HEAD ? gr_min_size(map->size, HEAD_BYTES) : map->size, fd,
+                      path, err);
     } else if (map->size) {
         void *data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
@@ -124,26 +144,33 @@ bool gr_file_uncache(const char *path) {
 #endif
 }
 
-graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit, graft_error *err) {
-    int fd;
+static graft_status too_large(const char *path, size_t limit, size_t total, graft_error *err) {
+    gr_fail(err, GRAFT_RANGE, "file is larger than this kind of file can be");
+    gr_where(err, "%s", path);
+    gr_expected(err, "at most %zu bytes", limit);
+    return gr_found(err, "%zu bytes", total);
+}
+
+graft_status gr_file_read_as(char **data, size_t *size, const char *path, size_t limit, gr_reading how,
+                             graft_error *err) {
+    int fd = -1;
     size_t total, have;
     *data = NULL;
     *size = 0;
-    GR_TRY(open_regular(&fd, &total, path, err));
-    if (total > limit) {
-        close(fd);
-        gr_fail(err, GRAFT_RANGE, "file is larger than this kind of file can be");
-        gr_where(err, "%s", path);
-        gr_expected(err, "at most %zu bytes", limit);
-        return gr_found(err, "%zu bytes", total);
-    }
-    char *bytes = malloc(total + 1);
-    if (!bytes) {
-        close(fd);
-        return gr_no_memory(err, total);
-    }
-    graft_status st = read_all(bytes, total, &have, fd, path, err);
-    close(fd);
+    const graft_file *file = held(path, how);
+    if (file)
+        total = file->bytes;
+    else
+        GR_TRY(open_regular(&fd, &total, path, err));
+    char *bytes = total > limit ? NULL : malloc(total + 1);
+    graft_status st = total > limit ? too_large(path, limit, total, err)
+                      : !bytes      ? gr_no_memory(err, total)
+                                    : GRAFT_OK;
+    if (st == GRAFT_OK && file)
+        memcpy(bytes, total ? file->data : "", have = total);
+    else if (st == GRAFT_OK)
+        st = read_all(bytes, total, &have, fd, path, err);
+    if (!file) close(fd);
     if (st != GRAFT_OK) {
         free(bytes);
         return st;
@@ -293,18 +320,29 @@ graft_status gr_make_dirs(const char *path, graft_error *err) {
     return st;
 }
 
+static bool holds_dir(const char *path, gr_reading how) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    for (size_t i = 0; i < how.count; i++)
+        if (strncmp(how.files[i].path, path, n) == 0 && how.files[i].path[n] == '/') return true;
+    return false;
+}
+
 /* What a file system that does not answer (a lost mount, say) leaves open is answered by opening. */
 static bool cannot_be(int os_errno) {
     return os_errno == ENOENT || os_errno == ENOTDIR || os_errno == ENAMETOOLONG;
 }
 
-bool gr_path_exists(const char *path) {
+bool gr_path_exists_as(const char *path, gr_reading how) {
     struct stat info;
+    if (held(path, how) || holds_dir(path, how)) return true;
     return stat(path, &info) == 0 || !cannot_be(errno);
 }
 
-bool gr_path_is_dir(const char *path) {
+bool gr_path_is_dir_as(const char *path, gr_reading how) {
     struct stat info;
+    if (holds_dir(path, how)) return true;
+    if (held(path, how)) return false;
     return stat(path, &info) == 0 ? S_ISDIR(info.st_mode) : !cannot_be(errno);
 }
 

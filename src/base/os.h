@@ -4,18 +4,31 @@
 #ifndef GR_BASE_OS_H
 #define GR_BASE_OS_H
 #include "base/memory.h"
+#include "graft_file.h"
 #include <dirent.h>
 
 /* How a file's bytes get into memory. A mapped file that shrinks, or whose disk fails, ends the process by
  * SIGBUS at the next look at it, and only the process may handle that. One that was read cannot: it takes
  * memory for all of it, and its trouble is an error of the call that opens it. */
-typedef enum gr_reading {
-    GR_MAPPED,
-    GR_IN_MEMORY,
-    GR_HEAD /* in memory, but only its first megabyte: what lies behind reads as zeros. For what stands at a
-               file's beginning; a reader that needs more sees no sense there, and the whole file is read then
+typedef enum gr_reading_kind {
+    GR_READ_MAPPED,
+    GR_READ_IN_MEMORY,
+    GR_READ_HEAD /* in memory, but only its first megabyte: what lies behind reads as zeros. For what stands
+               at a file's beginning; a reader that needs more sees no sense there, and the whole file is read
+               then
              */
+} gr_reading_kind;
+
+/* That, and the files that the caller holds itself: at their paths these stand before, or instead of, what
+ * the disk has. Copied where the path is opened; the list is borrowed. */
+typedef struct gr_reading {
+    gr_reading_kind kind;
+    const graft_file *files;
+    size_t count;
 } gr_reading;
+#define GR_MAPPED    ((gr_reading){.kind = GR_READ_MAPPED})
+#define GR_IN_MEMORY ((gr_reading){.kind = GR_READ_IN_MEMORY})
+#define GR_HEAD      ((gr_reading){.kind = GR_READ_HEAD})
 
 /* A file's bytes, read-only. data is NULL for an empty file. Borrowed pointers live until gr_map_close. */
 typedef struct gr_map {
@@ -35,8 +48,12 @@ bool gr_file_uncache(const char *path);
 
 /* The whole file in memory, NUL-terminated beyond *size. Refuses files above `limit` bytes (GRAFT_RANGE).
  * Owned by caller until free(). */
-graft_status gr_file_read(char **data, size_t *size, const char *path, size_t limit,
-                          graft_error *err) GR_MUST_CHECK;
+graft_status gr_file_read_as(char **data, size_t *size, const char *path, size_t limit, gr_reading how,
+                             graft_error *err) GR_MUST_CHECK;
+static inline GR_MUST_CHECK graft_status gr_file_read(char **data, size_t *size, const char *path,
+                                                      size_t limit, graft_error *err) {
+    return gr_file_read_as(data, size, path, limit, GR_MAPPED, err);
+}
 
 /* open(2) with O_CLOEXEC, again while it is interrupted. */
 int gr_open(const char *path, int flags, int mode);
@@ -91,8 +108,14 @@ void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
 /* mkdir -p; the new names are on the disk afterwards. */
 graft_status gr_make_dirs(const char *path, graft_error *err) GR_MUST_CHECK;
 /* Both are true where the system cannot say: whoever opens the path then learns why. */
-bool gr_path_exists(const char *path);
-bool gr_path_is_dir(const char *path);
+bool gr_path_exists_as(const char *path, gr_reading how);
+bool gr_path_is_dir_as(const char *path, gr_reading how); /* also one that only files held in memory name */
+static inline bool gr_path_exists(const char *path) {
+    return gr_path_exists_as(path, GR_MAPPED);
+}
+static inline bool gr_path_is_dir(const char *path) {
+    return gr_path_is_dir_as(path, GR_MAPPED);
+}
 DIR *gr_list_open(const char *dir); /* opendir(3), again while it is interrupted */
 /* dir + "/" + name; NULL on failure. Owned by caller until free(). */
 char *gr_path_join(const char *dir, const char *name);

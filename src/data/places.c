@@ -8,16 +8,17 @@ const char gr_data_wanted[] =
     "test beside it, or one such file";
 
 /* Is it surely there? Where the system cannot say, opening it will tell why. */
-static bool is_there(const char *path) {
+static bool is_there(const char *path, gr_reading how) {
     struct stat info;
-    return stat(path, &info) == 0;
+    return how.count ? gr_path_exists_as(path, how) : stat(path, &info) == 0;
 }
 
-graft_status gr_data_place(char **path, const char *data, const char *split, graft_error *err) {
+graft_status gr_data_place(char **path, const char *data, const char *split, gr_reading how,
+                           graft_error *err) {
     static const char *const endings[] = {"jsonl", "json", "csv", "tsv"};
     char name[64];
     *path = NULL;
-    if (!gr_path_is_dir(data)) {
+    if (!gr_path_is_dir_as(data, how)) {
         *path = gr_strdup(data);
         return *path ? GRAFT_OK : gr_no_memory(err, strlen(data));
     }
@@ -29,7 +30,7 @@ graft_status gr_data_place(char **path, const char *data, const char *split, gra
             *path = NULL;
             return gr_no_memory(err, strlen(data));
         }
-        bool there = is_there(candidate);
+        bool there = is_there(candidate, how);
         if (there && *path) {
             gr_fail(err, GRAFT_USAGE, "two files for one split: %s beside another", name);
             gr_where(err, "%s", *path);

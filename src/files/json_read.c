@@ -80,11 +80,12 @@ graft_status gr_json_parse(json_t **root, const char *text, size_t len, const ch
     return gr_where(err, "%s, line %d, column %d", name, why.line, why.column);
 }
 
-graft_status gr_json_load(json_t **root, const char *path, size_t limit, graft_error *err) {
+graft_status gr_json_load_as(json_t **root, const char *path, size_t limit, gr_reading how,
+                             graft_error *err) {
     char *text;
     size_t len;
     *root = NULL;
-    GR_TRY(gr_file_read(&text, &len, path, limit, err));
+    GR_TRY(gr_file_read_as(&text, &len, path, limit, how, err));
     size_t bom = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     graft_status st = gr_json_parse(root, text + bom, len - bom, path, err);
     free(text);

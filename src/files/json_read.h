@@ -36,7 +36,12 @@ graft_status gr_json_fits(const char *text, size_t len, size_t limit, graft_erro
 #define GR_ROW_LIMIT ((size_t)64 << 20)
 
 /* The same from a file of at most `limit` bytes. A missing file is GRAFT_NOT_FOUND. */
-graft_status gr_json_load(json_t **root, const char *path, size_t limit, graft_error *err) GR_MUST_CHECK;
+graft_status gr_json_load_as(json_t **root, const char *path, size_t limit, gr_reading how,
+                             graft_error *err) GR_MUST_CHECK;
+static inline GR_MUST_CHECK graft_status gr_json_load(json_t **root, const char *path, size_t limit,
+                                                      graft_error *err) {
+    return gr_json_load_as(root, path, limit, GR_MAPPED, err);
+}
 #define GR_JSON_LIMIT                                                                                        \
     ((size_t)256 << 20) /* no JSON file of a model comes near it: 33 MB are the most known */
 #define GR_CONFIG_LIMIT ((size_t)16 << 20) /* config.json and its like: some kilobytes */

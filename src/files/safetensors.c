@@ -305,7 +305,7 @@ static graft_status open_index(gr_safetensors *file, const char *dir, const char
                                graft_error *err) {
     json_t *root;
     const json_t *map = NULL;
-    GR_TRY(gr_json_load(&root, index_path, GR_JSON_LIMIT, err));
+    GR_TRY(gr_json_load_as(&root, index_path, GR_JSON_LIMIT, file->how, err));
     gr_json_scope scope = {root, index_path, ""};
     gr_json_scope inner;
     char path[128];
@@ -360,9 +360,9 @@ static graft_status open_dir(gr_safetensors *file, const char *dir, graft_error 
          *single = gr_path_join(dir, "model.safetensors");
     if (!index || !single)
         st = gr_no_memory(err, strlen(dir));
-    else if (gr_path_exists(index))
+    else if (gr_path_exists_as(index, file->how))
         st = open_index(file, dir, index, err);
-    else if (gr_path_exists(single))
+    else if (gr_path_exists_as(single, file->how))
         st = add_shard(file, single, err);
     else
         st = open_all(file, dir, err);
@@ -406,7 +406,7 @@ graft_status gr_safetensors_open_as(gr_safetensors **out, const char *path, gr_r
     *out = NULL;
     if (!file) return gr_no_memory(err, sizeof *file);
     file->how = how;
-    GR_GOTO(gr_path_is_dir(path) ? open_dir(file, path, err) : add_shard(file, path, err));
+    GR_GOTO(gr_path_is_dir_as(path, how) ? open_dir(file, path, err) : add_shard(file, path, err));
     GR_GOTO(sort_tensors(file, err));
     *out = file;
     return GRAFT_OK;

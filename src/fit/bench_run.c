@@ -134,9 +134,9 @@ graft_status gr_bench_run_stopped(const gr_bench_run *run, graft_error *err) {
 static graft_status open_data(gr_trainer *t, const char *dir, graft_error *err) {
     const graft_options *o = t->o;
     if (!o->data || !dir) return GRAFT_OK;
-    GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
+    GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, gr_options_reading(t->o), t->now, err));
     char *path;
-    GR_TRY(gr_data_place(&path, o->data, "train", err));
+    GR_TRY(gr_data_place(&path, o->data, "train", gr_options_reading(o), err));
     gr_rows_config config = gr_options_rows(o, 0);
     graft_status st = gr_rows_open(&t->train, path, t->tok, t->chat, &config, NULL, NULL, err);
     free(path);

@@ -72,7 +72,7 @@ graft_status gr_bench_tokenize(const char *dir, const graft_options *o, const gr
     memset(r, 0, sizeof *r);
     GR_TRY(file_of(&path, o, err));
     double start = gr_clock();
-    graft_status st = gr_tokenizer_open(&tok, dir, err);
+    graft_status st = gr_tokenizer_open_as(&tok, dir, gr_options_reading(o), err);
     r->open_seconds = gr_clock() - start;
     if (st == GRAFT_OK) st = gr_jsonl_open(&lines, path, err);
     if (st == GRAFT_OK) st = measure(tok, lines, hooks, r, err);

@@ -149,7 +149,8 @@ static graft_status fuse(fusion *f, graft_error *err) {
     const bool measured = f->o.data != NULL;
     GR_TRY(check_out(f, err));
     GR_TRY(read_adapter(f, err));
-    if (!f->o.template_kwargs) GR_TRY(gr_adapter_template_kwargs(&f->kwargs, f->o.adapter_path, err));
+    if (!f->o.template_kwargs)
+        GR_TRY(gr_adapter_template_kwargs(&f->kwargs, f->o.adapter_path, gr_options_reading(&f->o), err));
     if (f->kwargs) f->o.template_kwargs = f->kwargs;
     if (measured) {
         GR_TRY(loss_of(&r->loss_base, f, f->base, false, err));

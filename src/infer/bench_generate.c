@@ -44,7 +44,8 @@ static graft_status open_runtime(bench *b, const char *dir, graft_error *err) {
     GR_TRY(dir ? gr_model_open(&model, dir, err) : gr_model_from_shape(&model, o->shape, true, err));
     GR_TRY(gr_runtime_init(&b->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
     if (!o->adapter_path) return GRAFT_OK;
-    gr_adapter_base base = {.model = b->rt.model, .allow_other = o->allow_other_base};
+    gr_adapter_base base = {
+        .model = b->rt.model, .allow_other = o->allow_other_base, .reading = gr_options_reading(o)};
     GR_TRY(gr_model_identify(b->rt.model, b->rt.pool, err));
     GR_TRY(gr_adapter_load(&b->rt.tuning, &b->rt.owned_params, o->adapter_path, &b->rt.model->config, &base,
                            err));

@@ -7,7 +7,7 @@ graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_op
                                   const graft_hooks *hooks, graft_error *err) {
     char *note = NULL;
     *s = (gr_session){.o = o, .hooks = hooks};
-    GR_TRY(gr_chat_open(&s->tok, &s->chat, dir, (int64_t)time(NULL), err));
+    GR_TRY(gr_chat_open(&s->tok, &s->chat, dir, gr_options_reading(o), (int64_t)time(NULL), err));
     graft_status st = gr_options_template(&note, s->chat, o, o->adapter_path, err);
     if (note && hooks && hooks->event)
         hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
@@ -24,7 +24,8 @@ graft_status gr_session_open(gr_session *s, const char *dir, const graft_options
     if (st == GRAFT_OK)
         st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
     if (st == GRAFT_OK && o->adapter_path) {
-        gr_adapter_base base = {.model = s->rt.model, .allow_other = o->allow_other_base};
+        gr_adapter_base base = {
+            .model = s->rt.model, .allow_other = o->allow_other_base, .reading = gr_options_reading(o)};
         st = gr_model_identify(s->rt.model, s->rt.pool, err);
         if (st == GRAFT_OK)
             st = gr_adapter_load(&s->rt.tuning, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
@@ -46,7 +47,7 @@ void gr_session_close(gr_session *s) {
 
 graft_status gr_data_file(char **path, const graft_options *o, const char *split, graft_error *err) {
     *path = NULL;
-    if (o->data) return gr_data_place(path, o->data, split, err);
+    if (o->data) return gr_data_place(path, o->data, split, gr_options_reading(o), err);
     gr_fail(err, GRAFT_USAGE, "--data is missing");
     return gr_hint(err, "%s", gr_data_wanted);
 }

@@ -256,12 +256,12 @@ graft_status gr_config_parse(gr_model_config *c, const char *text, size_t len, c
     return st;
 }
 
-graft_status gr_config_open(gr_model_config *c, const char *dir, graft_error *err) {
+graft_status gr_config_open_as(gr_model_config *c, const char *dir, gr_reading how, graft_error *err) {
     json_t *object = NULL;
     memset(c, 0, sizeof *c);
     char *path = gr_path_join(dir, "config.json");
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_json_load(&object, path, GR_CONFIG_LIMIT, err);
+    graft_status st = gr_json_load_as(&object, path, GR_CONFIG_LIMIT, how, err);
     if (st == GRAFT_NOT_FOUND)
         gr_hint(err, "--model takes a model directory with config.json, or a .gguf file");
     if (st == GRAFT_OK) st = read_root(c, object, path, err);

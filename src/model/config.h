@@ -108,7 +108,12 @@ typedef struct gr_model_config {
 
 /* Reads DIR/config.json, or JSON text (`name` for errors). On success the caller owns quantization:
  * gr_config_free. */
-graft_status gr_config_open(gr_model_config *config, const char *dir, graft_error *err) GR_MUST_CHECK;
+graft_status gr_config_open_as(gr_model_config *config, const char *dir, gr_reading how,
+                               graft_error *err) GR_MUST_CHECK;
+static inline GR_MUST_CHECK graft_status gr_config_open(gr_model_config *config, const char *dir,
+                                                        graft_error *err) {
+    return gr_config_open_as(config, dir, GR_MAPPED, err);
+}
 graft_status gr_config_parse(gr_model_config *config, const char *text, size_t len, const char *name,
                              graft_error *err) GR_MUST_CHECK;
 void gr_config_free(gr_model_config *config);

@@ -53,7 +53,7 @@ static graft_status in_cache(char **path, bool *gguf, const gr_hub_name *name, c
     return gr_hint(err, "download it with: graft download %s", wish);
 }
 
-graft_status gr_model_locate(char **path, bool *gguf, const char *wish, graft_error *err) {
+graft_status gr_model_locate_as(char **path, bool *gguf, const char *wish, gr_reading how, graft_error *err) {
     *path = NULL;
     *gguf = false;
     if (!wish || !*wish) {
@@ -61,8 +61,8 @@ graft_status gr_model_locate(char **path, bool *gguf, const char *wish, graft_er
         return gr_hint(
             err, "--model takes a model directory, FILE.gguf, or owner/name from the Hugging Face cache");
     }
-    if (gr_path_exists(wish)) {
-        *gguf = !gr_path_is_dir(wish);
+    if (gr_path_exists_as(wish, how)) {
+        *gguf = !gr_path_is_dir_as(wish, how);
         if (*gguf && !gr_ends_with(wish, ".gguf")) {
             gr_fail(err, GRAFT_USAGE, "model is neither a directory nor a .gguf file");
             return gr_where(err, "%s", wish);

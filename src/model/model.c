@@ -228,7 +228,7 @@ static graft_status refuse_columns(const char *dir, graft_error *err) {
 graft_status gr_model_open_as(gr_model **out, const char *dir, gr_reading how, graft_error *err) {
     gr_model *m;
     GR_TRY(new_model(&m, dir, err));
-    graft_status st = gr_config_open(&m->config, dir, err);
+    graft_status st = gr_config_open_as(&m->config, dir, how, err);
     m->reading = how;
     if (st == GRAFT_OK && m->config.columns) st = refuse_columns(dir, err);
     if (st == GRAFT_OK) st = gr_safetensors_open_as(&m->file, dir, how, err);
@@ -380,7 +380,7 @@ uint64_t gr_model_weight_bytes(const gr_model *m) {
 
 uint64_t gr_model_held_bytes(const gr_model *m) {
     uint64_t touched = gr_model_weight_bytes(m);
-    if (!m->file || m->reading == GR_MAPPED) return touched;
+    if (!m->file || m->reading.kind == GR_READ_MAPPED) return touched;
     uint64_t files = gr_safetensors_bytes(m->file) + gr_model_small_bytes(m);
     return files > touched ? files : touched;
 }

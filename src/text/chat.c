@@ -48,12 +48,12 @@ graft_status gr_chat_new(gr_chat **chat, const gr_tokenizer *tok, int64_t now, g
     return st;
 }
 
-graft_status gr_chat_open(gr_tokenizer **tok, gr_chat **chat, const char *dir, int64_t now,
+graft_status gr_chat_open(gr_tokenizer **tok, gr_chat **chat, const char *dir, gr_reading how, int64_t now,
                           graft_error *err) {
     graft_error own = {0};
     *tok = NULL;
     *chat = NULL;
-    GR_TRY(gr_tokenizer_open(tok, dir, err));
+    GR_TRY(gr_tokenizer_open_as(tok, dir, how, err));
     graft_status st = gr_chat_new(chat, *tok, now, &own);
     if (st == GRAFT_OK || st == GRAFT_NOT_FOUND) return GRAFT_OK;
     gr_tokenizer_free(*tok);

@@ -11,7 +11,7 @@ graft_status gr_chat_new(gr_chat **chat, const gr_tokenizer *tok, int64_t now,
                          graft_error *err) GR_MUST_CHECK;
 /* A model directory's tokenizer and its template; *chat NULL where it has none, as base models do. A template
  * that is there must work. Both owned by caller; NULL after a failure. */
-graft_status gr_chat_open(gr_tokenizer **tok, gr_chat **chat, const char *dir, int64_t now,
+graft_status gr_chat_open(gr_tokenizer **tok, gr_chat **chat, const char *dir, gr_reading how, int64_t now,
                           graft_error *err) GR_MUST_CHECK;
 void gr_chat_free(gr_chat *chat);
 

@@ -16,7 +16,12 @@ typedef struct gr_tokenizer gr_tokenizer;
  * chat_template.jinja if there. As in transformers 5, add_bos_token and add_eos_token mean nothing beside a
  * tokenizer.json: its post-processor decides; and a Llama model's class LlamaTokenizer has parts of its own.
  * Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
-graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) GR_MUST_CHECK;
+graft_status gr_tokenizer_open_as(gr_tokenizer **tok, const char *dir, gr_reading how,
+                                  graft_error *err) GR_MUST_CHECK;
+static inline GR_MUST_CHECK graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir,
+                                                           graft_error *err) {
+    return gr_tokenizer_open_as(tok, dir, GR_MAPPED, err);
+}
 /* From buffers: tokenizer.json text and tokenizer_config.json text (may be NULL). `name` appears in errors.
  */
 graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t len, const char *config,

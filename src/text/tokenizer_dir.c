@@ -10,21 +10,24 @@
 
 /* A file of the directory; *text is NULL when there is none. */
 static graft_status read_optional(const char *dir, const char *name, size_t limit, char **text, size_t *len,
-                                  graft_error *err) {
+                                  gr_reading how, graft_error *err) {
     *text = NULL;
     *len = 0;
     char *path = gr_path_join(dir, name);
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_path_exists(path) ? gr_file_read(text, len, path, limit, err) : GRAFT_OK;
+    graft_status st =
+        gr_path_exists_as(path, how) ? gr_file_read_as(text, len, path, limit, how, err) : GRAFT_OK;
     free(path);
     return st;
 }
 
-static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *name, graft_error *err) {
+static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *name, gr_reading how,
+                               graft_error *err) {
     json_t *config = NULL;
     char *path = gr_path_join(dir, name);
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_path_exists(path) ? gr_json_load(&config, path, MAX_CONFIG_BYTES, err) : GRAFT_OK;
+    graft_status st =
+        gr_path_exists_as(path, how) ? gr_json_load_as(&config, path, MAX_CONFIG_BYTES, how, err) : GRAFT_OK;
     if (!st && config) st = gr_tokenizer_add_stops(tok, config, err);
     json_decref(config);
     free(path);
@@ -32,11 +35,12 @@ static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *n
 }
 
 /* tokenizer_config.json with what only special_tokens_map.json has; *config is NULL when there is neither. */
-static graft_status read_config(const char *dir, char **config, size_t *len, graft_error *err) {
+static graft_status read_config(const char *dir, char **config, size_t *len, gr_reading how,
+                                graft_error *err) {
     char *map = NULL;
     size_t map_len;
-    GR_TRY(read_optional(dir, "tokenizer_config.json", MAX_CONFIG_BYTES, config, len, err));
-    GR_TRY(read_optional(dir, "special_tokens_map.json", MAX_CONFIG_BYTES, &map, &map_len, err));
+    GR_TRY(read_optional(dir, "tokenizer_config.json", MAX_CONFIG_BYTES, config, len, how, err));
+    GR_TRY(read_optional(dir, "special_tokens_map.json", MAX_CONFIG_BYTES, &map, &map_len, how, err));
     if (!map) return GRAFT_OK;
     if (!*config) {
         *config = map, *len = map_len;
@@ -72,13 +76,14 @@ static bool is_named(json_t *config, const char *token) {
 }
 
 /* added_tokens.json {token: id}, which tokenizers had before added_tokens_decoder. */
-static graft_status merge_added(const char *dir, char **config, size_t *len, graft_error *err) {
+static graft_status merge_added(const char *dir, char **config, size_t *len, gr_reading how,
+                                graft_error *err) {
     char *text = NULL, *merged = NULL;
     size_t n;
     json_t *ids = NULL, *settings = NULL, *id, *table;
     const char *token;
     graft_status st;
-    GR_TRY(read_optional(dir, "added_tokens.json", MAX_CONFIG_BYTES, &text, &n, err));
+    GR_TRY(read_optional(dir, "added_tokens.json", MAX_CONFIG_BYTES, &text, &n, how, err));
     if (!text) return GRAFT_OK;
     GR_GOTO(gr_json_parse(&ids, text, n, "added_tokens.json", err));
     if (*config)
@@ -111,11 +116,11 @@ done:
 
 /* A tokenizer.model, rewritten as tokenizer.json. */
 static graft_status read_spm(const char *path, char **json, size_t *len, const char *config,
-                             size_t config_len, graft_error *err) {
+                             size_t config_len, gr_reading how, graft_error *err) {
     char *data;
     size_t n;
     gr_buf text = {0};
-    GR_TRY(gr_file_read(&data, &n, path, GR_JSON_LIMIT, err));
+    GR_TRY(gr_file_read_as(&data, &n, path, GR_JSON_LIMIT, how, err));
     graft_status st = gr_spm_to_json(&text, data, n, config, config_len, err);
     if (st) gr_where(err, "%s", path);
     free(data);
@@ -127,22 +132,22 @@ static graft_status read_spm(const char *path, char **json, size_t *len, const c
 
 /* The directory's tokenizer.json, or what its tokenizer.model becomes; *path is the file it came from. */
 static graft_status read_parts(const char *dir, char **path, char **json, size_t *len, char **config,
-                               size_t *config_len, graft_error *err) {
+                               size_t *config_len, gr_reading how, graft_error *err) {
     char *model = gr_path_join(dir, "tokenizer.model");
     *path = gr_path_join(dir, "tokenizer.json");
     if (!model || !*path) {
         free(model);
         return gr_no_memory(err, strlen(dir));
     }
-    bool spm = !gr_path_exists(*path) && gr_path_exists(model);
-    graft_status st = spm ? merge_added(dir, config, config_len, err) : GRAFT_OK;
+    bool spm = !gr_path_exists_as(*path, how) && gr_path_exists_as(model, how);
+    graft_status st = spm ? merge_added(dir, config, config_len, how, err) : GRAFT_OK;
     if (spm) {
         free(*path);
         *path = model;
-        return st ? st : read_spm(model, json, len, *config, *config_len, err);
+        return st ? st : read_spm(model, json, len, *config, *config_len, how, err);
     }
     free(model);
-    st = gr_file_read(json, len, *path, GR_JSON_LIMIT, err);
+    st = gr_file_read_as(json, len, *path, GR_JSON_LIMIT, how, err);
     if (st == GRAFT_NOT_FOUND)
         gr_hint(
             err,
@@ -152,11 +157,12 @@ static graft_status read_parts(const char *dir, char **path, char **json, size_t
 }
 
 /* Is the model in the directory a Llama? */
-static graft_status is_llama(const char *dir, bool *llama, graft_error *err) {
+static graft_status is_llama(const char *dir, bool *llama, gr_reading how, graft_error *err) {
     json_t *config = NULL;
     char *path = gr_path_join(dir, "config.json");
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = gr_path_exists(path) ? gr_json_load(&config, path, MAX_CONFIG_BYTES, err) : GRAFT_OK;
+    graft_status st =
+        gr_path_exists_as(path, how) ? gr_json_load_as(&config, path, MAX_CONFIG_BYTES, how, err) : GRAFT_OK;
     const char *type = json_string_value(json_object_get(config, "model_type"));
     *llama = type && !strcmp(type, "llama");
     json_decref(config);
@@ -164,32 +170,32 @@ static graft_status is_llama(const char *dir, bool *llama, graft_error *err) {
     return st;
 }
 
-static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, char **config,
+static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, char **config, gr_reading how,
                              graft_error *err) {
     size_t len, config_len = 0, n;
     char *path = NULL;
-    graft_status st = read_config(dir, config, &config_len, err);
-    if (!st) st = read_parts(dir, &path, json, &len, config, &config_len, err);
+    graft_status st = read_config(dir, config, &config_len, how, err);
+    if (!st) st = read_parts(dir, &path, json, &len, config, &config_len, how, err);
     bool llama = false;
-    if (!st) st = is_llama(dir, &llama, err);
+    if (!st) st = is_llama(dir, &llama, how, err);
     if (!st)
         st =
             gr_tokenizer_build(tok, &(gr_tokenizer_texts){*json, *config, len, config_len, path, llama}, err);
     free(path);
     GR_TRY(st);
-    GR_TRY(read_stops(*tok, dir, "generation_config.json", err));
-    GR_TRY(read_stops(*tok, dir, "config.json", err));
+    GR_TRY(read_stops(*tok, dir, "generation_config.json", how, err));
+    GR_TRY(read_stops(*tok, dir, "config.json", how, err));
     if ((*tok)->eos < 0 && (*tok)->nstops) (*tok)->eos = (*tok)->stops[0];
-    GR_TRY(read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, err));
+    GR_TRY(read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, how, err));
     if (!(*tok)->chat_template || !memchr((*tok)->chat_template, 0, n)) return GRAFT_OK;
     gr_fail(err, GRAFT_CORRUPT, "the chat template contains a zero byte");
     return gr_where(err, "%s/chat_template.jinja", dir);
 }
 
-graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir, graft_error *err) {
+graft_status gr_tokenizer_open_as(gr_tokenizer **tok, const char *dir, gr_reading how, graft_error *err) {
     char *json = NULL, *config = NULL;
     *tok = NULL;
-    graft_status st = open_dir(tok, dir, &json, &config, err);
+    graft_status st = open_dir(tok, dir, &json, &config, how, err);
     free(json);
     free(config);
     if (st) {

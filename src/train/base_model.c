@@ -30,7 +30,7 @@ static graft_status look_at_gguf(stored *s, const char *path, gr_reading how, gr
 static graft_status look_at_dir(stored *s, const char *dir, gr_reading how, graft_error *err) {
     gr_model_config config;
     gr_safetensors *file = NULL;
-    GR_TRY(gr_config_open(&config, dir, err));
+    GR_TRY(gr_config_open_as(&config, dir, how, err));
     s->quantized = config.quantization != NULL;
     gr_config_free(&config);
     graft_status st = gr_safetensors_open_as(&file, dir, how, err);
@@ -65,7 +65,7 @@ static graft_status check_selection(const char *dir, const graft_options *o, gra
     gr_model_config config;
     gr_tuning *tuning = NULL;
     if (o->resume_adapter_file) return GRAFT_OK;
-    GR_TRY(gr_config_open(&config, dir, err));
+    GR_TRY(gr_config_open_as(&config, dir, gr_options_reading(o), err));
     gr_tuning_request request = gr_options_tuning(o);
     graft_status st = gr_tuning_select(&tuning, &config, &request, err);
     gr_tuning_free(tuning);
@@ -73,19 +73,20 @@ static graft_status check_selection(const char *dir, const graft_options *o, gra
     return st;
 }
 
-static graft_status must_exist(const char *path, const char *hint, graft_error *err) {
-    if (gr_path_exists(path)) return GRAFT_OK;
+static graft_status must_exist(const char *path, const char *hint, gr_reading how, graft_error *err) {
+    if (gr_path_exists_as(path, how)) return GRAFT_OK;
     gr_fail_errno(err, ENOENT, "cannot open", path);
     return gr_hint(err, "%s", hint);
 }
 
 static graft_status check_data(const graft_options *o, graft_error *err) {
     char *rows = NULL, *valid = NULL;
-    graft_status st = gr_data_place(&rows, o->data, "train", err);
-    if (st == GRAFT_OK) st = must_exist(rows, gr_data_wanted, err);
-    if (st == GRAFT_OK) st = gr_data_place(&valid, o->data, "valid", err);
+    graft_status st = gr_data_place(&rows, o->data, "train", gr_options_reading(o), err);
+    if (st == GRAFT_OK) st = must_exist(rows, gr_data_wanted, gr_options_reading(o), err);
+    if (st == GRAFT_OK) st = gr_data_place(&valid, o->data, "valid", gr_options_reading(o), err);
     if (st == GRAFT_OK && o->keep_best && !gr_options_splits(o) &&
-        (!gr_path_is_dir(o->data) || !gr_path_exists(valid))) {
+        (!gr_path_is_dir_as(o->data, gr_options_reading(o)) ||
+         !gr_path_exists_as(valid, gr_options_reading(o)))) {
         gr_fail(err, GRAFT_USAGE, "--keep-best needs validation");
         st = gr_hint(
             err, "put held-out rows into a valid.jsonl beside those of training, or say --valid-split 0.05");
@@ -101,10 +102,10 @@ graft_status gr_base_check_inputs(const graft_options *o, bool run, graft_error 
         return gr_hint(err, "%s", gr_data_wanted);
     }
     if (o->data) GR_TRY(check_data(o, err));
-    return o->resume_adapter_file
-               ? must_exist(o->resume_adapter_file,
-                            "--resume-adapter-file takes an adapter's file or directory", err)
-               : GRAFT_OK;
+    return o->resume_adapter_file ? must_exist(o->resume_adapter_file,
+                                               "--resume-adapter-file takes an adapter's file or directory",
+                                               gr_options_reading(o), err)
+                                  : GRAFT_OK;
 }
 
 /* Would the run fit its --budget on the 4 bits that the conversion is for? Planned from config.json. The file

@@ -214,7 +214,7 @@ graft_status graft_options_load_yaml(graft_options *o, const char *path, char **
     char *text, *copy = gr_strdup(path);
     size_t len;
     if (!copy) return gr_no_memory(err, strlen(path));
-    graft_status st = gr_file_read(&text, &len, path, GR_YAML_LIMIT, err);
+    graft_status st = gr_file_read_as(&text, &len, path, GR_YAML_LIMIT, gr_options_reading(o), err);
     if (st == GRAFT_OK) {
         st = load_text(o, path, text, len, note, err);
         free(text);

@@ -36,9 +36,10 @@ static void tokenize_progress(void *user, int64_t done, int64_t total) {
 static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *split, bool needed, int64_t vocab,
                               graft_error *err) {
     char *path;
-    GR_TRY(gr_data_place(&path, t->o->data, split, err));
+    GR_TRY(gr_data_place(&path, t->o->data, split, gr_options_reading(t->o), err));
     graft_status st = GRAFT_OK;
-    if (needed || (gr_path_is_dir(t->o->data) && gr_path_exists(path))) {
+    if (needed || (gr_path_is_dir_as(t->o->data, gr_options_reading(t->o)) &&
+                   gr_path_exists_as(path, gr_options_reading(t->o)))) {
         gr_rows_config config = gr_options_rows(t->o, (int32_t)vocab);
         st = gr_rows_open(rows, path, t->tok, t->chat, &config, tokenize_progress, t, err);
     }
@@ -78,7 +79,7 @@ static graft_status use_template_kwargs(const gr_trainer *t, graft_error *err) {
     char *note = NULL, *recorded = NULL;
     GR_TRY(gr_options_template(&note, t->chat, o, NULL, err));
     if (!o->resume_adapter_file) return GRAFT_OK;
-    GR_TRY(gr_adapter_template_kwargs(&recorded, o->resume_adapter_file, err));
+    GR_TRY(gr_adapter_template_kwargs(&recorded, o->resume_adapter_file, gr_options_reading(o), err));
     if (recorded && !o->template_kwargs)
         gr_trainer_note(t, "%s was trained with --template-kwargs '%s', and this run has none",
                         o->resume_adapter_file, recorded);
@@ -91,7 +92,7 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     bool run = purpose == GR_TRAINER_RUN;
     GR_TRY(gr_base_check_inputs(t->o, run, err));
     if (!dir || !t->o->data) return GRAFT_OK;
-    GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, t->now, err));
+    GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, gr_options_reading(t->o), t->now, err));
     GR_TRY(use_template_kwargs(t, err));
     GR_TRY(open_rows(t, &t->train, "train", true, config->vocab, err));
     if (!gr_options_splits(t->o))
@@ -206,6 +207,7 @@ graft_status gr_trainer_select(gr_trainer *t, float **start, graft_error *err) {
          * kill left torn. */
         gr_adapter_base base = {.model = t->rt.model,
                                 .allow_other = o->allow_other_base,
+                                .reading = gr_options_reading(o),
                                 .shape_only = o->resume && gr_checkpoint_newest(t, INT64_MAX) >= 0};
         GR_TRY(gr_adapter_load(&t->rt.tuning, start, o->resume_adapter_file, config, &base, err));
         if (base.note[0]) gr_trainer_note(t, "%s", base.note);
@@ -301,7 +303,8 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     if (o->save_every) GR_TRY(gr_parse_every(&t->save_iterations, &t->save_seconds, o->save_every, err));
     t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);
     if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);
-    GR_TRY(dir ? gr_config_open(&config, dir, err) : gr_shape_config(&config, o->shape, err));
+    GR_TRY(dir ? gr_config_open_as(&config, dir, gr_options_reading(o), err)
+               : gr_shape_config(&config, o->shape, err));
     graft_status st = open_data(t, dir, &config, purpose, err);
     bool columns = config.columns;
     gr_config_free(&config);

@@ -199,7 +199,7 @@ gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size) {
 }
 
 gr_reading gr_options_reading(const graft_options *o) {
-    return o->no_mmap ? GR_IN_MEMORY : GR_MAPPED;
+    return (gr_reading){o->no_mmap ? GR_READ_IN_MEMORY : GR_READ_MAPPED, o->files, o->file_count};
 }
 
 const char *gr_options_adapter_path(const graft_options *o) {

@@ -30,7 +30,7 @@ graft_status gr_options_template(char **note, gr_chat *chat, const graft_options
         return gr_hint(err, "put the model family's chat_template.jinja into the model directory");
     }
     if (!chat) return GRAFT_OK;
-    if (adapter) GR_TRY(gr_adapter_template_kwargs(&recorded, adapter, err));
+    if (adapter) GR_TRY(gr_adapter_template_kwargs(&recorded, adapter, gr_options_reading(o), err));
     graft_status st = own || recorded ? apply(chat, own ? own : recorded, err) : GRAFT_OK;
     if (st == GRAFT_OK && own && recorded && !same(own, recorded)) {
         gr_buf text = {0};

@@ -16,9 +16,9 @@ graft_status gr_options_check_split(const graft_options *o, graft_error *err) {
         gr_expected(err, "a share above 0 and below 1, or a whole number of rows");
         return gr_found(err, "%g", share);
     }
-    if (!gr_path_is_dir(o->data)) return GRAFT_OK;
-    GR_TRY(gr_data_place(&valid, o->data, "valid", err));
-    if (gr_path_exists(valid)) {
+    if (!gr_path_is_dir_as(o->data, gr_options_reading(o))) return GRAFT_OK;
+    GR_TRY(gr_data_place(&valid, o->data, "valid", gr_options_reading(o), err));
+    if (gr_path_exists_as(valid, gr_options_reading(o))) {
         const char *slash = strrchr(valid, '/');
         gr_fail(err, GRAFT_USAGE, "%s and --valid-split are two validation sets", slash ? slash + 1 : valid);
         gr_where(err, "%s", o->data);

@@ -28,7 +28,7 @@ static void encode_all(const gr_chat *chat, const json_t *messages, const json_t
         gr_ids ids = {0};
         uint8_t *mask = NULL;
         graft_error err = {0};
-        graft_status st = gr_chat_encode(chat, messages, tools, (gr_train_on)on, 0, &ids, &mask, &err);
+        graft_status st = gr_chat_encode(chat, messages, tools, (gr_train_on)on, NULL, &ids, &mask, &err);
         if (st != GRAFT_OK && (st == GRAFT_INTERNAL || !err.what[0])) abort();
         for (size_t i = 0; st == GRAFT_OK && i < ids.count; i++)
             if (mask[i] > 1 || mask[0] || ids.ids[i] < 0 || ids.ids[i] > 256) abort();

@@ -65,7 +65,7 @@ static graft_status trained(gr_buf *out, const bound *b, const json_t *messages,
                             graft_error *err) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
-    graft_status st = gr_chat_encode(b->chat, messages, tools, GR_TRAIN_ASSISTANT, 0, &ids, &mask, err);
+    graft_status st = gr_chat_encode(b->chat, messages, tools, GR_TRAIN_ASSISTANT, NULL, &ids, &mask, err);
     for (size_t i = 0; i < ids.count && st == GRAFT_OK; i++) {
         if (mask[i] && (i == 0 || !mask[i - 1])) gr_buf_putc(out, '|');
         if (mask[i]) st = gr_tokenizer_decode(b->tok, &ids.ids[i], 1, false, out, err);

@@ -83,7 +83,7 @@ static int check(const bench *b, const json_t *file, const json_t *item, gr_trai
     graft_error err = {0};
     gr_ids ids = {0};
     uint8_t *mask = NULL;
-    graft_status st = gr_chat_encode(b->chat, messages, tools, rule, 0, &ids, &mask, &err);
+    graft_status st = gr_chat_encode(b->chat, messages, tools, rule, NULL, &ids, &mask, &err);
     bool ok;
     bool by_offset = rule == GR_TRAIN_LAST || rule == GR_TRAIN_COMPLETION;
     if (by_offset && json_is_null(json_object_get(item, "offset")))
@@ -134,7 +134,7 @@ static char *trained_text(const bench *b, const json_t *messages, gr_train_on ru
     uint8_t *mask = NULL;
     gr_buf out = {0};
     graft_error err = {0};
-    if (gr_chat_encode(b->chat, messages, NULL, rule, 0, &ids, &mask, &err)) fail_msg("%s", err.what);
+    if (gr_chat_encode(b->chat, messages, NULL, rule, NULL, &ids, &mask, &err)) fail_msg("%s", err.what);
     for (size_t i = 0; i < ids.count; i++)
         if (mask[i]) assert_true(gr_ids_push(&kept, ids.ids[i]));
     assert_int_equal(gr_tokenizer_decode(b->tok, kept.ids, kept.count, false, &out, &err), GRAFT_OK);
@@ -328,7 +328,7 @@ static char *trained(const bench *b, const char *messages, gr_train_on rule) {
     gr_buf out = {0};
     graft_error err = {0};
     assert_non_null(list);
-    if (gr_chat_encode(b->chat, list, NULL, rule, 0, &ids, &mask, &err) != GRAFT_OK) {
+    if (gr_chat_encode(b->chat, list, NULL, rule, NULL, &ids, &mask, &err) != GRAFT_OK) {
         gr_buf_printf(&out, "error: %s", err.what);
         ids.count = 0;
     }
@@ -442,7 +442,8 @@ static void what_cannot_be_done_is_refused(void **state) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
     gr_error_clear(&err);
-    assert_int_equal(gr_chat_encode(b.chat, none, NULL, GR_TRAIN_LAST, 0, &ids, &mask, &err), GRAFT_CORRUPT);
+    assert_int_equal(gr_chat_encode(b.chat, none, NULL, GR_TRAIN_LAST, NULL, &ids, &mask, &err),
+                     GRAFT_CORRUPT);
     free(mask);
     gr_ids_free(&ids);
     json_decref(none);
@@ -457,9 +458,9 @@ static void rows_are_appended(void **state) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
     graft_error err = {0};
-    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, 0, &ids, &mask, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, NULL, &ids, &mask, &err), GRAFT_OK);
     size_t n = ids.count;
-    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, 0, &ids, &mask, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, NULL, &ids, &mask, &err), GRAFT_OK);
     assert_int_equal(ids.count, 2 * n);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(ids.ids[i], ids.ids[n + i]);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "data/rows.h"
 #include "hostile.h"
 #include "text/chat.h"
 #include <cmocka.h>
@@ -114,6 +115,24 @@ static json_t *chat_of(size_t messages) {
     return list;
 }
 
+/* Where rows that are too long are dropped such a chat is, and counted apart. */
+static void dropped_where_asked(const gr_chat *chat, const gr_tokenizer *tok, const json_t *messages) {
+    graft_error err = {0};
+    gr_rows *rows;
+    gr_rows_config config = {
+        .train_on = GR_TRAIN_ASSISTANT, .overflow = GR_OVERFLOW_DROP, .max_seq_length = 1 << 24};
+    json_t *row = json_pack("{s:O}", "messages", messages);
+    char *text = json_dumps(row, 0);
+    if (gr_rows_from_text(&rows, text, strlen(text), tok, chat, &config, &err)) fail_msg("%s", err.what);
+    assert_int_equal(gr_rows_count(rows), 0);
+    char *notes = gr_rows_notes(rows);
+    assert_string_equal(notes, "1 chat was dropped: it is too long to find what the assistant says (line 1)");
+    free(notes);
+    gr_rows_free(rows);
+    free(text);
+    json_decref(row);
+}
+
 /* Finding what the assistant says renders the chat again for each of its messages, or looks through all
  * tokens for each of its blocks: 200,000 messages are refused, 200 are not. */
 static void long_chats(void **state) {
@@ -132,10 +151,11 @@ static void long_chats(void **state) {
         json_t *messages = chat_of(count);
         assert_int_equal(gr_chat_new(&chat, tok, 0, &err), GRAFT_OK);
         double start = hostile_clock();
-        graft_status st = gr_chat_encode(chat, messages, NULL, GR_TRAIN_ASSISTANT, 0, &ids, &mask, &err);
+        graft_status st = gr_chat_encode(chat, messages, NULL, GR_TRAIN_ASSISTANT, NULL, &ids, &mask, &err);
         if (hostile_clock() - start > 6 * HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
         assert_int_equal(st, big ? GRAFT_RANGE : GRAFT_OK);
         if (big && !strstr(err.found, "000 messages")) fail_msg("%s %s", err.what, err.found);
+        if (i == 3) dropped_where_asked(chat, tok, messages);
         json_decref(messages);
         gr_ids_free(&ids);
         free(mask);

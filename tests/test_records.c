@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "files/records.h"
+#include "tests/process_state.h"
 #include "tests/temp_dir.h"
 #include <cmocka.h>
 #include <jansson.h>
@@ -121,6 +122,30 @@ static void arrays_are_rows(void **state) {
     gr_records_close(r);
 }
 
+/* Pages that were read do not stay, also where a whole array is one line. */
+static void long_lines_are_handed_back(void **state) {
+    (void)state;
+    enum { ROWS = 640, BYTES = 64 << 10 };
+    gr_buf text = {0};
+    char *value = malloc(BYTES);
+    assert_non_null(value);
+    memset(value, 'x', BYTES);
+    for (int i = 0; i < ROWS; i++) gr_buf_printf(&text, "%c\"%.*s\"", i ? ',' : '[', BYTES, value);
+    gr_buf_putc(&text, ']');
+    free(value);
+    assert_false(text.failed);
+    const char *path = temp_file(&dir, "long.json", text.data, text.len);
+    gr_buf_free(&text);
+    gr_records *r;
+    long before = process_kib("Rss");
+    assert_int_equal(gr_records_open(&r, path, GR_MAPPED, &err), GRAFT_OK);
+    assert_int_equal(gr_records_count(r), ROWS);
+    long after = process_kib("Rss");
+    if (before > 0 && after - before > 24 << 10)
+        fail_msg("%ld KiB of %d", after - before, ROWS * BYTES >> 10);
+    gr_records_close(r);
+}
+
 static void what_is_no_file_of_rows_is_refused(void **state) {
     (void)state;
     static const struct {
@@ -173,6 +198,7 @@ int main(void) {
         cmocka_unit_test(tables_are_those_of_python),
         cmocka_unit_test(rows_know_their_lines),
         cmocka_unit_test(arrays_are_rows),
+        cmocka_unit_test(long_lines_are_handed_back),
         cmocka_unit_test(what_is_no_file_of_rows_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

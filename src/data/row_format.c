@@ -40,9 +40,12 @@ static graft_status encode_messages(const encoder *e, const gr_conversation *c, 
             err, "use an instruction-tuned model, or put chat_template.jinja into the model's directory");
     }
     /* a row that will not be taken needs no mask, and may be too long to find one */
-    int64_t most = config->overflow == GR_OVERFLOW_TRUNCATE ? 0 : config->max_seq_length;
-    return gr_chat_encode(e->chat, c->messages, c->tools, config->train_on, most, &e->row->ids, &e->row->mask,
-                          err);
+    gr_mask_bounds bounds = {.most = config->overflow == GR_OVERFLOW_TRUNCATE ? 0 : config->max_seq_length,
+                             .forgive = config->overflow == GR_OVERFLOW_DROP};
+    GR_TRY(gr_chat_encode(e->chat, c->messages, c->tools, config->train_on, &bounds, &e->row->ids,
+                          &e->row->mask, err));
+    e->row->endless = bounds.endless;
+    return GRAFT_OK;
 }
 
 static graft_status encode_object(const encoder *e, const json_t *object, graft_error *err) {

@@ -7,6 +7,7 @@
 typedef struct gr_encoded {
     gr_ids ids;
     uint8_t *mask; /* parallel to ids */
+    bool endless;  /* a chat too long to find its mask, which is not taken */
 } gr_encoded;
 void gr_encoded_free(gr_encoded *row);
 

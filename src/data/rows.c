@@ -17,7 +17,7 @@ struct gr_rows {
     uint8_t *mask;
     size_t ntokens, tokens_cap;
     int64_t longest, targets, limit;
-    gr_lines truncated, dropped, untargeted;
+    gr_lines truncated, dropped, endless, untargeted;
 };
 
 /* What encodes the rows of one file. */
@@ -85,7 +85,9 @@ static graft_status add_row(gr_rows *rows, const row_source *source, const char 
     if (st != GRAFT_OK) goto done;
     int64_t count = (int64_t)row.ids.count, limit = config->max_seq_length;
     bool over = limit > 0 && count > limit;
-    if (over && config->overflow == GR_OVERFLOW_REFUSE) {
+    if (row.endless) {
+        gr_lines_add(&rows->endless, line);
+    } else if (over && config->overflow == GR_OVERFLOW_REFUSE) {
         st = too_long(count, limit, err);
     } else if (over && config->overflow == GR_OVERFLOW_DROP) {
         gr_lines_add(&rows->dropped, line);
@@ -132,12 +134,14 @@ static graft_status add_all(gr_rows *rows, gr_records *file, const row_source *s
 static graft_status check_content(const gr_rows *rows, const char *path, const gr_rows_config *config,
                                   graft_error *err) {
     if (rows->nentries == 0) {
-        gr_fail(err, GRAFT_CORRUPT, "the file has no rows%s", rows->dropped.count ? " left" : "");
+        bool left = rows->dropped.count || rows->endless.count;
+        gr_fail(err, GRAFT_CORRUPT, "the file has no rows%s", left ? " left" : "");
         gr_where(err, "%s", path);
-        if (!rows->dropped.count) return err->status;
-        gr_found(err, "all %lld rows are longer than %lld tokens", (long long)rows->dropped.count,
-                 (long long)rows->limit);
-        return gr_hint(err, "raise --max-seq-length");
+        if (!left) return GRAFT_CORRUPT;
+        char *notes = gr_rows_notes(rows);
+        gr_found(err, "%s", notes ? notes : "");
+        free(notes);
+        return gr_hint(err, rows->dropped.count ? "raise --max-seq-length" : "cut them into several rows");
     }
     if (rows->targets == 0 && !config->allow_untargeted) {
         gr_fail(err, GRAFT_CORRUPT, "no row has a token to train on");
@@ -310,6 +314,8 @@ char *gr_rows_notes(const gr_rows *rows) {
     snprintf(one, sizeof one, "row with more than %s was dropped", limit);
     snprintf(many, sizeof many, "rows with more than %s were dropped", limit);
     add_note(&out, &rows->dropped, one, many);
+    add_note(&out, &rows->endless, "chat was dropped: it is too long to find what the assistant says",
+             "chats were dropped: they are too long to find what the assistant says");
     add_note(&out, &rows->untargeted, "row has no token to train on", "rows have no token to train on");
     if (out.len == 0) return NULL;
     return gr_buf_take(&out);

@@ -8,6 +8,8 @@
 
 /* Pages of a map that were read are handed back in pieces this big. */
 #define PIECE ((size_t)16 << 20)
+/* .. which is asked at places so far apart: a page. */
+#define LOOK ((uintptr_t)4096)
 
 typedef struct entry {
     uint64_t at;   /* offset of its first byte */
@@ -75,7 +77,7 @@ static void skip_element(gr_records *r, scan *s) {
     for (; s->p < s->end; s->p++) {
         char c = *s->p;
         s->line += c == '\n';
-        if (c == '\n') hand_back(r, s->p);
+        if (((uintptr_t)s->p & (LOOK - 1)) == 0) hand_back(r, s->p); /* one line may be all of it */
         if (string) {
             if (c == '\\' && s->p + 1 < s->end) s->p++;
             string = c != '"';

@@ -33,6 +33,13 @@ typedef enum gr_train_on { GR_TRAIN_ALL, GR_TRAIN_COMPLETION, GR_TRAIN_ASSISTANT
 /* Is it a key of a message that is for the trainer ("train", "weight"), and not for the template? */
 bool gr_chat_is_flag(const char *key);
 
+/* For a caller who does not take every row. */
+typedef struct gr_mask_bounds {
+    int64_t most; /* a row of more tokens gets no mask; 0: any does */
+    bool forgive; /* a row whose mask would take too long to find is no error, */
+    bool endless; /* out: but this is such a row */
+} gr_mask_bounds;
+
 /* Renders, encodes (no special tokens added; special tokens that a message's own text spells out stay text,
  * those of the template are parsed) and masks: mask[i] = 1 where token i is a target; mask[0] is always 0.
  *   all         every token but the first
@@ -41,11 +48,11 @@ bool gr_chat_is_flag(const char *key);
  *   completion, last   from mlx-lm's offset: the length of the rendering of messages[:-1] with generation
  * prompt (when the last message is the assistant's) in tokens
  * A message that says "train": true or false, or "weight": 1 or 0, is an exception to that: its span becomes
- * targets, or none (GRAFT_UNSUPPORTED where the template leaves nothing of it). most > 0: a row of more
- * tokens gets no mask, for a caller who does not take it. ids are appended; *mask, NULL or as long as ids
- * before the call, grows with them and is owned by caller (free). */
+ * targets, or none (GRAFT_UNSUPPORTED where the template leaves nothing of it). bounds: see there; NULL:
+ * none. ids are appended; *mask, NULL or as long as ids before the call, grows with them and is owned by
+ * caller (free). */
 graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            gr_train_on train_on, int64_t most, gr_ids *ids, uint8_t **mask,
+                            gr_train_on train_on, gr_mask_bounds *bounds, gr_ids *ids, uint8_t **mask,
                             graft_error *err) GR_MUST_CHECK;
 /* Ids of a prompt for generation: rendering with generation prompt. */
 graft_status gr_chat_prompt(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_ids *ids,

@@ -18,6 +18,7 @@ typedef struct row {
     size_t count;
     uint64_t steps; /* of all renderings so far */
     int8_t *flags;  /* of the messages; NULL: none has any */
+    bool endless;
 } row;
 
 /* Bytes of the whole rendering. */
@@ -120,6 +121,7 @@ static size_t message_start(const row *r, size_t k, const gr_jinja_result *promp
 static graft_status spend(row *r, uint64_t steps, graft_error *err) {
     r->steps += steps + r->count / 8;
     if (r->steps <= MASK_STEPS) return GRAFT_OK;
+    r->endless = true;
     gr_fail(err, GRAFT_RANGE, "the chat is too long to find what the assistant says");
     gr_found(err, "%zu messages, %zu bytes", json_array_size(r->clean), r->text.text.len);
     return gr_hint(err, "cut it into several rows, or train on all tokens");
@@ -232,7 +234,7 @@ static graft_status fill_mask(row *r, gr_train_on train_on, graft_error *err) {
 }
 
 graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            gr_train_on train_on, int64_t most, gr_ids *ids, uint8_t **mask,
+                            gr_train_on train_on, gr_mask_bounds *bounds, gr_ids *ids, uint8_t **mask,
                             graft_error *err) {
     row r = {.chat = chat, .tools = tools, .first = ids->count};
     graft_status st;
@@ -249,7 +251,13 @@ graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const j
     *mask = grown;
     r.mask = grown + r.first;
     memset(r.mask, 0, r.count);
-    if (most <= 0 || r.count <= (size_t)most) st = fill_mask(&r, train_on, err);
+    if (bounds && bounds->most > 0 && r.count > (size_t)bounds->most) goto done;
+    st = fill_mask(&r, train_on, err);
+    if (r.endless && bounds && bounds->forgive) {
+        gr_error_clear(err);
+        bounds->endless = true;
+        st = GRAFT_OK;
+    }
 done:
     free(r.flags);
     json_decref(r.clean);

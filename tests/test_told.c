@@ -1,4 +1,5 @@
 /* What is told about rows before anything is done with them, and of those that no number comes of. */
+#include "data/places.h"
 #include "tests/tiny_broken.h"
 
 /* Before a run, a plan and an evaluation: every row that is not what it seems, by its line. A row whose loss
@@ -72,7 +73,44 @@ static void rows_are_told(void **state) {
     tiny_remove(model);
 }
 
+/* As mlx-lm reads train.jsonl whatever is beside it; of two others neither is meant more. */
+static void unread_files_are_told(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "plain", &(tiny_spec){0}), *dir = tiny_data_dir(root, "beside", 3, 2);
+    char *path = NULL, *own = data;
+    graft_error err = {0};
+    watch w = {0};
+    tiny_write(dir, "train.csv", "text\nnever\n");
+    tiny_write(dir, "valid.tsv", "text\nnever\n");
+    tiny_write(dir, "valid.json", "[]");
+    data = dir;
+    must_train(model, "out", (const char *const[]){"iters", "1", NULL}, &w, NULL);
+    data = own;
+    assert_non_null(strstr(w.notes, "train.csv: not read, for train.jsonl is there\n"));
+    assert_non_null(strstr(w.notes, "valid.json, valid.tsv: not read, for valid.jsonl is there\n"));
+    w = (watch){0};
+    graft_hooks hooks = {.user = &w, .event = on_event};
+    graft_options o;
+    graft_eval_result e;
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_EVAL, (const char *const[]){"model", model, "data", dir, "split", "valid", NULL});
+    assert_int_equal(graft_eval(&o, &hooks, &e, &err), GRAFT_OK);
+    assert_int_equal(e.rows, 2);
+    assert_non_null(strstr(w.notes, "valid.json, valid.tsv: not read"));
+    graft_eval_result_free(&e);
+    graft_options_free(&o);
+    char *lines = tiny_join(dir, "valid.jsonl");
+    assert_int_equal(unlink(lines), 0);
+    assert_int_equal(gr_data_place(&path, dir, "valid", GR_MAPPED, &err), GRAFT_USAGE);
+    assert_null(path);
+    free(lines);
+    forget("out");
+    tiny_remove(dir);
+    tiny_remove(model);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_are_told)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_are_told),
+                                       cmocka_unit_test(unread_files_are_told)};
     return cmocka_run_group_tests_name("told", tests, setup, teardown);
 }

@@ -97,8 +97,7 @@ static void say_rows(const gr_session *s, const gr_rows *rows, const char *path)
     for (int i = 0; i < 2; i++) {
         gr_buf text = {0};
         if (found[i]) gr_buf_printf(&text, "%s: %s", path, found[i]);
-        if (text.data && s->hooks && s->hooks->event)
-            s->hooks->event(s->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text.data});
+        gr_session_note(s, text.data);
         gr_buf_free(&text);
         free(found[i]);
     }
@@ -109,8 +108,7 @@ static graft_status keep_part(const gr_session *s, gr_rows **rows, graft_error *
     gr_rows *valid;
     char *note;
     GR_TRY(gr_options_split(&valid, &note, *rows, s->o, err));
-    if (s->hooks && s->hooks->event)
-        s->hooks->event(s->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+    gr_session_note(s, note);
     free(note);
     bool train = strcmp(s->o->split, "train") == 0;
     gr_rows_free(train ? valid : *rows);
@@ -140,6 +138,7 @@ graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_ho
     graft_status st = gr_session_open(&s, dir, o, hooks, err);
     if (st == GRAFT_OK) {
         gr_rows_config config = gr_options_rows(o, (int32_t)s.rt.model->config.vocab);
+        gr_session_note_unread(&s, path);
         st = gr_rows_open(&rows, path, s.tok, s.chat, &config, NULL, NULL, err);
         if (st == GRAFT_OK) say_rows(&s, rows, path);
         if (st == GRAFT_OK && gr_options_splits(o)) st = keep_part(&s, &rows, err);

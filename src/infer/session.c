@@ -3,14 +3,24 @@
 #include "model/identity.h"
 #include <time.h>
 
+void gr_session_note(const gr_session *s, const char *note) {
+    if (note && s->hooks && s->hooks->event)
+        s->hooks->event(s->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+}
+
+void gr_session_note_unread(const gr_session *s, const char *path) {
+    char *unread = s->o->data ? gr_data_unread(s->o->data, path, gr_options_reading(s->o)) : NULL;
+    gr_session_note(s, unread);
+    free(unread);
+}
+
 graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
                                   const graft_hooks *hooks, graft_error *err) {
     char *note = NULL;
     *s = (gr_session){.o = o, .hooks = hooks};
     GR_TRY(gr_chat_open(&s->tok, &s->chat, dir, gr_options_reading(o), (int64_t)time(NULL), err));
     graft_status st = gr_options_template(&note, s->chat, o, o->adapter_path, err);
-    if (note && hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+    gr_session_note(s, note);
     free(note);
     if (st != GRAFT_OK) gr_session_close(s);
     return st;
@@ -30,8 +40,7 @@ graft_status gr_session_open(gr_session *s, const char *dir, const graft_options
         if (st == GRAFT_OK)
             st = gr_adapter_load(&s->rt.tuning, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
                                  &base, err);
-        if (base.note[0] && hooks && hooks->event)
-            hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = base.note});
+        if (base.note[0]) gr_session_note(s, base.note);
         s->rt.params = s->rt.owned_params;
     }
     if (st != GRAFT_OK) gr_session_close(s);

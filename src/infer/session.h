@@ -21,6 +21,10 @@ typedef struct gr_session {
 graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) GR_MUST_CHECK;
 void gr_session_close(gr_session *s);
+/* Tells the user, unless note is NULL; and of files beside `path`, rows of options.data, that are not read.
+ */
+void gr_session_note(const gr_session *s, const char *note);
+void gr_session_note_unread(const gr_session *s, const char *path);
 /* Tokenizer and template alone; s->rt stays empty. */
 graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
                                   const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;

@@ -198,6 +198,7 @@ graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_h
     if (st == GRAFT_OK) {
         st = gr_session_open_text(&s, dir, o, hooks, err);
         if (st == GRAFT_OK) {
+            if (!json) gr_session_note_unread(&s, path);
             if (!o->render)
                 st = tokenize(&s, json, path, &sink, err);
             else if (json)

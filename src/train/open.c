@@ -41,6 +41,9 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *split, 
     if (needed || (gr_path_is_dir_as(t->o->data, gr_options_reading(t->o)) &&
                    gr_path_exists_as(path, gr_options_reading(t->o)))) {
         gr_rows_config config = gr_options_rows(t->o, (int32_t)vocab);
+        char *unread = gr_data_unread(t->o->data, path, gr_options_reading(t->o));
+        if (unread) gr_trainer_note(t, "%s", unread);
+        free(unread);
         st = gr_rows_open(rows, path, t->tok, t->chat, &config, tokenize_progress, t, err);
     }
     if (st == GRAFT_NOT_FOUND) gr_hint(err, "%s", gr_data_wanted);

@@ -94,6 +94,28 @@ static uint32_t fold32(uint64_t h) {
     return (uint32_t)(h ^ h >> 32);
 }
 
+/* What stretches a rotation: behind the name of its rule, only where the rule has it. */
+static uint64_t add_stretch(uint64_t h, const gr_rope_config *r) {
+    if (r->kind != GR_ROPE_LLAMA3 && r->kind != GR_ROPE_YARN) return h;
+    h = add_float(add_float(h, r->low_freq_factor), r->high_freq_factor);
+    return gr_digest_number(h, (uint64_t)r->original_max_position);
+}
+
+static uint64_t add_divisors(uint64_t h, const gr_rope_config *r, int64_t rotary) {
+    for (int64_t i = 0; r->kind == GR_ROPE_LONG && i < rotary / 2; i++) h = add_float(h, r->divisor[i]);
+    return h;
+}
+
+/* The second rotation: what it has beyond a plain one as well, with names of their own. */
+static uint64_t add_second(uint64_t h, const gr_rope_config *r, int64_t rotary) {
+    const double numbers[][2] = {{r->magnitude, 1}, {r->beta_fast, 0}, {r->beta_slow, 0}};
+    h = add_float(add_float(gr_digest_number(h, (uint64_t)r->kind), r->theta), r->factor);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if ((float)numbers[i][0] != (float)numbers[i][1])
+            h = add_float(gr_digest_number(h, 1100 + i), numbers[i][0]);
+    return add_divisors(add_stretch(h, r), r, rotary);
+}
+
 /* What plain Llama has not, each number behind a name of its own: bases without it keep their digests. */
 static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
     const gr_rope_config *r = c->rope;
@@ -108,18 +130,15 @@ static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
     const unsigned counted = GR_ARCH_ONE_PLUS | GR_ARCH_SANDWICH | GR_ARCH_NORM_BEHIND;
     unsigned traits = c->arch->traits & counted;
     if (c->rotary != c->head_dim) h = gr_digest_number(gr_digest_number(h, 2001), (uint64_t)c->rotary);
-    for (int64_t i = 0; r->kind == GR_ROPE_LONG && i < c->rotary / 2; i++) h = add_float(h, r->divisor[i]);
+    h = add_divisors(h, r, c->rotary);
     if (traits) h = gr_digest_number(gr_digest_number(h, 2000), traits);
     for (int64_t l = 0; l < c->layers; l++)
         if (c->rope_of[l])
             h = gr_digest_number(gr_digest_number(h, 3000 + (uint64_t)l), (uint64_t)c->rope_of[l]);
-    if (gr_rope_count(c) == 2)
-        h = add_float(add_float(gr_digest_number(h, (uint64_t)r[1].kind), r[1].theta), r[1].factor);
-    return h;
+    return gr_rope_count(c) == 2 ? add_second(h, &r[1], c->rotary) : h;
 }
 
-/* What changes the arithmetic and no tensor tells. */
-static uint32_t digest_config(const gr_model_config *c) {
+uint32_t gr_identity_config(const gr_model_config *c) {
     const gr_rope_config *r = &c->rope[0];
     const int64_t numbers[] = {c->layers, c->heads, c->kv_heads, c->head_dim, c->tied, c->qk_norm, r->kind};
     uint64_t h = GR_DIGEST_START;
@@ -127,10 +146,7 @@ static uint32_t digest_config(const gr_model_config *c) {
         h = gr_digest_number(h, (uint64_t)numbers[i]);
     h = add_float(add_float(h, c->norm_eps), r->theta);
     if (r->kind != GR_ROPE_DEFAULT) h = add_float(h, r->factor);
-    if (r->kind == GR_ROPE_LLAMA3 || r->kind == GR_ROPE_YARN) {
-        h = add_float(add_float(h, r->low_freq_factor), r->high_freq_factor);
-        h = gr_digest_number(h, (uint64_t)r->original_max_position);
-    }
+    h = add_stretch(h, r);
     for (int64_t l = 0; l < c->layers; l++) h = gr_digest_number(h, (uint64_t)c->window[l]);
     return fold32(digest_traits(h, c));
 }
@@ -139,7 +155,7 @@ static uint32_t digest_config(const gr_model_config *c) {
 static void fold(gr_model *m, const piece *pieces, int64_t count) {
     const gr_model_config *c = &m->config;
     int64_t at = 0;
-    m->config_digest = digest_config(c);
+    m->config_digest = gr_identity_config(c);
     m->digest = gr_digest_number(GR_DIGEST_START, m->config_digest);
     for (gr_role role = 0; role < GR_ROLES; role++) {
         if (!gr_role_exists(role, c)) continue;

@@ -13,6 +13,9 @@
  * number of threads. */
 graft_status gr_model_identify(gr_model *model, gr_pool *pool, graft_error *err) GR_MUST_CHECK;
 
+/* .. of the numbers alone: what changes the arithmetic and no tensor tells. */
+uint32_t gr_identity_config(const gr_model_config *config);
+
 /* The digests as an object of strings: eight digits a tensor, those of a block's role one after another over
  * the layers. New reference; NULL: none are known, or no memory. */
 json_t *gr_identity_json(const gr_model *model);

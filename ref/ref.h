@@ -69,6 +69,8 @@ typedef struct ref_model {
     double embedding_scale, residual_scale, attention_scale, logit_scale; /* what these are multiplied by */
     double attention_cap, logit_cap; /* scores and logits become cap * tanh(x / cap); 0: as they are */
     ref_rotary rotary, local_rotary;
+    double growth; /* queries at position p are multiplied by 1 + growth log(1 + floor(p / step)); 0: not */
+    int step;
     ref_linear embed;  /* w [vocab,hidden]: x = w[id] + scale * sum_r b[r,id] a[r]; the tied head itself */
     ref_block *blocks; /* [layers] */
     double *norm, *d_norm;   /* [hidden] */
@@ -118,6 +120,8 @@ void ref_layernorm_backward(double *dx, double *dw, double *db, const double *dy
  * -1 backward (the transpose of a rotation is its inverse). */
 void ref_rope(double *x, const int *pos, const ref_rotary *rotary, int tokens, int heads, int head_dim,
               int sign);
+/* The growth of queries: each token's `width` numbers times its factor, in place; so too a gradient. */
+void ref_grow(double *x, const int *pos, double growth, int step, int tokens, int width);
 /* y[t,h] = sum_j softmax_j(cap(scale * q[t,h].k[j,g])) v[j,g] over the tokens j <= t of t's own row inside
  * the window; kv head g serves heads/kv_heads query heads. q, y [T,heads,d]; k, v [T,kv_heads,d]. */
 typedef struct ref_attention {
@@ -166,6 +170,7 @@ void ref_rope_llama3(double *inv_freq, int head_dim, double theta, const ref_rop
 typedef struct ref_rope_yarn_scaling {
     double factor, fast, slow,
         original_positions; /* turns in them beyond which nothing, below which all is slowed */
+    bool fractions;         /* the ends of the blend are no whole pairs */
 } ref_rope_yarn_scaling;
 void ref_rope_yarn(double *inv_freq, int head_dim, double theta, const ref_rope_yarn_scaling *s);
 
@@ -196,6 +201,8 @@ typedef struct ref_tiny {
     const ref_rope_llama3_scaling *llama3; /* NULL = default frequencies */
     const ref_rope_yarn_scaling *yarn;     /* likewise */
     double magnitude;                      /* of rotations */
+    double growth;                         /* of queries, see ref_model */
+    int step;
 } ref_tiny;
 double ref_formula(const char *name, long i); /* u */
 ref_model *ref_tiny_new(const ref_tiny *spec);

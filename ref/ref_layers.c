@@ -156,6 +156,11 @@ void ref_layernorm_backward(double *dx, double *dw, double *db, const double *dy
     }
 }
 
+void ref_grow(double *x, const int *pos, double growth, int step, int tokens, int width) {
+    for (int t = 0; growth > 0 && t < tokens; t++)
+        for (int i = 0; i < width; i++) x[t * width + i] *= 1 + growth * log(1 + pos[t] / step);
+}
+
 void ref_rope(double *x, const int *pos, const ref_rotary *r, int tokens, int heads, int head_dim, int sign) {
     for (int t = 0; t < tokens; t++)
         for (int h = 0; h < heads; h++, x += head_dim)

@@ -233,6 +233,7 @@ static void block_forward(double *x, ref_saved *s, const ref_model *m, const ref
     qk_norm_forward(s->q, s->q_raw, b->q_norm, m, T, m->heads);
     qk_norm_forward(s->k, s->k_raw, b->k_norm, m, T, m->kv_heads);
     if (b->rotary != NULL) ref_rope(s->q, pos, b->rotary, T, m->heads, d, 1);
+    ref_grow(s->q, pos, m->growth, m->step, T, m->heads * d);
     if (b->rotary != NULL) ref_rope(s->k, pos, b->rotary, T, m->kv_heads, d, 1);
     ref_attention_forward(s->attn, s->q, s->k, s->v, &at);
     ref_linear_forward(s->branch1, s->xa[REF_O], s->attn, &l[REF_O], T);
@@ -288,6 +289,7 @@ static void attention_half_backward(double *dx, const ref_saved *s, const ref_mo
            *dbranch = branch_gradient(dx, b->d_behind1, s->branch1, b->behind1, m, T);
     ref_linear_backward(dattn, dbranch, s->attn, s->xa[REF_O], &l[REF_O], T);
     ref_attention_backward(dq, dk, dv, dattn, s->q, s->k, s->v, &at);
+    ref_grow(dq, pos, m->growth, m->step, T, m->heads * m->head_dim);
     rotated_backward(dq, b->d_q_norm, s->q_raw, b->q_norm, m, b->rotary, pos, T, m->heads);
     rotated_backward(dk, b->d_k_norm, s->k_raw, b->k_norm, m, b->rotary, pos, T, m->kv_heads);
     qkv_backward(dnorm, dq, dk, dv, s, m, l, T);

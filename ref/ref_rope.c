@@ -28,10 +28,13 @@ static double pair_of(double turns, int head_dim, double theta, double positions
     return head_dim * log(positions / (turns * 2 * acos(-1))) / (2 * log(theta));
 }
 
-/* YaRN: like llama3, but blended by the pair's number; its ends are whole numbers. */
+/* YaRN: like llama3, but blended by the pair's number; its ends are whole numbers unless it says otherwise.
+ */
 void ref_rope_yarn(double *inv_freq, int head_dim, double theta, const ref_rope_yarn_scaling *s) {
-    double first = fmax(0, floor(pair_of(s->fast, head_dim, theta, s->original_positions)));
-    double last = fmin(head_dim - 1, ceil(pair_of(s->slow, head_dim, theta, s->original_positions)));
+    double first = pair_of(s->fast, head_dim, theta, s->original_positions);
+    double last = pair_of(s->slow, head_dim, theta, s->original_positions);
+    if (!s->fractions) first = floor(first), last = ceil(last);
+    first = fmax(0, first), last = fmin(head_dim - 1, last);
     ref_rope_default(inv_freq, head_dim, theta);
     for (int j = 0; j < head_dim / 2; j++) {
         double slowed = fmin(1, fmax(0, (j - first) / (last - first)));

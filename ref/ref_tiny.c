@@ -242,6 +242,8 @@ ref_model *ref_tiny_new(const ref_tiny *c) {
                      .logit_cap = c->logit_cap,
                      .rotary = rotary_new(c),
                      .local_rotary = rotary_new(c),
+                     .growth = c->growth,
+                     .step = c->step,
                      .embed = linear_new(c->hidden, c->vocab, &ends, c->end_rank, false),
                      .blocks = blocks,
                      .norm = zeros(true, c->hidden),

@@ -84,7 +84,7 @@ static void refused_configs(void **state) {
         {"{\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}", GRAFT_UNSUPPORTED, "dynamic"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", GRAFT_NOT_FOUND,
          "original_max_position"},
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":false}}", GRAFT_UNSUPPORTED,
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"truncate\":0}}", GRAFT_CORRUPT,
          "truncate"},
         {"{\"model_type\":\"gemma2\",\"hidden_activation\":\"gelu\"}", GRAFT_UNSUPPORTED,
          "hidden_activation"},
@@ -281,13 +281,16 @@ static void other_architectures(void **state) {
                    "\"sliding_attention\",\"sliding_attention\",\"sliding_attention\"]}");
     for (int l = 0; l < 4; l++) assert_int_equal(c.window[l], l ? 9 : 0);
     must_parse(&c, "{\"model_type\":\"ministral3\",\"rope_parameters\":{\"type\":\"yarn\",\"rope_theta\":1e6,"
-                   "\"factor\":16,\"original_max_position_embeddings\":64,\"mscale\":1,\"mscale_all_dim\":1,"
+                   "\"factor\":16,\"truncate\":false,\"original_max_position_embeddings\":64,\"mscale\":1,"
+                   "\"mscale_all_dim\":1,"
                    "\"llama_4_scaling_beta\":0.1}}");
     double found[8], want[8];
     gr_rope_frequencies(found, &c, &c.rope[0]);
-    ref_rope_yarn(want, 16, 1e6, &(ref_rope_yarn_scaling){16, 32, 1, 64});
+    ref_rope_yarn(want, 16, 1e6, &(ref_rope_yarn_scaling){16, 32, 1, 64, true});
     for (int i = 0; i < 8; i++) assert_near(found[i], want[i], 1e-13 * want[i]);
-    assert_true(c.rope[0].magnitude == 1 && c.row_limit == 64);
+    assert_true(c.rope[0].magnitude == 1 && !c.row_limit && gr_rope_count(&c) == 2);
+    assert_true(gr_rope_of(&c, 3, true) == 1 && gr_rope_of(&c, 3, false) == 0);
+    assert_true(c.rope[1].growth == 0.1 && c.rope[1].step == 64);
 }
 
 int main(void) {

@@ -64,8 +64,11 @@ static const field rope_fields[] = {
     OF_ROPE(original_max_position, NUMBER, STRETCHED),
     OF_ROPE(beta_fast, REAL, RULE(GR_ROPE_YARN)),
     OF_ROPE(beta_slow, REAL, RULE(GR_ROPE_YARN)),
+    OF_ROPE(fractions, NUMBER, RULE(GR_ROPE_YARN)),
     OF_ROPE(divisor, REAL, RULE(GR_ROPE_LONG)),
     OF_ROPE(magnitude, REAL, ALL),
+    OF_ROPE(growth, REAL, ALL),
+    OF_ROPE(step, NUMBER, ALL),
 };
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
@@ -117,6 +120,8 @@ static gr_model_config whole(gr_rope_kind kind) {
                                      .original_max_position = 128,
                                      .beta_fast = 32,
                                      .beta_slow = 1,
+                                     .growth = 0.25,
+                                     .step = 9,
                                      .divisor = {1, 2, 3, 4},
                                      .magnitude = 1.5};
     return c;
@@ -159,7 +164,7 @@ static void traits_count(void **state) {
         GR_ARCH_QKV_BIAS | GR_ARCH_QK_NORM | GR_ARCH_WINDOW | GR_ARCH_LAYER_WINDOW | GR_ARCH_BIAS_OPTION |
         GR_ARCH_WIDE_QK_NORM | GR_ARCH_GEMMA | GR_ARCH_MULTIPLIERS | GR_ARCH_LOCAL_ROPE | GR_ARCH_SOME_ROPE |
         GR_ARCH_PATTERN | GR_ARCH_FUSED | GR_ARCH_PARTIAL | GR_ARCH_LAYER_NORM | GR_ARCH_PLAIN_MLP |
-        GR_ARCH_USE_BIAS | GR_ARCH_USE_QKV_BIAS | GR_ARCH_ROW_LIMIT;
+        GR_ARCH_USE_BIAS | GR_ARCH_USE_QKV_BIAS | GR_ARCH_GROWING_QUERIES;
     unsigned all = 0;
     for (const gr_arch *a = gr_arch_table; a->model_type; a++) all |= a->traits;
     if (all & ~(counted | told)) fail_msg("is trait %x told by tensors?", all & ~(counted | told));

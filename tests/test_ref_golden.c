@@ -94,7 +94,10 @@ static ref_model *model_from(const json_t *golden) {
                                        .slow = number(scaling, "beta_slow"),
                                        .original_positions =
                                            number(scaling, "original_max_position_embeddings")};
+        yarn.fractions = json_is_false(json_object_get(scaling, "truncate"));
         spec.yarn = &yarn;
+        spec.growth = number(scaling, "llama_4_scaling_beta");
+        spec.step = (int)yarn.original_positions;
         spec.magnitude = (1 + 0.1 * scale * log(yarn.factor)) / (1 + 0.1 * all * log(yarn.factor));
     } else if (is_type(golden, "phi3") && scaling != NULL) {
         double positions = number(c, "original_max_position_embeddings"), longer = 64 / positions;

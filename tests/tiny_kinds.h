@@ -51,7 +51,7 @@ static inline void family(ref_tiny *s, int which) {
     if (which == GRANITE)
         s->embedding_scale = 6, s->residual_scale = 0.25, s->attention_scale = 0.125, s->logit_scale = 0.25;
     if (which == OLMO2) s->behind = s->wide_norm = s->qk_norm = true;
-    if (which == YARN) s->magnitude = 1.1;
+    if (which == YARN) s->magnitude = 1.1, s->growth = 0.2, s->step = 5;
     if (which == PHI) s->fused = true, s->partial = 0.75, s->window = 5, s->kv_heads = 1;
     if (which == STABLELM) s->layer_norm = s->qkv_bias = true, s->partial = 0.25;
     if (which == STARCODER2) s->layer_norm = s->plain = s->gelu = s->all_bias = s->tied = true;

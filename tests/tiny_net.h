@@ -119,8 +119,9 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
                                   .logit_cap = s->logit_cap};
     m->layer = calloc((size_t)s->layers, sizeof *m->layer);
     for (int i = 0; i < GR_ROPES; i++) {
-        const ref_rotary *r = i ? &n->ref->local_rotary : &n->ref->rotary;
+        const ref_rotary *r = i && !(s->growth > 0) ? &n->ref->local_rotary : &n->ref->rotary;
         m->config.rope[i].magnitude = r->magnitude;
+        if (i) m->config.rope[i].growth = s->growth, m->config.rope[i].step = s->step;
         m->inv_freq[i] = calloc((size_t)r->half, sizeof(double));
         memcpy(m->inv_freq[i], r->inv_freq, (size_t)r->half * sizeof(double));
     }

@@ -131,7 +131,7 @@ static float *angles_of(const gr_decode_batch *d, int rope, int64_t row) {
 
 static void rotate(const rotate_job *j, int64_t row, void *x, const gr_rotary *r) {
     const gr_kernels *k = &j->d->rt->kernels;
-    int rope = j->d->rt->model->config.rope_of[j->layer];
+    int rope = gr_rope_of(&j->d->rt->model->config, j->layer, r == &j->q);
     int64_t all = r->heads * r->d, n = r->wide ? all : r->d, act = k->act_bytes;
     char *at = (char *)x + row * r->ld * act;
     float rstd;

@@ -169,9 +169,9 @@ static char *cached(const part *p, char *cache, int64_t head) {
 }
 
 /* A head of q or k at the newest position. */
-static void rotate(const part *p, char *head) {
+static void rotate(const part *p, char *head, bool query) {
     const gr_decode *d = p->d;
-    int rope = d->rt->model->config.rope_of[p->layer->attend.layer];
+    int rope = gr_rope_of(&d->rt->model->config, p->layer->attend.layer, query);
     int64_t half = p->layer->q.half;
     if (rope == GR_NO_ROPE) return;
     d->rt->kernels.rope(head, d->rotation[rope], d->rotation[rope] + half, (int)half, 1);
@@ -195,7 +195,7 @@ static void head_task(void *context, int task, int worker) {
     k->to_act(to, y, dim);
     if (i == 2 || r->wide) return;
     if (r->norm) k->rmsnorm(to, &rstd, to, r->norm, r->eps, dim);
-    rotate(p, to);
+    rotate(p, to, i == 0);
 }
 
 /* All heads of q (task 0) or k, where one norm spans them: what head_task left. */
@@ -210,7 +210,7 @@ static void wide_norm_task(void *context, int task, int worker) {
     k->rmsnorm(x, &rstd, x, r->norm, r->eps, r->heads * r->d);
     for (int64_t h = 0; h < r->heads; h++) {
         char *head = x + h * r->d * k->act_bytes;
-        rotate(p, head);
+        rotate(p, head, task == 0);
         if (task) memcpy(cached(p, d->cache.k, h), head, (size_t)(r->d * k->act_bytes));
     }
 }

@@ -7,7 +7,7 @@ const gr_arch gr_arch_table[] = {
     {"qwen3", "Qwen3ForCausalLM", GR_ARCH_QK_NORM | GR_ARCH_LAYER_WINDOW | GR_ARCH_BIAS_OPTION,
      .about = "Qwen3"},
     {"ministral", "MinistralForCausalLM", GR_ARCH_WINDOW, "Ministral 8B 2410", .kv_heads = 8, .window = 4096},
-    {"ministral3", "Ministral3ForCausalLM", GR_ARCH_ROW_LIMIT | GR_ARCH_WINDOW, "Ministral 3 (text)",
+    {"ministral3", "Ministral3ForCausalLM", GR_ARCH_GROWING_QUERIES | GR_ARCH_WINDOW, "Ministral 3 (text)",
      .theta = 1e6, .head_dim = 128, .kv_heads = 8, .eps = 1e-5},
     {"gemma2", "Gemma2ForCausalLM",
      GR_ARCH_SANDWICH | GR_ARCH_ONE_PLUS | GR_ARCH_GEMMA | GR_ARCH_BIAS_OPTION | GR_ARCH_PATTERN, "Gemma 2",

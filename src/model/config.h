@@ -31,7 +31,8 @@ enum {
     GR_ARCH_PLAIN_MLP = 1 << 18,    /* an MLP without gate, GELU behind its first linear (StarCoder2) */
     GR_ARCH_USE_BIAS = 1 << 19,     /* use_bias, true if silent: all linears (StarCoder2) */
     GR_ARCH_USE_QKV_BIAS = 1 << 20, /* use_qkv_bias (StableLM) */
-    GR_ARCH_ROW_LIMIT = 1 << 14     /* queries of long rows are scaled (Ministral 3): rows up to there only */
+    GR_ARCH_GROWING_QUERIES =
+        1 << 14 /* llama_4_scaling_beta: queries grow with their position (Ministral 3) */
 };
 
 typedef struct gr_arch {
@@ -71,8 +72,11 @@ typedef struct gr_rope_config {
     double theta, factor, low_freq_factor, high_freq_factor;
     int64_t original_max_position;
     double beta_fast, beta_slow;  /* YARN */
+    bool fractions;               /* YARN: the ends of its blend are no whole pairs */
     double divisor[GR_LONG_MOST]; /* LONG: of each pair's frequency, for rows up to original_max_position */
     double magnitude;             /* cosines and sines are multiplied by it */
+    double growth; /* .. and by 1 + growth * log(1 + position / step), the quotient a whole number; 0: not */
+    int64_t step;
 } gr_rope_config;
 
 /* Which activation is between gate and down. */
@@ -135,6 +139,8 @@ graft_status gr_config_rope(gr_model_config *config, const gr_json_scope *root,
 void gr_rope_frequencies(double *inv_freq, const gr_model_config *config, const gr_rope_config *rope);
 /* How many of config->rope some layer uses: 1 or 2. */
 int gr_rope_count(const gr_model_config *config);
+/* Which of them the layer's queries, or its keys, use: their own where they grow; or GR_NO_ROPE. */
+int gr_rope_of(const gr_model_config *config, int64_t layer, bool queries);
 
 /* Published shapes: name and config.json text; ended by NULL. */
 typedef struct gr_shape {

@@ -15,11 +15,7 @@ static graft_status read_yarn(gr_rope_config *rope, const gr_json_scope *scaling
     GR_TRY(gr_json_real(scaling, "beta_fast", 1e-3, 1e6, &rope->beta_fast, err));
     GR_TRY(gr_json_real(scaling, "beta_slow", 1e-3, 1e6, &rope->beta_slow, err));
     GR_TRY(gr_json_bool(scaling, "truncate", &whole, err));
-    if (!whole) { /* the ends of the blend as fractions */
-        gr_fail(err, GRAFT_UNSUPPORTED, "this rotary scaling is not supported");
-        gr_where(err, "%s: %s.truncate", scaling->file, scaling->path);
-        return gr_found(err, "false");
-    }
+    rope->fractions = !whole;
     GR_TRY(gr_json_real(scaling, "mscale", 0, 1e3, &scale, err));
     GR_TRY(gr_json_real(scaling, "mscale_all_dim", 0, 1e3, &all, err));
     double grown = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;
@@ -140,6 +136,18 @@ static graft_status read_two(gr_model_config *c, const gr_json_scope *scaling, c
     return GRAFT_OK;
 }
 
+/* Ministral 3: queries turn as keys do, and grow with every original length. source: transformers
+ * modeling_ministral3 */
+static graft_status read_growth(gr_model_config *c, const gr_json_scope *scaling, graft_error *err) {
+    static const char key[] = "original_max_position_embeddings";
+    gr_rope_config *r = &c->rope[1];
+    if (!gr_json_field(scaling, "llama_4_scaling_beta")) return GRAFT_OK;
+    *r = c->rope[0];
+    GR_TRY(gr_json_real(scaling, "llama_4_scaling_beta", 0, 1e3, &r->growth, err));
+    GR_TRY(gr_json_need(scaling, key, err));
+    return gr_json_int(scaling, key, 2, MAX_POSITION, &r->step, err);
+}
+
 static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     static const char *const keys[] = {"rope_scaling", "rope_parameters"};
     bool local = c->arch->traits & GR_ARCH_LOCAL_ROPE, ruled = false;
@@ -159,16 +167,12 @@ static graft_status read_ropes(gr_model_config *c, const gr_json_scope *root, gr
         bool two =
             local && (gr_json_field(&inner, "full_attention") || gr_json_field(&inner, "sliding_attention"));
         GR_TRY(two ? read_two(c, &inner, root, err) : read_scaling(c, &c->rope[0], &inner, root, err));
-        if (c->arch->traits & GR_ARCH_ROW_LIMIT && gr_json_field(&inner, "llama_4_scaling_beta")) {
-            GR_TRY(gr_json_need(&inner, "original_max_position_embeddings", err));
-            GR_TRY(
-                gr_json_int(&inner, "original_max_position_embeddings", 2, MAX_POSITION, &c->row_limit, err));
-        }
+        if (c->arch->traits & GR_ARCH_GROWING_QUERIES) GR_TRY(read_growth(c, &inner, err));
         ruled = true;
     }
     /* without one transformers scales, by numbers of its own */
-    return c->arch->traits & GR_ARCH_ROW_LIMIT && !ruled ? gr_json_need(root, "rope_parameters", err)
-                                                         : GRAFT_OK;
+    return c->arch->traits & GR_ARCH_GROWING_QUERIES && !ruled ? gr_json_need(root, "rope_parameters", err)
+                                                               : GRAFT_OK;
 }
 
 /* Does that layer, without other word, see a window only? */

@@ -108,7 +108,8 @@ static uint64_t add_divisors(uint64_t h, const gr_rope_config *r, int64_t rotary
 
 /* The second rotation: what it has beyond a plain one as well, with names of their own. */
 static uint64_t add_second(uint64_t h, const gr_rope_config *r, int64_t rotary) {
-    const double numbers[][2] = {{r->magnitude, 1}, {r->beta_fast, 0}, {r->beta_slow, 0}};
+    const double numbers[][2] = {{r->magnitude, 1}, {r->beta_fast, 0}, {r->beta_slow, 0},
+                                 {r->fractions, 0}, {r->growth, 0},    {(double)r->step, 0}};
     h = add_float(add_float(gr_digest_number(h, (uint64_t)r->kind), r->theta), r->factor);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if ((float)numbers[i][0] != (float)numbers[i][1])
@@ -123,7 +124,8 @@ static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
     const double numbers[][2] = {
         {c->activation, GR_SILU},    {c->embedding_scale, 1}, {c->residual_scale, 1}, {c->logit_scale, 1},
         {c->attention_scale, usual}, {c->attention_cap, 0},   {c->logit_cap, 0},      {r->magnitude, 1},
-        {r->beta_fast, 0},           {r->beta_slow, 0}};
+        {r->beta_fast, 0},           {r->beta_slow, 0},       {r->fractions, 0},      {r->growth, 0},
+        {(double)r->step, 0}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if ((float)numbers[i][0] != (float)numbers[i][1])
             h = add_float(gr_digest_number(h, 1000 + i), numbers[i][0]);

@@ -19,8 +19,9 @@ static double turning_pair(const gr_rope_config *rope, double turns, double dim)
 
 /* YaRN: pair i of dim / 2, blended along a line between two pairs. */
 static double yarn_scaled(double inv_freq, const gr_rope_config *rope, double i, double dim) {
-    double low = fmax(floor(turning_pair(rope, rope->beta_fast, dim)), 0),
-           high = fmin(ceil(turning_pair(rope, rope->beta_slow, dim)), dim - 1);
+    double low = turning_pair(rope, rope->beta_fast, dim), high = turning_pair(rope, rope->beta_slow, dim);
+    if (!rope->fractions) low = floor(low), high = ceil(high);
+    low = fmax(low, 0), high = fmin(high, dim - 1);
     if (high == low) high += 0.001;
     double stretched = fmin(fmax((i - low) / (high - low), 0), 1);
     return stretched * inv_freq / rope->factor + (1 - stretched) * inv_freq;
@@ -38,14 +39,22 @@ void gr_rope_frequencies(double *inv_freq, const gr_model_config *c, const gr_ro
     }
 }
 
+int gr_rope_of(const gr_model_config *c, int64_t layer, bool queries) {
+    int rope = c->rope_of[layer];
+    return rope == 0 && queries && c->rope[1].growth > 0 ? 1 : rope;
+}
+
 int gr_rope_count(const gr_model_config *c) {
+    if (c->rope[1].growth > 0) return 2;
     for (int64_t l = 0; l < c->layers; l++)
         if (c->rope_of[l] == 1) return 2;
     return 1;
 }
 
 void gr_model_angles(float *cosine, float *sine, const gr_model *m, int rope, int64_t position) {
-    double magnitude = m->config.rope[rope].magnitude;
+    const gr_rope_config *r = &m->config.rope[rope];
+    double magnitude = r->magnitude;
+    if (r->growth > 0) magnitude *= 1 + r->growth * log1p((double)(position / r->step));
     for (int64_t i = 0; i < m->config.rotary / 2; i++) {
         double angle = (double)position * m->inv_freq[rope][i];
         cosine[i] = (float)(cos(angle) * magnitude);

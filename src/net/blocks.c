@@ -25,7 +25,7 @@ bool gr_net_joins(const gr_model_config *c) {
 
 gr_rotary gr_net_rotary(const gr_net *n, gr_role norm, int64_t l) {
     const gr_model_config *c = &n->model->config;
-    int rope = c->rope_of[l];
+    int rope = gr_rope_of(c, l, norm == GR_Q_NORM);
     gr_rotary r = {.heads = norm == GR_Q_NORM ? c->heads : c->kv_heads,
                    .d = c->head_dim,
                    .half = c->rotary / 2,

@@ -21,7 +21,8 @@ static gr_net net_of(const gr_runtime *r, const gr_net_config *config) {
 
 graft_status gr_runtime_row_fits(const gr_model *m, int64_t tokens, graft_error *err) {
     if (!m->config.row_limit || tokens <= m->config.row_limit) return GRAFT_OK;
-    gr_fail(err, GRAFT_UNSUPPORTED, "%s computes rows of so many tokens in a way that is not built",
+    gr_fail(err, GRAFT_UNSUPPORTED,
+            "%s turns longer rows by other factors (longrope), and programs disagree on when: not built",
             m->config.arch->model_type);
     gr_expected(err, "at most %lld tokens", (long long)m->config.row_limit);
     gr_found(err, "%lld", (long long)tokens);

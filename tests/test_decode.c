@@ -23,13 +23,40 @@ static void by_batch(tiny_net *n, const rows *r, int prompt, float *found) {
     int32_t ids[2 * 8], next[2];
     for (int i = 0; i < 2 * prompt; i++) ids[i] = r->ids[i % prompt];
     gr_batch batch = {.ids = ids, .start = start, .nrows = 2, .tokens = 2 * prompt};
-    assert_int_equal(gr_decode_batch_init(&d, &n->rt, 2, tokens, &err), GRAFT_OK);
+    assert_int_equal(gr_decode_batch_init(&d, &n->rt, 2, 2, tokens, &err), GRAFT_OK);
     gr_decode_batch_prompts(&d, &batch);
     for (int64_t t = prompt - 1; t < tokens; t++) {
         next[0] = next[1] = r->ids[t];
         if (t >= prompt) gr_decode_batch_step(&d, next);
         assert_memory_equal(d.logits, d.logits + vocab, (size_t)vocab * sizeof *d.logits);
         memcpy(found + t * vocab, d.logits, (size_t)vocab * sizeof *found);
+    }
+    gr_decode_batch_free(&d);
+}
+
+/* A lent cache has the same bits however many tokens come at a time. */
+static void by_pieces(tiny_net *n, const rows *r) {
+    static const int64_t pieces[] = {1, 3, 7, 1000};
+    gr_decode_batch d;
+    graft_error err = {0};
+    gr_arena arena = {0};
+    int64_t tokens = r->batch.tokens, vocab = n->spec.vocab;
+    float *first = tiny_keep(n, (size_t)vocab * sizeof *first);
+    assert_int_equal(gr_decode_batch_init(&d, &n->rt, 7, 0, tokens, &err), GRAFT_OK);
+    (void)gr_decode_batch_cache(&arena, &n->rt, tokens);
+    size_t bytes = arena.used;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        arena = (gr_arena){0};
+        assert_int_equal(gr_arena_reserve(&arena, bytes, &err), GRAFT_OK);
+        gr_kv_cache cache = gr_decode_batch_cache(&arena, &n->rt, tokens);
+        for (int64_t at = 0, count; at < tokens; at += count) {
+            count = gr_min_i64(pieces[i], tokens - at);
+            gr_decode_batch_extend(&d, &cache, r->ids + at, count);
+        }
+        assert_int_equal(cache.length, tokens);
+        if (i == 0) memcpy(first, d.logits, (size_t)vocab * sizeof *first);
+        assert_memory_equal(d.logits, first, (size_t)vocab * sizeof *first);
+        gr_arena_free(&arena);
     }
     gr_decode_batch_free(&d);
 }
@@ -60,6 +87,7 @@ static double paths_apart(tiny_net *n, const rows *r) {
     gr_decode_free(&d);
     double off = off_by(found + first, whole + first, tokens * vocab - first);
     by_batch(n, r, PROMPT, found);
+    by_pieces(n, r);
     return fmax(off, off_by(found + first, whole + first, tokens * vocab - first));
 }
 

@@ -10,17 +10,25 @@ static int64_t most_ranks(const gr_tuning *t) {
     return most;
 }
 
-static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t capacity) {
+gr_kv_cache gr_decode_batch_cache(gr_arena *a, const gr_runtime *rt, int64_t capacity) {
+    const gr_model_config *c = &rt->model->config;
+    gr_kv_cache cache = {.capacity = capacity};
+    cache.k =
+        gr_arena_array(a, c->layers * capacity * c->kv_heads * c->head_dim, (size_t)rt->kernels.act_bytes);
+    cache.v =
+        gr_arena_array(a, c->layers * capacity * c->kv_heads * c->head_dim, (size_t)rt->kernels.act_bytes);
+    return cache;
+}
+
+static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t caches, int64_t capacity) {
     const gr_model_config *c = &d->rt->model->config;
     const gr_kernels *k = &d->rt->kernels;
     size_t act = (size_t)k->act_bytes;
     int64_t n = d->most, q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     int64_t ranges = gr_attend_ranges(capacity);
     d->cache = gr_arena_array(a, n, sizeof *d->cache);
-    for (int64_t i = 0; i < n; i++) {
-        gr_kv_cache cache = {.capacity = capacity};
-        cache.k = gr_arena_array(a, c->layers * capacity * kv, act);
-        cache.v = gr_arena_array(a, c->layers * capacity * kv, act);
+    for (int64_t i = 0; i < caches; i++) {
+        gr_kv_cache cache = gr_decode_batch_cache(a, d->rt, capacity);
         if (d->cache) d->cache[i] = cache;
     }
     void **wide[] = {&d->x, &d->x_mid, &d->norm, &d->q,   &d->attn, &d->k,
@@ -65,15 +73,15 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t capacity) {
     d->attend.space = gr_arena_array(a, gr_pool_threads(d->rt->pool), d->attend.space_bytes);
 }
 
-graft_status gr_decode_batch_init(gr_decode_batch *d, gr_runtime *rt, int64_t most, int64_t capacity,
-                                  graft_error *err) {
+graft_status gr_decode_batch_init(gr_decode_batch *d, gr_runtime *rt, int64_t most, int64_t caches,
+                                  int64_t capacity, graft_error *err) {
     const gr_model_config *c = &rt->model->config;
     gr_arena counting = {0};
     int64_t elements;
     *d = (gr_decode_batch){.rt = rt, .most = most};
     GR_TRY(gr_runtime_row_fits(rt->model, capacity, err));
     if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements))
-        take_vectors(d, &counting, capacity);
+        take_vectors(d, &counting, caches, capacity);
     if (!counting.used || counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "caches of %lld tokens for %lld rows are larger than memory can be",
                        (long long)capacity, (long long)most);
@@ -86,7 +94,7 @@ graft_status gr_decode_batch_init(gr_decode_batch *d, gr_runtime *rt, int64_t mo
         return gr_hint(err, "a smaller --batch-size or --max-tokens takes less");
     }
     GR_TRY(gr_arena_reserve(&d->arena, counting.used, err));
-    take_vectors(d, &d->arena, capacity);
+    take_vectors(d, &d->arena, caches, capacity);
     return GRAFT_OK;
 }
 
@@ -209,7 +217,8 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     close_half(d, &group[DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);
 }
 
-void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
+/* One more token of every row through the blocks, into d->x. */
+static void layers(gr_decode_batch *d, const int32_t *ids) {
     gr_net *net = &d->rt->net;
     const gr_model *m = net->model;
     int64_t half = m->config.rotary / 2;
@@ -223,7 +232,27 @@ void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
     d->attend.rows = d->rows;
     gr_embedding_forward(&net->compute, &net->embedding, d->x, ids, d->rows);
     for (int64_t l = 0; l < m->config.layers; l++) block(d, l, &batch);
+}
+
+void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
+    layers(d, ids);
     logits_of(d, d->x, d->start, 0, d->rows);
+}
+
+/* The rows are one cache seen at different lengths: a layer's keys are all there before any row attends, and
+ * each looks at its own length of them. */
+void gr_decode_batch_extend(gr_decode_batch *d, gr_kv_cache *cache, const int32_t *ids, int64_t count) {
+    for (int64_t at = 0; at < count; at += d->rows) {
+        d->rows = gr_min_i64(d->most, count - at);
+        for (int64_t i = 0; i < d->rows; i++) {
+            d->cache[i] = *cache;
+            d->cache[i].length += i;
+        }
+        layers(d, ids + at);
+        cache->length += d->rows;
+    }
+    if (d->rows) logits_of(d, d->x, &(int64_t){d->rows - 1}, 0, 1);
+    d->rows = 0;
 }
 
 void gr_decode_batch_drop(gr_decode_batch *d, int64_t i) {

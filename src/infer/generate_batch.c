@@ -88,7 +88,7 @@ static graft_status reserve(job *j, graft_error *err) {
     j->growths = gr_calloc((size_t)rows, sizeof *j->growths);
     j->numbers = gr_calloc((size_t)rows, sizeof *j->numbers);
     if (!j->growths || !j->numbers) return gr_no_memory(err, (size_t)rows * sizeof *j->growths);
-    return gr_decode_batch_init(&j->d, &j->s.rt, rows, j->longest + gr_answer_most(j->s.o), err);
+    return gr_decode_batch_init(&j->d, &j->s.rt, rows, rows, j->longest + gr_answer_most(j->s.o), err);
 }
 
 /* Prompts for the free rows, as many as go through the model together; their answers begin. */

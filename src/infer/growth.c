@@ -104,6 +104,7 @@ static void look(const gr_session *s, gr_growth *g, size_t len, bool *over) {
         g->text.len = end;
         g->text.data[end] = '\0';
         *over = true;
+        g->full = false;
         len = end;
     } else if (!*over) {
         len -= gr_stops_held(&g->stops, g->text.data, len);
@@ -124,7 +125,7 @@ graft_status gr_growth_next(gr_growth *g, const gr_session *s, float *logits, in
     if (!gr_ids_push(&g->ids, *id)) return gr_no_memory(err, g->ids.count * sizeof *id);
     gr_buf_clear(&g->text);
     GR_TRY(gr_tokenizer_decode(s->tok, g->ids.ids + first, g->ids.count - first, true, &g->text, err));
-    *over = gr_growth_tokens(g) >= gr_answer_most(s->o);
+    *over = g->full = gr_growth_tokens(g) >= gr_answer_most(s->o);
     look(s, g, *over ? g->text.len : settled(&g->text), over);
     return GRAFT_OK;
 }

@@ -23,6 +23,7 @@ typedef struct gr_growth {
     gr_buf text;    /* the answer's */
     gr_stops stops; /* --stop */
     gr_sampler sampler;
+    bool full;   /* it ended because it had all its tokens */
     bool send;   /* to the hooks */
     size_t sent; /* bytes */
 } gr_growth;

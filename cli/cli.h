@@ -93,6 +93,10 @@ int cli_report(cli *c, graft_status status);
 void signals_install(void);
 const volatile int *signals_stop(void); /* non-zero once a signal asked to stop */
 void signals_raise_stop(void);          /* as if a signal had come */
+/* From now on Ctrl-C ends an answer and not the program: it raises the flag, which signals_interrupted takes
+ * down again; true where it was Ctrl-C that raised it. A second one before that exits at once. */
+void signals_answers_only(void);
+bool signals_interrupted(void);
 
 /* bus.c */
 void bus_install(void); /* SIGBUS from a mapped file becomes an error that names it, with EXIT_FAILED */
@@ -145,6 +149,7 @@ int cmd_fuse(cli *c);
 int cmd_download(cli *c);
 int cmd_export(cli *c);
 int cmd_generate(cli *c);
+int cmd_chat(cli *c);
 int cmd_tokenize(cli *c);
 int cmd_info(cli *c);
 int cmd_bench(cli *c);

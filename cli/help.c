@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 static const cli_flag flags[] = {
-    {"json", 0, "one JSON document on standard output (tokenize: JSON lines), nothing else there"},
+    {"json", 0, "one JSON document on standard output (tokenize, chat: JSON lines), nothing else there"},
     {"help", 'h', "this page"},
     {"version", 0, "the version"},
 };

@@ -186,6 +186,15 @@ json_t *doc_generation(const graft_generation *g) {
                      "generation_tokens_per_second", doc_number(g->generation_tokens_per_second));
 }
 
+json_t *doc_answer(const graft_answer *a) {
+    return json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "text", doc_text(a->text), "finish_reason",
+                     a->finish, "tokens", (json_int_t)a->tokens, "prompt_tokens",
+                     (json_int_t)a->prompt_tokens, "cached_tokens", (json_int_t)a->cached_tokens, "dropped",
+                     (json_int_t)a->dropped, "prompt_tokens_per_second",
+                     doc_number(a->prompt_tokens_per_second), "generation_tokens_per_second",
+                     doc_number(a->generation_tokens_per_second));
+}
+
 json_t *doc_row(const graft_row *row, bool rendered) {
     if (rendered) return json_pack("{s:o, s:o}", "line", doc_size(row->line), "text", doc_text(row->text));
     json_t *ids = json_array(), *mask = json_array();

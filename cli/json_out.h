@@ -16,6 +16,7 @@ json_t *doc_plan(const graft_plan *plan);
 json_t *doc_train(const graft_train_result *result);
 json_t *doc_eval(const graft_eval_result *result);
 json_t *doc_generation(const graft_generation *generation);
+json_t *doc_answer(const graft_answer *answer);
 json_t *doc_row(const graft_row *row, bool rendered);
 json_t *doc_bench(const graft_bench_result *result);
 json_t *doc_bench_load(const graft_bench_load_result *result);

@@ -24,6 +24,28 @@ static void on_signal(int number) {
     errno = before;
 }
 
+static volatile int interrupted;
+
+static void on_interrupt(int number) {
+    (void)number;
+    if (__atomic_exchange_n(&interrupted, 1, __ATOMIC_SEQ_CST)) _exit(EXIT_INTERRUPTED);
+    stop_flag = 1;
+}
+
+void signals_answers_only(void) {
+    struct sigaction before, action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(SIGINT, &action, NULL);
+}
+
+bool signals_interrupted(void) {
+    if (!interrupted) return false;
+    stop_flag = 0;
+    __atomic_store_n(&interrupted, 0, __ATOMIC_SEQ_CST);
+    return true;
+}
+
 void signals_install(void) {
     static const int asked[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};

@@ -98,6 +98,20 @@ static const verb table[] = {
       "graft generate --model model-4bit --adapter-path adapters --prompt 'Why is the sky blue?' --compare",
       "echo 'Why?' | graft generate --model model-4bit --prompt - --temp 0.7 --seed 1",
       "graft generate --model model-4bit --prompts questions.jsonl --batch-size 16 --json"}},
+    {"chat",
+     GRAFT_VERB_CHAT,
+     "",
+     0,
+     "talk to a model, with or without an adapter",
+     "Keeps the conversation and what the model has seen of it, so that each turn computes only what is new. "
+     "Ctrl-C ends an answer; at the prompt a second one ends the program. Lines that begin with / are "
+     "commands: /adapter PATH or none, /system TEXT, /set OPTION VALUE, /reset, /save FILE, /help, /quit. A "
+     "history that outgrows --max-seq-length loses its oldest turns, which is said. Where standard input is "
+     "no terminal each line of it is a turn; with --json each answer is a JSON line.",
+     cmd_chat,
+     {"graft chat --model model-4bit", "graft chat --model model-4bit --adapter-path adapters --temp 0.7",
+      "graft chat --model model-4bit --adapter-path a=0.7,b=0.3 --system-prompt 'Answer in one sentence.'",
+      "printf 'Hello\\nAnd now?\\n' | graft chat --model model-4bit --json"}},
     {"tokenize",
      GRAFT_VERB_TOKENIZE,
      "",

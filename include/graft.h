@@ -19,6 +19,7 @@
 #ifndef GRAFT_H
 #define GRAFT_H
 #include "graft_bench.h"
+#include "graft_chat.h"
 #include "graft_hooks.h"
 #include "graft_infer.h"
 #include "graft_models.h"

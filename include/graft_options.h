@@ -23,7 +23,8 @@ typedef enum graft_verb {
     GRAFT_VERB_BENCH = 1 << 7,
     GRAFT_VERB_EXPORT = 1 << 8,
     GRAFT_VERB_FUSE = 1 << 9,
-    GRAFT_VERB_DOWNLOAD = 1 << 10
+    GRAFT_VERB_DOWNLOAD = 1 << 10,
+    GRAFT_VERB_CHAT = 1 << 11
 } graft_verb;
 
 /* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
@@ -113,7 +114,7 @@ typedef struct graft_options {
     /* eval */
     char *split; /* test, valid, train */
     bool per_row;
-    /* generate */
+    /* generate, chat */
     char *prompt, *prompts, *system_prompt, *logits;
     bool ignore_chat_template, compare;
     int64_t max_tokens, top_k;

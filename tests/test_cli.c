@@ -114,11 +114,11 @@ static void refuses_what_the_table_lists(void **state) {
 static const struct {
     const char *name;
     unsigned bit;
-} verbs[] = {{"plan", GRAFT_VERB_PLAN},         {"convert", GRAFT_VERB_CONVERT},
-             {"train", GRAFT_VERB_TRAIN},       {"eval", GRAFT_VERB_EVAL},
-             {"generate", GRAFT_VERB_GENERATE}, {"tokenize", GRAFT_VERB_TOKENIZE},
-             {"info", GRAFT_VERB_INFO},         {"bench", GRAFT_VERB_BENCH},
-             {"fuse", GRAFT_VERB_FUSE},         {"download", GRAFT_VERB_DOWNLOAD}};
+} verbs[] = {
+    {"plan", GRAFT_VERB_PLAN},         {"convert", GRAFT_VERB_CONVERT},   {"train", GRAFT_VERB_TRAIN},
+    {"eval", GRAFT_VERB_EVAL},         {"generate", GRAFT_VERB_GENERATE}, {"tokenize", GRAFT_VERB_TOKENIZE},
+    {"info", GRAFT_VERB_INFO},         {"bench", GRAFT_VERB_BENCH},       {"fuse", GRAFT_VERB_FUSE},
+    {"download", GRAFT_VERB_DOWNLOAD}, {"chat", GRAFT_VERB_CHAT}};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 static void help_shows_every_option_of_every_verb(void **state) {

@@ -1,7 +1,7 @@
 #include "base/pool.h"
 #include "train/options.h"
 
-/* Verbs by their first letter; K tokenizes. */
+/* Verbs by their first letter; K tokenizes, H chats. */
 enum {
     P = GRAFT_VERB_PLAN,
     C = GRAFT_VERB_CONVERT,
@@ -14,7 +14,9 @@ enum {
     X = GRAFT_VERB_EXPORT,
     F = GRAFT_VERB_FUSE,
     D = GRAFT_VERB_DOWNLOAD,
-    ALL = P | C | T | E | G | K | I | B | F | X,
+    H = GRAFT_VERB_CHAT,
+    ALL = P | C | T | E | G | K | I | B | F | X | H,
+    ANSWER = G | H,          /* what shapes an answer */
     RUN = P | T | B,         /* what shapes a training step */
     ROWS = P | T | E | K | F /* what reads rows */
 };
@@ -45,7 +47,7 @@ static const gr_option_row table[] = {
     CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
            "arithmetic; fp32 is for checks against other programs"),
     SWITCH(
-        "no-mmap", 0, P | C | T | E | G | K | F, no_mmap,
+        "no-mmap", 0, P | C | T | E | G | K | F | H, no_mmap,
         "read files into memory, which they take whole, instead of mapping them: for disks that may fail and "
         "files that may shrink meanwhile"),
     {{"config", 'c', P | T, "FILE.yaml", "", NULL, "an mlx-lm LoRA configuration; flags beat it", 0, 0},
@@ -65,14 +67,15 @@ static const gr_option_row table[] = {
          "validate on rows taken out of those of training: a share such as 0.05, or a number of rows; the "
          "same seed and "
          "rows give the same choice, also to eval"),
-    {{"template-kwargs", 0, ROWS | G, "JSON", "", NULL,
+    {{"template-kwargs", 0, ROWS | ANSWER, "JSON", "", NULL,
       "variables for the chat template, such as {\"enable_thinking\": false}; an adapter remembers those it "
       "was trained "
       "with",
       0, 0},
      GR_OPTION_JSON,
      AT(template_kwargs)},
-    INT("max-seq-length", 0, ROWS, "2048", 2, 0x1p30, max_seq_length, "most tokens of a row"),
+    INT("max-seq-length", 0, ROWS | H, "2048", 2, 0x1p30, max_seq_length,
+        "most tokens of a row; chat: of a conversation, 4096 by default or what the model was made for"),
     CHOICE("overflow", ROWS, "refuse", "refuse, truncate, drop", overflow, "what happens to longer rows"),
     SWITCH("pack", 0, RUN, pack,
            "several short rows in one sequence of up to max-seq-length, which do not see each other; "
@@ -81,7 +84,7 @@ static const gr_option_row table[] = {
     CHOICE("loss", P | T, "", "mlx-lm", loss,
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
 
-    TEXT("adapter-path", 0, P | T | E | G | B | F | X, "DIR", "", adapter_path,
+    TEXT("adapter-path", 0, P | T | E | ANSWER | B | F | X, "DIR", "", adapter_path,
          "the adapter; train writes to adapters by default, fuse and export read it there; where it is read, "
          "several "
          "with weights: a=0.7,b=0.3"),
@@ -158,7 +161,7 @@ static const gr_option_row table[] = {
          "with --resume: settings that may differ from the checkpoint's; data for other rows, model as "
          "--allow-other-base"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
-    SWITCH("allow-other-base", 0, P | T | E | G | B | F | X, allow_other_base,
+    SWITCH("allow-other-base", 0, P | T | E | ANSWER | B | F | X, allow_other_base,
            "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
 
@@ -194,18 +197,20 @@ static const gr_option_row table[] = {
     TEXT("prompt", 'p', G, "TEXT", "", prompt, "what to answer"),
     TEXT("prompts", 0, G, "FILE.jsonl", "", prompts,
          "many prompts, --batch-size at once: lines with a string, a prompt or messages"),
-    TEXT("system-prompt", 0, G, "TEXT", "", system_prompt, "a system message before it"),
+    TEXT("system-prompt", 0, ANSWER, "TEXT", "", system_prompt, "a system message before it"),
     SWITCH("ignore-chat-template", 0, G, ignore_chat_template, "continue the prompt as plain text"),
-    INT("max-tokens", 'm', G | B, "100", 0, 0x1p30, max_tokens, "most tokens of the answer"),
-    REAL("temp", G, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
-    REAL("top-p", G, "1", 0, 1, top_p, "nucleus; 1 is off"),
-    INT("top-k", 0, G, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
-    REAL("min-p", G, "0", 0, 1, min_p, "least share of the likeliest; 0 is off"),
-    REAL("repetition-penalty", G, "1", 0, 1e6, repetition_penalty,
+    INT("max-tokens", 'm', ANSWER | B, "100", 0, 0x1p30, max_tokens,
+        "most tokens of the answer; chat: 512 by default"),
+    REAL("temp", ANSWER, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
+    REAL("top-p", ANSWER, "1", 0, 1, top_p, "nucleus; 1 is off"),
+    INT("top-k", 0, ANSWER, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
+    REAL("min-p", ANSWER, "0", 0, 1, min_p, "least share of the likeliest; 0 is off"),
+    REAL("repetition-penalty", ANSWER, "1", 0, 1e6, repetition_penalty,
          "above 1 makes the last tokens less likely, as in mlx-lm; 0 and 1 are off"),
-    INT("repetition-context-size", 0, G, "20", 0, 0x1p30, repetition_context_size,
+    INT("repetition-context-size", 0, ANSWER, "20", 0, 0x1p30, repetition_context_size,
         "last tokens that it looks at, the prompt's too; 0 is all"),
-    {{"stop", 0, G, "TEXT", "", NULL, "ends the answer, which leaves it out; give it again for more", 0, 0},
+    {{"stop", 0, ANSWER, "TEXT", "", NULL, "ends the answer, which leaves it out; give it again for more", 0,
+      0},
      GR_OPTION_LIST,
      AT(stop)},
     SWITCH("compare", 0, G, compare, "answer with and without the adapter"),

@@ -47,8 +47,8 @@ void graft_options_free(graft_options *o) {
     memset(o, 0, sizeof *o);
 }
 
-static graft_status unknown(graft_verb verb, const char *name, graft_error *err) {
-    const char *names[128] = {0};
+static graft_status unknown(const graft_options *o, graft_verb verb, const char *name, graft_error *err) {
+    const char *names[8 * sizeof o->given] = {0}; /* every row has a bit there */
     for (size_t i = 0; i < graft_option_count(); i++)
         if (graft_option_at(i)->verbs & (unsigned)verb) names[i] = graft_option_at(i)->name;
     bool is_letter = name[0] && !name[1];
@@ -59,7 +59,7 @@ static graft_status unknown(graft_verb verb, const char *name, graft_error *err)
     if (elsewhere >= 0) {
         gr_fail(err, GRAFT_USAGE, "%s%s is not an option of %s", dashes, name, gr_verb_name(verb));
         gr_buf verbs = {0};
-        for (unsigned bit = 1; bit <= GRAFT_VERB_DOWNLOAD; bit <<= 1)
+        for (unsigned bit = 1; bit <= graft_option_at((size_t)elsewhere)->verbs; bit <<= 1)
             if (graft_option_at((size_t)elsewhere)->verbs & bit)
                 gr_buf_printf(&verbs, "%s%s", verbs.len ? ", " : "", gr_verb_name((graft_verb)bit));
         gr_hint(err, "it belongs to %s", verbs.data ? verbs.data : "other verbs");
@@ -98,7 +98,7 @@ static graft_status set(graft_options *o, graft_verb verb, const char *name, con
                         graft_error *err) {
     const graft_option *option = graft_option_find(verb, name);
     char called[64];
-    if (!option) return unknown(verb, name, err);
+    if (!option) return unknown(o, verb, name, err);
     int index = gr_option_index(option->name);
     const gr_option_row *row = gr_option_row_at((size_t)index);
     snprintf(called, sizeof called, "--%s", option->name);

@@ -1,0 +1,120 @@
+#include "talk/talk.h"
+#include "base/os.h"
+#include "model/identity.h"
+#include <time.h>
+
+/* Without --max-seq-length: what fits most models and takes little of most machines. */
+#define CONTEXT 4096
+
+static int64_t context_of(const graft_options *o, const gr_model_config *c) {
+    if (gr_options_given(o, "max-seq-length")) return o->max_seq_length;
+    int64_t most = c->row_limit ? gr_min_i64(CONTEXT, c->row_limit) : CONTEXT;
+    return c->max_position > 1 ? gr_min_i64(most, c->max_position) : most;
+}
+
+static void note(const graft_hooks *hooks, const char *text) {
+    if (text && text[0] && hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+}
+
+graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, bool prompts,
+                          const graft_hooks *hooks, graft_error *err) {
+    *t = (gr_talk){.o = o, .plain = *o, .most = most};
+    t->plain.adapter_path = NULL;
+    GR_TRY(gr_session_open(&t->s, dir, &t->plain, hooks, err));
+    t->context = context_of(o, &t->s.rt.model->config);
+    t->config.longest = prompts ? t->context : 1;
+    t->config.tokens = gr_max_i64(t->config.longest, most);
+    graft_status st = gr_runtime_row_fits(t->s.rt.model, t->context, err);
+    uint64_t saved, scratch, available = gr_memory_available();
+    if (st == GRAFT_OK) st = gr_runtime_measure(&t->s.rt, &t->config, &saved, &scratch, err);
+    if (st == GRAFT_OK && available && saved + scratch > available) {
+        gr_fail(err, GRAFT_RANGE, "a prompt of %lld tokens takes more memory than there is",
+                (long long)t->context);
+        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
+        gr_found(err, "%llu MB", (unsigned long long)((saved + scratch) >> 20));
+        st = gr_hint(err, "a smaller --max-seq-length takes less");
+    }
+    if (st != GRAFT_OK) gr_talk_close(t);
+    return st;
+}
+
+static void free_voice(gr_voice *v) {
+    if (!v) return;
+    gr_decode_batch_free(&v->d);
+    gr_arena_free(&v->rt.saved);
+    gr_arena_free(&v->rt.scratch);
+    gr_tuning_free(v->rt.tuning);
+    free(v->rt.owned_params);
+    gr_chat_free(v->chat);
+    free(v->name);
+    free(v->path);
+    free(v);
+}
+
+void gr_talk_close(gr_talk *t) {
+    for (size_t i = 0; i < t->count; i++) free_voice(t->voices[i]);
+    free(t->voices);
+    gr_session_close(&t->s);
+    *t = (gr_talk){0};
+}
+
+/* The template, with the variables of the options or of the adapter. */
+static graft_status open_template(gr_voice *v, const gr_talk *t, const graft_hooks *hooks, graft_error *err) {
+    char *text = NULL;
+    if (t->s.chat) GR_TRY(gr_chat_new(&v->chat, t->s.tok, (int64_t)time(NULL), err));
+    GR_TRY(gr_options_template(&text, v->chat, t->o, v->path, err));
+    note(hooks, text);
+    free(text);
+    return GRAFT_OK;
+}
+
+static graft_status load(gr_voice *v, gr_talk *t, const graft_hooks *hooks, graft_error *err) {
+    gr_adapter_base base = {
+        .model = t->s.rt.model, .allow_other = t->o->allow_other_base, .reading = gr_options_reading(t->o)};
+    if (!t->identified) GR_TRY(gr_model_identify(t->s.rt.model, t->s.rt.pool, err));
+    t->identified = true;
+    GR_TRY(gr_adapter_load(&v->rt.tuning, &v->rt.owned_params, v->path, &t->s.rt.model->config, &base, err));
+    v->rt.params = v->rt.owned_params;
+    note(hooks, base.note);
+    return GRAFT_OK;
+}
+
+static graft_status open_voice(gr_voice *v, gr_talk *t, const graft_hooks *hooks, graft_error *err) {
+    v->rt = (gr_runtime){.model = t->s.rt.model, .kernels = t->s.rt.kernels, .pool = t->s.rt.pool};
+    GR_TRY(open_template(v, t, hooks, err));
+    if (v->path) GR_TRY(load(v, t, hooks, err));
+    GR_TRY(gr_runtime_bind(&v->rt, &t->config, err));
+    gr_net_refresh(&v->rt.net);
+    return gr_decode_batch_init(&v->d, &v->rt, t->most, 0, t->context, err);
+}
+
+graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const char *path,
+                           const graft_hooks *hooks, graft_error *err) {
+    for (size_t i = 0; i < t->count; i++) {
+        const char *have = t->voices[i]->path;
+        *voice = t->voices[i];
+        if (!name && (have == path || (have && path && !strcmp(have, path)))) return GRAFT_OK;
+    }
+    *voice = NULL;
+    if (!gr_grow((void **)&t->voices, &t->room, t->count, sizeof *t->voices)) return gr_no_memory(err, 0);
+    gr_voice *v = gr_calloc(1, sizeof *v);
+    if (!v) return gr_no_memory(err, sizeof *v);
+    if (path) v->path = gr_strdup(path);
+    if (name) v->name = gr_strdup(name);
+    graft_status st =
+        (path && !v->path) || (name && !v->name) ? gr_no_memory(err, 0) : open_voice(v, t, hooks, err);
+    if (st != GRAFT_OK) {
+        free_voice(v);
+        return st;
+    }
+    t->voices[t->count++] = v;
+    *voice = v;
+    return GRAFT_OK;
+}
+
+gr_session gr_talk_session(const gr_talk *t, const gr_voice *v, const graft_options *o,
+                           const graft_hooks *hooks) {
+    return (gr_session){
+        .o = o, .hooks = hooks, .tok = t->s.tok, .chat = v->chat, .rt = {.model = t->s.rt.model}};
+}

@@ -1,0 +1,49 @@
+/* talk/talk.h - a base that is open once, and adapters over it, each ready to answer.
+ * What this room does: conversations that keep their cache (dialogue.c).
+ * May include: everything above talk. Never: prints; computes anything of a model itself.
+ */
+#ifndef GR_TALK_TALK_H
+#define GR_TALK_TALK_H
+#include "infer/decode_batch.h"
+#include "infer/session.h"
+
+/* The base as it is, or with an adapter. */
+typedef struct gr_voice {
+    char *name;        /* how clients ask for it; NULL: the base */
+    char *path;        /* of the adapter, or a list as gr_adapter_load takes it; NULL: the base */
+    gr_chat *chat;     /* with the adapter's template variables; NULL: the model has no template */
+    gr_runtime rt;     /* model, kernels and pool are the session's; the rest is its own */
+    gr_decode_batch d; /* its caches are lent */
+} gr_voice;
+
+typedef struct gr_talk {
+    const graft_options *o; /* borrowed */
+    graft_options plain;    /* a view of them that names no adapter */
+    gr_session s;           /* the base; not bound */
+    bool identified;
+    gr_net_config config;
+    int64_t most;    /* rows, or tokens of one row, that go through the model at once */
+    int64_t context; /* tokens of a prompt and its answer */
+    gr_voice **voices;
+    size_t count, room;
+} gr_talk;
+
+/* Opens dir with threads, compute and so on of the options. prompts: prompts go through the batch path whole,
+ * not by gr_decode_batch_extend. Owned by caller until gr_talk_close, which is harmless on a zeroed one. */
+graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, bool prompts,
+                          const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
+void gr_talk_close(gr_talk *t);
+/* The voice of that path (NULL: the base), loaded once. Borrowed; lives as long as the talk. name may be
+ * NULL. */
+graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const char *path,
+                           const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
+/* What gr_growth and the encoders need of a session: the talk's tokenizer and model, the voice's template,
+ * options and hooks of one answer. Borrows all. */
+gr_session gr_talk_session(const gr_talk *t, const gr_voice *v, const graft_options *o,
+                           const graft_hooks *hooks);
+
+/* Behind graft.h: dir is the located model directory. */
+graft_status gr_dialogue_open(graft_chat **chat, const char *dir, const graft_options *o,
+                              const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
+
+#endif

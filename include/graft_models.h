@@ -23,7 +23,7 @@ void graft_convert_result_free(graft_convert_result *result);
 #define GRAFT_FUSE_KEPT 0.8
 
 typedef struct graft_fuse_result {
-    int64_t tensors, changed; /* written; of the base's, those that the adapter changes */
+    int64_t tensors, changed; /* written; of the base's, those that are other bytes now */
     uint64_t bytes;
     double bits_per_weight;
     /* with options.data: losses on its rows, of the base, of base and adapter, and of what was written */
@@ -40,7 +40,7 @@ graft_status graft_fuse(const graft_options *options, const graft_hooks *hooks, 
                         graft_error *err);
 
 typedef struct graft_export_result {
-    char *base;            /* as recorded, or options.model; malloc'ed, as notes */
+    char *base;            /* as the files record it; malloc'ed, as notes */
     const char *files[4];  /* names of the tensor files; ended by NULL, static */
     char *notes;           /* what a format changes, or why it has no file; "" if all is exact */
     char digest[17];       /* of everything trained */
@@ -49,8 +49,9 @@ typedef struct graft_export_result {
 } graft_export_result;
 /* Writes the adapter at options.adapter_path ("adapters"), of any format, or a weighted sum of several, to
  * options.out in the formats of options.to. Of the base (options.model, or the one that the adapter records)
- * only config.json is read, or the metadata of its GGUF file. A format that is named and cannot hold the
- * adapter is GRAFT_UNSUPPORTED. */
+ * only config.json is read, or the metadata of its GGUF file. The files go on recording the base that the
+ * adapter recorded, unless options.model has its digest: then that. A format that is named and cannot hold
+ * the adapter is GRAFT_UNSUPPORTED. */
 graft_status graft_export(const graft_options *options, const graft_hooks *hooks, graft_export_result *result,
                           graft_error *err);
 void graft_export_result_free(graft_export_result *result);

@@ -1,5 +1,6 @@
 /* adapters/export.c: every format to every other, with all that the formats can hold; what one cannot is
  * refused by name, and nothing is written over. */
+#include "model/identity.h"
 #include "tests/tiny_adapter.h"
 #include <math.h>
 
@@ -232,6 +233,114 @@ static void carried_along(void **state) {
     free(is);
     tiny_remove(dir);
     tiny_remove(out);
+    drop(&m);
+}
+
+/* The card says what is there, whatever is. */
+static void card_of_each(void **state) {
+    (void)state;
+    static const struct {
+        const char *to;
+        bool peft; /* model hubs know PEFT's files */
+        const char *said;
+    } cards[] = {
+        {"mlx", false, "`adapters.safetensors` is for mlx-lm; `adapter_config.json` is for mlx-lm."},
+        {"peft", true, "`adapter_model.safetensors` is for PEFT; `adapter_config.json` is for PEFT."},
+        {"gguf", false, "`adapter.gguf` is for llama.cpp; `adapter_config.json` is graft's record of it."},
+        {"mlx,peft", true,
+         "`adapters.safetensors` is for mlx-lm, `adapter_model.safetensors` is for PEFT; "
+         "`adapter_config.json` is for mlx-lm and PEFT."},
+        {"mlx,gguf", false,
+         "`adapters.safetensors` is for mlx-lm, `adapter.gguf` is for llama.cpp; `adapter_config.json` is "
+         "for "
+         "mlx-lm."},
+        {"peft,gguf", true,
+         "`adapter_model.safetensors` is for PEFT, `adapter.gguf` is for llama.cpp; `adapter_config.json` is "
+         "for PEFT."},
+        {"mlx,peft,gguf", true,
+         "`adapters.safetensors` is for mlx-lm, `adapter_model.safetensors` is for PEFT, `adapter.gguf` is "
+         "for llama.cpp; `adapter_config.json` is for mlx-lm and PEFT."},
+    };
+    for (int uneven = 0; uneven < 2; uneven++) {
+        made m = make(&tied, (gr_tuning_request){.targets = "q_proj,v_proj",
+                                                 .rank = 4,
+                                                 .alpha = 8,
+                                                 .scale = NAN,
+                                                 .rank_pattern = uneven ? "q_proj=2" : NULL});
+        char *dir = save_as("from", &m, GR_ADAPTER_PEFT), *out = tiny_join(root, "to");
+        for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
+            graft_error err;
+            gr_adapter_exported done;
+            assert_int_equal(export(dir, cards[i].to, out, NULL, &done, &err), GRAFT_OK);
+            char *card = tiny_read(out, "README.md", NULL);
+            if (!strstr(card, cards[i].said)) fail_msg("%s: %s", cards[i].to, card);
+            assert_true(cards[i].peft == !!strstr(card, "library_name: peft"));
+            /* no file is spoken of that is not there */
+            for (int f = 0; f < 3; f++) {
+                char *path = tiny_join(out, gr_adapter_file_name(f));
+                if (!!strstr(card, gr_adapter_file_name(f)) != gr_path_exists(path))
+                    fail_msg("%s: %s: %s", cards[i].to, gr_adapter_file_name(f), card);
+                free(path);
+            }
+            free(card);
+            drop_result(&done);
+            tiny_remove(tiny_join(root, "to"));
+        }
+        free(out);
+        tiny_remove(dir);
+        drop(&m);
+    }
+}
+
+/* --model says where the base's numbers are; which base it is, its digest alone can say. */
+static void recorded_base(void **state) {
+    (void)state;
+    graft_error err;
+    gr_adapter_exported done;
+    gr_model *model;
+    gr_pool *pool;
+    char *here = tiny_model_dir(root, "here", &(tiny_spec){.seed = 1}),
+         *moved = tiny_model_dir(root, "moved", &(tiny_spec){.seed = 1}),
+         *other = tiny_model_dir(root, "other", &(tiny_spec){.seed = 2}), *dir = tiny_join(root, "from"),
+         *out = tiny_join(root, "to");
+    made m = make(&tied, (gr_tuning_request){.targets = "q_proj", .rank = 4, .alpha = 8, .scale = NAN});
+    assert_int_equal(gr_model_open(&model, here, &err), GRAFT_OK);
+    assert_int_equal(gr_pool_new(&pool, 1, &err), GRAFT_OK);
+    assert_int_equal(gr_model_identify(model, pool, &err), GRAFT_OK);
+    for (int digests = 0; digests < 2; digests++) {
+        const gr_adapter_info info = {.base = here, .model = digests ? model : NULL};
+        assert_int_equal(gr_adapter_save(dir, m.config, m.tuning, m.params, &info, &err), GRAFT_OK);
+        const struct {
+            const char *model, *base, *note;
+        } cases[] = {{NULL, here, ""},
+                     {here, here, ""},
+                     {moved, digests ? moved : here, digests ? "" : "nothing says that it is the same one"},
+                     {other, here, digests ? "is another one by its digest" : "nothing says"},
+                     {tied_dir, here, "nothing says"}}; /* a config alone */
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            gr_adapter_record record;
+            assert_int_equal(export(dir, "mlx,peft,gguf", out, cases[i].model, &done, &err), GRAFT_OK);
+            assert_string_equal(done.base, cases[i].base);
+            if (!cases[i].note[0] ? done.notes[0] != 0 : !strstr(done.notes, cases[i].note))
+                fail_msg("%d %zu: %s", digests, i, done.notes);
+            for (int f = 0; f < 3; f++) {
+                char *path = tiny_join(out, gr_adapter_file_name(f));
+                assert_int_equal(gr_adapter_record_read(&record, path, &err), GRAFT_OK);
+                assert_string_equal(record.base, cases[i].base);
+                gr_adapter_record_free(&record);
+                free(path);
+            }
+            drop_result(&done);
+            tiny_remove(tiny_join(root, "to"));
+        }
+    }
+    gr_model_free(model);
+    gr_pool_free(pool);
+    free(out);
+    tiny_remove(dir);
+    free(here);
+    free(moved);
+    free(other);
     drop(&m);
 }
 
@@ -501,6 +610,7 @@ static void sums_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(each_to_each),  cmocka_unit_test(what_cannot_be_held),
                                        cmocka_unit_test(carried_along), cmocka_unit_test(same_place),
+                                       cmocka_unit_test(card_of_each),  cmocka_unit_test(recorded_base),
                                        cmocka_unit_test(refusals),      cmocka_unit_test(sums_are_exact),
                                        cmocka_unit_test(merged),        cmocka_unit_test(sums_refused)};
     return cmocka_run_group_tests_name("export", tests, setup, teardown);

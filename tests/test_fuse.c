@@ -126,6 +126,7 @@ static void tied_embedding(void **state) {
               (const char *const[]){"compute", "fp32", "data", data, "split", "train", NULL}, NULL, &r);
     assert_true(fabs(r.loss_fused - r.loss_adapter) < 1e-5 * r.loss_adapter);
     assert_int_equal(changed(model, out), 3);
+    assert_int_equal(r.changed, 3);
     forget("fused");
     forget("adapter");
     free(out);
@@ -145,6 +146,7 @@ static void full_training(void **state) {
     must_fuse(model, adapter, out, (const char *const[]){"data", data, "split", "train", NULL}, NULL, &r);
     assert_true(r.loss_fused == r.loss_adapter); /* the same numbers */
     assert_int_equal(changed(model, out), 9);    /* one block */
+    assert_int_equal(r.changed, 9);
     forget("fused");
     forget("adapter");
     free(out);
@@ -167,8 +169,10 @@ static void zero_delta(void **state) {
                 char *adapter = tiny_join(root, "adapter"), *out = tiny_join(root, "fused");
                 save_unmoved(model, adapter,
                              (const char *const[]){"fine-tune-type", types[t], "lora-targets", "full", NULL});
-                must_fuse(model, adapter, out, NULL, NULL, NULL);
+                graft_fuse_result r;
+                must_fuse(model, adapter, out, NULL, NULL, &r);
                 assert_int_equal(changed(model, out), 0);
+                assert_int_equal(r.changed, 0);
                 forget("fused");
                 forget("adapter");
                 free(out);
@@ -191,9 +195,11 @@ static void own_quantization(void **state) {
     must_train(model, "adapter",
                (const char *const[]){"lora-targets", "q_proj", "layers-to-transform", "1", NULL}, NULL, NULL);
     char *adapter = tiny_join(root, "adapter"), *out = tiny_join(root, "fused");
-    must_fuse(model, adapter, out, NULL, NULL, NULL);
+    graft_fuse_result result;
+    must_fuse(model, adapter, out, NULL, NULL, &result);
     int differ = changed(model, out);
     assert_in_range(differ, 1, 3); /* weight, scales, biases of one module */
+    assert_int_equal(result.changed, 1);
     assert_int_equal(gr_model_open(&opened, model, &err), GRAFT_OK);
     assert_int_equal(gr_adapter_load(&tuning, &params, adapter, &opened->config, NULL, &err), GRAFT_OK);
     const gr_mat *base = &opened->layer[1].linear[GR_Q_PROJ];
@@ -208,10 +214,24 @@ static void own_quantization(void **state) {
         }
     gr_affine_quantize(codes, scales, biases, sum, OUT, IN, 4, GROUP, GR_BF16);
     gr_safetensors *file = open_weights(out);
-    const gr_tensor *t = gr_safetensors_find(file, "model.layers.1.self_attn.q_proj.weight");
-    int other = 0; /* the sum's last bit may round a code the other way */
-    for (size_t i = 0; i < t->bytes; i++) other += t->data[i] != codes[i];
-    assert_in_range(other, 0, (int)t->bytes / 100);
+    /* The sum's last bit may round a code, a scale or a bias the other way: of 8 bits of mantissa the last.
+     */
+    const uint8_t *const parts[] = {codes, scales, biases};
+    static const char *const suffixes[] = {"weight", "scales", "biases"};
+    for (int p = 0; p < 3; p++) {
+        char name[64];
+        int other = 0;
+        snprintf(name, sizeof name, "model.layers.1.self_attn.q_proj.%s", suffixes[p]);
+        const gr_tensor *t = gr_safetensors_find(file, name);
+        for (size_t i = 0; i < t->bytes; i++) other += t->data[i] != parts[p][i];
+        assert_in_range(other, 0, (int)t->bytes / 100);
+        for (size_t i = 0; p && i < t->bytes / 2; i++) {
+            double is = (double)gr_float_at(t->data, (int64_t)i, GR_BF16),
+                   expected = (double)gr_float_at(parts[p], (int64_t)i, GR_BF16);
+            if (fabs(is - expected) > fabs(expected) / 128)
+                fail_msg("%s[%zu]: %g, not %g", name, i, is, expected);
+        }
+    }
     gr_safetensors_close(file);
     gr_tuning_free(tuning);
     free(params);
@@ -274,6 +294,7 @@ static void group_pooled(void **state) {
             moved += !same;
         }
         assert_int_equal(moved, 14); /* seven linears of two blocks */
+        assert_int_equal(r.changed, 14);
         gr_safetensors_close(a);
         gr_safetensors_close(b);
         forget("fused");

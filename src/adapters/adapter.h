@@ -7,7 +7,8 @@
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
  * cannot hold), save.c, save_file.c, save_config.c, card_head.c, which_save.c (do the files of a directory
  * belong together?), find_file.c, load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, record.c,
- * template_kwargs.c, several.c, merge_svd.c, export.c; adapter_parts.h is what they share.
+ * template_kwargs.c, several.c, merge_svd.c, export.c,
+ * export_base.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
@@ -109,6 +110,10 @@ graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *pat
                              const gr_model_config *config, gr_adapter_base *base,
                              graft_error *err) GR_MUST_CHECK;
 
+/* Is that path one adapter as it is, and no list, nor one with a weight? */
+graft_status gr_adapter_is_single(bool *single, const char *path, gr_reading how,
+                                  graft_error *err) GR_MUST_CHECK;
+
 /* How adapters of a list become one. */
 typedef enum gr_adapter_merging {
     GR_MERGE_CAT,    /* exactly: ranks add up */
@@ -121,9 +126,12 @@ graft_status gr_adapter_load_merged(gr_tuning **tuning, float **params, const ch
                                     gr_adapter_base *base, graft_error *err) GR_MUST_CHECK;
 
 /* The template_kwargs that an adapter's config records, as compact JSON (malloc'ed). *kwargs is NULL where it
- * records none, or where no config is found: gr_adapter_load says what is wrong with the path. */
-graft_status gr_adapter_template_kwargs(char **kwargs, const char *path, gr_reading how,
+ * records none, or where no config is found: gr_adapter_load says what is wrong with the path. Of a list the
+ * first one's; *differ (may be NULL): another of it records others. */
+graft_status gr_adapter_template_kwargs(char **kwargs, bool *differ, const char *path, gr_reading how,
                                         graft_error *err) GR_MUST_CHECK;
+/* The same variables, in whatever order? NULL: none. */
+bool gr_adapter_same_kwargs(const char *a, const char *b);
 
 /* An adapter in other formats: options of `graft export`. Strings borrowed. */
 typedef struct gr_adapter_export {
@@ -141,9 +149,10 @@ typedef struct gr_adapter_exported {
     int64_t modules, rank, parameters; /* rank: the largest */
 } gr_adapter_exported;
 /* Reads an adapter and writes it to out, with a card. Of the base only its config.json or the metadata of its
- * GGUF file is read. If `out` holds files of the same adapter already, they stay, written anew.
- * errors  GRAFT_UNSUPPORTED where a format of `to` cannot hold the adapter: what is in its way; GRAFT_USAGE
- * where `out` holds another adapter or the base is not known */
+ * GGUF file is read; its weights where `model` is not the recorded base by name and may be it by digest. If
+ * `out` holds files of the same adapter already, they stay, written anew. errors  GRAFT_UNSUPPORTED where a
+ * format of `to` cannot hold the adapter: what is in its way; GRAFT_USAGE where `out` holds another adapter
+ * or the base is not known */
 graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_export *wish,
                                    graft_error *err) GR_MUST_CHECK;
 

@@ -175,6 +175,15 @@ graft_status gr_adapter_sum(gr_tuning **tuning, float **params, const gr_adapter
 graft_status gr_adapter_cut(gr_tuning **tuning, float **params, const gr_adapter_part *parts, size_t count,
                             int64_t rank, const gr_model_config *config, graft_error *err) GR_MUST_CHECK;
 
+/* export's base: of wish->model, or of the one that the adapter names. gr_config_free after success. */
+graft_status gr_adapter_base_config(gr_model_config *config, const gr_adapter_export *wish,
+                                    const gr_adapter_record *record, graft_error *err) GR_MUST_CHECK;
+/* What the exported files record as their base (malloc'ed): the recorded one, unless there is none or the
+ * digest of wish->model is the recorded one: then it is the same base, where it is now. Where wish->model is
+ * given and not taken a sentence in `notes` says why. */
+graft_status gr_adapter_base_name(char **name, gr_buf *notes, const gr_adapter_export *wish,
+                                  const gr_adapter_record *record, graft_error *err) GR_MUST_CHECK;
+
 /* The two places of an adapter: its tensor file, and the directory of its config. Both malloc'ed. */
 typedef struct gr_adapter_spot {
     char *file, *dir;

@@ -1,7 +1,5 @@
 /* An adapter read in one format and written in others. */
 #include "adapters/adapter_parts.h"
-#include "convert/convert.h"
-#include "model/locate.h"
 #include <stdio.h>
 
 /* Names of the table, as text: "mlx, peft, gguf". */
@@ -33,34 +31,6 @@ static graft_status read_formats(unsigned *formats, const char *text, graft_erro
     gr_found(err, "%s", text);
     gr_buf_free(&names);
     return GRAFT_USAGE;
-}
-
-/* The base's numbers: of the model that was given, or of the one that the adapter names. */
-static graft_status open_base(gr_model_config *config, const gr_adapter_export *wish,
-                              const gr_adapter_record *r, graft_error *err) {
-    const char *model = wish->model ? wish->model : r->base;
-    graft_error own = {0};
-    char *path = NULL;
-    bool gguf;
-    if (!model) {
-        gr_fail(err, GRAFT_USAGE, "--model is missing, and the adapter does not record its base");
-        gr_where(err, "%s", wish->path);
-        return gr_hint(err, "--model takes the base's directory (its config.json is enough) or GGUF file");
-    }
-    graft_status st = gr_model_locate(&path, &gguf, model, wish->model ? err : &own);
-    if (st == GRAFT_NOT_FOUND && !wish->model) {
-        gr_fail(err, GRAFT_NOT_FOUND, "the base model that the adapter records is not there");
-        gr_where(err, "%s: %s", wish->path, model);
-        return gr_hint(err, "--model takes the base's directory (its config.json is enough) or GGUF file");
-    }
-    if (st != GRAFT_OK && !wish->model) {
-        gr_fail(err, st, "%s", own.what);
-        gr_where(err, "%s", own.where);
-    }
-    if (st == GRAFT_OK)
-        st = gguf ? gr_convert_gguf_config(config, path, err) : gr_config_open(config, path, err);
-    free(path);
-    return st;
 }
 
 /* What the first adapter of a list records; the others must not be known to be of another base. */
@@ -181,10 +151,14 @@ static graft_status write_all(gr_adapter_exported *done, const gr_adapter_export
     GR_TRY(choose(&formats, wish, c, t, err));
     gr_adapter_digest(done->digest, params, t->parameters);
     GR_TRY(join(&formats, wish->out, done->digest, err));
-    done->base = gr_strdup(wish->model ? wish->model : r->base);
     gr_adapter_notes(&notes, c, t, wish->to ? formats : (1u << GR_ADAPTER_FORMATS) - 1);
+    graft_status st = gr_adapter_base_name(&done->base, &notes, wish, r, err);
+    if (st != GRAFT_OK) {
+        gr_buf_free(&notes);
+        return st;
+    }
     done->notes = notes.len || notes.failed ? gr_buf_take(&notes) : gr_strdup("");
-    if (!done->base || !done->notes) return gr_no_memory(err, notes.len);
+    if (!done->notes) return gr_no_memory(err, notes.len);
     done->modules = t->adapted;
     done->rank = t->rank;
     done->parameters = t->parameters;
@@ -223,7 +197,7 @@ graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_e
     if (wish->to) GR_TRY(read_formats(&formats, wish->to, err));
     graft_status st = lock(&held, wish->out, err);
     if (st == GRAFT_OK) st = read_records(&record, wish, err);
-    if (st == GRAFT_OK) st = open_base(&config, wish, &record, err);
+    if (st == GRAFT_OK) st = gr_adapter_base_config(&config, wish, &record, err);
     if (st == GRAFT_OK) {
         st = gr_adapter_load_merged(&tuning, &params, wish->path, wish->merging, wish->merge_rank, &config,
                                     NULL, err);

@@ -183,7 +183,8 @@ void gr_adapter_notes(gr_buf *notes, const gr_model_config *c, const gr_tuning *
     else if (formats & GR_ADAPTER_MLX && common.uneven)
         note(notes,
              "mlx-lm knows one rank and one scale: in %s all ranks are padded with zeros to %lld and "
-             "scales other than %g are folded into lora_b; %s is exact",
-             mlx->file, (long long)common.padded_rank, common.scale, peft->file);
+             "scales other than %g are folded into lora_b%s%s%s",
+             mlx->file, (long long)common.padded_rank, common.scale, formats & GR_ADAPTER_PEFT ? "; " : "",
+             formats & GR_ADAPTER_PEFT ? peft->file : "", formats & GR_ADAPTER_PEFT ? " is exact" : "");
     if (formats & GR_ADAPTER_GGUF) note_gguf(notes, c, t);
 }

@@ -40,7 +40,7 @@ graft_status gr_adapter_record_read(gr_adapter_record *r, const char *path, graf
     if (st == GRAFT_OK) st = gr_adapter_config_open(&config, spot.dir, file.gguf != NULL, spot.how, err);
     if (st == GRAFT_OK) st = read_base(r, config.root, file.gguf, err);
     if (st == GRAFT_OK) read_rest(r, config.root, &file.words);
-    if (st == GRAFT_OK) st = gr_adapter_template_kwargs(&r->template_kwargs, path, spot.how, err);
+    if (st == GRAFT_OK) st = gr_adapter_template_kwargs(&r->template_kwargs, NULL, path, spot.how, err);
     gr_adapter_in_close(&file);
     gr_adapter_config_free(&config);
     gr_adapter_spot_free(&spot);

@@ -54,6 +54,15 @@ graft_status gr_adapter_shares_read(gr_adapter_share **shares, size_t *count, co
     return GRAFT_OK;
 }
 
+graft_status gr_adapter_is_single(bool *single, const char *path, gr_reading how, graft_error *err) {
+    gr_adapter_share *shares;
+    size_t count;
+    GR_TRY(gr_adapter_shares_read(&shares, &count, path, how, err));
+    *single = count == 1 && shares[0].weight == 1;
+    gr_adapter_shares_free(shares, count);
+    return GRAFT_OK;
+}
+
 /* ---- sums */
 
 /* What is not A or B is no difference to the base, and cannot be added up. */

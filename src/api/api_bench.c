@@ -74,7 +74,7 @@ graft_status graft_bench_tokenize_export(const graft_options *o, const graft_hoo
 static graft_status evaluate_half(graft_bench_half *half, const graft_options *o, const graft_hooks *hooks,
                                   graft_error *err) {
     graft_eval_result result = {0};
-    GR_TRY(gr_evaluate(half->path, o, hooks, &result, err));
+    GR_TRY(gr_evaluate(half->path, o, o->adapter_path, hooks, &result, err));
     half->loss = result.loss;
     half->perplexity = result.perplexity;
     graft_eval_result_free(&result);

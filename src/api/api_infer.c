@@ -8,7 +8,7 @@ graft_status graft_eval(const graft_options *o, const graft_hooks *hooks, graft_
     memset(result, 0, sizeof *result);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_EVAL, err));
     GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
-    graft_status st = gr_evaluate(dir, o, hooks, result, err);
+    graft_status st = gr_evaluate(dir, o, o->adapter_path, hooks, result, err);
     free(dir);
     return st;
 }

@@ -124,7 +124,7 @@ static graft_status run_raw(const gr_job *job, gr_safetensors_writer *writer, gr
 /* Buffers of a job: values of a block of rows, what they become, and the whole tensor's scales and biases. */
 typedef struct work {
     int64_t chunk_rows;
-    float *values, *before; /* `before` for MERGE alone */
+    float *values, *before; /* `before` for what is edited alone */
     uint8_t *bytes, *scales, *biases;
     size_t groups_bytes, row_groups_bytes;
     size_t row_bytes; /* of the output, without scales and biases */
@@ -152,8 +152,8 @@ static graft_status work_new(work *w, const gr_job *job, graft_error *err) {
     }
     w->values = gr_calloc(elements, sizeof *w->values);
     w->bytes = gr_calloc(elements, 4);
-    if (job->op == GR_JOB_MERGE) w->before = gr_calloc(elements, sizeof *w->before);
-    if (w->values && w->bytes && (w->before || job->op != GR_JOB_MERGE) &&
+    if (job->edit) w->before = gr_calloc(elements, sizeof *w->before);
+    if (w->values && w->bytes && (w->before || !job->edit) &&
         (!gr_job_quantized(job) || (w->scales && w->biases)))
         return GRAFT_OK;
     work_free(w);
@@ -174,6 +174,16 @@ static gr_outcome round_to(float *values, int64_t n, gr_dtype dtype) {
     return fits ? GR_FITS : GR_TOO_LARGE;
 }
 
+/* False: a value is not finite. */
+static bool edit_row(const gr_job *job, float *values, float *before, int64_t row) {
+    memcpy(before, values, (size_t)job->cols * sizeof *values);
+    job->edit->row(job->edit, values, row);
+    for (int64_t i = 0; i < job->cols; i++)
+        if (!isfinite(values[i])) return false;
+    gr_job_compare(job, before, values);
+    return true;
+}
+
 /* Row r0 + r of the output into row r of the chunk. */
 static gr_outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
     float *values = w->values + r * job->cols;
@@ -192,9 +202,7 @@ static gr_outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
         return gr_job_merge_row(job, bytes, w->scales + groups_at, w->biases + groups_at, values,
                                 w->before + r * job->cols, r0 + r);
     gr_job_read_row(job, r0 + r, values);
-    if (job->edit) job->edit->row(job->edit, values, r0 + r);
-    for (int64_t i = 0; job->edit && i < job->cols; i++)
-        if (!isfinite(values[i])) return GR_NOT_FINITE;
+    if (job->edit && !edit_row(job, values, w->before + r * job->cols, r0 + r)) return GR_NOT_FINITE;
     if (job->op != GR_JOB_QUANTIZE)
         return gr_values_narrow(bytes, values, job->cols, job->dtype) ? GR_FITS : GR_TOO_LARGE;
     gr_outcome rounded = round_to(values, job->cols, job->dtype);

@@ -8,6 +8,7 @@
 #ifndef GR_CONVERT_EDIT_H
 #define GR_CONVERT_EDIT_H
 #include "base/memory.h"
+#include <stdatomic.h>
 
 typedef struct gr_edit gr_edit;
 struct gr_edit {
@@ -20,6 +21,7 @@ struct gr_edit {
     /* NULL, or by how much: sums[cols / group], the same for `group` columns each. */
     void (*sums)(const gr_edit *edit, float *sums, int64_t row);
     int64_t group;
+    atomic_bool *moved; /* set once a byte of what is written is another because of it; NULL: nobody asks */
 };
 
 /* The edit of that name among `count`, which are sorted by name (gr_edits_sort); NULL: none. */

@@ -86,6 +86,38 @@ gr_outcome gr_job_columns_row(const gr_job *job, uint8_t *codes, uint8_t *scales
     return fits ? GR_FITS : GR_TOO_LARGE;
 }
 
+static void note_moved(const gr_job *job) {
+    atomic_store_explicit(job->edit->moved, true, memory_order_relaxed);
+}
+
+static bool asks(const gr_job *job) {
+    return job->edit->moved && !atomic_load_explicit(job->edit->moved, memory_order_relaxed);
+}
+
+void gr_job_compare(const gr_job *job, const float *before, const float *after) {
+    const size_t bytes = gr_dtype_bytes(job->dtype);
+    for (int64_t i = 0; asks(job) && i < job->cols; i++) {
+        uint8_t was[8], is[8];
+        if (memcmp(&before[i], &after[i], sizeof *before) == 0) continue;
+        gr_values_narrow(was, &before[i], 1, job->dtype);
+        gr_values_narrow(is, &after[i], 1, job->dtype);
+        if (memcmp(was, is, bytes) != 0) note_moved(job);
+    }
+}
+
+/* Are the scales or biases that are written those of the source? */
+static bool same_groups(const gr_job *job, const uint8_t *written, const uint8_t *own) {
+    const size_t in = gr_dtype_bytes(job->from.dtype), out = gr_dtype_bytes(job->dtype);
+    for (int64_t g = 0; g < job->cols / job->group; g++) {
+        float value;
+        uint8_t was[8];
+        gr_values_widen(&value, own + (size_t)g * in, 1, job->from.dtype);
+        gr_values_narrow(was, &value, 1, job->dtype);
+        if (memcmp(was, written + (size_t)g * out, out) != 0) return false;
+    }
+    return true;
+}
+
 /* The row's biases and what the edit adds to them. `sums` has room for the row. */
 static gr_outcome shift_biases(const gr_job *job, uint8_t *biases, float *sums, const uint8_t *from,
                                int64_t row) {
@@ -103,7 +135,7 @@ static gr_outcome shift_biases(const gr_job *job, uint8_t *biases, float *sums, 
     return GR_FITS;
 }
 
-gr_outcome gr_job_merge_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
+static gr_outcome merge_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
                             float *values, float *before, int64_t row) {
     const gr_source *from = &job->from;
     const int64_t groups = job->cols / job->group;
@@ -124,4 +156,17 @@ gr_outcome gr_job_merge_row(const gr_job *job, uint8_t *codes, uint8_t *scales, 
         if (!isfinite(values[i])) return GR_NOT_FINITE;
     gr_affine_requantize(codes, scales, biases, values, before, job->cols, job->bits, job->group, job->dtype);
     return GR_FITS;
+}
+
+gr_outcome gr_job_merge_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
+                            float *values, float *before, int64_t row) {
+    const gr_source *from = &job->from;
+    const size_t in = (size_t)(job->cols / job->group) * gr_dtype_bytes(from->dtype);
+    gr_outcome outcome = merge_row(job, codes, scales, biases, values, before, row);
+    if (outcome == GR_FITS && asks(job) &&
+        !(memcmp(codes, from->data + (size_t)row * from->row_bytes, from->row_bytes) == 0 &&
+          same_groups(job, scales, from->scales + (size_t)row * in) &&
+          same_groups(job, biases, from->biases + (size_t)row * in)))
+        note_moved(job);
+    return outcome;
 }

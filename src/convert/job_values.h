@@ -10,6 +10,8 @@ int64_t gr_job_source_row(const gr_source *from, int64_t r);
 /* Row r of the output as f32. */
 void gr_job_read_row(const gr_job *job, int64_t r, float *out);
 void gr_values_widen(float *out, const uint8_t *in, int64_t n, gr_dtype dtype);
+/* Tells the job's edit if the row is written as other bytes after it than before. */
+void gr_job_compare(const gr_job *job, const float *before, const float *after);
 /* f32 values to elements of dtype; false when a finite value has become infinite. */
 bool gr_values_narrow(void *out, const float *in, int64_t n, gr_dtype dtype);
 

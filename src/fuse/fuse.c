@@ -13,7 +13,6 @@ typedef struct fusion {
     bool to_gguf;
     gr_tuning *tuning;
     float *params;
-    char *kwargs; /* the template variables of the adapter, for all three losses */
     graft_fuse_result *result;
 } fusion;
 
@@ -22,24 +21,40 @@ static void say(const fusion *f, const char *text) {
         f->hooks->event(f->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
 }
 
-/* Takes the adapter out of a session that has checked that it belongs to the base. */
+/* Takes the adapter out of a runtime that has checked that it belongs to the base. */
 static graft_status read_adapter(fusion *f, graft_error *err) {
-    gr_session s;
-    GR_TRY(gr_session_open(&s, f->base, &f->o, f->hooks, err));
-    f->tuning = s.rt.tuning;
-    f->params = s.rt.owned_params;
-    s.rt.tuning = NULL;
-    s.rt.owned_params = NULL;
-    gr_session_close(&s);
-    return GRAFT_OK;
+    gr_runtime rt = {0};
+    gr_model *model = NULL;
+    GR_TRY(gr_model_open_as(&model, f->base, gr_options_reading(&f->o), err));
+    graft_status st = gr_runtime_init(&rt, model, f->o.threads, false, err);
+    if (st == GRAFT_OK) st = gr_session_adapter(&rt, &f->o, f->hooks, err);
+    if (st == GRAFT_OK) {
+        f->tuning = rt.tuning;
+        f->params = rt.owned_params;
+        rt.tuning = NULL;
+        rt.owned_params = NULL;
+    }
+    gr_runtime_free(&rt);
+    return st;
 }
 
+/* All but notes. */
+static void pass_on(void *user, const graft_event *event) {
+    const graft_hooks *hooks = user;
+    if (event->kind != GRAFT_EVENT_NOTE) hooks->event(hooks->user, event);
+}
+
+/* Every one of them sees the rows as the adapter was taught. What there is to say of rows and adapter is said
+ * once: of the first. */
 static graft_status loss_of(double *loss, const fusion *f, const char *dir, bool adapter, graft_error *err) {
     graft_options o = f->o;
+    graft_hooks quiet = {.user = (void *)(uintptr_t)f->hooks,
+                         .event = f->hooks && f->hooks->event ? pass_on : NULL,
+                         .stop = f->hooks ? f->hooks->stop : NULL};
     graft_eval_result r;
     if (!adapter) o.adapter_path = NULL;
     o.per_row = false;
-    GR_TRY(gr_evaluate(dir, &o, f->hooks, &r, err));
+    GR_TRY(gr_evaluate(dir, &o, f->o.adapter_path, f->result->rows ? &quiet : f->hooks, &r, err));
     *loss = r.loss;
     f->result->tokens = r.tokens;
     f->result->rows = r.rows;
@@ -63,7 +78,7 @@ static graft_status write_mlx(const fusion *f, const gr_fuse_edits *edits, graft
     GR_TRY(gr_convert(&wish, &r, err));
     for (size_t i = 0; i < r.note_count; i++) say(f, r.notes[i]);
     f->result->tensors = (int64_t)r.tensors;
-    f->result->changed = (int64_t)edits->count;
+    f->result->changed = gr_fuse_edits_moved(edits);
     f->result->bytes = r.bytes;
     f->result->bits_per_weight = r.bits_per_weight;
     gr_convert_result_free(&r);
@@ -144,19 +159,33 @@ static void judge(const fusion *f) {
     gr_buf_free(&text);
 }
 
+/* What the adapter records and no model has a place for. */
+static graft_status say_variables(const fusion *f, graft_error *err) {
+    char *kwargs;
+    gr_buf text = {0};
+    GR_TRY(gr_adapter_template_kwargs(&kwargs, NULL, f->o.adapter_path, gr_options_reading(&f->o), err));
+    if (!kwargs) return GRAFT_OK;
+    gr_buf_printf(&text,
+                  "the adapter was trained with --template-kwargs %.300s, which a model's files cannot hold: "
+                  "whoever runs the fused model gives them to its chat template",
+                  kwargs);
+    if (text.data) say(f, text.data);
+    gr_buf_free(&text);
+    free(kwargs);
+    return GRAFT_OK;
+}
+
 static graft_status fuse(fusion *f, graft_error *err) {
     graft_fuse_result *r = f->result;
     const bool measured = f->o.data != NULL;
     GR_TRY(check_out(f, err));
     GR_TRY(read_adapter(f, err));
-    if (!f->o.template_kwargs)
-        GR_TRY(gr_adapter_template_kwargs(&f->kwargs, f->o.adapter_path, gr_options_reading(&f->o), err));
-    if (f->kwargs) f->o.template_kwargs = f->kwargs;
     if (measured) {
         GR_TRY(loss_of(&r->loss_base, f, f->base, false, err));
         GR_TRY(loss_of(&r->loss_adapter, f, f->base, true, err));
     }
     GR_TRY(write_fused(f, err));
+    GR_TRY(say_variables(f, err));
     if (!measured) return GRAFT_OK;
     GR_TRY(measure_fused(f, err));
     r->measured = true;
@@ -177,7 +206,6 @@ graft_status gr_fuse(const char *dir, const char *gguf, const graft_options *o, 
     graft_status st = fuse(&f, err);
     gr_tuning_free(f.tuning);
     free(f.params);
-    free(f.kwargs);
     if (st != GRAFT_OK) *result = (graft_fuse_result){0};
     return st;
 }

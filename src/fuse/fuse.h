@@ -21,11 +21,14 @@ graft_status gr_fuse(const char *dir, const char *gguf, const graft_options *o, 
 typedef struct gr_fuse_edits {
     gr_edit *edits;
     struct gr_fuse_change *changes;
+    atomic_bool *moved; /* by change */
     size_t count;
     uint64_t key; /* of all numbers and names */
 } gr_fuse_edits;
 graft_status gr_fuse_edits_new(gr_fuse_edits *edits, const gr_tuning *tuning, const float *params,
                                graft_error *err) GR_MUST_CHECK;
+/* Of how many tensors bytes were written that are not the base's. */
+int64_t gr_fuse_edits_moved(const gr_fuse_edits *edits);
 void gr_fuse_edits_free(gr_fuse_edits *edits);
 
 /* Writes `out`, the GGUF file with those edits: blocks whose values change are quantized anew as ggml does,

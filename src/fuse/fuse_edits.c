@@ -86,19 +86,30 @@ static uint64_t key_of(const gr_fuse_edits *e, const gr_tuning *t, const float *
 
 graft_status gr_fuse_edits_new(gr_fuse_edits *e, const gr_tuning *t, const float *params, graft_error *err) {
     *e = (gr_fuse_edits){.edits = gr_calloc(t->param_count, sizeof *e->edits),
-                         .changes = gr_calloc(t->param_count, sizeof *e->changes)};
-    if (!e->edits || !e->changes) {
+                         .changes = gr_calloc(t->param_count, sizeof *e->changes),
+                         .moved = gr_calloc(t->param_count, sizeof *e->moved)};
+    if (!e->edits || !e->changes || !e->moved) {
         gr_fuse_edits_free(e);
         return gr_no_memory(err, t->param_count * (sizeof *e->edits + sizeof *e->changes));
     }
-    for (size_t i = 0; i < t->param_count; i++)
-        if (describe(&e->edits[e->count], &e->changes[e->count], t, params, &t->params[i])) e->count++;
+    for (size_t i = 0; i < t->param_count; i++) {
+        if (!describe(&e->edits[e->count], &e->changes[e->count], t, params, &t->params[i])) continue;
+        e->edits[e->count].moved = &e->moved[e->count];
+        e->count++;
+    }
     gr_edits_sort(e->edits, e->count);
     e->key = key_of(e, t, params);
     return GRAFT_OK;
 }
 
+int64_t gr_fuse_edits_moved(const gr_fuse_edits *e) {
+    int64_t n = 0;
+    for (size_t i = 0; i < e->count; i++) n += atomic_load(e->edits[i].moved);
+    return n;
+}
+
 void gr_fuse_edits_free(gr_fuse_edits *e) {
+    free(e->moved);
     free(e->edits);
     free(e->changes);
     *e = (gr_fuse_edits){0};

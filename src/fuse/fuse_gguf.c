@@ -99,6 +99,7 @@ static graft_status write_edited(const edited *e, gr_gguf_writer *w, gr_pool *po
         gr_pool_run(pool, run_row, &p, (int)n);
         for (int64_t r = 0; r < n; r++)
             if (p.bad[r]) GR_GOTO(does_not_fit(e, err));
+        if (memcmp(p.out, from, (size_t)n * e->row_size) != 0) atomic_store(e->edit->moved, true);
         GR_GOTO(gr_gguf_write(w, p.out, (size_t)n * e->row_size, err));
         gr_map_release(from, (size_t)n * e->row_size);
     }
@@ -122,6 +123,8 @@ static graft_status write_vector(const edited *e, gr_gguf_writer *w, graft_error
         gr_gguf_quantize_block(to, &values[from], e->tensor->type);
         if (!isfinite(values[from]) || !block_fits(to, e->tensor->type)) st = does_not_fit(e, err);
     }
+    if (st == GRAFT_OK && memcmp(out, e->tensor->data, (size_t)n * e->block) != 0)
+        atomic_store(e->edit->moved, true);
     if (st == GRAFT_OK) st = gr_gguf_write(w, out, (size_t)n * e->block, err);
     free(values);
     free(out);
@@ -240,7 +243,7 @@ graft_status gr_fuse_gguf(const char *gguf, const char *out, gr_reading reading,
     GR_GOTO(
         gr_pool_new(&pool, (int)gr_min_i64(threads > 0 ? threads : gr_processors(), GR_THREADS_MAX), err));
     st = write(all, file, out, pool, hooks, result, err);
-    result->changed = (int64_t)edits->count;
+    result->changed = gr_fuse_edits_moved(edits);
 done:
     gr_pool_free(pool);
     free(all);

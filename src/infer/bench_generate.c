@@ -1,11 +1,10 @@
 #include "infer/bench_generate.h"
-#include "adapters/adapter.h"
 #include "base/os.h"
 #include "files/json_write.h"
 #include "infer/decode.h"
 #include "infer/decode_batch.h"
+#include "infer/session.h"
 #include "kernels/peak.h"
-#include "model/identity.h"
 #include "train/options.h"
 #include <math.h>
 
@@ -43,16 +42,7 @@ static graft_status open_runtime(bench *b, const char *dir, graft_error *err) {
     gr_model *model = NULL;
     GR_TRY(dir ? gr_model_open(&model, dir, err) : gr_model_from_shape(&model, o->shape, true, err));
     GR_TRY(gr_runtime_init(&b->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
-    if (!o->adapter_path) return GRAFT_OK;
-    gr_adapter_base base = {
-        .model = b->rt.model, .allow_other = o->allow_other_base, .reading = gr_options_reading(o)};
-    GR_TRY(gr_model_identify(b->rt.model, b->rt.pool, err));
-    GR_TRY(gr_adapter_load(&b->rt.tuning, &b->rt.owned_params, o->adapter_path, &b->rt.model->config, &base,
-                           err));
-    if (base.note[0] && b->hooks && b->hooks->event)
-        b->hooks->event(b->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = base.note});
-    b->rt.params = b->rt.owned_params;
-    return GRAFT_OK;
+    return gr_session_adapter(&b->rt, o, b->hooks, err);
 }
 
 static graft_status open_bench(bench *b, const char *dir, graft_error *err) {

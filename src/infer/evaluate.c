@@ -128,14 +128,14 @@ static graft_status file_of(char **path, const graft_options *o, graft_error *er
     return gr_data_file(path, o, "train", err);
 }
 
-graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_hooks *hooks,
-                         graft_eval_result *result, graft_error *err) {
+graft_status gr_evaluate(const char *dir, const graft_options *o, const char *taught,
+                         const graft_hooks *hooks, graft_eval_result *result, graft_error *err) {
     gr_session s;
     gr_rows *rows = NULL;
     char *path = NULL;
     memset(result, 0, sizeof *result);
     GR_TRY(file_of(&path, o, err));
-    graft_status st = gr_session_open(&s, dir, o, hooks, err);
+    graft_status st = gr_session_open_taught(&s, dir, o, taught, hooks, err);
     if (st == GRAFT_OK) {
         gr_rows_config config = gr_options_rows(o, (int32_t)s.rt.model->config.vocab);
         gr_session_note_unread(&s, path);

@@ -3,9 +3,13 @@
 #include "model/identity.h"
 #include <time.h>
 
+static void say(const graft_hooks *hooks, const char *note) {
+    if (note && note[0] && hooks && hooks->event)
+        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+}
+
 void gr_session_note(const gr_session *s, const char *note) {
-    if (note && s->hooks && s->hooks->event)
-        s->hooks->event(s->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+    say(s->hooks, note);
 }
 
 void gr_session_note_unread(const gr_session *s, const char *path) {
@@ -14,37 +18,51 @@ void gr_session_note_unread(const gr_session *s, const char *path) {
     free(unread);
 }
 
-graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
-                                  const graft_hooks *hooks, graft_error *err) {
+static graft_status open_text(gr_session *s, const char *dir, const graft_options *o, const char *taught,
+                              const graft_hooks *hooks, graft_error *err) {
     char *note = NULL;
     *s = (gr_session){.o = o, .hooks = hooks};
     GR_TRY(gr_chat_open(&s->tok, &s->chat, dir, gr_options_reading(o), (int64_t)time(NULL), err));
-    graft_status st = gr_options_template(&note, s->chat, o, o->adapter_path, err);
-    gr_session_note(s, note);
+    graft_status st = gr_options_template(&note, s->chat, o, taught, err);
+    say(hooks, note);
     free(note);
+    if (st != GRAFT_OK) gr_session_close(s);
+    return st;
+}
+
+graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
+                                  const graft_hooks *hooks, graft_error *err) {
+    return open_text(s, dir, o, o->adapter_path, hooks, err);
+}
+
+graft_status gr_session_adapter(gr_runtime *rt, const graft_options *o, const graft_hooks *hooks,
+                                graft_error *err) {
+    gr_adapter_base base = {
+        .model = rt->model, .allow_other = o->allow_other_base, .reading = gr_options_reading(o)};
+    if (!o->adapter_path) return GRAFT_OK;
+    GR_TRY(gr_model_identify(rt->model, rt->pool, err));
+    graft_status st =
+        gr_adapter_load(&rt->tuning, &rt->owned_params, o->adapter_path, &rt->model->config, &base, err);
+    say(hooks, base.note);
+    rt->params = rt->owned_params;
+    return st;
+}
+
+graft_status gr_session_open_taught(gr_session *s, const char *dir, const graft_options *o,
+                                    const char *taught, const graft_hooks *hooks, graft_error *err) {
+    gr_model *model = NULL;
+    GR_TRY(open_text(s, dir, o, taught, hooks, err));
+    graft_status st = gr_model_open_as(&model, dir, gr_options_reading(o), err);
+    if (st == GRAFT_OK)
+        st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
+    if (st == GRAFT_OK) st = gr_session_adapter(&s->rt, o, hooks, err);
     if (st != GRAFT_OK) gr_session_close(s);
     return st;
 }
 
 graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) {
-    gr_model *model = NULL;
-    GR_TRY(gr_session_open_text(s, dir, o, hooks, err));
-    graft_status st = gr_model_open_as(&model, dir, gr_options_reading(o), err);
-    if (st == GRAFT_OK)
-        st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
-    if (st == GRAFT_OK && o->adapter_path) {
-        gr_adapter_base base = {
-            .model = s->rt.model, .allow_other = o->allow_other_base, .reading = gr_options_reading(o)};
-        st = gr_model_identify(s->rt.model, s->rt.pool, err);
-        if (st == GRAFT_OK)
-            st = gr_adapter_load(&s->rt.tuning, &s->rt.owned_params, o->adapter_path, &s->rt.model->config,
-                                 &base, err);
-        if (base.note[0]) gr_session_note(s, base.note);
-        s->rt.params = s->rt.owned_params;
-    }
-    if (st != GRAFT_OK) gr_session_close(s);
-    return st;
+    return gr_session_open_taught(s, dir, o, o->adapter_path, hooks, err);
 }
 
 void gr_session_close(gr_session *s) {

@@ -20,18 +20,28 @@ typedef struct gr_session {
  */
 graft_status gr_session_open(gr_session *s, const char *dir, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) GR_MUST_CHECK;
+/* The same with the template variables that the adapter `taught` records (NULL: none), whether or not it is
+ * put on the model. */
+graft_status gr_session_open_taught(gr_session *s, const char *dir, const graft_options *o,
+                                    const char *taught, const graft_hooks *hooks,
+                                    graft_error *err) GR_MUST_CHECK;
 void gr_session_close(gr_session *s);
 /* Tells the user, unless note is NULL; and of files beside `path`, rows of options.data, that are not read.
  */
 void gr_session_note(const gr_session *s, const char *note);
 void gr_session_note_unread(const gr_session *s, const char *path);
+/* Loads options.adapter_path, if there is one, into a runtime that is not bound yet, and tells the hooks what
+ * there is to know of how it fits. errors  those of gr_model_identify and gr_adapter_load */
+graft_status gr_session_adapter(gr_runtime *rt, const graft_options *o, const graft_hooks *hooks,
+                                graft_error *err) GR_MUST_CHECK;
 /* Tokenizer and template alone; s->rt stays empty. */
 graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_options *o,
                                   const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
 
-/* The verbs behind graft.h: dir is the located model directory. */
-graft_status gr_evaluate(const char *dir, const graft_options *o, const graft_hooks *hooks,
-                         graft_eval_result *result, graft_error *err) GR_MUST_CHECK;
+/* The verbs behind graft.h: dir is the located model directory. taught: as above, options.adapter_path for
+ * everybody but fuse. */
+graft_status gr_evaluate(const char *dir, const graft_options *o, const char *taught,
+                         const graft_hooks *hooks, graft_eval_result *result, graft_error *err) GR_MUST_CHECK;
 graft_status gr_generate(const char *dir, const graft_options *o, const graft_hooks *hooks,
                          graft_generation *result, graft_generation *base, graft_error *err) GR_MUST_CHECK;
 graft_status gr_generate_batch(const char *dir, const graft_options *o, const graft_hooks *hooks,

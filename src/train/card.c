@@ -10,8 +10,7 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     char digest[17];
     const gr_train_progress *p = &t->p;
     gr_adapter_digest(digest, t->params, t->rt.tuning->parameters);
-    gr_adapter_card_head(&b, "Trained", gr_trainer_base(t), &t->rt.model->config, t->rt.tuning,
-                         gr_trainer_formats(t));
+    gr_adapter_card_head(&b, "Trained", gr_trainer_base(t), &t->rt.model->config, t->rt.tuning, t->formats);
     gr_buf_puts(&b, "| | |\n|---|---|\n");
     gr_buf_printf(&b, "| base digest | %016llx |\n| adapter digest | %s |\n",
                   (unsigned long long)t->rt.model->digest, digest);

@@ -79,13 +79,14 @@ static void say_leaks(const gr_trainer *t) {
 /* An adapter to start from may have been taught otherwise: it is the user's to say so again. */
 static graft_status use_template_kwargs(const gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
+    const char *own = o->template_kwargs && o->template_kwargs[0] ? o->template_kwargs : NULL;
     char *note = NULL, *recorded = NULL;
     GR_TRY(gr_options_template(&note, t->chat, o, NULL, err));
     if (!o->resume_adapter_file) return GRAFT_OK;
-    GR_TRY(gr_adapter_template_kwargs(&recorded, o->resume_adapter_file, gr_options_reading(o), err));
-    if (recorded && !o->template_kwargs)
-        gr_trainer_note(t, "%s was trained with --template-kwargs '%s', and this run has none",
-                        o->resume_adapter_file, recorded);
+    GR_TRY(gr_adapter_template_kwargs(&recorded, NULL, o->resume_adapter_file, gr_options_reading(o), err));
+    if (recorded && !gr_adapter_same_kwargs(own, recorded))
+        gr_trainer_note(t, "%s was trained with --template-kwargs '%.300s', and this run has %.300s",
+                        o->resume_adapter_file, recorded, own ? own : "none");
     free(recorded);
     return GRAFT_OK;
 }
@@ -127,6 +128,17 @@ static void warn_of_ranks(const gr_trainer *t) {
 /* In the words of --fine-tune-type. */
 static const char *kind_name(const gr_tuning *tuning) {
     return !tuning->adapted ? "full" : tuning->kind == GR_TUNE_DORA ? "dora" : "lora";
+}
+
+/* A sum of several is an adapter of its own: training one needs its files. */
+static graft_status check_single(const graft_options *o, graft_error *err) {
+    bool single = true;
+    if (o->resume_adapter_file)
+        GR_TRY(gr_adapter_is_single(&single, o->resume_adapter_file, gr_options_reading(o), err));
+    if (single) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--resume-adapter-file takes one adapter, without a weight");
+    gr_found(err, "%s", o->resume_adapter_file);
+    return gr_hint(err, "graft export --merge cat --adapter-path LIST --out DIR makes one adapter of a list");
 }
 
 /* What is asked for must be what the file holds. */
@@ -297,12 +309,14 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     const graft_options *o = t->o;
     gr_model_config config;
     t->dir = gr_options_adapter_path(o);
+    t->formats = GR_ADAPTER_USUAL | (o->gguf ? GR_ADAPTER_GGUF : 0);
     t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
     /* templates may print the date: a resumed run must see the day it was started */
     if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = t->saved = -1;
     GR_TRY(gr_schedule_check(o, err));
+    GR_TRY(check_single(o, err));
     if (o->save_every) GR_TRY(gr_parse_every(&t->save_iterations, &t->save_seconds, o->save_every, err));
     t->indices = gr_calloc((size_t)o->batch_size, sizeof *t->indices);
     if (!t->indices) return gr_no_memory(err, (size_t)o->batch_size * sizeof *t->indices);

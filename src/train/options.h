@@ -121,7 +121,8 @@ graft_status gr_options_check_split(const graft_options *o, graft_error *err) GR
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);
 /* Gives a chat its template variables: options.template_kwargs, else what the adapter at the path `adapter`
- * (NULL: none) records. *note (malloc'ed) says where the two differ, NULL otherwise. chat may be NULL:
+ * (NULL: none) records. *note (malloc'ed) says where the two differ, or the adapters of a list, NULL
+ * otherwise. chat may be NULL:
  * GRAFT_USAGE if the options have variables for it. */
 graft_status gr_options_template(char **note, gr_chat *chat, const graft_options *o, const char *adapter,
                                  graft_error *err) GR_MUST_CHECK;

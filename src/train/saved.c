@@ -31,7 +31,7 @@ void gr_best_forget(const gr_trainer *t) {
  * --gguf. *lacks: that is so. */
 static gr_adapter_place which(const gr_trainer *t, gr_adapter_mark *mark, const char *dir, bool *lacks) {
     const gr_model_config *c = &t->rt.model->config;
-    unsigned formats = gr_trainer_formats(t);
+    unsigned formats = t->formats;
     gr_adapter_place place = gr_adapter_which(mark, dir, c, t->rt.tuning, formats);
     char *gguf = gr_path_join(dir, "adapter.gguf");
     *lacks = place == GR_ADAPTER_TORN && formats & GR_ADAPTER_GGUF && gguf && !gr_path_exists(gguf);

@@ -11,32 +11,28 @@ static graft_status apply(gr_chat *chat, const char *kwargs, graft_error *err) {
     return st;
 }
 
-/* Objects with the same members, in whatever order. */
-static bool same(const char *a, const char *b) {
-    json_t *x = a ? json_loads(a, 0, NULL) : NULL, *y = b ? json_loads(b, 0, NULL) : NULL;
-    bool equal = x && y && json_equal(x, y);
-    json_decref(x);
-    json_decref(y);
-    return equal;
-}
-
 graft_status gr_options_template(char **note, gr_chat *chat, const graft_options *o, const char *adapter,
                                  graft_error *err) {
     const char *own = o->template_kwargs && o->template_kwargs[0] ? o->template_kwargs : NULL;
     char *recorded = NULL;
+    bool differ = false;
     *note = NULL;
     if (own && !chat) {
         gr_fail(err, GRAFT_USAGE, "--template-kwargs are for a chat template, and the model has none");
         return gr_hint(err, "put the model family's chat_template.jinja into the model directory");
     }
     if (!chat) return GRAFT_OK;
-    if (adapter) GR_TRY(gr_adapter_template_kwargs(&recorded, adapter, gr_options_reading(o), err));
+    if (adapter) GR_TRY(gr_adapter_template_kwargs(&recorded, &differ, adapter, gr_options_reading(o), err));
     graft_status st = own || recorded ? apply(chat, own ? own : recorded, err) : GRAFT_OK;
-    if (st == GRAFT_OK && own && recorded && !same(own, recorded)) {
-        gr_buf text = {0};
+    gr_buf text = {0};
+    if (st == GRAFT_OK && own && recorded && !gr_adapter_same_kwargs(own, recorded))
         gr_buf_printf(&text, "--template-kwargs %.300s: the adapter was trained with %.300s", own, recorded);
-        *note = gr_buf_take(&text);
-    }
+    if (st == GRAFT_OK && differ && !own)
+        gr_buf_printf(&text,
+                      "the adapters were trained with different --template-kwargs: those of the first hold, "
+                      "%.300s",
+                      recorded ? recorded : "none");
+    *note = text.len ? gr_buf_take(&text) : NULL;
     free(recorded);
     return st;
 }

@@ -19,20 +19,11 @@ const char *gr_trainer_base(const gr_trainer *t) {
     return kept ? t->rt.model->dir : model;
 }
 
-/* A run that goes on writes adapter.gguf too where export has put one beside its files: it would be of
- * another save than they are. */
-unsigned gr_trainer_formats(const gr_trainer *t) {
-    char *exported = t->o->resume && !t->o->gguf && t->dir ? gr_path_join(t->dir, "adapter.gguf") : NULL;
-    bool gguf = t->o->gguf || (exported && gr_path_exists(exported));
-    free(exported);
-    return GR_ADAPTER_USUAL | (gguf ? GR_ADAPTER_GGUF : 0);
-}
-
 static gr_adapter_info info_of(const gr_trainer *t, int64_t iteration) {
     return (gr_adapter_info){.base = gr_trainer_base(t),
                              .model = t->rt.model,
                              .iteration = iteration,
-                             .formats = gr_trainer_formats(t),
+                             .formats = t->formats,
                              .template_kwargs = t->o->template_kwargs};
 }
 
@@ -232,15 +223,26 @@ static void remove_leftovers(const gr_trainer *t) {
 /* Formats that cannot have this adapter, or not exactly: said before the work, not after it. */
 static void say_what_is_saved(const gr_trainer *t) {
     gr_buf notes = {0};
-    gr_adapter_notes(&notes, &t->rt.model->config, t->rt.tuning, gr_trainer_formats(t));
+    gr_adapter_notes(&notes, &t->rt.model->config, t->rt.tuning, t->formats);
     if (notes.len) gr_trainer_note(t, "%s", notes.data);
     gr_buf_free(&notes);
+}
+
+/* A run that goes on writes adapter.gguf too where export has put one beside its files: it would be of
+ * another save than they are. The lock is held: none comes meanwhile. */
+static graft_status keep_exported(gr_trainer *t, graft_error *err) {
+    char *exported = t->o->resume ? gr_path_join(t->dir, "adapter.gguf") : NULL;
+    if (!exported) return t->o->resume ? gr_no_memory(err, 64) : GRAFT_OK;
+    if (gr_path_exists(exported)) t->formats |= GR_ADAPTER_GGUF;
+    free(exported);
+    return GRAFT_OK;
 }
 
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
     GR_TRY(gr_dir_lock_take(&t->lock, t->dir, "wait for it, or give another --adapter-path", err));
+    GR_TRY(keep_exported(t, err));
     if (t->lock.absent)
         gr_trainer_note(t, "the file system of %s has no locks: no other run may use it meanwhile", t->dir);
     remove_leftovers(t);

@@ -66,6 +66,7 @@ typedef struct gr_trainer {
     const graft_options *o;
     const graft_hooks *hooks;
     const char *dir;  /* adapter directory */
+    unsigned formats; /* that the run saves in, as gr_adapter_info has them */
     gr_dir_lock lock; /* on dir, from the start of the run to close */
     int64_t now;      /* seconds since 1970 that templates see: of the run's start, also after a resume */
     gr_tokenizer *tok;
@@ -125,8 +126,6 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) GR_MUST_CHECK
 /* The base as adapter_config.json names it: what --model said, but where a preset quantized that, the kept
  * directory, since the adapter belongs to its bits. Lives as long as the run. */
 const char *gr_trainer_base(const gr_trainer *t);
-/* Formats that the run saves in, as gr_adapter_info has them. */
-unsigned gr_trainer_formats(const gr_trainer *t);
 /* LoRA+: rate and decay of one tensor, rate being the peak of A's. */
 void gr_trainer_loraplus(gr_optim_tensor *tensor, const gr_param *param, double ratio, double rate);
 /* Bytes of the parameter vectors (params, gradient, tree slots, optimizer), placed in the arena or only

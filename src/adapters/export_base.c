@@ -1,0 +1,80 @@
+/* The base of an adapter that is exported: its numbers, and the name that is recorded. */
+#include "adapters/adapter_parts.h"
+#include "convert/convert.h"
+#include "model/identity.h"
+#include "model/locate.h"
+
+graft_status gr_adapter_base_config(gr_model_config *config, const gr_adapter_export *wish,
+                                    const gr_adapter_record *r, graft_error *err) {
+    const char *model = wish->model ? wish->model : r->base;
+    graft_error own = {0};
+    char *path = NULL;
+    bool gguf;
+    if (!model) {
+        gr_fail(err, GRAFT_USAGE, "--model is missing, and the adapter does not record its base");
+        gr_where(err, "%s", wish->path);
+        return gr_hint(err, "--model takes the base's directory (its config.json is enough) or GGUF file");
+    }
+    graft_status st = gr_model_locate(&path, &gguf, model, wish->model ? err : &own);
+    if (st == GRAFT_NOT_FOUND && !wish->model) {
+        gr_fail(err, GRAFT_NOT_FOUND, "the base model that the adapter records is not there");
+        gr_where(err, "%s: %s", wish->path, model);
+        return gr_hint(err, "--model takes the base's directory (its config.json is enough) or GGUF file");
+    }
+    if (st != GRAFT_OK && !wish->model) {
+        gr_fail(err, st, "%s", own.what);
+        gr_where(err, "%s", own.where);
+    }
+    if (st == GRAFT_OK)
+        st = gguf ? gr_convert_gguf_config(config, path, err) : gr_config_open(config, path, err);
+    free(path);
+    return st;
+}
+
+/* ---- the name */
+
+static graft_status digest_of(uint64_t *digest, const char *dir, graft_error *err) {
+    gr_model *model = NULL;
+    gr_pool *pool = NULL;
+    graft_status st = gr_model_open(&model, dir, err);
+    if (st == GRAFT_OK) st = gr_pool_new(&pool, (int)gr_min_i64(gr_processors(), GR_THREADS_MAX), err);
+    if (st == GRAFT_OK) st = gr_model_identify(model, pool, err);
+    if (st == GRAFT_OK) *digest = model->digest;
+    gr_pool_free(pool);
+    gr_model_free(model);
+    return st;
+}
+
+/* *digest 0: there are no weights to tell by. A GGUF file's are those of its conversion, if there is one. */
+static graft_status find_digest(uint64_t *digest, const char *model, graft_error *err) {
+    graft_error why = {0};
+    char *path = NULL, *kept = NULL;
+    bool gguf = false;
+    *digest = 0;
+    GR_TRY(gr_model_locate(&path, &gguf, model, err));
+    const gr_convert_options wish = {.model = path};
+    const bool converted = gguf || gr_convert_is_columns(path);
+    graft_status st = converted ? gr_convert_find_kept(&kept, &wish, &why) : GRAFT_OK;
+    if (st == GRAFT_OK && (kept || !converted)) st = digest_of(digest, converted ? kept : path, &why);
+    free(kept);
+    free(path);
+    return st == GRAFT_NO_MEMORY ? gr_no_memory(err, 64) : GRAFT_OK;
+}
+
+graft_status gr_adapter_base_name(char **name, gr_buf *notes, const gr_adapter_export *wish,
+                                  const gr_adapter_record *r, graft_error *err) {
+    const char *own = r->base, *given = wish->model;
+    uint64_t digest = 0;
+    bool same = false;
+    if (own && given && strcmp(own, given) != 0) {
+        if (r->base_digest[0]) GR_TRY(find_digest(&digest, given, err));
+        same = digest && strtoull(r->base_digest, NULL, 16) == digest;
+        if (!same)
+            gr_buf_printf(notes, "%s%s stays recorded as the base: --model %s %s", notes->len ? "; " : "",
+                          own, given,
+                          digest ? "is another one by its digest"
+                                 : "gave its sizes, and nothing says that it is the same one");
+    }
+    *name = gr_strdup(own && !same ? own : given ? given : own);
+    return *name ? GRAFT_OK : gr_no_memory(err, 64);
+}

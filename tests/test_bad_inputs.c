@@ -1,6 +1,7 @@
 /* The program against every line of bad_inputs.txt: refused with one clear message and exit code 1 or 2,
  * within two seconds of processor time and 300 MB. With GRAFT_BAD_INPUTS=FILE the results are written there
  * as a table. */
+#include "tests/tiny_gguf.h"
 #include "tests/tiny_run.h"
 #include <ctype.h>
 #include <errno.h>
@@ -64,18 +65,6 @@ static void write_many_messages(const char *dir) {
     gr_buf_free(&text);
 }
 
-static void write_gguf(const char *dir) {
-    graft_error err = {0};
-    char *bytes, *path = tiny_join(dir, "g.gguf");
-    size_t size;
-    assert_int_equal(
-        gr_file_read(&bytes, &size, GRAFT_SOURCE_DIR "/fuzz/corpus/convert/llama", 1 << 20, &err), GRAFT_OK);
-    assert_int_equal(gr_file_replace(path, bytes + 1, size - 1, &err),
-                     GRAFT_OK); /* the first byte is not of it */
-    free(bytes);
-    free(path);
-}
-
 static char *make_base(void) {
     char *dir = tiny_subdir(root, "base");
     free(tiny_model_dir(dir, "m", &(tiny_spec){.dtype = GR_F32}));
@@ -83,7 +72,7 @@ static char *make_base(void) {
     tiny_write(dir, "c.json",
                "[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]");
     write_many_messages(dir);
-    write_gguf(dir);
+    tiny_gguf_write(dir, "g.gguf");
     outcome trained = run_in(dir, "exec " GRAFT_BINARY " train --model m --data d --adapter-path a --iters 1 "
                                   "--batch-size 1 --lora-rank 2 --rank-pattern q_proj=4 --threads 1");
     if (trained.status) fail_msg("%s", trained.message);

@@ -3,12 +3,13 @@
 #include "hub/hub_list.h"
 #include "model/locate.h"
 #include "tests/fault_shim.h"
+#include "tests/tiny_gguf.h"
 #include "tests/tiny_run.h"
 #include "text/spm_model.h"
 #include "text/tokenizer.h"
 #include <errno.h>
 
-static char *base, *plain, *place;
+static char *base, *plain, *adapter, *gguf_file, *gguf_adapter, *place;
 
 typedef struct call {
     const char *name;
@@ -149,6 +150,49 @@ static graft_status make_yaml(graft_error *err) {
     return st;
 }
 
+static graft_status make_export(graft_error *err) {
+    graft_options o;
+    graft_export_result result = {0};
+    char *out = gr_path_join(place, "made");
+    if (!out) return gr_no_memory(err, 0);
+    bool set = options(&o, GRAFT_VERB_EXPORT,
+                       (const char *const[]){"model", base, "adapter-path", adapter, "to", "mlx,peft,gguf",
+                                             "out", out, NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_export(&o, NULL, &result, err);
+    graft_export_result_free(&result);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
+static graft_status make_fuse(graft_error *err) {
+    graft_options o;
+    graft_fuse_result result;
+    char *out = gr_path_join(place, "made");
+    if (!out) return gr_no_memory(err, 0);
+    bool set = options(&o, GRAFT_VERB_FUSE,
+                       (const char *const[]){"model", base, "adapter-path", adapter, "save-path", out, "data",
+                                             data, "split", "valid", "threads", "1", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_fuse(&o, NULL, &result, err);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
+static graft_status make_fuse_gguf(graft_error *err) {
+    graft_options o;
+    graft_fuse_result result;
+    char *out = gr_path_join(place, "made.gguf");
+    if (!out) return gr_no_memory(err, 0);
+    bool set = options(&o, GRAFT_VERB_FUSE,
+                       (const char *const[]){"model", gguf_file, "adapter-path", gguf_adapter, "save-path",
+                                             out, "threads", "1", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_fuse(&o, NULL, &result, err);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
 static graft_status make_info(graft_error *err) {
     char *json = NULL;
     graft_status st = graft_info(base, &json, err);
@@ -226,6 +270,7 @@ static const call calls[] = {
     {"tokenize", make_tokenize}, {"render", make_render},       {"load_yaml", make_yaml},
     {"info", make_info},         {"info gguf", make_gguf_info}, {"unigram", make_unigram},
     {"spm", make_spm},           {"hub_list", make_hub_list},   {"locate", make_locate},
+    {"export", make_export},     {"fuse", make_fuse},           {"fuse gguf", make_fuse_gguf},
 };
 
 /* What the calls write is removed between them: each begins anew. */
@@ -236,6 +281,9 @@ static void forget_all(void) {
         tiny_delete(path);
         free(path);
     }
+    char *file = tiny_join(place, "made.gguf");
+    unlink(file);
+    free(file);
 }
 
 /* One point: 0 good, 1 bad, -1: there were fewer allocations. */
@@ -287,6 +335,13 @@ static int make_place(void **state) {
     data = tiny_data_dir(place, "data", 13, 5);
     base = tiny_model_dir(place, "base", &(tiny_spec){.bits = 4});
     plain = tiny_model_dir(place, "plain", &(tiny_spec){.dtype = GR_BF16});
+    must_train(base, "adapter", NULL, NULL, NULL);
+    adapter = tiny_join(place, "adapter");
+    gguf_file = tiny_join(place, "g.gguf");
+    gguf_adapter = tiny_join(place, "gguf");
+    tiny_gguf_write(place, "g.gguf");
+    tiny_gguf_adapter(gguf_file, gguf_adapter);
+    setenv("XDG_CACHE_HOME", place, 1);
     char *hub = tiny_subdir(place, "hub"), *repository = tiny_subdir(hub, "models--me--tiny"),
          *refs = tiny_subdir(repository, "refs"), *snapshots = tiny_subdir(repository, "snapshots"),
          *snapshot = tiny_subdir(snapshots, "c0ffee");
@@ -311,6 +366,9 @@ static int remove_place(void **state) {
     free(data);
     free(base);
     free(plain);
+    free(adapter);
+    free(gguf_file);
+    free(gguf_adapter);
     tiny_remove(place);
     return 0;
 }

@@ -3,11 +3,13 @@
  * the failure did no harm), no temporary file, and whatever was there before is there still or has become
  * what the command writes. FAULT_POINTS is the most points per command and kind (a few by default; 0: all).
  */
+#include "tests/tiny_gguf.h"
 #include "tests/world.h"
 
 typedef enum duty {
     LEAVES_ALL,   /* writes nothing but stdout */
     ALL_OR_NONE,  /* the directory is as before, or as after a run without fault */
+    ADDS_FILES,   /* whole files of a run without fault are added; what was there stays */
     KEEPS_ADAPTER /* adapter and checkpoint are always loadable; resuming gives the same adapter */
 } duty;
 
@@ -18,7 +20,7 @@ typedef struct command {
 } command;
 
 /* Run in the world: a directory with adapter/ (a finished run), part/ (one that was stopped), old/ (a
- * conversion), and what the command adds. ../ has base, plain, data. */
+ * conversion), gguf/ (an adapter of g.gguf), and what the command adds. ../ has base, plain, data, g.gguf. */
 static const command commands[] = {
     {"plan", "plan --model ../base --lora-rank 4 --max-seq-length 32 --json", LEAVES_ALL, false},
     {"info", "info ../base", LEAVES_ALL, true},
@@ -33,6 +35,15 @@ static const command commands[] = {
      true},
     {"convert again", "convert --model ../plain -q --q-group-size 32 --mlx-path old --threads 1", ALL_OR_NONE,
      false},
+    {"export", "export --model ../base --adapter-path adapter --to mlx,peft,gguf --out new", ADDS_FILES,
+     true},
+    {"export sum", "export --adapter-path adapter=0.5,adapter=0.5 --merge svd --to gguf --out new",
+     ADDS_FILES, true},
+    {"fuse",
+     "fuse --model ../base --adapter-path adapter --save-path new --data ../data --split valid --threads 2",
+     ALL_OR_NONE, true},
+    {"fuse gguf", "fuse --model ../g.gguf --adapter-path gguf --save-path new.gguf --threads 2", ALL_OR_NONE,
+     true},
     {"train",
      "train --model ../base --data ../data --adapter-path run --iters 2 --save-every 1 --keep-best "
      "--lora-rank 2 --batch-size 2 --threads 2 --steps-per-report 1 --steps-per-eval 1",
@@ -181,6 +192,7 @@ static const char *judge(const command *c, const outcome *o, const char *clean, 
     switch (c->duty) {
     case LEAVES_ALL: return same_tree(world, start);
     case ALL_OR_NONE: bad = same_tree(world, finished); return bad && o->code ? same_tree(world, start) : bad;
+    case ADDS_FILES: bad = inside(start, world); return bad ? bad : inside(world, finished);
     case KEEPS_ADAPTER:
         bad = adapters_whole(c, resume, strncmp(fault, "rename", 6) == 0);
         return bad || o->code ? bad : same_adapter(c);
@@ -295,10 +307,20 @@ static void short_and_interrupted_calls_change_nothing(void **state) {
     }
 }
 
+static int make_worlds(void **state) {
+    int failed = make_world(state);
+    char *gguf = tiny_join(place, "g.gguf"), *adapter = tiny_join(start, "gguf");
+    tiny_gguf_write(place, "g.gguf");
+    tiny_gguf_adapter(gguf, adapter);
+    free(gguf);
+    free(adapter);
+    return failed;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_and_interrupted_calls_change_nothing),
         cmocka_unit_test(every_command),
     };
-    return cmocka_run_group_tests(tests, make_world, remove_world);
+    return cmocka_run_group_tests(tests, make_worlds, remove_world);
 }

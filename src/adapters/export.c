@@ -87,19 +87,28 @@ static graft_status choose(unsigned *formats, const gr_adapter_export *wish, con
     return wish->to && lacking >= 0 ? GRAFT_UNSUPPORTED : GRAFT_OK;
 }
 
+/* A file of the format that is there: does it hold that adapter? False also where it is none at all. */
+static graft_status holds_digest(bool *same, const char *path, const char *digest, graft_error *err) {
+    gr_adapter_words words;
+    graft_error why = {0};
+    graft_status st = gr_adapter_words_read(&words, path, GR_MAPPED, &why);
+    *same = st == GRAFT_OK && strcmp(words.digest, digest) == 0;
+    if (st != GRAFT_IO && st != GRAFT_NOT_FOUND && st != GRAFT_NO_MEMORY) return GRAFT_OK;
+    gr_fail(err, st, "%s", why.what);
+    return gr_where(err, "%s", path);
+}
+
 /* Files of the same adapter that out has already stay there; another one's are not touched. */
 static graft_status join(unsigned *formats, const char *out, const char *digest, graft_error *err) {
     graft_status st = GRAFT_OK;
     for (int i = 0; st == GRAFT_OK && i < GR_ADAPTER_FORMATS; i++) {
-        gr_adapter_words words;
-        graft_error why = {0};
+        bool same = false;
         char *path = gr_path_join(out, gr_adapter_format_table[i].file);
         if (!path) return gr_no_memory(err, strlen(out));
         bool there = gr_path_exists(path);
-        bool same = there && gr_adapter_words_read(&words, path, GR_MAPPED, &why) == GRAFT_OK &&
-                    strcmp(words.digest, digest) == 0;
+        if (there) st = holds_digest(&same, path, digest, err);
         if (same) *formats |= 1u << i;
-        if (there && !same) {
+        if (st == GRAFT_OK && there && !same) {
             gr_fail(err, GRAFT_USAGE, "the directory holds another adapter");
             gr_where(err, "%s", path);
             st = gr_hint(err, "give --out a new directory, or remove that adapter first");

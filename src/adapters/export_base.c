@@ -33,11 +33,29 @@ graft_status gr_adapter_base_config(gr_model_config *config, const gr_adapter_ex
 
 /* ---- the name */
 
+static bool has_weights(const char *dir) {
+    bool found = false;
+    DIR *list = gr_list_open(dir);
+    for (struct dirent *entry; list && !found && (entry = readdir(list));)
+        found = gr_ends_with(entry->d_name, ".safetensors");
+    if (list) closedir(list);
+    return found;
+}
+
+/* Weights that are not there, or not readable as a model, say nothing. What the system keeps from us, and a
+ * part that is missing, are errors. */
+static graft_status forgive(graft_status st, const char *dir, graft_error *err) {
+    if (st == GRAFT_IO || st == GRAFT_NO_MEMORY || (st == GRAFT_NOT_FOUND && has_weights(dir))) return st;
+    gr_error_clear(err);
+    return GRAFT_OK;
+}
+
 static graft_status digest_of(uint64_t *digest, const char *dir, graft_error *err) {
     gr_model *model = NULL;
     gr_pool *pool = NULL;
     graft_status st = gr_model_open(&model, dir, err);
-    if (st == GRAFT_OK) st = gr_pool_new(&pool, (int)gr_min_i64(gr_processors(), GR_THREADS_MAX), err);
+    if (st != GRAFT_OK) return forgive(st, dir, err);
+    st = gr_pool_new(&pool, (int)gr_min_i64(gr_processors(), GR_THREADS_MAX), err);
     if (st == GRAFT_OK) st = gr_model_identify(model, pool, err);
     if (st == GRAFT_OK) *digest = model->digest;
     gr_pool_free(pool);
@@ -45,20 +63,23 @@ static graft_status digest_of(uint64_t *digest, const char *dir, graft_error *er
     return st;
 }
 
-/* *digest 0: there are no weights to tell by. A GGUF file's are those of its conversion, if there is one. */
+/* *digest 0: there are no weights to tell by. Those of a GGUF file, or of AWQ and GPTQ, are the weights of
+ * their conversion, if there is one. */
 static graft_status find_digest(uint64_t *digest, const char *model, graft_error *err) {
-    graft_error why = {0};
     char *path = NULL, *kept = NULL;
     bool gguf = false;
     *digest = 0;
     GR_TRY(gr_model_locate(&path, &gguf, model, err));
     const gr_convert_options wish = {.model = path};
     const bool converted = gguf || gr_convert_is_columns(path);
-    graft_status st = converted ? gr_convert_find_kept(&kept, &wish, &why) : GRAFT_OK;
-    if (st == GRAFT_OK && (kept || !converted)) st = digest_of(digest, converted ? kept : path, &why);
+    graft_status st = converted ? gr_convert_find_kept(&kept, &wish, err) : GRAFT_OK;
+    if (st != GRAFT_OK)
+        st = forgive(st, path, err);
+    else if (kept || !converted)
+        st = digest_of(digest, converted ? kept : path, err);
     free(kept);
     free(path);
-    return st == GRAFT_NO_MEMORY ? gr_no_memory(err, 64) : GRAFT_OK;
+    return st;
 }
 
 graft_status gr_adapter_base_name(char **name, gr_buf *notes, const gr_adapter_export *wish,

@@ -2,7 +2,9 @@
 #include "convert/convert.h"
 #include "convert/convert_events.h"
 #include "infer/session.h"
+#include <errno.h>
 #include <math.h>
+#include <sys/stat.h>
 
 /* A verb at work. */
 typedef struct fusion {
@@ -119,6 +121,9 @@ static graft_status measure_fused(const fusion *f, graft_error *err) {
 static graft_status check_out(const fusion *f, graft_error *err) {
     if (!f->to_gguf) return GRAFT_OK;
     if (!f->gguf) {
+        DIR *list = gr_list_open(f->base); /* a file that the system cannot look at is none either */
+        if (!list) return gr_fail_errno(err, errno, "cannot list", f->base);
+        closedir(list);
         gr_fail(err, GRAFT_USAGE, "a GGUF file is fused out of a GGUF file, and the base is a directory");
         gr_where(err, "%s", f->base);
         return gr_hint(err, "give --save-path a directory");
@@ -128,7 +133,10 @@ static graft_status check_out(const fusion *f, graft_error *err) {
         return gr_hint(err, "leave out --%s, or give --save-path a directory",
                        f->o.dequantize ? "dequantize" : "dtype");
     }
-    if (!gr_path_exists(f->out)) return GRAFT_OK;
+    struct stat info;
+    if (stat(f->out, &info) != 0)
+        return errno == ENOENT || errno == ENOTDIR ? GRAFT_OK
+                                                   : gr_fail_errno(err, errno, "cannot look at", f->out);
     gr_fail(err, GRAFT_USAGE, "the output is there already");
     gr_where(err, "%s", f->out);
     return gr_hint(err, "remove it, or choose another --save-path");

@@ -265,6 +265,12 @@ static void other_architectures(void **state) {
     assert_near(c.rope[0].magnitude, sqrt(1 + log(4) / log(128)), 1e-15);
     assert_true(gr_role_exists(GR_QKV_PROJ, &c) && !gr_role_exists(GR_Q_PROJ, &c) &&
                 !gr_role_exists(GR_UP_PROJ, &c));
+    graft_error err = {0};
+    static const char *const phis[] = {"phi-3.5-mini", "phi-4-mini", "phi-4"};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(gr_shape_config(&c, phis[i], &err), GRAFT_OK);
+        assert_int_equal(c.row_limit, i < 2 ? 4096 : 0);
+    }
     must_parse(&c, "{\"model_type\":\"stablelm\",\"layer_norm_eps\":1e-3,\"use_qkv_bias\":true}");
     assert_true(c.rotary == 4 && c.norm_eps == 1e-3 && c.qkv_bias && !c.o_bias &&
                 gr_role_has_bias(GR_NORM, &c));

@@ -37,6 +37,9 @@ static void recipes_equal_mlx_lm(void **state) {
             if (!choice.quantize || choice.bits != bits[i] - '0' || choice.group != 64)
                 fail_msg("%s of %d: %s gets %d bits", line.words[0], (int)layers, path, choice.bits);
         }
+        graft_error err = {0};
+        bool down = line.count > 3 && strcmp(line.words[2], "mlp.down_proj") == 0;
+        assert_int_equal(gr_quant_rules_used(rules, &err), down ? GRAFT_OK : GRAFT_UNSUPPORTED);
         assert_false(gr_quant_rules_choose(rules, "model.embed_tokens", false, layers).quantize);
         gr_quant_rules_free(rules);
         lines++;

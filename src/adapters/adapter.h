@@ -56,13 +56,16 @@ typedef struct gr_adapter_base {
 /* Writes the tensor files of info->formats that can hold this tuning and adapter_config.json into dir (made
  * if missing), each atomically, the config last; files of other formats are removed, so that none of an
  * earlier save stays beside the new ones. All carry the same iteration and digest: the tensor files in their
- * metadata, the config in its "graft". Numbers are f32; needs no memory that grows with them. mlx-lm  knows
- * one rank and one scale: lower ranks are padded with zeros, other scales folded into lora_b; beside adapters
- * it takes neither biases nor whole tensors: not written then. Without any adapter
+ * metadata, the config in its "graft". Numbers are f32; needs no memory that grows with them.
+ *
+ *   mlx-lm  knows one rank and one scale: lower ranks are padded with zeros, other scales folded into lora_b;
+ *           beside adapters it takes neither biases nor whole tensors: not written then. Without any adapter
  *           (--fine-tune-type full) it is mlx-lm's "full": the tensors by their names in the model.
+ *
  *   PEFT    holds everything exactly; not written without any adapter.
+ *
  *   GGUF    has one alpha and any ranks: other scales are folded into lora_b. It holds A and B of modules
- * that llama.cpp has, nothing else: no DoRA, biases, whole tensors, tied embeddings. */
+ *           that llama.cpp has, nothing else: no DoRA, biases, whole tensors, tied embeddings. */
 graft_status gr_adapter_save(const char *dir, const gr_model_config *config, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info,
                              graft_error *err) GR_MUST_CHECK;

@@ -177,11 +177,12 @@ static graft_status architecture(reader *r, graft_error *err) {
     gr_gguf_string(r->file, "general.architecture", &name, &len);
     const gr_gguf_arch *arch = gr_gguf_arch_by_name(name, len);
     if (!arch || arch->only_adapters) {
+        gr_buf known = {0};
+        gr_gguf_arch_list(&known);
         gr_fail(err, GRAFT_UNSUPPORTED, "architecture cannot be converted");
         gr_where(err, "%s: general.architecture", r->path);
-        gr_expected(
-            err,
-            "llama, qwen2, qwen3, gemma2, gemma3, smollm3, granite, olmo2, phi3, stablelm or starcoder2");
+        gr_expected(err, "one of %s", known.data ? known.data : "");
+        gr_buf_free(&known);
         return gr_found(err, "%.*s", (int)(len < 64 ? len : 64), name);
     }
     const char *type = arch->model_type;

@@ -22,6 +22,12 @@ const gr_gguf_arch *gr_gguf_arch_by_name(const char *name, size_t len) {
     return NULL;
 }
 
+void gr_gguf_arch_list(gr_buf *names) {
+    for (const gr_gguf_arch *arch = archs; arch->model_type; arch++)
+        if (gr_gguf_arch_by_name(arch->gguf, strlen(arch->gguf)) == arch && !arch->only_adapters)
+            gr_buf_printf(names, "%s%s", names->len ? ", " : "", arch->gguf);
+}
+
 /* only: the one architecture that has this name; NULL: all, unless a row before it says otherwise */
 typedef struct name_row {
     const char *gguf, *hf, *only;

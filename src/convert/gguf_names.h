@@ -14,6 +14,8 @@ typedef struct gr_gguf_arch {
 /* The row for a file's general.architecture (len bytes of name); NULL if unknown. */
 const gr_gguf_arch *gr_gguf_arch_by_name(const char *name, size_t len);
 const gr_gguf_arch *gr_gguf_arch_of(const char *model_type); /* NULL if unknown */
+/* Appends "llama, qwen2, .." as messages list them: those whose files are converted. */
+void gr_gguf_arch_list(gr_buf *names);
 
 /* Where row `row` of q or k (head_dim rows a head) stands in a file with `pairs`: (head, half, i) is at
  * (head, i, half). And back. */

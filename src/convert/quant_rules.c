@@ -18,6 +18,7 @@ struct gr_quant_rules {
     size_t count, cap;
     int bits, group;
     int low, high; /* the recipe's bits, 0: none */
+    bool down;     /* it has met a module that it is made for */
 };
 
 /* mlx-lm's. source: mlx_lm.convert.mixed_quant_predicate_builder of mlx-lm 0.32 */
@@ -159,10 +160,12 @@ static int64_t block_of(const char *path) {
 
 /* The first and last eighth of the blocks, and every third between them, keep more bits where it helps most.
  */
-static int recipe_bits(const gr_quant_rules *r, const char *path, int64_t layers) {
+static int recipe_bits(gr_quant_rules *r, const char *path, int64_t layers) {
     int64_t block = block_of(path), eighth = layers / 8;
     bool more = block < eighth || block >= 7 * layers / 8 || (block - eighth) % 3 == 2;
-    bool high = (more && (strstr(path, "v_proj") || strstr(path, "down_proj"))) || strstr(path, "lm_head");
+    bool down = strstr(path, "down_proj");
+    bool high = (more && (strstr(path, "v_proj") || down)) || strstr(path, "lm_head");
+    r->down |= down;
     return high ? r->high : r->low;
 }
 
@@ -187,6 +190,23 @@ bool gr_quant_rules_mixed(const gr_quant_rules *r) {
     return r->low != 0;
 }
 
+/* "names are q_proj, .. lm_head" of the table of roles: all that are matrices. */
+static graft_status hint_names(graft_error *err) {
+    gr_buf names = {0};
+    for (gr_role role = 0; role <= GR_LM_HEAD; role++)
+        gr_buf_printf(&names, "%s%s", role ? ", " : "", gr_role_table[role].type);
+    graft_status st = gr_hint(err, "names are %s; re: needs the whole path", names.data ? names.data : "");
+    gr_buf_free(&names);
+    return st;
+}
+
+/* mlx-lm refuses it as well. */
+static graft_status no_recipe(graft_error *err) {
+    gr_fail(err, GRAFT_UNSUPPORTED,
+            "a mixed recipe is made for models with down_proj, and this one has none");
+    return gr_hint(err, "give rules, as in --quant-predicate c_proj=6");
+}
+
 graft_status gr_quant_rules_used(const gr_quant_rules *r, graft_error *err) {
     size_t i = 0;
     for (size_t k = 0; k < r->count; k++) {
@@ -195,6 +215,7 @@ graft_status gr_quant_rules_used(const gr_quant_rules *r, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "a rule of quant-predicate takes too many steps");
         return gr_found(err, "%s", r->rules[k].text);
     }
+    if (r->low && !r->down) return no_recipe(err);
     while (i < r->count && r->rules[i].used) i++;
     if (i == r->count) return GRAFT_OK;
     gr_fail(err, GRAFT_USAGE,
@@ -205,7 +226,5 @@ graft_status gr_quant_rules_used(const gr_quant_rules *r, graft_error *err) {
         names[role] = role <= GR_LM_HEAD ? gr_role_table[role].type : NULL;
     const char *near = name ? gr_nearest_name(dot ? dot + 1 : name, names, GR_ROLES) : NULL;
     if (near && strcmp(near, dot ? dot + 1 : name) != 0) return gr_hint(err, "did you mean %s?", near);
-    return gr_hint(err,
-                   "names are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, embed_tokens, "
-                   "lm_head; re: needs the whole path, as in re:model.layers.0.mlp.down_proj");
+    return hint_names(err);
 }

@@ -35,7 +35,8 @@ gr_quant_choice gr_quant_rules_choose(gr_quant_rules *rules, const char *path, b
 bool gr_quant_rules_mixed(const gr_quant_rules *rules);
 /* The text of the first rule that has kept a matrix as floats; NULL: none has. Borrowed. */
 const char *gr_quant_rules_refusal(const gr_quant_rules *rules);
-/* GRAFT_USAGE when a rule has matched no module in any call of choose. */
+/* GRAFT_USAGE when a rule has matched no module in any call of choose, GRAFT_UNSUPPORTED when a recipe has
+ * met none that it is made for. */
 graft_status gr_quant_rules_used(const gr_quant_rules *rules, graft_error *err) GR_MUST_CHECK;
 
 #endif

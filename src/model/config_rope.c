@@ -9,7 +9,6 @@
 static graft_status read_yarn(gr_rope_config *rope, const gr_json_scope *scaling, graft_error *err) {
     double scale = 0, all = 0;
     bool whole = true;
-    rope->kind = GR_ROPE_YARN;
     rope->beta_fast = 32;
     rope->beta_slow = 1;
     GR_TRY(gr_json_real(scaling, "beta_fast", 1e-3, 1e6, &rope->beta_fast, err));
@@ -28,7 +27,6 @@ static graft_status read_yarn(gr_rope_config *rope, const gr_json_scope *scaling
 
 static graft_status read_llama3(gr_rope_config *rope, const gr_json_scope *scaling, int64_t max_position,
                                 graft_error *err) {
-    rope->kind = GR_ROPE_LLAMA3;
     rope->low_freq_factor = 1;
     rope->high_freq_factor = 4;
     rope->original_max_position = max_position;
@@ -90,36 +88,46 @@ static graft_status read_long(gr_model_config *c, gr_rope_config *rope, const gr
     return GRAFT_OK;
 }
 
+static const struct {
+    const char *name;
+    gr_rope_kind kind;
+} kinds[] = {{"default", GR_ROPE_DEFAULT}, {"linear", GR_ROPE_LINEAR}, {"llama3", GR_ROPE_LLAMA3},
+             {"yarn", GR_ROPE_YARN},       {"longrope", GR_ROPE_LONG}, {"su", GR_ROPE_LONG}};
+#define KINDS (sizeof kinds / sizeof *kinds)
+
 static graft_status unknown_scaling(const gr_json_scope *scaling, const char *kind, graft_error *err) {
+    gr_buf known = {0};
+    for (size_t i = 0; i < KINDS; i++) gr_buf_printf(&known, "%s%s", i ? ", " : "", kinds[i].name);
     gr_fail(err, GRAFT_UNSUPPORTED, "rotary scaling is not supported");
     gr_where(err, "%s: %s", scaling->file, scaling->path);
-    gr_expected(err, "default, linear, llama3, yarn or longrope");
+    gr_expected(err, "one of %s", known.data ? known.data : "");
+    gr_buf_free(&known);
     return gr_found(err, "%s", kind);
 }
 
 /* The scaling rule by its name in either style; `scaling` is rope_scaling or rope_parameters. */
 static graft_status read_scaling(gr_model_config *c, gr_rope_config *rope, const gr_json_scope *scaling,
                                  const gr_json_scope *root, graft_error *err) {
-    const char *kind = "default";
+    const char *name = kinds[0].name;
+    size_t k = 0;
     bool fused = c->arch->traits & GR_ARCH_FUSED;
     if (json_is_object(json_object_get(scaling->object, "full_attention")) ||
         json_is_object(json_object_get(scaling->object, "sliding_attention")))
         return unknown_scaling(scaling, "a rule for each kind of layer", err);
     GR_TRY(read_partial(c, scaling, err));
-    GR_TRY(gr_json_string(scaling, "type", &kind, err)); /* the older name */
-    GR_TRY(gr_json_string(scaling, "rope_type", &kind, err));
+    GR_TRY(gr_json_string(scaling, "type", &name, err)); /* the older name */
+    GR_TRY(gr_json_string(scaling, "rope_type", &name, err));
     GR_TRY(gr_json_real(scaling, "rope_theta", 1, 1e12, &rope->theta, err));
-    if (strcmp(kind, "default") == 0) return GRAFT_OK;
-    if (strcmp(kind, "longrope") == 0 || strcmp(kind, "su") == 0 || (fused && strcmp(kind, "yarn") == 0))
-        return read_long(c, rope, scaling, root, err); /* Phi's older files: su, or yarn */
+    while (k < KINDS && strcmp(kinds[k].name, name) != 0) k++;
+    if (k == KINDS) return unknown_scaling(scaling, name, err);
+    gr_rope_kind kind = fused && kinds[k].kind == GR_ROPE_YARN ? GR_ROPE_LONG : kinds[k].kind; /* old Phi */
+    if (kind == GR_ROPE_DEFAULT) return GRAFT_OK;
+    if (kind == GR_ROPE_LONG) return read_long(c, rope, scaling, root, err);
     GR_TRY(gr_json_need(scaling, "factor", err));
     GR_TRY(gr_json_real(scaling, "factor", 1e-3, 1e6, &rope->factor, err));
-    if (strcmp(kind, "linear") == 0) {
-        rope->kind = GR_ROPE_LINEAR;
-        return GRAFT_OK;
-    }
-    if (strcmp(kind, "llama3") == 0) return read_llama3(rope, scaling, c->max_position, err);
-    return strcmp(kind, "yarn") == 0 ? read_yarn(rope, scaling, err) : unknown_scaling(scaling, kind, err);
+    rope->kind = kind;
+    if (kind == GR_ROPE_LLAMA3) return read_llama3(rope, scaling, c->max_position, err);
+    return kind == GR_ROPE_YARN ? read_yarn(rope, scaling, err) : GRAFT_OK;
 }
 
 /* Gemma 3: one rule for layers with a window, one for the others, each under the layer's type. In the older

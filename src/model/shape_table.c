@@ -16,9 +16,14 @@
 #define GEMMA3(h, m, l, heads, kv, v, window, rest)                                                          \
     SHAPE("gemma3_text", h, m, l, heads, kv, v, true,                                                        \
           ",\"head_dim\":256,\"sliding_window\":" #window ",\"max_position_embeddings\":32768" rest)
-/* without the factors of longrope, which cost nothing */
 #define PHI(theta, most) ",\"rope_theta\":" theta ",\"rms_norm_eps\":1e-5,\"max_position_embeddings\":" most
-#define QWEN(eps)        ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
+/* longrope without its factors, which cost nothing: one for each of 48 pairs */
+#define ONES12 "1,1,1,1,1,1,1,1,1,1,1,1"
+#define LONG_PHI                                                                                             \
+    PHI("10000", "131072")                                                                                   \
+    ",\"original_max_position_embeddings\":4096,\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":"   \
+    "[" ONES12 "," ONES12 "," ONES12 "," ONES12 "]}"
+#define QWEN(eps) ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":32768" eps
 
 /* One row per shape: X(name, config.json text) */
 #define SHAPES(X)                                                                                            \
@@ -68,9 +73,9 @@
             "\"logits_scaling\":8"))                                                                         \
     X("olmo-2-1b", SHAPE("olmo2", 2048, 8192, 16, 16, 16, 100352, false,                                     \
                          ",\"rope_theta\":500000,\"rms_norm_eps\":1e-6,\"max_position_embeddings\":4096"))   \
-    X("phi-3.5-mini", SHAPE("phi3", 3072, 8192, 32, 32, 32, 32064, false, PHI("10000", "131072")))           \
-    X("phi-4-mini", SHAPE("phi3", 3072, 8192, 32, 24, 8, 200064, true,                                       \
-                          PHI("10000", "131072") ",\"partial_rotary_factor\":0.75"))                         \
+    X("phi-3.5-mini", SHAPE("phi3", 3072, 8192, 32, 32, 32, 32064, false, LONG_PHI))                         \
+    X("phi-4-mini",                                                                                          \
+      SHAPE("phi3", 3072, 8192, 32, 24, 8, 200064, true, LONG_PHI ",\"partial_rotary_factor\":0.75"))        \
     X("phi-4", SHAPE("phi3", 5120, 17920, 40, 40, 10, 100352, false, PHI("250000", "16384")))                \
     X("stablelm-2-1.6b",                                                                                     \
       SHAPE("stablelm", 2048, 5632, 24, 32, 32, 100352, false,                                               \

@@ -26,12 +26,17 @@ extern const gr_group_row
 #define GR_NOWHERE (-1) /* a place in the vector: not trained */
 
 /* What trains of one tensor of the base.
+ *
  *   linears    y = x W^T + bias + scale * (x A^T) B, A [rank, in], B [rank, out]. source: arXiv 2106.09685
- * eq. 3 DoRA       y = magnitude / norm * (x W^T + scale * (x A^T) B) + bias with norm[o] = |W + scale (A^T
- * B)^T| of row o, taken as a constant by the gradient. source: arXiv 2402.09353 eq. 5, section 4.3 embedding
- * x = W[id] + scale * sum_r B[r, id] A[r, :], A [rank, hidden], B [rank, vocab]: the linear of a tied head
- * read backwards, so that one pair serves both uses weight     the tensor itself: it starts as the base's, as
- * f32, and takes the base's place */
+ *              eq. 3
+ *
+ *   DoRA       y = magnitude / norm * (x W^T + scale * (x A^T) B) + bias with norm[o] = |W + scale (A^T B)^T|
+ *              of row o, taken as a constant by the gradient. source: arXiv 2402.09353 eq. 5, section 4.3
+ *
+ *   embedding  x = W[id] + scale * sum_r B[r, id] A[r, :], A [rank, hidden], B [rank, vocab]: the linear of a
+ *              tied head read backwards, so that one pair serves both uses
+ *
+ *   weight     the tensor itself: it starts as the base's, as f32, and takes the base's place */
 typedef struct gr_tuned {
     int64_t rank; /* 0: no adapter */
     int64_t pool; /* so many columns of W share one of A, which is [rank, in / pool] then; 0: none do */

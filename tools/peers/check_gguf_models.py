@@ -38,7 +38,7 @@ def add_metadata(writer, config, arch):
         writer.add_layer_norm_eps(eps)
     else:
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    if config.get("sliding_window"):
+    if config.get("sliding_window") and arch != "starcoder2":  # whose window the converter leaves out
         writer.add_sliding_window(config["sliding_window"])
     if config.get("attn_logit_softcapping"):
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
@@ -101,7 +101,8 @@ def one(ctx, name):
     path = ctx.work / f"{name}.gguf"
     config = json.loads((folder / "config.json").read_text())
     # what the file cannot say is not compared: llama.cpp knows these of the models that exist
-    known = {"sliding_window_pattern": {"gemma3": 6}, "query_pre_attn_scalar": {"gemma2": 32, "gemma3": 32}}
+    known = {"sliding_window_pattern": {"gemma3": 6}, "query_pre_attn_scalar": {"gemma2": 32, "gemma3": 32},
+             "sliding_window": {"starcoder2": None}}
     changed = {k: v[name] for k, v in known.items() if name in v}
     if changed:
         import shutil

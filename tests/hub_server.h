@@ -283,7 +283,7 @@ static void hub_add(hub_server *s, const char *name, const char *data, size_t si
 }
 
 /* Requests whose line in the log contains the text. */
-static int hub_asked(const hub_server *s, const char *text) {
+static inline int hub_asked(const hub_server *s, const char *text) {
     int n = 0;
     for (int i = 0; i < s->nlog && i < HUB_LOG; i++) n += strstr(s->log[i], text) != NULL;
     return n;

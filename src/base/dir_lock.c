@@ -59,27 +59,41 @@ void gr_remove_temps_of(const char *path) {
     free(dir);
 }
 
-graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, const char *hint, graft_error *err) {
+/* GRAFT_IO without words, in *busy: somebody has it. */
+static graft_status take(gr_dir_lock *lock, const char *path, bool *busy, graft_error *err) {
     *lock = (gr_dir_lock){0};
+    *busy = false;
+    int fd = gr_open(path, O_RDWR | O_CREAT, 0666);
+    if (fd < 0) return gr_fail_errno(err, errno, "cannot open", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *lock = (gr_dir_lock){.fd = fd, .held = true};
+        return GRAFT_OK;
+    }
+    *busy = errno == EWOULDBLOCK;
+    lock->absent = !*busy;
+    close(fd);
+    return *busy ? GRAFT_IO : GRAFT_OK;
+}
+
+graft_status gr_file_lock_take(gr_dir_lock *lock, const char *file, const char *hint, graft_error *err) {
+    bool busy;
+    graft_status st = take(lock, file, &busy, err);
+    if (!busy) return st;
+    gr_fail(err, GRAFT_IO, "another program is at it");
+    gr_where(err, "%s", file);
+    return gr_hint(err, "%s", hint);
+}
+
+graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, const char *hint, graft_error *err) {
+    bool busy;
     char *path = gr_path_join(dir, ".lock");
     if (!path) return gr_no_memory(err, strlen(dir));
-    graft_status st = GRAFT_OK;
-    int fd = gr_open(path, O_RDWR | O_CREAT, 0666);
-    if (fd < 0) {
-        st = gr_fail_errno(err, errno, "cannot open", path);
-    } else if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        *lock = (gr_dir_lock){.fd = fd, .held = true};
-    } else if (errno == EWOULDBLOCK) {
-        gr_fail(err, GRAFT_IO, "another run is using this directory");
-        gr_where(err, "%s", dir);
-        st = gr_hint(err, "%s", hint);
-        close(fd);
-    } else {
-        lock->absent = true;
-        close(fd);
-    }
+    graft_status st = take(lock, path, &busy, err);
     free(path);
-    return st;
+    if (!busy) return st;
+    gr_fail(err, GRAFT_IO, "another run is using this directory");
+    gr_where(err, "%s", dir);
+    return gr_hint(err, "%s", hint);
 }
 
 void gr_dir_lock_release(gr_dir_lock *lock) {

@@ -103,6 +103,9 @@ typedef struct gr_dir_lock {
 /* GRAFT_IO when somebody holds it, with that hint. */
 graft_status gr_dir_lock_take(gr_dir_lock *lock, const char *dir, const char *hint,
                               graft_error *err) GR_MUST_CHECK;
+/* The same for what `file`, a lock file of a name that other programs lock too, stands for. */
+graft_status gr_file_lock_take(gr_dir_lock *lock, const char *file, const char *hint,
+                               graft_error *err) GR_MUST_CHECK;
 void gr_dir_lock_release(gr_dir_lock *lock); /* harmless when not held */
 
 /* mkdir -p; the new names are on the disk afterwards. */

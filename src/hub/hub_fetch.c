@@ -186,25 +186,46 @@ static graft_status link_file(const job *j, const gr_hub_file *file, graft_error
     return st;
 }
 
-static graft_status fetch_file(job *j, const gr_hub_file *file, graft_error *err) {
-    if (blob_size(j, file, "") != file->size) {
-        gr_hub_blob blob = {.stop = j->wish->limits.stop, .progress = on_blob, .context = j};
-        graft_status st = gr_hub_blob_open(&blob, file, j->blobs, err);
-        bool went_on = blob.have > 0;
-        if (!st) st = fetch_blob(j, &blob, err);
-        graft_error why = {0};
-        if (!st && (st = gr_hub_blob_finish(&blob, &why)) == GRAFT_CORRUPT && went_on) {
-            /* What an earlier call left may be what is wrong. */
-            j->fetched += blob.fetched;
-            gr_hub_blob_close(&blob);
-            st = gr_hub_blob_open(&blob, file, j->blobs, err);
-            if (!st) st = fetch_blob(j, &blob, err);
-            if (!st) st = gr_hub_blob_finish(&blob, err);
-        } else if (st && why.status && err) {
-            *err = why;
-        }
+static graft_status fetch_missing(job *j, const gr_hub_file *file, graft_error *err) {
+    gr_hub_blob blob = {.stop = j->wish->limits.stop, .progress = on_blob, .context = j};
+    graft_status st = gr_hub_blob_open(&blob, file, j->blobs, err);
+    bool went_on = blob.have > 0;
+    if (!st) st = fetch_blob(j, &blob, err);
+    graft_error why = {0};
+    if (!st && (st = gr_hub_blob_finish(&blob, &why)) == GRAFT_CORRUPT && went_on) {
+        /* What an earlier call left may be what is wrong. */
         j->fetched += blob.fetched;
         gr_hub_blob_close(&blob);
+        st = gr_hub_blob_open(&blob, file, j->blobs, err);
+        if (!st) st = fetch_blob(j, &blob, err);
+        if (!st) st = gr_hub_blob_finish(&blob, err);
+    } else if (st && why.status && err) {
+        *err = why;
+    }
+    j->fetched += blob.fetched;
+    gr_hub_blob_close(&blob);
+    return st;
+}
+
+/* huggingface_hub's lock on a blob, whose part has the same name as ours. source: huggingface_hub 2.4
+ * file_download.py */
+static graft_status lock_blob(gr_dir_lock *lock, const job *j, const gr_hub_file *file, graft_error *err) {
+    gr_buf path = {0};
+    gr_buf_printf(&path, "%s/%s.lock", j->locks, file->digest);
+    if (path.failed) return gr_no_memory(err, path.len);
+    graft_status st =
+        gr_file_lock_take(lock, path.data, "another program downloads the same file: wait for it", err);
+    gr_buf_free(&path);
+    return st;
+}
+
+static graft_status fetch_file(job *j, const gr_hub_file *file, graft_error *err) {
+    if (blob_size(j, file, "") != file->size) {
+        gr_dir_lock lock;
+        GR_TRY(lock_blob(&lock, j, file, err));
+        bool missing = blob_size(j, file, "") != file->size; /* no other program has fetched it meanwhile */
+        graft_status st = missing ? fetch_missing(j, file, err) : GRAFT_OK;
+        gr_dir_lock_release(&lock);
         GR_TRY(st);
     }
     j->before += file->size;

@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
-enum { CLI_WORDS_MAX = 4, CLI_EXAMPLES_MAX = 7 };
+enum { CLI_WORDS_MAX = 9, CLI_EXAMPLES_MAX = 7 };
 
 /* A progress bar on a terminal, sparse lines elsewhere; always on stderr. */
 typedef struct progress {
@@ -152,6 +152,7 @@ int cmd_generate(cli *c);
 int cmd_chat(cli *c);
 int cmd_tokenize(cli *c);
 int cmd_info(cli *c);
+int cmd_report(cli *c);
 int cmd_bench(cli *c);
 int cmd_help(cli *c);
 

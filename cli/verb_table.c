@@ -43,6 +43,22 @@ static const verb table[] = {
       "layer",
       "graft train -c lora_config.yaml --iters 200",
       "graft train --model model-4bit --data data --adapter-path adapters --resume"}},
+    {"report",
+     GRAFT_VERB_REPORT,
+     "DIR [DIR ...]",
+     GRAFT_REPORT_DIRS,
+     "a training, or several compared, as one page",
+     "Reads metrics.jsonl, run.json and the adapter in DIR and writes one page that needs no network: "
+     "losses, "
+     "validation, rate, speed, memory against the forecast, gradient, settings, data, what the adapter "
+     "changes "
+     "by block and module, and samples. Of two or more directories it overlays the curves and lists the "
+     "settings that differ. With --prompts base and adapter answer that file's prompts first, and the "
+     "answers "
+     "are kept in DIR/samples.json. --json prints the numbers.",
+     cmd_report,
+     {"graft report adapters", "graft report adapters --prompts questions.jsonl --max-tokens 60",
+      "graft report rank8 rank16 --html compared.html", "graft report adapters --json"}},
     {"eval",
      GRAFT_VERB_EVAL,
      "",

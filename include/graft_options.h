@@ -24,7 +24,8 @@ typedef enum graft_verb {
     GRAFT_VERB_EXPORT = 1 << 8,
     GRAFT_VERB_FUSE = 1 << 9,
     GRAFT_VERB_DOWNLOAD = 1 << 10,
-    GRAFT_VERB_CHAT = 1 << 11
+    GRAFT_VERB_CHAT = 1 << 11,
+    GRAFT_VERB_REPORT = 1 << 13
 } graft_verb;
 
 /* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
@@ -127,7 +128,7 @@ typedef struct graft_options {
     /* tokenize */
     char *text, *messages;
     bool render;
-    char *html; /* NULL, or the page to write */
+    char *html; /* tokenize, report: the page to write; NULL: none, or the usual place */
     /* plan, bench */
     char *shape;
     bool tensors;

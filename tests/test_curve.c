@@ -68,6 +68,10 @@ static int count(const char *text, const char *what) {
     return n;
 }
 
+static gr_series series_of(const char *name, const double *x, const double *y, size_t n, bool points) {
+    return (gr_series){.name = name, .x = x, .y = y, .count = n, .points = points};
+}
+
 static char *draw(const gr_series *series, size_t n) {
     gr_buf out = {0};
     gr_error_clear(&err);
@@ -81,7 +85,7 @@ static void two_series(void **state) {
     (void)state;
     double x[] = {10, 20, 30, 40, 50}, y[] = {3.2, 2.5, NAN, 2.1, 2.04321}, vx[] = {0, 50},
            vy[] = {3.5, 2.25};
-    gr_series series[] = {{"training", x, y, 5, false}, {"validation", vx, vy, 2, true}};
+    gr_series series[] = {series_of("training", x, y, 5, false), series_of("validation", vx, vy, 2, true)};
     char *svg = draw(series, 2);
     assert_int_equal(count(svg, "<polyline"), 3); /* the gap makes two of the first */
     assert_int_equal(count(svg, "<circle"), 2);
@@ -96,7 +100,7 @@ static void two_series(void **state) {
 static void few_points(void **state) {
     (void)state;
     double x[] = {1}, y[] = {2};
-    gr_series one = {"training", x, y, 1, false}, none = {"training", NULL, NULL, 0, false};
+    gr_series one = series_of("training", x, y, 1, false), none = series_of("training", NULL, NULL, 0, false);
     char *svg = draw(&one, 1);
     assert_int_equal(count(svg, "<circle"), 1);
     free(svg);
@@ -114,9 +118,9 @@ static void strange_values(void **state) {
         {-3, -2, -1, -4},          {1e-7, 2e-7, 3e-7, 0}, {1.7e308, -1.7e308, 1, 2}};
     double x[] = {0, 1, 2, 3};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-        gr_series s = {"s", x, values[i], 4, true};
+        gr_series s = series_of("s", x, values[i], 4, true);
         free(draw(&s, 1));
-        gr_series turned = {"s", values[i], x, 4, true};
+        gr_series turned = series_of("s", values[i], x, 4, true);
         free(draw(&turned, 1));
     }
 }

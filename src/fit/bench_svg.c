@@ -25,12 +25,13 @@ graft_status graft_bench_train_svg(const graft_bench_result *r, const graft_benc
     if (!x) return gr_no_memory(err, most * sizeof *x);
     for (size_t i = 0; i < most; i++) x[i] = (double)i + 1;
     snprintf(names[0], sizeof names[0], "graft, %.0f tokens/s", r->tokens_per_second);
-    gr_series series[2] = {{names[0], x, r->losses, r->nlosses, false}};
+    gr_series series[2] = {{.name = names[0], .x = x, .y = r->losses, .count = r->nlosses}};
     snprintf(title, sizeof title, "training loss by step, peak memory %.0f MB",
              (double)r->peak_rss_bytes / 1e6);
     if (peer) {
         snprintf(names[1], sizeof names[1], "%.80s, %.4g tokens/s", peer->program, peer->tokens_per_second);
-        series[1] = (gr_series){names[1], x, peer->losses, peer->nlosses, true};
+        series[1] = (gr_series){
+            .name = names[1], .x = x, .y = peer->losses, .count = peer->nlosses, .points = true};
         snprintf(title, sizeof title, "the same batches: graft is %.1f times as fast",
                  r->tokens_per_second / peer->tokens_per_second);
     }

@@ -51,6 +51,11 @@ graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_h
                           void (*row)(void *user, const graft_row *row), void *user,
                           graft_error *err) GR_MUST_CHECK;
 
+/* samples.json in the directory o->adapter_path: what the base and that adapter answer to every line of
+ * o->prompts. Written when all is answered. */
+graft_status gr_samples_save(const char *model_dir, const graft_options *o, const graft_hooks *hooks,
+                             graft_error *err) GR_MUST_CHECK;
+
 /* options.data as a file, see data/places.h (malloc'ed). */
 graft_status gr_data_file(char **path, const graft_options *o, const char *split,
                           graft_error *err) GR_MUST_CHECK;

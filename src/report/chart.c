@@ -7,18 +7,21 @@
 
 /* Colours with contrast on white and on near-black; told apart by people who do not see red or green. */
 static const char style[] =
-    "<style>\n"
     "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;font-size:13px;fill:#444}\n"
     ".title{font-size:17px;font-weight:600;fill:#111}.value{font-size:11px}\n"
     ".back{fill:#fff}.grid{stroke:#e3e3e3;stroke-width:1}.axis{stroke:#888;stroke-width:1}\n"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\n"
+    ".faint{opacity:.35}.dashed{stroke-dasharray:7 5}\n"
     ".s0{stroke:#0072b2}.s1{stroke:#d55e00}.s2{stroke:#009e73}.s3{stroke:#aa4499}\n"
     ".f0{fill:#0072b2}.f1{fill:#d55e00}.f2{fill:#009e73}.f3{fill:#aa4499}\n"
     "@media (prefers-color-scheme: dark){text{fill:#bbb}.title{fill:#eee}.back{fill:#16181c}\n"
     ".grid{stroke:#2d3036}.axis{stroke:#777}\n"
     ".s0{stroke:#56b4e9}.s1{stroke:#f0a050}.s2{stroke:#40c9a2}.s3{stroke:#d68fc6}\n"
-    ".f0{fill:#56b4e9}.f1{fill:#f0a050}.f2{fill:#40c9a2}.f3{fill:#d68fc6}}\n"
-    "</style>\n";
+    ".f0{fill:#56b4e9}.f1{fill:#f0a050}.f2{fill:#40c9a2}.f3{fill:#d68fc6}}\n";
+
+const char *gr_chart_style(void) {
+    return style;
+}
 
 gr_axis gr_axis_round(double low, double high, bool whole) {
     if (!(high > low)) {
@@ -119,13 +122,19 @@ void gr_chart_open(gr_buf *out, int width, int height, double left, const char *
         "role=\"img\">\n<title>",
         width, height, width, height);
     gr_svg_text(out, title);
-    gr_buf_printf(out, "</title>\n%s<rect class=\"back\" width=\"%d\" height=\"%d\"/>\n", style, width,
-                  height);
+    gr_buf_printf(out, "</title>\n<style>\n%s</style>\n<rect class=\"back\" width=\"%d\" height=\"%d\"/>\n",
+                  style, width, height);
     gr_buf_puts(out, "<text class=\"title\"");
     gr_chart_attribute(out, "x", left);
     gr_buf_puts(out, " y=\"28\">");
     gr_svg_text(out, title);
     gr_buf_puts(out, "</text>\n");
+}
+
+void gr_chart_open_inside(gr_buf *out, int width, int height, const char *title) {
+    gr_buf_printf(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\">\n<title>", width, height);
+    gr_svg_text(out, title);
+    gr_buf_puts(out, "</title>\n");
 }
 
 graft_status gr_chart_close(gr_buf *out, graft_error *err) {

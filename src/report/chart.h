@@ -26,6 +26,11 @@ double gr_area_y(const gr_area *area, const gr_axis *y, double v);
 
 /* Opens the document: title, style, background. gr_chart_close ends it. */
 void gr_chart_open(gr_buf *out, int width, int height, double left, const char *title);
+/* Opens a picture inside a page, which has gr_chart_style once and gives the picture its size; the title is
+ * for those who do not see it. */
+void gr_chart_open_inside(gr_buf *out, int width, int height, const char *title);
+/* What the classes of pictures look like, in light and dark: CSS. Static. */
+const char *gr_chart_style(void);
 graft_status gr_chart_close(gr_buf *out, graft_error *err) GR_MUST_CHECK;
 /* Grid, tick labels and both axes' lines. */
 void gr_chart_rows(gr_buf *out, const gr_area *area, const gr_axis *y);

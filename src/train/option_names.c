@@ -37,8 +37,9 @@ bool gr_option_of_adapters(const char *name) {
 }
 
 /* By the verb's bit. */
-static const char *const verb_names[] = {"plan", "convert", "train",  "eval", "generate", "tokenize",
-                                         "info", "bench",   "export", "fuse", "download", "chat"};
+static const char *const verb_names[] = {"plan",     "convert", "train", "eval",   "generate",
+                                         "tokenize", "info",    "bench", "export", "fuse",
+                                         "download", "chat",    NULL,    "report"};
 
 const char *gr_verb_name(graft_verb verb) {
     for (size_t i = 0; i < sizeof verb_names / sizeof *verb_names; i++)

@@ -15,7 +15,8 @@ enum {
     F = GRAFT_VERB_FUSE,
     D = GRAFT_VERB_DOWNLOAD,
     H = GRAFT_VERB_CHAT,
-    ALL = P | C | T | E | G | K | I | B | F | X | H,
+    R = GRAFT_VERB_REPORT,
+    ALL = P | C | T | E | G | K | I | B | F | X | H | R,
     ANSWER = G | H,          /* what shapes an answer */
     RUN = P | T | B,         /* what shapes a training step */
     ROWS = P | T | E | K | F /* what reads rows */
@@ -47,7 +48,7 @@ static const gr_option_row table[] = {
     CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
            "arithmetic; fp32 is for checks against other programs"),
     SWITCH(
-        "no-mmap", 0, P | C | T | E | G | K | F | H, no_mmap,
+        "no-mmap", 0, P | C | T | E | G | K | F | H | R, no_mmap,
         "read files into memory, which they take whole, instead of mapping them: for disks that may fail and "
         "files that may shrink meanwhile"),
     {{"config", 'c', P | T, "FILE.yaml", "", NULL, "an mlx-lm LoRA configuration; flags beat it", 0, 0},
@@ -161,7 +162,7 @@ static const gr_option_row table[] = {
          "with --resume: settings that may differ from the checkpoint's; data for other rows, model as "
          "--allow-other-base"),
     TEXT("resume-adapter-file", 0, P | T, "FILE or DIR", "", resume_adapter_file, "start from this adapter"),
-    SWITCH("allow-other-base", 0, P | T | E | ANSWER | B | F | X, allow_other_base,
+    SWITCH("allow-other-base", 0, P | T | E | ANSWER | B | F | X | R, allow_other_base,
            "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
 
@@ -195,13 +196,14 @@ static const gr_option_row table[] = {
     SWITCH("per-row", 0, E, per_row, "the loss of every row"),
 
     TEXT("prompt", 'p', G, "TEXT", "", prompt, "what to answer"),
-    TEXT("prompts", 0, G, "FILE.jsonl", "", prompts,
-         "many prompts, --batch-size at once: lines with a string, a prompt or messages"),
+    TEXT("prompts", 0, G | R, "FILE.jsonl", "", prompts,
+         "many prompts, --batch-size at once: lines with a string, a prompt or messages; report: answered "
+         "before and after"),
     TEXT("system-prompt", 0, ANSWER, "TEXT", "", system_prompt, "a system message before it"),
     SWITCH("ignore-chat-template", 0, G, ignore_chat_template, "continue the prompt as plain text"),
-    INT("max-tokens", 'm', ANSWER | B, "100", 0, 0x1p30, max_tokens,
+    INT("max-tokens", 'm', ANSWER | B | R, "100", 0, 0x1p30, max_tokens,
         "most tokens of the answer; chat: 512 by default"),
-    REAL("temp", ANSWER, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
+    REAL("temp", ANSWER | R, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
     REAL("top-p", ANSWER, "1", 0, 1, top_p, "nucleus; 1 is off"),
     INT("top-k", 0, ANSWER, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
     REAL("min-p", ANSWER, "0", 0, 1, min_p, "least share of the likeliest; 0 is off"),
@@ -220,7 +222,9 @@ static const gr_option_row table[] = {
     TEXT("messages", 0, K, "FILE", "", messages,
          "a JSON array of messages, or an object with messages and tools"),
     SWITCH("render", 0, K, render, "only the rendered chat template"),
-    TEXT("html", 0, K, "FILE.html", "", html, "write the rows there as a page, trained tokens coloured"),
+    TEXT("html", 0, K | R, "FILE.html", "", html,
+         "write the page there: tokenize's rows, trained tokens coloured; or the report, DIR/report.html by "
+         "default"),
 
     TEXT("shape", 0, P | B, "NAME", "", shape, "a published shape instead of a model"),
     SWITCH("tensors", 0, P, tensors, "every tensor in the table"),

@@ -238,6 +238,14 @@ static graft_status keep_exported(gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* An earlier run's best adapter and samples are not this run's. */
+static void forget(const gr_trainer *t) {
+    char *samples = gr_path_join(t->dir, "samples.json");
+    gr_best_forget(t);
+    if (samples) unlink(samples);
+    free(samples);
+}
+
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
@@ -258,9 +266,10 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     } else {
         GR_TRY(gr_checkpoint_clear(t, err));
     }
-    if (!found) gr_best_forget(t);
+    if (!found) forget(t);
     say_what_is_saved(t);
-    return gr_metrics_start(t, err);
+    GR_TRY(gr_metrics_start(t, err));
+    return gr_record_save(t, err);
 }
 
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {

@@ -1,0 +1,58 @@
+/* report/run.h - a training run as its adapter directory tells it: metrics.jsonl, run.json, samples.json and
+ * the adapter itself.
+ * What it does: reads what is there; what is missing, cut or of no use becomes a note. May include: base,
+ * files. Never: needs the base model, trusts a number or a text of these files.
+ */
+#ifndef GR_REPORT_RUN_H
+#define GR_REPORT_RUN_H
+#include "report/metrics.h"
+#include <jansson.h>
+
+/* Most runs that are compared. */
+#define GR_RUNS_MOST      8
+#define GR_CHANGE_MODULES 32
+#define GR_CHANGE_ROWS    1024
+
+/* How far the adapter moves every module: the Frobenius norm of scale * B A. */
+typedef struct gr_change {
+    char module[GR_CHANGE_MODULES][64]; /* "self_attn.q_proj"; outside of blocks the whole path */
+    size_t modules;
+    int64_t rows; /* blocks, from 0 on; the last is what stands outside of them, where `outside` */
+    bool outside;
+    double *norm;     /* [rows, GR_CHANGE_MODULES]; NaN: no adapter there */
+    double most;      /* the largest */
+    const char *none; /* why there is nothing to show; NULL: there is. Static */
+} gr_change;
+/* dir: with adapters.safetensors or adapter_model.safetensors and adapter_config.json. What cannot be read is
+ * change->none; only GRAFT_NO_MEMORY is an error. Owned by caller until gr_change_free. */
+graft_status gr_change_read(gr_change *change, const char *dir, graft_error *err) GR_MUST_CHECK;
+void gr_change_free(gr_change *change);
+
+typedef struct gr_run {
+    char *dir;
+    char name[128]; /* its last part, as UTF-8 */
+    gr_metrics metrics;
+    json_t *record;  /* run.json; NULL: none */
+    json_t *samples; /* samples.json; NULL: none */
+    gr_change change;
+    gr_buf notes; /* lines */
+} gr_run;
+/* GRAFT_NOT_FOUND where dir has no metrics.jsonl, GRAFT_CORRUPT as gr_metrics_read and for files that are no
+ * JSON. Owned by caller until gr_run_free (also after failure). */
+graft_status gr_run_read(gr_run *run, const char *dir, graft_error *err) GR_MUST_CHECK;
+void gr_run_free(gr_run *run);
+
+/* A number of run.json: key, or inner of the object under key (inner may be NULL). NaN: absent, or no number.
+ */
+double gr_run_number(const gr_run *run, const char *key, const char *inner);
+/* A text; NULL: absent, or none. Borrowed. */
+const char *gr_run_text(const gr_run *run, const char *key, const char *inner);
+/* The object under key; NULL: absent, or none. */
+const json_t *gr_run_object(const gr_run *run, const char *key);
+
+/* An exponential mean, weight 0.9 on what was, without the pull of its start. source: Kingma, Ba, "Adam",
+ * arXiv 1412.6980, section 3 (bias correction). NaN stays NaN and counts for nothing. to[n] */
+#define GR_SMOOTHING 0.9
+void gr_smooth(double *to, const double *from, size_t n);
+
+#endif

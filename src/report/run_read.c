@@ -1,0 +1,106 @@
+#include "base/os.h"
+#include "files/json_read.h"
+#include "report/run.h"
+#include <math.h>
+#include <stdio.h>
+
+/* The last part of a path that is not "." or empty, in characters that any page can have. */
+static void name_of(char *name, size_t room, const char *dir) {
+    size_t end = strlen(dir);
+    while (end > 1 && dir[end - 1] == '/') end--;
+    size_t start = end;
+    while (start && dir[start - 1] != '/') start--;
+    snprintf(name, room, "%.*s", (int)gr_min_i64((int64_t)(end - start), (int64_t)room - 1), dir + start);
+    if (gr_json_utf8(name)) return;
+    for (char *p = name; *p; p++)
+        if ((unsigned char)*p >= 0x80) *p = '?';
+}
+
+/* A JSON object of the directory, if it is there. */
+static graft_status read_object(json_t **object, const char *dir, const char *name, graft_error *err) {
+    char *path = gr_path_join(dir, name);
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = gr_path_exists(path) ? gr_json_load(object, path, GR_CONFIG_LIMIT, err) : GRAFT_OK;
+    if (st == GRAFT_OK && *object && !json_is_object(*object)) {
+        gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
+        st = gr_where(err, "%s", path);
+    }
+    free(path);
+    return st;
+}
+
+static void say(gr_run *r) {
+    const gr_metrics *m = &r->metrics;
+    gr_buf *n = &r->notes;
+    if (m->cut)
+        gr_buf_printf(n, "metrics.jsonl ends in the middle of line %llu, which is left out\n",
+                      (unsigned long long)m->cut);
+    if (m->repeated)
+        gr_buf_printf(n,
+                      "metrics.jsonl speaks %zu times of an iteration that a later line speaks of again: the "
+                      "later lines are shown\n",
+                      m->repeated);
+    if (m->without)
+        gr_buf_printf(n, "%zu lines of metrics.jsonl have no iteration and are left out\n", m->without);
+    if (m->more)
+        gr_buf_printf(n,
+                      "%zu values of metrics.jsonl stand under more names than are shown, or longer ones\n",
+                      m->more);
+    if (!r->record) gr_buf_puts(n, "there is no run.json: settings, data and forecast are not known\n");
+}
+
+graft_status gr_run_read(gr_run *r, const char *dir, graft_error *err) {
+    *r = (gr_run){.dir = gr_strdup(dir)};
+    name_of(r->name, sizeof r->name, dir);
+    char *path = gr_path_join(dir, "metrics.jsonl");
+    graft_status st = r->dir && path ? gr_metrics_read(&r->metrics, path, err) : gr_no_memory(err, 0);
+    if (st == GRAFT_NOT_FOUND)
+        gr_hint(err, "a report is made of a directory that graft train writes (its --adapter-path)");
+    free(path);
+    GR_TRY(st);
+    GR_TRY(read_object(&r->record, dir, "run.json", err));
+    GR_TRY(read_object(&r->samples, dir, "samples.json", err));
+    GR_TRY(gr_change_read(&r->change, dir, err));
+    say(r);
+    return r->notes.failed ? gr_no_memory(err, 0) : GRAFT_OK;
+}
+
+void gr_run_free(gr_run *r) {
+    free(r->dir);
+    gr_metrics_free(&r->metrics);
+    json_decref(r->record);
+    json_decref(r->samples);
+    gr_change_free(&r->change);
+    gr_buf_free(&r->notes);
+    *r = (gr_run){0};
+}
+
+const json_t *gr_run_object(const gr_run *r, const char *key) {
+    const json_t *value = json_object_get(r->record, key);
+    return json_is_object(value) ? value : NULL;
+}
+
+static const json_t *find(const gr_run *r, const char *key, const char *inner) {
+    const json_t *value = json_object_get(r->record, key);
+    return inner ? json_object_get(value, inner) : value;
+}
+
+double gr_run_number(const gr_run *r, const char *key, const char *inner) {
+    const json_t *value = find(r, key, inner);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+const char *gr_run_text(const gr_run *r, const char *key, const char *inner) {
+    return json_string_value(find(r, key, inner));
+}
+
+void gr_smooth(double *to, const double *from, size_t n) {
+    double mean = 0, weight = 1;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = NAN;
+        if (!isfinite(from[i])) continue;
+        mean = GR_SMOOTHING * mean + (1 - GR_SMOOTHING) * from[i];
+        weight *= GR_SMOOTHING;
+        to[i] = mean / (1 - weight);
+    }
+}

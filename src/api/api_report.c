@@ -18,7 +18,7 @@ static graft_status make_samples(const char *dir, const graft_options *asked, co
         gr_where(err, "%s", dir);
         st = gr_hint(err, "--model names it");
     }
-    if (st == GRAFT_OK) st = gr_api_model_dir(&model_dir, &o, hooks, err);
+    if (st == GRAFT_OK) st = gr_api_model_dir(&model_dir, &o, true, hooks, err);
     if (st == GRAFT_OK) st = gr_samples_save(model_dir, &o, hooks, err);
     free(model_dir);
     gr_adapter_record_free(&record);

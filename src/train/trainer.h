@@ -6,7 +6,7 @@
  * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
  * update), health.c (may the update be made?), heed.c (what follows), checkpoint.c (what one holds),
  * checkpoint_files.c (which there are), resume_check.c and settings_changed.c (what must be as it was),
- * saved.c (adapter and best), metrics.c, record.c, card.c, trainer.c (the loop).
+ * saved.c (adapter and best), metrics.c, run_record.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -249,7 +249,7 @@ graft_status gr_metrics_skipped(gr_trainer *t, const gr_verdict *verdict, graft_
 graft_status gr_metrics_spike(gr_trainer *t, const char *what, double value, double usual,
                               graft_error *err) GR_MUST_CHECK;
 
-/* record.c: run.json, what the run was given and expects; once, when it starts or goes on. */
+/* run_record.c: run.json, what the run was given and expects; once, when it starts or goes on. */
 graft_status gr_record_save(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* card.c: README.md of the adapter directory. */
 graft_status gr_card_save(const gr_trainer *t, const graft_train_result *result,

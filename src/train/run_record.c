@@ -1,4 +1,4 @@
-/* train/record.c - run.json: what a run was given and expects, for whoever looks at the directory.
+/* train/run_record.c - run.json: what a run was given and expects, for whoever looks at the directory.
  * metrics.jsonl has what came of it. */
 #include "files/json_write.h"
 #include "train/trainer.h"

@@ -71,7 +71,8 @@ uint64_t gr_memory_floor(const gr_trainer *t) {
            tokens * token + 44 * sizeof(float) * (uint64_t)c->vocab;
 }
 
-/* Calibration: training steps on made-up ids for about two seconds. Tokens per second. */
+/* Calibration: training steps on made-up ids for about two seconds; of a tiny model, two hundred of them.
+ * Tokens per second. */
 static double calibrate(gr_trainer *t) {
     gr_batch_buffer *b = &t->buffer;
     int64_t longest = t->rt.net.config.longest,
@@ -81,7 +82,7 @@ static double calibrate(gr_trainer *t) {
                     t->iters ? (int64_t)(t->total_tokens / (uint64_t)gr_max_i64(t->iters, 1)) : longest, 1));
     double start = gr_clock(), best = 0;
     int64_t tokens = gr_min_i64(width, 32); /* begin small: a large model must not take minutes */
-    while (gr_clock() - start < 2) {
+    for (int steps = 0; steps < 200 && gr_clock() - start < 2; steps++) {
         double step = gr_clock();
         if (t->rt.tuning->qat) t->rt.net.stale = true; /* a good part of a step */
         make_up(t, tokens);

@@ -64,7 +64,8 @@ typedef struct gr_text_range {
 graft_status gr_tokenizer_encode_parts(const gr_tokenizer *tok, const char *text, size_t len, int flags,
                                        const gr_text_range *literal, size_t nliteral, gr_ids *out,
                                        gr_ids *starts, graft_error *err) GR_MUST_CHECK;
-/* Appends the text of ids. skip_special leaves special tokens out. Ids out of range: GRAFT_RANGE. */
+/* Appends the text of ids. skip_special leaves special tokens out; ids that no token has have no text, as in
+ * the tokenizers package. Negative ids: GRAFT_RANGE. */
 graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, size_t count, bool skip_special,
                                  gr_buf *out, graft_error *err) GR_MUST_CHECK;
 

@@ -10,7 +10,7 @@ GRAFT = build/release/graft
 export JOBS TIME FRESH
 
 .PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz kill-test fault-test \
-        bad-inputs memcheck analyze coverage soak format clean
+        bad-inputs docs memcheck analyze coverage soak format clean
 all: build
 
 build:
@@ -56,6 +56,10 @@ fuzz:
 
 bad-inputs: build
 	@GRAFT_BAD_INPUTS=$(CURDIR)/docs/bad-inputs.md build/release/tests/test_bad_inputs
+
+docs: build
+	@build/release/tests/make_reference markdown >docs/reference.md
+	@build/release/tests/make_reference man >docs/graft.1
 
 fault-test:
 	@bash tools/deps.sh build check

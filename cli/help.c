@@ -44,7 +44,7 @@ static bool matches(const char *pattern, size_t n, const char *name) {
     return len == n && strncmp(name, pattern, n) == 0;
 }
 
-static int group_of(const char *name) {
+int help_group(const char *name) {
     for (int g = 0; g < GROUPS; g++)
         for (const char *at = groups[g].names; *at;) {
             size_t n = strcspn(at, ",");
@@ -52,6 +52,10 @@ static int group_of(const char *name) {
             at += n + (at[n] == ',');
         }
     return GROUPS - 1;
+}
+
+const char *help_group_title(int group) {
+    return group >= 0 && group < GROUPS ? groups[group].title : NULL;
 }
 
 enum { HELP_COLUMN = 34, HELP_WIDTH = 110, HELP_WIDTH_MIN = 60 };
@@ -114,12 +118,18 @@ static void name_benchmarks(char *text, size_t size, const graft_option *o) {
     snprintf(text + n, size - n, ": ");
 }
 
-static void print_row(FILE *out, const graft_option *o, bool benchmarks) {
-    char text[1024], by[64] = "";
+void help_meaning(char *text, size_t size, const graft_option *o, bool benchmarks) {
+    char by[64] = "";
     if (benchmarks) name_benchmarks(by, sizeof by, o);
-    snprintf(text, sizeof text, "%s%s", by, o->help ? o->help : "");
+    snprintf(text, size, "%s%s", by, o->help ? o->help : "");
     size_t n = strlen(text);
-    if (o->choices) n += (size_t)snprintf(text + n, sizeof text - n, "%s[%s]", n ? " " : "", o->choices);
+    if (o->choices) snprintf(text + n, size - n, "%s[%s]", n ? " " : "", o->choices);
+}
+
+static void print_row(FILE *out, const graft_option *o, bool benchmarks) {
+    char text[HELP_MEANING];
+    help_meaning(text, sizeof text, o, benchmarks);
+    size_t n = strlen(text);
     if (o->value && o->fallback && o->fallback[0])
         snprintf(text + n, sizeof text - n, " (default %s)", o->fallback);
     print_option(out, o->letter, o->name, o->value, text);
@@ -129,7 +139,7 @@ static void print_group(FILE *out, const verb *v, const char *benchmark, int gro
     bool titled = false;
     const graft_option *o;
     for (size_t i = 0; (o = graft_option_at(i)); i++) {
-        if (!(o->verbs & v->bit) || group_of(o->name) != group) continue;
+        if (!(o->verbs & v->bit) || help_group(o->name) != group) continue;
         if (benchmark && !graft_bench_takes(benchmark, o->name)) continue;
         if (!titled) fprintf(out, "\n%s\n", groups[group].title);
         titled = true;

@@ -1,4 +1,4 @@
-# cmake --install: headers, both libraries, the program, a pkg-config file and a CMake package.
+# cmake --install: headers, both libraries, the program, its manual page, a pkg-config file and a CMake package.
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/graft)
 
@@ -12,6 +12,7 @@ install(TARGETS ${installed} EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INS
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET graft_cli)
   install(TARGETS graft_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(FILES docs/graft.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
 
 install(EXPORT graftTargets NAMESPACE graft:: DESTINATION ${package_dir})

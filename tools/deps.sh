@@ -20,6 +20,7 @@ build | pkg-config --exists libmicrohttpd | libmicrohttpd-dev
 build | pkg-config --exists cmocka | libcmocka-dev
 check | command -v c++ | g++
 check | command -v git | git
+check | command -v mandoc | mandoc
 check | command -v clang | clang
 check | clang_has_sanitizers | clang
 check | command -v python3 | python3

@@ -1,0 +1,109 @@
+#!/bin/bash
+# Every command on the pages of documentation is run, in order, in a directory of its own for each page, where tiny
+# models stand for the real ones (tiny/ holds what make_tiny writes). A page says what its reader does not see in
+# comments of HTML:
+#
+#   <!-- run: COMMAND -->            run here: puts the stand-ins where the page's names expect them
+#   <!-- file: NAME -->              the next block is the content of that file
+#   <!-- not run: REASON -->         no command of the next block is run
+#   <!-- not run [WORDS]: REASON --> nor those commands of it that hold these words
+#
+# Commands are the lines of blocks fenced as sh; of other blocks the lines that begin with the name of a program below.
+# One that is not marked must succeed. Prints `N commands run, M not run (reasons)`; arguments: only these pages.
+set -u
+cd "$GRAFT_SOURCE_DIR" || exit 1
+programs='graft make cmake python python3 pip pipx mlx_lm mlx_lm.generate mlx_lm.lora llama-cli llama-server
+    llama-quantize llama-export-lora ollama curl wget apt-get git mpirun tools/[a-z_/]*'
+
+# One record for each thing to do: kind, line, and by kind: command; reason, command; name (of a new file); its line.
+extract() {
+    awk -v programs="$programs" '
+    function reason_of(text, word) {
+        for (word in mark) if (word == "" || index(text, word)) return mark[word]
+        return ""
+    }
+    function command(text, reason) {
+        reason = reason_of(text)
+        print (reason == "" ? "run" : "skip\t" reason) "\t" FNR "\t" text
+    }
+    function line(text, joined) {
+        if (file != "") { print "line\t" FNR "\t" text; return }
+        sub(/^\$ /, "", text)
+        joined = held text
+        if (text ~ /\\$/) { held = substr(joined, 1, length(joined) - 1); return }
+        held = ""
+        split(joined, word, " ")
+        if (joined ~ /^ *(#.*)?$/ || (language != "sh" && word[1] !~ program)) return
+        if (language != "sh" && language != "") return
+        command(joined)
+    }
+    function over() { file = held = ""; delete mark; block = "" }
+    BEGIN { gsub(/[ \n]+/, "|", programs); gsub(/\./, "\\.", programs); program = "^(" programs ")$" }
+    /^<!-- run: .* -->$/ { print "run\t-" FNR "\t" substr($0, 11, length($0) - 14); next }
+    /^<!-- file: .* -->$/ { file = substr($0, 12, length($0) - 15); print "file\t" FNR "\t" file; next }
+    /^<!-- not run: .* -->$/ { mark[""] = substr($0, 15, length($0) - 18); next }
+    /^<!-- not run \[.*\]: .* -->$/ {
+        text = substr($0, 15, length($0) - 18); at = index(text, "]: ")
+        mark[substr(text, 1, at - 1)] = substr(text, at + 3); next
+    }
+    /^```/ {
+        if (block == "fence") over()
+        else { block = "fence"; language = substr($0, 4) }
+        next
+    }
+    block == "fence" { line($0); next }
+    /^    / && (blank || block == "indented") { block = "indented"; language = ""; line(substr($0, 5)); next }
+    /^ *$/ { blank = 1; if (block == "indented" && file != "") print "line\t" FNR "\t"; next }
+    { if (block == "indented") over(); blank = 0 }' "$1"
+}
+
+# Does what a page says in directory $2; counts and failures go to $2.*.
+page() {
+    local name=$1 dir=$2 kind at text reason file=
+    mkdir -p "$dir/home"
+    ln -s "$work/tiny" "$dir/tiny"
+    extract "$name" >"$dir.todo"
+    cd "$dir" || exit 1
+    export HOME=$dir/home XDG_CACHE_HOME=$dir/home/.cache
+    while IFS= read -r record <&3; do
+        kind=${record%%$'\t'*} text=${record#*$'\t'}
+        if [ "$kind" = skip ]; then
+            echo "${text%%$'\t'*}" >>"$dir.skipped"
+            continue
+        fi
+        at=${text%%$'\t'*} text=${text#*$'\t'}
+        case $kind in
+        file) file=$text; mkdir -p "$(dirname "$file")"; : >"$file" ;;
+        line) printf '%s\n' "$text" >>"$file" ;;
+        run)
+            [ "${at:0:1}" = - ] || echo >>"$dir.ran"
+            if ! eval "$text" </dev/null >"$dir.said" 2>&1; then
+                echo "FAILED: $name:${at#-}: $text"
+                tail -5 "$dir.said" | sed 's/^/    /'
+            fi ;;
+        esac
+    done 3<"$dir.todo" >"$dir.failed"
+}
+
+work=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)")
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/tiny" "$work/bin"
+"$MAKE_TINY" "$work/tiny" || exit 1
+ln -s "$GRAFT" "$work/bin/graft"
+export PATH=$work/bin:$PATH HF_HUB_OFFLINE=1 COLUMNS=100
+[ $# -gt 0 ] || set -- README.md CONTRIBUTING.md SECURITY.md src/README.md docs/*.md docs/*/*.md
+for name in "$@"; do
+    [ -e "$name" ] || continue
+    (page "$name" "$work/${name//\//-}") &
+    [ "$(jobs -pr | wc -l)" -lt 2 ] || wait -n
+done
+wait
+ran=$(cat "$work"/*.ran 2>/dev/null | wc -l)
+skipped=$(cat "$work"/*.skipped 2>/dev/null | wc -l)
+reasons=$(cat "$work"/*.skipped 2>/dev/null | sort | uniq -c | sort -rn | sed 's/^ *//' | paste -sd, | sed 's/,/, /g')
+cat "$work"/*.failed
+echo "$ran commands run, $skipped not run (${reasons:-no reasons})"
+if grep -q . "$work"/*.failed; then
+    echo "the head of tests/test_docs.sh says how a page marks what cannot be run"
+    exit 1
+fi

@@ -125,7 +125,8 @@ static const verb table[] = {
      "no terminal each line of it is a turn; with --json each answer is a JSON line.",
      cmd_chat,
      {"graft chat --model model-4bit", "graft chat --model model-4bit --adapter-path adapters --temp 0.7",
-      "graft chat --model model-4bit --adapter-path a=0.7,b=0.3 --system-prompt 'Answer in one sentence.'",
+      "graft chat --model model-4bit --adapter-path style=0.7,facts=0.3 --system-prompt 'Answer in one "
+      "sentence.'",
       "printf 'Hello\\nAnd now?\\n' | graft chat --model model-4bit --json"}},
     {"tokenize",
      GRAFT_VERB_TOKENIZE,

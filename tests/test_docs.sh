@@ -10,6 +10,10 @@
 #
 # Commands are the lines of blocks fenced as sh; of other blocks the lines that begin with the name of a program below.
 # One that is not marked must succeed. Prints `N commands run, M not run (reasons)`; arguments: only these pages.
+#
+# Blocks fenced as python are programs for mlx-lm and PEFT, or after <!-- python: llama --> for llama.cpp. They are run
+# where DOCS_PYTHON and DOCS_LLAMA_PYTHON name an interpreter that has these (tools/peers/check_docs.py does), and so are
+# commands marked `needs mlx-lm`, from the same directory.
 set -u
 cd "$GRAFT_SOURCE_DIR" || exit 1
 programs='graft make cmake python python3 pip pipx mlx_lm mlx_lm.generate mlx_lm.lora llama-cli llama-server
@@ -37,7 +41,11 @@ extract() {
         if (language != "sh" && language != "") return
         command(joined)
     }
-    function over() { file = held = ""; delete mark; block = "" }
+    function over() {
+        if (block == "fence" && language == "python") print "python\t" FNR "\t" peer
+        file = held = peer = block = ""
+        delete mark
+    }
     BEGIN { gsub(/[ \n]+/, "|", programs); gsub(/\./, "\\.", programs); program = "^(" programs ")$" }
     /^<!-- run: .* -->$/ { print "run\t-" FNR "\t" substr($0, 11, length($0) - 14); next }
     /^<!-- file: .* -->$/ { file = substr($0, 12, length($0) - 15); print "file\t" FNR "\t" file; next }
@@ -46,15 +54,27 @@ extract() {
         text = substr($0, 15, length($0) - 18); at = index(text, "]: ")
         mark[substr(text, 1, at - 1)] = substr(text, at + 3); next
     }
+    /^<!-- python: llama -->$/ { peer = "llama"; next }
     /^```/ {
         if (block == "fence") over()
-        else { block = "fence"; language = substr($0, 4) }
+        else {
+            block = "fence"; language = substr($0, 4)
+            if (language == "python") print "file\t" FNR "\t" (file = "snippet.py")
+        }
         next
     }
     block == "fence" { line($0); next }
     /^    / && (blank || block == "indented") { block = "indented"; language = ""; line(substr($0, 5)); next }
     /^ *$/ { blank = 1; if (block == "indented" && file != "") print "line\t" FNR "\t"; next }
     { if (block == "indented") over(); blank = 0 }' "$1"
+}
+
+# Runs one line of a page, whose number stands in `at`, with a minus where the reader does not see it.
+try() {
+    [ "${at:0:1}" = - ] || echo >>"$dir.ran"
+    eval "$1" </dev/null >"$dir.said" 2>&1 && return
+    echo "FAILED: $name:${at#-}: $1"
+    tail -5 "$dir.said" | sed 's/^/    /'
 }
 
 # Does what a page says in directory $2; counts and failures go to $2.*.
@@ -68,19 +88,22 @@ page() {
     while IFS= read -r record <&3; do
         kind=${record%%$'\t'*} text=${record#*$'\t'}
         if [ "$kind" = skip ]; then
-            echo "${text%%$'\t'*}" >>"$dir.skipped"
-            continue
+            reason=${text%%$'\t'*} text=${text#*$'\t'}
+            if [ "$reason" != "needs mlx-lm" ] || [ -z "${DOCS_PYTHON:-}" ]; then
+                echo "$reason" >>"$dir.skipped"
+                continue
+            fi
+            kind=run text=${text%%$'\t'*}$'\t'$(dirname "$DOCS_PYTHON")/${text#*$'\t'}
         fi
         at=${text%%$'\t'*} text=${text#*$'\t'}
         case $kind in
         file) file=$text; mkdir -p "$(dirname "$file")"; : >"$file" ;;
         line) printf '%s\n' "$text" >>"$file" ;;
-        run)
-            [ "${at:0:1}" = - ] || echo >>"$dir.ran"
-            if ! eval "$text" </dev/null >"$dir.said" 2>&1; then
-                echo "FAILED: $name:${at#-}: $text"
-                tail -5 "$dir.said" | sed 's/^/    /'
-            fi ;;
+        run) try "$text" ;;
+        python)
+            reason=${DOCS_PYTHON:-}
+            [ "$text" = llama ] && reason=${DOCS_LLAMA_PYTHON:-}
+            if [ -n "$reason" ]; then try "$reason snippet.py"; else echo "Python" >>"$dir.skipped"; fi ;;
         esac
     done 3<"$dir.todo" >"$dir.failed"
 }

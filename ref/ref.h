@@ -26,6 +26,16 @@ typedef struct ref_linear {
     const double *drop; /* [T,in] or NULL: x * drop is what A sees, 0 or 1/(1-p) each (dropout) */
 } ref_linear;
 
+/* A mixture of experts in an MLP's place: y = sum over the `used` largest p of w_e down_e(act(gate_e x) *
+ * up_e x) with p = softmax(router x) and w_e = p_e, normed: p_e / (sum of those p). Of equal p the first
+ * count. */
+typedef struct ref_experts {
+    int count, used;
+    bool normed, gelu;
+    ref_linear router;
+    ref_linear *gate, *up, *down; /* [count] */
+} ref_experts;
+
 /* How heads rotate: pairs (x[j], x[j + half]) of each by pos * inv_freq[j], and times the magnitude. */
 typedef struct ref_rotary {
     double *inv_freq; /* [half], from ref_rope_* */
@@ -49,9 +59,10 @@ enum {
 rows of q, k and v, REF_GATE those of gate and up, and REF_K, REF_V, REF_UP are empty; without gate
 (StarCoder2): REF_GATE is empty and act is of up alone */
 typedef struct ref_block {
-    ref_linear linear[REF_LINEARS];
-    double *norm1, *norm2, *d_norm1, *d_norm2;         /* [hidden]; NULL: none */
-    double *shift1, *shift2, *d_shift1, *d_shift2;     /* [hidden]: LayerNorm's bias; NULL: RMSNorm */
+    ref_linear linear[REF_LINEARS];                /* of a mixture REF_GATE, REF_UP and REF_DOWN are empty */
+    ref_experts experts;                           /* count 0: no mixture */
+    double *norm1, *norm2, *d_norm1, *d_norm2;     /* [hidden]; NULL: none */
+    double *shift1, *shift2, *d_shift1, *d_shift2; /* [hidden]: LayerNorm's bias; NULL: RMSNorm */
     double *behind1, *behind2, *d_behind1, *d_behind2; /* [hidden]; NULL: none */
     double *q_norm, *k_norm, *d_q_norm, *d_k_norm; /* [head_dim], NULL where the model has none (Qwen3 has);
                                                       wide: [heads*head_dim], [kv_heads*head_dim] (OLMo 2) */
@@ -140,6 +151,9 @@ void ref_swiglu_backward(double *dgate, double *dup, const double *dact, const d
 void ref_geglu_forward(double *act, const double *gate, const double *up, long n);
 void ref_geglu_backward(double *dgate, double *dup, const double *dact, const double *gate, const double *up,
                         long n);
+/* ref_experts.c; x, y [T,hidden]. */
+void ref_experts_forward(double *y, const double *x, const ref_experts *e, int tokens);
+void ref_experts_backward(double *dx, const double *dy, const double *x, const ref_experts *e, int tokens);
 /* x = w[id] + scale * sum_r b[r,id] a[r]: the linear l read backwards. */
 void ref_embed_forward(double *x, const ref_linear *l, const int *ids, int tokens);
 void ref_embed_backward(const double *dx, const ref_linear *l, const int *ids, int tokens);
@@ -193,6 +207,9 @@ typedef struct ref_tiny {
         wide_norm; /* sandwich: norms before and behind; behind: these only */
     double embedding_scale, residual_scale, attention_scale, logit_scale, attention_cap, logit_cap;
     bool fused, plain, layer_norm, all_bias;
+    int experts, experts_used; /* of a mixture, whose experts are each mlp wide; 0 = none */
+    bool experts_normed;
+    int expert_rank;                       /* of the adapters on experts; 0 = none */
     double partial;                        /* of each head rotates; 0: all */
     const double *divisor;                 /* [rotated pairs] of the frequencies; NULL: none */
     int pattern;                           /* every pattern-th layer has no window */

@@ -241,9 +241,13 @@ static void block_forward(double *x, ref_saved *s, const ref_model *m, const ref
 
     copy(s->x_mid, x, h);
     norm_forward(s->norm2, x, b->norm2, b->shift2, m, T);
-    gate_up_forward(s, m, l, T);
-    (m->gelu ? ref_geglu_forward : ref_swiglu_forward)(s->act, s->gate, s->up, (long)T * m->mlp);
-    ref_linear_forward(s->branch2, s->xa[REF_DOWN], s->act, &l[REF_DOWN], T);
+    if (b->experts.count > 0) {
+        ref_experts_forward(s->branch2, s->norm2, &b->experts, T);
+    } else {
+        gate_up_forward(s, m, l, T);
+        (m->gelu ? ref_geglu_forward : ref_swiglu_forward)(s->act, s->gate, s->up, (long)T * m->mlp);
+        ref_linear_forward(s->branch2, s->xa[REF_DOWN], s->act, &l[REF_DOWN], T);
+    }
     join(x, s->branch2, b->behind2, m, T);
 }
 
@@ -253,9 +257,13 @@ static void mlp_backward(double *dx, const ref_saved *s, const ref_model *m, con
     long n = (long)T * m->mlp;
     double *dact = zeros(n), *dgate = zeros(n), *dup = zeros(n), *dnorm = zeros((long)T * m->hidden),
            *dbranch = branch_gradient(dx, b->d_behind2, s->branch2, b->behind2, m, T);
-    ref_linear_backward(dact, dbranch, s->act, s->xa[REF_DOWN], &l[REF_DOWN], T);
-    (m->gelu ? ref_geglu_backward : ref_swiglu_backward)(dgate, dup, dact, s->gate, s->up, n);
-    gate_up_backward(dnorm, dgate, dup, s, m, l, T);
+    if (b->experts.count > 0) {
+        ref_experts_backward(dnorm, dbranch, s->norm2, &b->experts, T);
+    } else {
+        ref_linear_backward(dact, dbranch, s->act, s->xa[REF_DOWN], &l[REF_DOWN], T);
+        (m->gelu ? ref_geglu_backward : ref_swiglu_backward)(dgate, dup, dact, s->gate, s->up, n);
+        gate_up_backward(dnorm, dgate, dup, s, m, l, T);
+    }
     norm_backward(dx, b->d_norm2, b->d_shift2, dnorm, s->x_mid, b->norm2, b->shift2, m, T);
     free(dbranch);
     free(dact);

@@ -45,6 +45,21 @@ static void visit_linear(walk *w, const char *prefix, const ref_linear *l) {
     visit(w, prefix, ".lora_magnitude_vector", l->m, l->dm, out);
 }
 
+static void visit_experts(walk *w, const char *prefix, const ref_experts *e) {
+    char name[60];
+    if (e->count == 0) return;
+    snprintf(name, sizeof name, "%smlp.gate", prefix);
+    visit_linear(w, name, &e->router);
+    for (int i = 0; i < e->count; i++) {
+        const ref_linear *each[] = {&e->gate[i], &e->up[i], &e->down[i]};
+        for (int k = 0; k < 3; k++) {
+            static const char *const names[] = {"gate_proj", "up_proj", "down_proj"};
+            snprintf(name, sizeof name, "%smlp.experts.%d.%s", prefix, i, names[k]);
+            visit_linear(w, name, each[k]);
+        }
+    }
+}
+
 int ref_model_tensors(ref_tensor *out, const ref_model *m) {
     static const char *const fused[REF_LINEARS] = {[REF_Q] = "self_attn.qkv_proj",
                                                    [REF_O] = "self_attn.o_proj",
@@ -80,6 +95,7 @@ int ref_model_tensors(ref_tensor *out, const ref_model *m) {
             snprintf(linear, sizeof linear, "%s%s", prefix, names[k]);
             visit_linear(&w, linear, &b->linear[k]);
         }
+        visit_experts(&w, prefix, &b->experts);
     }
     visit(&w, "", "model.norm.weight", m->norm, m->d_norm, m->hidden);
     visit(&w, "", "model.norm.bias", m->shift, m->d_shift, m->hidden);
@@ -135,21 +151,39 @@ static ref_linear maybe(bool wanted, int in, int out, const ref_tiny *spec, bool
     return wanted ? linear_new(in, out, spec, spec->rank, bias) : (ref_linear){0};
 }
 
+static ref_experts experts_new(const ref_tiny *c) {
+    ref_experts e = {
+        .count = c->experts, .used = c->experts_used, .normed = c->experts_normed, .gelu = c->gelu};
+    ref_linear **each[] = {&e.gate, &e.up, &e.down};
+    if (c->experts == 0) return e;
+    e.router = linear_new(c->hidden, c->experts, c, 0, false);
+    for (int k = 0; k < 3; k++) {
+        *each[k] = calloc((size_t)c->experts, sizeof **each[k]);
+        if (*each[k] == NULL) abort();
+        for (int i = 0; i < c->experts; i++)
+            (*each[k])[i] = linear_new(k == 2 ? c->mlp : c->hidden, k == 2 ? c->hidden : c->mlp, c,
+                                       c->expert_rank, false);
+    }
+    return e;
+}
+
 static ref_block block_new(const ref_tiny *c, const ref_model *m, int number) {
     int q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, h = c->hidden;
     int q_norm = c->wide_norm ? q : c->head_dim, k_norm = c->wide_norm ? kv : c->head_dim;
     bool all = c->train_all, norm = c->qk_norm, before = !c->behind, behind = c->behind || c->sandwich;
     bool windowed = c->window > 0 && !(c->pattern > 0 && (number + 1) % c->pattern == 0);
     bool rotates = !(c->rope_interval > 0 && (number + 1) % c->rope_interval == 0);
+    bool dense = c->experts == 0;
     int qkv = c->fused ? q + 2 * kv : q, gate_up = c->fused ? 2 * c->mlp : c->mlp;
     bool bias = c->qkv_bias || c->all_bias, layer_norm = c->layer_norm;
     return (ref_block){.linear = {[REF_Q] = linear_new(h, qkv, c, c->rank, bias),
                                   [REF_K] = maybe(!c->fused, h, kv, c, bias),
                                   [REF_V] = maybe(!c->fused, h, kv, c, bias),
                                   [REF_O] = linear_new(q, h, c, c->rank, c->all_bias),
-                                  [REF_GATE] = maybe(!c->plain, h, gate_up, c, c->all_bias),
-                                  [REF_UP] = maybe(!c->fused, h, c->mlp, c, c->all_bias),
-                                  [REF_DOWN] = linear_new(c->mlp, h, c, c->rank, c->all_bias)},
+                                  [REF_GATE] = maybe(dense && !c->plain, h, gate_up, c, c->all_bias),
+                                  [REF_UP] = maybe(dense && !c->fused, h, c->mlp, c, c->all_bias),
+                                  [REF_DOWN] = maybe(dense, c->mlp, h, c, c->all_bias)},
+                       .experts = experts_new(c),
                        .shift1 = zeros(layer_norm, h),
                        .shift2 = zeros(layer_norm, h),
                        .d_shift1 = zeros(layer_norm && all, h),
@@ -273,6 +307,11 @@ void ref_tiny_free(ref_model *m) {
     for (int k = 0; k < count; k++) {
         free(all[k].p);
         free(all[k].g);
+    }
+    for (int i = 0; i < m->layers; i++) {
+        free(m->blocks[i].experts.gate);
+        free(m->blocks[i].experts.up);
+        free(m->blocks[i].experts.down);
     }
     free(all);
     free(m->rotary.inv_freq);

@@ -38,8 +38,14 @@ static bool is_type(const json_t *golden, const char *type) {
 static void set_traits(ref_tiny *s, const json_t *golden, const json_t *c) {
     bool gemma3 = is_type(golden, "gemma3_text"), gemma = gemma3 || is_type(golden, "gemma2");
     s->qkv_bias = is_type(golden, "qwen2");
-    s->qk_norm = is_type(golden, "qwen3") || gemma3 || is_type(golden, "olmo2");
-    s->behind = s->wide_norm = is_type(golden, "olmo2");
+    s->behind = is_type(golden, "olmo2");
+    s->wide_norm = s->behind || is_type(golden, "olmoe");
+    s->qk_norm = s->wide_norm || gemma3 || is_type(golden, "qwen3") || is_type(golden, "qwen3_moe");
+    s->experts = (int)optional(c, "num_experts");
+    s->expert_rank = s->rank;
+    s->experts_used = (int)optional(c, "num_experts_per_tok");
+    s->experts_normed = json_is_true(json_object_get(c, "norm_topk_prob"));
+    if (is_type(golden, "qwen3_moe")) s->mlp = integer(c, "moe_intermediate_size");
     s->one_plus = s->gelu = s->sandwich = gemma;
     if (gemma) {
         s->pattern = 2;
@@ -254,6 +260,12 @@ static void test_layer_norms(void **state) {
     check_golden("tiny_starcoder2.json");
 }
 
+static void test_mixtures(void **state) {
+    (void)state;
+    check_golden("tiny_qwen3_moe.json");
+    check_golden("tiny_olmoe.json");
+}
+
 static void test_ministral(void **state) {
     (void)state;
     check_golden("tiny_ministral.json");
@@ -266,6 +278,7 @@ int main(void) {
         cmocka_unit_test(test_qwen2),     cmocka_unit_test(test_qwen3),   cmocka_unit_test(test_gemma),
         cmocka_unit_test(test_smollm3),   cmocka_unit_test(test_granite), cmocka_unit_test(test_olmo2),
         cmocka_unit_test(test_ministral), cmocka_unit_test(test_phi),     cmocka_unit_test(test_layer_norms),
+        cmocka_unit_test(test_mixtures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,7 +35,8 @@ static void check_model(const ref_tiny *spec) {
             check_gradient(all[k].name, all[k].p, all[k].g, all[k].n, all[k].n / 7 + 1, model_value, &c);
             checked++;
         }
-    assert_int_equal(checked, spec->train_all ? count : 2 * REF_LINEARS * spec->layers);
+    int linears = spec->experts ? REF_GATE + 3 * spec->experts : REF_LINEARS;
+    assert_int_equal(checked, spec->train_all ? count : 2 * linears * spec->layers);
     assert_int_equal(all[1].n == spec->end_rank * spec->hidden, spec->end_rank > 0); /* the embedding's A */
     free(all);
     ref_run_free(c.run);
@@ -124,6 +125,16 @@ static void test_model_other_traits(void **state) {
     check_model(&star);
 }
 
+/* The picks are the same at both sides of a difference: they are far from a tie. */
+static void test_model_experts(void **state) {
+    (void)state;
+    ref_tiny spec = llama;
+    spec.experts = 3, spec.experts_used = 2, spec.expert_rank = 2;
+    check_model(&spec);
+    spec.experts_normed = true, spec.train_all = false;
+    check_model(&spec);
+}
+
 /* A row's logits do not depend on the rows beside it. */
 static void test_rows_are_alone(void **state) {
     (void)state;
@@ -181,8 +192,8 @@ int main(void) {
         cmocka_unit_test(test_model_llama),        cmocka_unit_test(test_model_tied),
         cmocka_unit_test(test_model_ends),         cmocka_unit_test(test_model_mistral_window),
         cmocka_unit_test(test_model_qwen2_bias),   cmocka_unit_test(test_model_qwen3_norms),
-        cmocka_unit_test(test_model_other_traits), cmocka_unit_test(test_rows_are_alone),
-        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_model_other_traits), cmocka_unit_test(test_model_experts),
+        cmocka_unit_test(test_rows_are_alone),     cmocka_unit_test(test_accumulation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,10 @@ MODELS = {
                               "layer_norm_eps": 1e-5, "use_qkv_bias": True, "partial_rotary_factor": 0.25}),
     "starcoder2": ("starcoder2", {**{k: v for k, v in BASE.items() if k not in ("head_dim", "rms_norm_eps")},
                                   "norm_epsilon": 1e-5, "tie_word_embeddings": True, "sliding_window": 6}),
+    "qwen3_moe": ("qwen3_moe", {**BASE, "head_dim": 32, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "num_experts": 6,
+                                "num_experts_per_tok": 3, "moe_intermediate_size": 32, "norm_topk_prob": True}),
+    "olmoe": ("olmoe", {**{k: v for k, v in BASE.items() if k != "head_dim"}, "intermediate_size": 32, "num_experts": 5,
+                        "num_experts_per_tok": 2}),
     "ministral3": ("ministral3", {**BASE, "rope_scaling": YARN}),
 }
 
@@ -82,8 +86,9 @@ def build(model_type, settings):
                                                max_position_embeddings=64, pad_token_id=None, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64,
                                                           attn_implementation="eager").eval()
+    model.config._experts_implementation = "eager"  # of mixtures: the others have no float64
     for name, p in model.named_parameters():
-        p.data = torch.from_numpy(tiny_formula.value(name, tuple(p.shape)))
+        p.data = torch.from_numpy(tiny_formula.parameter(name, tuple(p.shape)))
         p.requires_grad_(False)
     model.tie_weights()
     return model
@@ -117,7 +122,26 @@ def plain_lora(model):
             lora = Lora(name, getattr(getattr(layer, parent), leaf))
             setattr(getattr(layer, parent), leaf, lora)
             found[name] = (lora.A, lora.B, None)
+        if hasattr(layer.mlp, "experts"):
+            expert_lora(layer.mlp.experts, f"model.layers.{i}.mlp.experts", found)
     return model, found
+
+
+def expert_lora(experts, prefix, found):
+    """Adapters of every expert, in the matrices that transformers stacks."""
+    for leaf, parts in (("gate_up_proj", ("gate_proj", "up_proj")), ("down_proj", ("down_proj",))):
+        base = getattr(experts, leaf)
+        rows, width = base.shape[1] // len(parts), base.shape[2]
+        deltas = []
+        for e in range(base.shape[0]):
+            for part in parts:
+                name = f"{prefix}.{e}.{part}"
+                a = torch.nn.Parameter(torch.from_numpy(tiny_formula.value(name + ".lora_A", (RANK, width))))
+                b = torch.nn.Parameter(torch.from_numpy(tiny_formula.value(name + ".lora_B", (RANK, rows))))
+                found[name] = (a, b, None)
+                deltas.append(SCALE * b.T @ a)
+        delattr(experts, leaf)
+        setattr(experts, leaf, base + torch.cat(deltas).reshape(base.shape))
 
 
 def peft_dora(model):
@@ -156,7 +180,8 @@ def golden(model_type, settings, dora):
         grads[name + ".lora_B"] = sample((b.grad.T if dora else b.grad).numpy(), 8)
         if m is not None:
             grads[name + ".lora_magnitude_vector"] = sample(m.grad.numpy(), 8)
-    assert len(adapters) == settings["num_hidden_layers"] * len(tiny_formula.adapted(model_type))
+    linears = len(tiny_formula.adapted(model_type)) + 3 * settings.get("num_experts", 0)
+    assert len(adapters) == settings["num_hidden_layers"] * linears
     import peft
 
     return {"made_by": f"transformers {transformers.__version__}, torch {torch.__version__}"

@@ -14,7 +14,7 @@ PLAIN = (*ADAPTED[:4], "mlp.c_fc", "mlp.c_proj")
 
 def adapted(model_type):
     """The linears of a block."""
-    return {"phi3": FUSED, "starcoder2": PLAIN}.get(model_type, ADAPTED)
+    return {"phi3": FUSED, "starcoder2": PLAIN, "qwen3_moe": ADAPTED[:4], "olmoe": ADAPTED[:4]}.get(model_type, ADAPTED)
 
 
 def fnv1a(name):
@@ -33,6 +33,16 @@ def formula(name, shape):
     x = ((x ^ (x >> np.uint64(15))) * np.uint64(0x846CA68B)) & m
     x = x ^ (x >> np.uint64(16))
     return ((x >> np.uint64(25)).astype(np.float64) / 128 - 0.5).reshape(shape)
+
+
+def parameter(name, shape):
+    """value() of a parameter of transformers, which keeps all experts of a block in one."""
+    parent, _, leaf = name.rpartition(".")
+    if not parent.endswith(".experts"):
+        return value(name, shape)
+    parts = [f"{leaf}.weight"] if leaf == "down_proj" else ["gate_proj.weight", "up_proj.weight"]
+    own = (shape[1] // len(parts), shape[2])
+    return np.stack([np.concatenate([value(f"{parent}.{e}.{part}", own) for part in parts]) for e in range(shape[0])])
 
 
 def value(name, shape):

@@ -11,6 +11,9 @@ static void check(const gr_model_config *c) {
         c->kv_heads < 1 || c->heads % c->kv_heads || c->head_dim < 2 || c->head_dim > GR_MAX_HEAD_DIM ||
         c->head_dim % 2)
         abort();
+    if (c->experts < 0 || c->experts > GR_MAX_EXPERTS || c->experts_used > c->experts ||
+        !c->experts != !c->experts_used)
+        abort();
     if (!(c->norm_eps >= 0) || !isfinite(c->norm_eps)) abort();
     for (gr_role role = 0; role < GR_ROLES; role++) {
         if (!gr_role_exists(role, c)) continue;

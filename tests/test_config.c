@@ -47,6 +47,11 @@ static void must_parse(gr_model_config *c, const char *patch) {
     if (parse(c, patch, &err) != GRAFT_OK) fail_msg("%s: %s %s", patch, err.what, err.where);
 }
 
+#define MOE_WITH(more)                                                                                       \
+    "{\"model_type\":\"qwen3_moe\",\"num_experts\":8,\"num_experts_per_tok\":2,\"moe_intermediate_size\":"   \
+    "32" more "}"
+#define MOE(more) MOE_WITH("," more)
+
 static void refused_configs(void **state) {
     (void)state;
     static const struct {
@@ -93,7 +98,23 @@ static void refused_configs(void **state) {
          "both directions"},
         {"{\"model_type\":\"gemma3_text\",\"sliding_window_pattern\":0}", GRAFT_RANGE,
          "sliding_window_pattern"},
-        {"{\"model_type\":\"qwen3_moe\",\"num_experts\":128}", GRAFT_UNSUPPORTED, "mixtures of experts"},
+        {"{\"model_type\":\"qwen2_moe\",\"num_experts\":128}", GRAFT_UNSUPPORTED, "mixture of experts"},
+        {MOE("\"num_experts\":null"), GRAFT_NOT_FOUND, "num_experts"},
+        {MOE("\"num_experts\":0"), GRAFT_RANGE, "num_experts"},
+        {MOE("\"num_experts\":1025"), GRAFT_RANGE, "num_experts"},
+        {MOE("\"num_experts\":\"8\""), GRAFT_CORRUPT, "num_experts"},
+        {MOE("\"num_experts_per_tok\":null"), GRAFT_NOT_FOUND, "num_experts_per_tok"},
+        {MOE("\"num_experts_per_tok\":9"), GRAFT_RANGE, "num_experts_per_tok"},
+        {MOE("\"num_experts_per_tok\":0"), GRAFT_RANGE, "num_experts_per_tok"},
+        {MOE("\"moe_intermediate_size\":null"), GRAFT_NOT_FOUND, "moe_intermediate_size"},
+        {MOE("\"moe_intermediate_size\":16777216,\"hidden_size\":65536"), GRAFT_CORRUPT, "too large"},
+        {MOE("\"decoder_sparse_step\":2"), GRAFT_UNSUPPORTED, "decoder_sparse_step"},
+        {MOE("\"mlp_only_layers\":[0]"), GRAFT_UNSUPPORTED, "mlp_only_layers"},
+        {MOE("\"mlp_only_layers\":0"), GRAFT_CORRUPT, "mlp_only_layers"},
+        {MOE("\"output_router_logits\":true"), GRAFT_UNSUPPORTED, "output_router_logits"},
+        {MOE("\"use_sliding_window\":true"), GRAFT_UNSUPPORTED, "use_sliding_window"},
+        {MOE("\"mlp_bias\":true"), GRAFT_UNSUPPORTED, "mlp_bias"},
+        {MOE("\"clip_qkv\":8.0"), GRAFT_UNSUPPORTED, "clip_qkv"},
         {"{\"model_type\":\"gemma3\",\"text_config\":{}}", GRAFT_UNSUPPORTED, "convert takes the text part"},
         {"{\"model_type\":\"stablelm\",\"qk_layernorm\":true}", GRAFT_UNSUPPORTED, "qk_layernorm"},
         {"{\"model_type\":\"stablelm\",\"use_parallel_residual\":true}", GRAFT_UNSUPPORTED,
@@ -278,6 +299,14 @@ static void other_architectures(void **state) {
     assert_true(c.tied && c.norm_eps == 1e-4 && c.mlp_bias && c.o_bias && c.activation == GR_GELU_TANH);
     assert_true(gr_role_exists(GR_C_FC, &c) && !gr_role_exists(GR_DOWN_PROJ, &c) && c.window[3] == 9);
     assert_int_equal(gr_mlp_matrices(&c), 2);
+    must_parse(&c, MOE_WITH(",\"norm_topk_prob\":true,\"mlp_only_layers\":[],\"use_sliding_window\":false"));
+    assert_true(c.qk_norm && c.experts == 8 && c.experts_used == 2 && c.experts_normed && c.mlp == 32);
+    assert_true(gr_role_exists(GR_ROUTER, &c) && !gr_role_exists(GR_UP_PROJ, &c) && gr_mlp_width(&c) == 64);
+    must_parse(&c, MOE("\"num_experts\":null,\"num_local_experts\":5"));
+    assert_true(c.experts == 5 && !c.experts_normed);
+    must_parse(&c,
+               "{\"model_type\":\"olmoe\",\"num_experts\":8,\"num_experts_per_tok\":2,\"clip_qkv\":null}");
+    assert_true(c.mlp == 96 && c.qk_norm && !c.experts_normed);
     must_parse(&c, "{\"model_type\":\"olmo2\"}");
     assert_true(gr_norm_role(&c, GR_BEFORE_ATTENTION) == GR_ROLES && !gr_role_exists(GR_INPUT_LAYERNORM, &c));
     int64_t out, in;

@@ -40,18 +40,20 @@ static const field config_fields[] = {
     OF_CONFIG(layers, COUNTS, NUMBER),        OF_CONFIG(heads, COUNTS, NUMBER),
     OF_CONFIG(kv_heads, COUNTS, NUMBER),      OF_CONFIG(head_dim, COUNTS, NUMBER),
     OF_CONFIG(mlp, TENSORS, NUMBER),          OF_CONFIG(vocab, TENSORS, NUMBER),
-    OF_CONFIG(max_position, NOTHING, NUMBER), OF_CONFIG(norm_eps, COUNTS, REAL),
-    OF_CONFIG(tied, COUNTS, NUMBER),          OF_CONFIG(qkv_bias, TENSORS, NUMBER),
-    OF_CONFIG(o_bias, TENSORS, NUMBER),       OF_CONFIG(mlp_bias, TENSORS, NUMBER),
-    OF_CONFIG(qk_norm, COUNTS, NUMBER),       OF_CONFIG(activation, COUNTS, NUMBER),
-    OF_CONFIG(embedding_scale, COUNTS, REAL), OF_CONFIG(residual_scale, COUNTS, REAL),
-    OF_CONFIG(logit_scale, COUNTS, REAL),     OF_CONFIG(attention_scale, COUNTS, REAL),
-    OF_CONFIG(attention_cap, COUNTS, REAL),   OF_CONFIG(logit_cap, COUNTS, REAL),
-    OF_CONFIG(rope, PARTS, NUMBER),           OF_CONFIG(rotary, COUNTS, NUMBER),
-    OF_CONFIG(row_limit, NOTHING, NUMBER),    OF_CONFIG(window, COUNTS, NUMBER),
-    OF_CONFIG(rope_of, COUNTS, NUMBER),       OF_CONFIG(bits, NOTHING, NUMBER),
-    OF_CONFIG(group, NOTHING, NUMBER),        OF_CONFIG(micro, NOTHING, NUMBER),
-    OF_CONFIG(quantization, NOTHING, NUMBER), OF_CONFIG(columns, NOTHING, NUMBER),
+    OF_CONFIG(max_position, NOTHING, NUMBER), OF_CONFIG(experts, COUNTS, NUMBER),
+    OF_CONFIG(experts_used, COUNTS, NUMBER),  OF_CONFIG(experts_normed, COUNTS, NUMBER),
+    OF_CONFIG(norm_eps, COUNTS, REAL),        OF_CONFIG(tied, COUNTS, NUMBER),
+    OF_CONFIG(qkv_bias, TENSORS, NUMBER),     OF_CONFIG(o_bias, TENSORS, NUMBER),
+    OF_CONFIG(mlp_bias, TENSORS, NUMBER),     OF_CONFIG(qk_norm, COUNTS, NUMBER),
+    OF_CONFIG(activation, COUNTS, NUMBER),    OF_CONFIG(embedding_scale, COUNTS, REAL),
+    OF_CONFIG(residual_scale, COUNTS, REAL),  OF_CONFIG(logit_scale, COUNTS, REAL),
+    OF_CONFIG(attention_scale, COUNTS, REAL), OF_CONFIG(attention_cap, COUNTS, REAL),
+    OF_CONFIG(logit_cap, COUNTS, REAL),       OF_CONFIG(rope, PARTS, NUMBER),
+    OF_CONFIG(rotary, COUNTS, NUMBER),        OF_CONFIG(row_limit, NOTHING, NUMBER),
+    OF_CONFIG(window, COUNTS, NUMBER),        OF_CONFIG(rope_of, COUNTS, NUMBER),
+    OF_CONFIG(bits, NOTHING, NUMBER),         OF_CONFIG(group, NOTHING, NUMBER),
+    OF_CONFIG(micro, NOTHING, NUMBER),        OF_CONFIG(quantization, NOTHING, NUMBER),
+    OF_CONFIG(columns, NOTHING, NUMBER),
 };
 
 #define STRETCHED (RULE(GR_ROPE_LLAMA3) | RULE(GR_ROPE_YARN))
@@ -101,6 +103,8 @@ static gr_model_config whole(gr_rope_kind kind) {
                          .mlp = 96,
                          .vocab = 264,
                          .max_position = 512,
+                         .experts = 8,
+                         .experts_used = 2,
                          .norm_eps = 1e-5,
                          .embedding_scale = 8,
                          .residual_scale = 0.5,
@@ -164,7 +168,7 @@ static void traits_count(void **state) {
         GR_ARCH_QKV_BIAS | GR_ARCH_QK_NORM | GR_ARCH_WINDOW | GR_ARCH_LAYER_WINDOW | GR_ARCH_BIAS_OPTION |
         GR_ARCH_WIDE_QK_NORM | GR_ARCH_GEMMA | GR_ARCH_MULTIPLIERS | GR_ARCH_LOCAL_ROPE | GR_ARCH_SOME_ROPE |
         GR_ARCH_PATTERN | GR_ARCH_FUSED | GR_ARCH_PARTIAL | GR_ARCH_LAYER_NORM | GR_ARCH_PLAIN_MLP |
-        GR_ARCH_USE_BIAS | GR_ARCH_USE_QKV_BIAS | GR_ARCH_GROWING_QUERIES;
+        GR_ARCH_USE_BIAS | GR_ARCH_USE_QKV_BIAS | GR_ARCH_GROWING_QUERIES | GR_ARCH_EXPERTS;
     unsigned all = 0;
     for (const gr_arch *a = gr_arch_table; a->model_type; a++) all |= a->traits;
     if (all & ~(counted | told)) fail_msg("is trait %x told by tensors?", all & ~(counted | told));

@@ -34,7 +34,8 @@ static void published_shapes(void **state) {
         {"gemma-3-1b", 999885952},       {"gemma-3-4b", 3880263168},     {"gemma-2-2b", 2614341888},
         {"smollm3-3b", 3075098624},      {"granite-3.3-2b", 2533539840}, {"olmo-2-1b", 1484916736},
         {"phi-3.5-mini", 3821079552},    {"phi-4-mini", 3836021760},     {"phi-4", 14659507200},
-        {"stablelm-2-1.6b", 1644515328}, {"starcoder2-3b", 3030371328}};
+        {"stablelm-2-1.6b", 1644515328}, {"starcoder2-3b", 3030371328},  {"qwen3-30b-a3b", 30532122624},
+        {"olmoe-1b-7b", 6919161856}};
     size_t count = 0;
     for (const char *const *name = gr_shape_names(); *name; name++) count++;
     assert_int_equal(count, sizeof cases / sizeof *cases);

@@ -62,6 +62,7 @@ static void long_batch(const char *isa, bool fp32) {
 static void quantized_batch(const char *isa, bool fp32) {
     static const int combos[][2] = {{4, 64}, {4, 32}, {3, 64}, {8, 32}};
     for (int i = 0; i < 4; i++) traits_against_ref(1, combos[i][0], combos[i][1], isa, fp32, short_rows, 3);
+    traits_against_ref(QWEN3_MOE, 4, 64, isa, fp32, short_rows, 3);
 }
 
 static void test_architectures(void **state) {
@@ -182,8 +183,8 @@ static void same_bits(const char *isa, bool fp32) {
 
 /* Of the families those with a layer or a layout of their own. */
 static void family_bits(const char *isa, bool fp32) {
-    static const int some[] = {GEMMA2, OLMO2, PHI, STARCODER2};
-    for (int i = 0; i < 4 && !fp32; i++) {
+    static const int some[] = {GEMMA2, OLMO2, PHI, STARCODER2, QWEN3_MOE};
+    for (int i = 0; i < 5 && !fp32; i++) {
         ref_tiny s = traits(some[i]);
         s.train_all = true;
         same_bits_of(isa, fp32, s, TINY_LINEARS | TINY_NORMS);

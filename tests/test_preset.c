@@ -197,7 +197,7 @@ static void nothing_is_converted_in_vain(void **state) {
         tiny_set(&o, GRAFT_VERB_PLAN,
                  (const char *const[]){"model", model, "preset", "quick", "data", data, NULL});
         if (graft_plan_make(&o, &hooks, &plan, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
-        assert_true(plan.types[0].quantize && !plan.types[GR_EMBED_TOKENS].quantize);
+        assert_true(plan.types[0].quantize && !plan.types[gr_guide_type(GR_EMBED_TOKENS)].quantize);
         assert_int_equal(strstr(w.notes, "will quantize") != NULL, !kept);
         assert_true(plan.tokens_per_second > 0);
         assert_int_equal(entries(cache) != 0, kept);

@@ -147,12 +147,13 @@ static void fused_linears(void **state) {
     static const struct {
         const char *shape, *targets;
         int64_t adapted;
-    } cases[] = {{"phi-4-mini", "standard", 32},    {"phi-4-mini", "extended", 64},
-                 {"phi-4-mini", "full", 128},       {"phi-4-mini", "qkv_proj", 32},
-                 {"phi-4-mini", "q_proj", -1},      {"starcoder2-3b", "standard", 60},
-                 {"starcoder2-3b", "full", 6 * 30}, {"starcoder2-3b", "c_fc", 30},
-                 {"starcoder2-3b", "up_proj", -1},  {"gemma-3-1b", "full", 7 * 26},
-                 {"olmo-2-1b", "extended", 4 * 16}};
+    } cases[] = {{"phi-4-mini", "standard", 32},       {"phi-4-mini", "extended", 64},
+                 {"phi-4-mini", "full", 128},          {"phi-4-mini", "qkv_proj", 32},
+                 {"phi-4-mini", "q_proj", -1},         {"starcoder2-3b", "standard", 60},
+                 {"starcoder2-3b", "full", 6 * 30},    {"starcoder2-3b", "c_fc", 30},
+                 {"starcoder2-3b", "up_proj", -1},     {"gemma-3-1b", "full", 7 * 26},
+                 {"olmo-2-1b", "extended", 4 * 16},    {"qwen3-30b-a3b", "standard", 2 * 48},
+                 {"qwen3-30b-a3b", "extended", 4 * 48}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gr_model_config c = shape(cases[i].shape);
         gr_tuning_request r = request(cases[i].targets);

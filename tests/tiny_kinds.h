@@ -34,6 +34,8 @@ enum {
     PHI,
     STABLELM,
     STARCODER2,
+    QWEN3_MOE,
+    OLMOE,
     FAMILIES_END
 };
 
@@ -54,6 +56,11 @@ static inline void family(ref_tiny *s, int which) {
     if (which == YARN) s->magnitude = 1.1, s->growth = 0.2, s->step = 5;
     if (which == PHI) s->fused = true, s->partial = 0.75, s->window = 5, s->kv_heads = 1;
     if (which == STABLELM) s->layer_norm = s->qkv_bias = true, s->partial = 0.25;
+    if (which == QWEN3_MOE) {
+        s->qk_norm = s->experts_normed = true, s->head_dim = 32;
+        s->experts = 6, s->experts_used = 3, s->mlp = 64;
+    }
+    if (which == OLMOE) s->wide_norm = s->qk_norm = true, s->experts = 9, s->experts_used = 2, s->mlp = 64;
     if (which == STARCODER2) s->layer_norm = s->plain = s->gelu = s->all_bias = s->tied = true;
 }
 

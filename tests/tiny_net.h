@@ -65,6 +65,7 @@ static inline const char *tiny_arch(const ref_tiny *s) {
     if (s->sandwich) return s->qk_norm ? "gemma3_text" : "gemma2";
     if (s->behind) return "olmo2";
     if (s->fused) return "phi3";
+    if (s->experts) return s->wide_norm ? "olmoe" : "qwen3_moe";
     if (s->layer_norm) return s->plain ? "starcoder2" : "stablelm";
     return s->qk_norm ? "qwen3" : s->qkv_bias ? "qwen2" : "llama";
 }
@@ -91,6 +92,30 @@ static inline ref_linear *tiny_linear(ref_block *b, gr_role role) {
     return &b->linear[gr_role_table[role].number];
 }
 
+/* A mixture's router, and its experts: each alone, or where they are quantized, in one matrix. */
+static inline void tiny_experts(tiny_net *n, gr_model *m, int l, int bits, int group) {
+    ref_experts *e = &n->ref->blocks[l].experts;
+    ref_linear *each[GR_EXPERT_LINEARS] = {e->gate, e->up, e->down};
+    if (!e->count) return;
+    m->layer[l].linear[GR_ROUTER] = tiny_mat(n, e->router.w, e->count, n->spec.hidden, 0, 0);
+    for (int k = 0; k < GR_EXPERT_LINEARS; k++) {
+        int out = each[k]->out, in = each[k]->in;
+        long own = (long)out * in;
+        double *all = calloc((size_t)(own * e->count), sizeof *all);
+        const void **at = tiny_keep(n, (size_t)e->count * sizeof *at);
+        assert_non_null(all);
+        for (int i = 0; i < e->count; i++) memcpy(all + i * own, each[k][i].w, (size_t)own * sizeof *all);
+        gr_mat mat = tiny_mat(n, all, out * e->count, in, bits, group);
+        for (int i = 0; i < e->count; i++) {
+            memcpy(each[k][i].w, all + i * own, (size_t)own * sizeof *all);
+            at[i] = (const float *)mat.data + i * own;
+        }
+        if (!bits) mat.data = NULL, m->layer[l].expert[k] = at;
+        m->layer[l].linear[GR_EXPERT_GATE + k] = mat;
+        free(all);
+    }
+}
+
 static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
     const ref_tiny *s = &n->spec;
     gr_model *m = calloc(1, sizeof *m);
@@ -105,6 +130,9 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
                                   .vocab = s->vocab,
                                   .norm_eps = s->eps,
                                   .tied = s->tied,
+                                  .experts = s->experts,
+                                  .experts_used = s->experts_used,
+                                  .experts_normed = s->experts_normed,
                                   .qkv_bias = s->qkv_bias || s->all_bias,
                                   .qk_norm = s->qk_norm,
                                   .o_bias = s->all_bias,
@@ -131,11 +159,12 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
         layer->window = b->window;
         m->config.rope_of[l] = (int8_t)(!b->rotary ? GR_NO_ROPE : b->rotary == &n->ref->local_rotary ? 1 : 0);
         for (gr_role role = 0; role < GR_LINEARS; role++) {
+            if (!gr_role_exists(role, &m->config) || role >= GR_ROUTER) continue;
             ref_linear *from = tiny_linear(b, role);
-            if (!gr_role_exists(role, &m->config)) continue;
             layer->linear[role] = tiny_mat(n, from->w, from->out, from->in, bits, group);
             layer->bias[role] = tiny_floats(n, from->bias, from->out);
         }
+        tiny_experts(n, m, l, bits, group);
         layer->bias[GR_INPUT_LAYERNORM] = tiny_floats(n, b->shift1, s->hidden);
         layer->bias[GR_POST_ATTENTION_LAYERNORM] = tiny_floats(n, b->shift2, s->hidden);
         const double *norms[GR_NORM_PLACES] = {b->norm1, b->behind1, b->norm2, b->behind2};
@@ -215,7 +244,7 @@ static inline void tiny_choose(tiny_net *n, int what) {
             gr_tuned *x = gr_tuning_at(n->rt.tuning, role, l);
             if (!gr_role_exists(role, config)) continue;
             if (what & TINY_LAST && gr_role_table[role].in_block && l + 1 < config->layers) continue;
-            if (role < GR_LINEARS && what & TINY_LINEARS) x->rank = n->spec.rank;
+            if (role < GR_ROUTER && what & TINY_LINEARS) x->rank = n->spec.rank;
             if ((role == GR_EMBED_TOKENS || role == GR_LM_HEAD) && what & TINY_ENDS)
                 x->rank = n->spec.end_rank;
             x->train_weight = tiny_trains_itself(role, what);

@@ -61,6 +61,11 @@ MODELS = {
                               "rope_parameters": {**DEFAULT, "partial_rotary_factor": 0.25}}),
     "starcoder2": ("starcoder2", {**NO_HEAD_DIM, "norm_epsilon": 1e-5, "tie_word_embeddings": True,
                                   "sliding_window": 20, "rope_parameters": DEFAULT}),
+    "qwen3_moe": ("qwen3_moe", {**BASE, "rms_norm_eps": 1e-6, "head_dim": 32, "num_experts": 8, "num_experts_per_tok": 3,
+                                "moe_intermediate_size": 64, "norm_topk_prob": True,
+                                "rope_parameters": {**DEFAULT, "rope_theta": 1000000.0}}),
+    "olmoe": ("olmoe", {**NO_HEAD_DIM, "intermediate_size": 64, "num_experts": 6, "num_experts_per_tok": 2,
+                        "rope_parameters": DEFAULT}),
     "ministral3": ("ministral3", {**BASE, "max_position_embeddings": 4096, "rope_parameters": YARN}),
 }
 NAMES = [*MODELS, "llama_tied_mlx4"]
@@ -98,7 +103,7 @@ def randomize(model, seed):
         elif "embed" in name:
             p.data = 0.5 * noise
         else:
-            p.data = noise / p.shape[1] ** 0.5
+            p.data = noise / p.shape[-1] ** 0.5
     model.tie_weights()
 
 

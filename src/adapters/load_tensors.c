@@ -71,6 +71,11 @@ static void check_pair(gr_adapter_reader *r, const gr_adapter_find *a, const gr_
 static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
     const gr_adapter_find *f = gr_adapter_found(r, role, layer, 0), *m = &f[GR_PARAM_MAGNITUDE];
     int64_t out, in;
+    if (role == GR_ROUTER || gr_role_expert(role)) {
+        for (int kind = 0; kind < GR_PARAM_KINDS; kind++)
+            if (f[kind].tensor) problem(r, f[kind].tensor->name, "is of a mixture's experts or router");
+        return;
+    }
     gr_role_shape(role, r->config, &out, &in);
     check_pair(r, &f[GR_PARAM_A], &f[GR_PARAM_B], in, out);
     if (f[GR_PARAM_A].tensor && role >= GR_LINEARS && r->settings->dora)

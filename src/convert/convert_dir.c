@@ -102,6 +102,10 @@ static graft_status load_config(gr_conversion *c, const char *path, graft_error 
         gr_buf_free(&known);
         return GRAFT_UNSUPPORTED;
     }
+    if (gr_arch_find(type)->traits & GR_ARCH_EXPERTS) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "mixtures of experts cannot be converted");
+        return gr_where(err, "%s: model_type", path);
+    }
     GR_TRY(read_quantization(c, path, err));
     GR_TRY(gr_json_string(&root, "dtype", &dtype, err));
     GR_TRY(gr_json_string(&root, "torch_dtype", &dtype, err));

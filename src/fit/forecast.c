@@ -27,7 +27,7 @@ static double trained_flops(const gr_model_config *c, const gr_tuning *tuning) {
 double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t sequence,
                       gr_recompute recompute, double targets) {
     double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
-           kv = (double)(c->kv_heads * c->head_dim), m = (double)c->mlp;
+           kv = (double)(c->kv_heads * c->head_dim), m = (double)gr_mlp_width(c);
     double wl = 2 * h * q + 2 * h * kv + (double)gr_mlp_matrices(c) * h * m, layers = (double)c->layers,
            s = (double)sequence;
     double backward = (double)(c->layers - (tuning ? tuning->lowest : 0)); /* layers that have one */
@@ -64,8 +64,9 @@ static void make_up(gr_trainer *t, int64_t tokens) {
 
 uint64_t gr_memory_floor(const gr_trainer *t) {
     const gr_model_config *c = &t->rt.model->config;
-    uint64_t h = (uint64_t)c->hidden, m = (uint64_t)c->mlp, kv = (uint64_t)(c->kv_heads * c->head_dim),
-             tokens = (uint64_t)t->net_config.longest, act = (uint64_t)t->rt.kernels.act_bytes;
+    uint64_t h = (uint64_t)c->hidden, m = (uint64_t)gr_mlp_width(c),
+             kv = (uint64_t)(c->kv_heads * c->head_dim), tokens = (uint64_t)t->net_config.longest,
+             act = (uint64_t)t->rt.kernels.act_bytes;
     uint64_t token = act * ((uint64_t)c->layers * h + 2 * m + kv) + sizeof(float) * h;
     return t->forecast.mapped + t->forecast.other + 4 * sizeof(float) * (uint64_t)t->rt.tuning->parameters +
            tokens * token + 44 * sizeof(float) * (uint64_t)c->vocab;
@@ -134,8 +135,10 @@ static graft_status fill(graft_plan *plan, gr_trainer *t, const char *name, graf
 static graft_status measure_full(graft_plan *plan, gr_trainer *t, graft_error *err) {
     const gr_model *m = t->rt.model;
     gr_tuning *own = t->rt.tuning, *all = NULL;
-    gr_tuning_request request = {
-        .kind = GR_TUNE_FULL, .modules_to_save = "re:model\\.embed_tokens|model\\.norm|lm_head", .scale = 1};
+    gr_tuning_request request = {.kind = GR_TUNE_FULL,
+                                 .modules_to_save = "re:model\\.embed_tokens|model\\.norm|lm_head",
+                                 .scale = 1,
+                                 .measured = true};
     GR_TRY(gr_tuning_select(&all, &m->config, &request, err));
     gr_net_config config = t->net_config;
     if (gr_net_one_row(&m->config, all)) config.tokens = gr_max_i64(config.longest, t->work.unit);

@@ -105,6 +105,9 @@ static void note_type(table *t, int type) {
     if (c->arch->traits & GR_ARCH_FUSED) note_fused(notes, role);
     if (role == GR_UP_PROJ && gr_role_exists(GR_C_FC, c)) note(notes, "its name is c_fc");
     if (role == GR_DOWN_PROJ && gr_role_exists(GR_C_PROJ, c)) note(notes, "its name is c_proj");
+    if (role == GR_GATE_PROJ && c->experts) note(notes, "with the router, mlp.gate");
+    if ((role == GR_GATE_PROJ || role == GR_UP_PROJ || role == GR_DOWN_PROJ) && c->experts)
+        note(notes, "all experts of a block are one tensor");
     if (role == GR_NORM && c->qk_norm) note(notes, "with the norms of q and k");
     if (role == GR_NORM && gr_role_exists(GR_POST_FEEDFORWARD_LAYERNORM, c))
         note(notes, gr_role_exists(GR_PRE_FEEDFORWARD_LAYERNORM, c)

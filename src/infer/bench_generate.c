@@ -111,7 +111,7 @@ static void answer(bench *b, int64_t repeat) {
 static double prompt_flops(const gr_model_config *c, double tokens) {
     double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
            kv = (double)(c->kv_heads * c->head_dim);
-    double weights = 2 * h * q + 2 * h * kv + (double)gr_mlp_matrices(c) * h * (double)c->mlp;
+    double weights = 2 * h * q + 2 * h * kv + (double)gr_mlp_matrices(c) * h * (double)gr_mlp_width(c);
     return (double)c->layers * tokens * (2 * weights + 2 * q * tokens) + 2 * h * (double)c->vocab;
 }
 
@@ -122,8 +122,11 @@ static double step_bytes(const bench *b) {
     const gr_model_config *c = &m->config;
     double bytes = (double)(m->head.rows * gr_mat_row_bytes(&m->head));
     for (int64_t l = 0; l < c->layers; l++)
-        for (gr_role i = 0; i < GR_LINEARS; i++)
-            bytes += (double)(m->layer[l].linear[i].rows * gr_mat_row_bytes(&m->layer[l].linear[i]));
+        for (gr_role i = 0; i < GR_LINEARS; i++) {
+            double all = (double)(m->layer[l].linear[i].rows * gr_mat_row_bytes(&m->layer[l].linear[i]));
+            double used = (double)(b->rows * c->experts_used) / (double)gr_max_i64(1, c->experts);
+            bytes += gr_role_expert(i) ? all * fmin(1, used) : all; /* at most */
+        }
     if (b->rt.tuning) bytes += 4 * (double)b->rt.tuning->parameters;
     double kept = (double)b->prompt + (double)b->tokens / 2;
     return bytes + (double)b->rows * kept * 2 * (double)(c->layers * c->kv_heads * c->head_dim) *

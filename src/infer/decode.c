@@ -11,8 +11,14 @@ static void take_vectors(gr_decode *d, gr_arena *a) {
     d->x = gr_arena_array(a, c->hidden, act);
     d->q = gr_arena_array(a, q, act);
     d->attn = gr_arena_array(a, q, act);
-    d->mlp = gr_arena_array(a, c->mlp, act);
-    d->wide = gr_arena_array(a, gr_max_i64(gr_max_i64(q + 2 * kv, 2 * c->mlp), c->hidden), sizeof(float));
+    d->mlp = gr_arena_array(a, gr_mlp_width(c), act);
+    d->wide = gr_arena_array(a, gr_max_i64(gr_max_i64(q + 2 * kv, 2 * gr_mlp_width(c)), 2 * c->hidden),
+                             sizeof(float));
+    if (c->experts) {
+        d->scores = gr_arena_array(a, c->experts, sizeof *d->scores);
+        d->picks = gr_arena_array(a, c->experts_used, sizeof *d->picks);
+        d->weights = gr_arena_array(a, c->experts_used, sizeof *d->weights);
+    }
     for (int i = 0; i < gr_rope_count(c); i++) d->rotation[i] = gr_arena_array(a, c->head_dim, sizeof(float));
     if (gr_net_joins(c)) {
         d->branch = gr_arena_array(a, c->hidden, act);

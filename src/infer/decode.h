@@ -17,12 +17,15 @@ typedef struct gr_decode {
     gr_arena arena; /* cache and vectors */
     void *x;        /* act [hidden]: the residual stream */
     void *q, *attn; /* act [heads, head_dim] */
-    void *mlp;      /* act [mlp] */
-    void *xa;       /* act: the low-rank part of a group's input */
-    float *wide;    /* f32: the sums of a group's linears, one after another */
-    void *branch;   /* act [hidden]: attention's output or the MLP's, where more than a sum joins them to x */
-    void *k_flat;   /* act [kv_heads, head_dim]: where a norm spans the heads of k */
-    float *join;    /* f32 [2, hidden] */
+    void *mlp;      /* act [mlp], of a mixture [used, mlp] */
+    float *scores;  /* a mixture's: f32 [experts]; who is picked, with which weight: [used] */
+    int32_t *picks;
+    float *weights;
+    void *xa;     /* act: the low-rank part of a group's input */
+    float *wide;  /* f32: the sums of a group's linears, one after another */
+    void *branch; /* act [hidden]: attention's output or the MLP's, where more than a sum joins them to x */
+    void *k_flat; /* act [kv_heads, head_dim]: where a norm spans the heads of k */
+    float *join;  /* f32 [2, hidden] */
     float *rotation[GR_ROPES]; /* f32 [2][head_dim/2]: cosines and sines of the position */
     float *logits;             /* f32 [vocab] */
     gr_attend attend;

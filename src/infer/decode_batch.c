@@ -43,9 +43,9 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t caches, int64_
                               fused ? 0 : kv,
                               fused   ? 2 * c->mlp
                               : plain ? 0
-                                      : c->mlp,
-                              fused ? 0 : c->mlp,
-                              c->mlp,
+                                      : gr_mlp_width(c),
+                              fused ? 0 : gr_mlp_width(c),
+                              gr_mlp_width(c),
                               most_ranks(d->rt->tuning)};
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         *wide[i] = widths[i] ? gr_arena_array(a, n * widths[i], act) : NULL;
@@ -53,6 +53,11 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t caches, int64_
         d->k = (char *)d->q + (size_t)q * act;
         d->v = (char *)d->q + (size_t)(q + kv) * act;
         d->up = (char *)d->gate + (size_t)c->mlp * act;
+    }
+    if (c->experts) {
+        gr_routing_bind(&d->routing, a, c->experts, c->experts_used, n);
+        d->experts.act = d->mlp;
+        d->experts.wide = gr_arena_array(a, n * c->experts_used * c->hidden, act);
     }
     d->rotation = gr_arena_array(a, gr_rope_count(c) * n * c->head_dim, sizeof(float));
     d->logits = gr_arena_array(a, n * c->vocab, sizeof(float));
@@ -212,6 +217,12 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     gr_pool_run(c->pool, gr_attend_join, &attend, gr_attend_joins(&attend));
     close_half(d, &group[O], GR_BEHIND_ATTENTION, l, d->x_mid, d->attn, d->x, batch);
     x = normed(d, GR_BEFORE_MLP, l, d->x_mid);
+    if (config->experts) {
+        gr_experts e = gr_net_experts(net, l);
+        gr_experts_open(c, &e, &d->routing, d->gate, d->up, x, n, &d->experts);
+        gr_experts_close(c, &e, &d->routing, d->x, d->x_mid, d->gate, d->up, n, &d->experts);
+        return;
+    }
     gr_linear_forward(c, &group[GATE_UP], gate_up, d->xa, x, batch, NULL, &net->linear_scratch);
     gr_gate_forward(c, config->activation, d->mlp, d->gate, d->up, gr_net_gate_ld(config), n, config->mlp);
     close_half(d, &group[DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);

@@ -18,10 +18,12 @@ typedef struct gr_decode_batch {
     void *x, *x_mid, *norm; /* act [most, hidden] */
     void *q, *k, *v, *attn; /* act [most, q or kv]; of a fused linear parts of its rows, as in gr_saved */
     void *gate, *up, *mlp;  /* act [most, mlp]; likewise */
-    void *xa;               /* act [most, ranks] */
-    float *rotation;        /* f32 [ropes][most][2][head_dim/2] */
-    float *logits;          /* f32 [most, vocab]: of the rows' last tokens */
-    int64_t *start;         /* [most + 1] */
+    gr_routing routing;     /* of a mixture, whose gate, up and mlp are [most * used, mlp] */
+    gr_experts_scratch experts;
+    void *xa;        /* act [most, ranks] */
+    float *rotation; /* f32 [ropes][most][2][head_dim/2] */
+    float *logits;   /* f32 [most, vocab]: of the rows' last tokens */
+    int64_t *start;  /* [most + 1] */
     gr_attend attend;
 } gr_decode_batch;
 

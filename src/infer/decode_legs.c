@@ -1,7 +1,7 @@
 /* infer/decode_legs.c - the legs of one token: per block the linears over x, attention, its output, gate and
  * up, down; then the head. An adapter puts a leg before its group: x A must be whole before any row uses it.
  */
-#include "infer/decode.h"
+#include "infer/decode_parts.h"
 
 enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
 enum {
@@ -9,34 +9,8 @@ enum {
 }; /* of a block at most: four groups with low ranks, norms of q and k, attention and its join, two branches
     */
 
-/* A group of linears, and the norm before it. */
-typedef struct part {
-    gr_decode *d;
-    struct gr_decode_layer *layer;
-    gr_linear_group g;
-    gr_norm norm;   /* without weight: the input is x as it is */
-    gr_norm behind; /* .. of what comes out, where branches join by more than a sum */
-    const void *x;  /* act [in] */
-    int64_t chunk;  /* rows of a task, where it is not a head */
-    int64_t number; /* of the part: names the norm that a worker has at hand */
-} part;
-
-struct gr_decode_layer {
-    part part[GR_GROUPS];
-    gr_attend_layer attend;
-    gr_rotary q, k;
-    int attend_leg; /* of the relay; the join follows */
-};
-
-/* What a worker has for itself. */
-typedef struct space {
-    int64_t *normed; /* number of the token and of the part whose normalized input x is; -1: none */
-    void *x;         /* act [hidden] */
-    void *act;       /* act [2, 64]: two pieces of a task's rows */
-    float *sums;     /* f32 [64] */
-    char *panel;     /* of a piece of B; attention's block takes its place */
-    size_t bytes;
-} space;
+typedef gr_decode_part part;
+typedef gr_decode_space space;
 
 static space carve(char *base, const gr_kernels *k, int64_t hidden, size_t panel) {
     space w = {0};
@@ -50,17 +24,16 @@ static space carve(char *base, const gr_kernels *k, int64_t hidden, size_t panel
     return w;
 }
 
-static space space_of(const gr_decode *d, int worker) {
+gr_decode_space gr_decode_space_of(const gr_decode *d, int worker) {
     return carve(d->space + (size_t)worker * d->space_bytes, &d->rt->kernels, d->rt->model->config.hidden, 0);
 }
 
 /* ------------------------------------------------------------------ rows of a linear */
 
-/* The part's input: x, or its norm, which every worker computes for itself: cheaper than waiting for one. */
-static const void *input_of(const part *p, int worker) {
+const void *gr_decode_input(const part *p, int worker) {
     const gr_decode *d = p->d;
     if (!p->norm.weight) return p->x;
-    space w = space_of(d, worker);
+    space w = gr_decode_space_of(d, worker);
     int64_t name = d->cache.length * (GR_GROUPS * (d->rt->model->config.layers + 1)) + p->number;
     float rstd;
     if (*w.normed != name) gr_norm_row(&d->rt->kernels, &p->norm, w.x, &rstd, p->x, p->g.in);
@@ -90,8 +63,8 @@ static void add_low_rank(const gr_decode *d, const gr_linear *l, int64_t column,
 static void rows_of(const part *p, int i, float *y, int64_t row0, int64_t n, int worker) {
     const gr_decode *d = p->d;
     const gr_linear *l = &p->g.linear[i];
-    const void *x = input_of(p, worker);
-    space w = space_of(d, worker);
+    const void *x = gr_decode_input(p, worker);
+    space w = gr_decode_space_of(d, worker);
     int64_t column = 0;
     for (int j = 0; j < i; j++) column += p->g.linear[j].rank;
     d->rt->kernels.matvec(y - row0, &l->w, x, row0, n);
@@ -110,7 +83,7 @@ static void low_rank_task(void *context, int task, int worker) {
     for (; task >= column + l->rank; l++) column += l->rank;
     gr_mat a = gr_linear_a(&p->g, 0, p->g.ranks, l->scale);
     float sum;
-    k->matvec(&sum - task, &a, input_of(p, worker), task, 1);
+    k->matvec(&sum - task, &a, gr_decode_input(p, worker), task, 1);
     k->to_act((char *)p->d->xa + task * k->act_bytes, &sum, 1);
 }
 
@@ -260,7 +233,7 @@ static void mlp_task(void *context, int task, int worker) {
     bool fused = p->g.count == 1 && p->g.linear[0].w.rows == 2 * rows, plain = p->g.count == 1 && !fused;
     float *gate = d->wide + row0, *up = d->wide + rows + row0;
     bool gelu = d->rt->model->config.activation == GR_GELU_TANH;
-    space w = space_of(d, worker);
+    space w = gr_decode_space_of(d, worker);
     char *up_act = (char *)w.act + GR_NR * k->act_bytes;
     if (!plain) rows_of(p, 0, gate, row0, n, worker);
     rows_of(p, plain || fused ? 0 : 1, up, fused ? rows + row0 : row0, n, worker);
@@ -302,7 +275,7 @@ void gr_decode_bind_legs(gr_decode *d, gr_arena *arena) {
     size_t panel = gr_panel_bytes(k, k->kc), attend = gr_attend_space(k, c->heads, c->kv_heads, c->head_dim);
     d->space_bytes = gr_round_up(carve(NULL, k, c->hidden, panel > attend ? panel : attend).bytes, 4096);
     d->space = gr_arena_array(arena, gr_pool_threads(d->rt->pool), d->space_bytes);
-    d->attend.space = d->space ? space_of(d, 0).panel : NULL;
+    d->attend.space = d->space ? gr_decode_space_of(d, 0).panel : NULL;
     d->attend.space_bytes = d->space_bytes;
     d->xa = gr_arena_array(arena, most_ranks(d) + 1, (size_t)k->act_bytes); /* pairs may look one further */
     d->layers = gr_arena_array(arena, c->layers + 1, sizeof *d->layers);    /* the last: head */
@@ -313,21 +286,40 @@ static void add_leg(gr_decode *d, gr_task *task, gr_task *before, void *context,
     d->relay.legs[d->relay.count++] = (gr_leg){task, context, (int)count, before};
 }
 
-/* Rows of a task: enough tasks to balance, each at least a few thousand weights. */
-static int64_t chunk_of(const gr_decode *d, const gr_linear *l) {
-    int64_t rows = l->w.rows / (8 * gr_pool_threads(d->rt->pool)) + 1;
-    rows = gr_min_i64(rows, (128 << 10) / gr_max_i64(1, l->w.cols));
-    return gr_max_i64(rows, 1 + (8 << 10) / gr_max_i64(1, l->w.cols));
+int64_t gr_decode_chunk(const gr_decode *d, int64_t all, int64_t cols) {
+    int64_t rows = all / (8 * gr_pool_threads(d->rt->pool)) + 1;
+    rows = gr_min_i64(rows, (128 << 10) / gr_max_i64(1, cols));
+    return gr_max_i64(rows, 1 + (8 << 10) / gr_max_i64(1, cols));
+}
+
+static int64_t parts_of(int64_t rows, int64_t chunk) {
+    return (rows + chunk - 1) / chunk;
 }
 
 static void add_part(gr_decode *d, part *p, gr_task *task) {
     const gr_model_config *c = &d->rt->model->config;
     bool heads = task == head_task;
     if (p->g.ranks) add_leg(d, low_rank_task, before_low_rank, p, p->g.ranks);
-    p->chunk = chunk_of(d, &p->g.linear[0]);
-    int64_t rows = task == mlp_task ? c->mlp : p->g.linear[0].w.rows,
-            chunks = (rows + p->chunk - 1) / p->chunk;
+    p->chunk = gr_decode_chunk(d, p->g.linear[0].w.rows, p->g.linear[0].w.cols);
+    int64_t rows = task == mlp_task ? c->mlp : p->g.linear[0].w.rows, chunks = parts_of(rows, p->chunk);
     add_leg(d, task, heads ? before_heads : before_rows, p, heads ? c->heads + 2 * c->kv_heads : chunks);
+}
+
+/* A mixture, in the place of gate, up and down. */
+static void add_experts(gr_decode *d, gr_decode_layer *layer, int64_t l) {
+    const gr_net *net = &d->rt->net;
+    gr_decode_experts *x = &layer->experts;
+    *x = (gr_decode_experts){
+        .before = &layer->part[GATE_UP], .behind = &layer->part[DOWN], .e = gr_net_experts(net, l)};
+    x->before->g.in = x->e.hidden;
+    x->before->chunk = gr_decode_chunk(d, x->e.router.rows, x->e.hidden);
+    x->behind->chunk = gr_decode_chunk(d, x->e.hidden, x->e.used * x->e.mlp);
+    x->chunk = gr_decode_chunk(d, x->e.mlp, x->e.hidden);
+    x->chunks = parts_of(x->e.mlp, x->chunk);
+    add_leg(d, gr_decode_router, NULL, x, parts_of(x->e.router.rows, x->before->chunk));
+    add_leg(d, gr_decode_choose, NULL, x, 1);
+    add_leg(d, gr_decode_experts_open, NULL, x, x->e.used * x->chunks);
+    add_leg(d, gr_decode_experts_close, NULL, x, parts_of(x->e.hidden, x->behind->chunk));
 }
 
 static void add_layer(gr_decode *d, int64_t l) {
@@ -354,6 +346,10 @@ static void add_layer(gr_decode *d, int64_t l) {
     add_leg(d, gr_attend_join, NULL, &x->attend, 0);
     add_part(d, &x->part[O], joins ? branch_task : residual_task);
     if (joins) add_leg(d, join_task, NULL, &x->part[O], 1);
+    if (net->model->config.experts) {
+        add_experts(d, x, l);
+        return;
+    }
     add_part(d, &x->part[GATE_UP], mlp_task);
     add_part(d, &x->part[DOWN], joins ? branch_task : residual_task);
     if (joins) add_leg(d, join_task, NULL, &x->part[DOWN], 1);
@@ -369,7 +365,7 @@ void gr_decode_legs(gr_decode *d) {
     head->g = (gr_linear_group){.count = 1, .in = h->hidden, .ranks = h->rank, .a = h->a};
     head->g.linear[0] = (gr_linear){.w = *h->w, .rank = h->rank, .scale = h->scale, .b = h->b};
     add_part(d, head, logits_task);
-    for (int i = 0; i < gr_pool_threads(d->rt->pool); i++) *space_of(d, i).normed = -1;
+    for (int i = 0; i < gr_pool_threads(d->rt->pool); i++) *gr_decode_space_of(d, i).normed = -1;
 }
 
 void gr_decode_count(gr_decode *d) {

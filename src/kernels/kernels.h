@@ -51,6 +51,15 @@ static inline gr_mat gr_mat_f32(const float *data, int64_t rows, int64_t cols, f
                     .alpha = alpha};
 }
 
+/* `count` matrices of one shape: the rows of `all`, one matrix after another, or of a dense one each at a
+ * place of its own. */
+typedef struct gr_stack {
+    gr_mat all;            /* [count * rows, cols]; data NULL with places */
+    int64_t count;         /* 0: none */
+    const void *const *at; /* [count] first element of each; NULL: as `all` says */
+} gr_stack;
+gr_mat gr_stack_mat(const gr_stack *stack, int64_t i);
+
 /* Elements [row, col0 .. col0+n) of a matrix as f32, exactly (alpha applied). Scalar reference, any layout.
  */
 void gr_mat_row(float *out, const gr_mat *mat, int64_t row, int64_t col0, int64_t n);

@@ -31,6 +31,22 @@ static void row_bytes(const gr_mat *mat, int64_t bytes[3]) {
     if (mat->layout == GR_AFFINE) bytes[2] = bytes[1];
 }
 
+gr_mat gr_stack_mat(const gr_stack *s, int64_t i) {
+    gr_mat m = s->all;
+    m.rows /= s->count;
+    if (s->at) {
+        m.data = s->at[i];
+        return m;
+    }
+    if (!m.data) return m; /* a plan */
+    int64_t first = i * m.rows, bytes[3];
+    row_bytes(&m, bytes);
+    m.data = (const char *)m.data + first * bytes[0];
+    if (m.scales) m.scales = (const char *)m.scales + first * bytes[1];
+    if (m.biases) m.biases = (const char *)m.biases + first * bytes[2];
+    return m;
+}
+
 int64_t gr_mat_row_bytes(const gr_mat *mat) {
     int64_t bytes[3];
     row_bytes(mat, bytes);

@@ -29,7 +29,7 @@ static graft_status read_arch(gr_model_config *c, const gr_json_scope *root, gra
     if ((c->arch = gr_arch_find(type))) return GRAFT_OK;
     arch_names(known, sizeof known);
     gr_fail(err, GRAFT_UNSUPPORTED,
-            is_mixture(root) ? "mixtures of experts are not supported" : "architecture is not known");
+            is_mixture(root) ? "this mixture of experts is not supported" : "architecture is not known");
     gr_where(err, "%s: model_type", root->file);
     gr_expected(err, "one of %s", known);
     if (gr_json_field(root, "text_config"))
@@ -53,7 +53,7 @@ static graft_status bad_relation(const gr_json_scope *root, const char *what, in
 static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     GR_TRY(need_size(root, "hidden_size", &c->hidden, err));
     GR_TRY(need_size(root, "num_hidden_layers", &c->layers, err));
-    GR_TRY(need_size(root, "intermediate_size", &c->mlp, err));
+    GR_TRY(need_size(root, c->arch->mlp_key ? c->arch->mlp_key : "intermediate_size", &c->mlp, err));
     GR_TRY(need_size(root, "num_attention_heads", &c->heads, err));
     GR_TRY(need_size(root, "vocab_size", &c->vocab, err));
     c->kv_heads = c->arch->kv_heads ? gr_min_i64(c->arch->kv_heads, c->heads) : c->heads;
@@ -86,9 +86,12 @@ static graft_status read_sizes(gr_model_config *c, const gr_json_scope *root, gr
 }
 
 /* What an architecture's files may ask for and is not computed. */
-static graft_status refuse_flags(const gr_json_scope *root, graft_error *err) {
-    static const char *const flags[] = {"qk_layernorm", "use_parallel_residual"};
-    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+static graft_status refuse_flags(const gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+    /* for all; then of mixtures: they are trained on the loss of tokens alone, and have no biases or windows
+     */
+    static const char *const flags[] = {"qk_layernorm", "use_parallel_residual", "output_router_logits",
+                                        "mlp_bias", "use_sliding_window"};
+    for (int i = 0; i < (c->arch->traits & GR_ARCH_EXPERTS ? 5 : 2); i++) {
         bool set = false;
         GR_TRY(gr_json_bool(root, flags[i], &set, err));
         if (!set) continue;
@@ -136,7 +139,7 @@ static graft_status read_flags(gr_model_config *c, const gr_json_scope *root, gr
         GR_TRY(gr_json_bool(root, "use_bias", &bias, err));
         c->qkv_bias = c->o_bias = c->mlp_bias = bias;
     }
-    GR_TRY(refuse_flags(root, err));
+    GR_TRY(refuse_flags(c, root, err));
     return read_activation(c, root, err);
 }
 
@@ -239,6 +242,7 @@ static graft_status read_root(gr_model_config *c, const json_t *object, const ch
     }
     GR_TRY(read_arch(c, &root, err));
     GR_TRY(read_sizes(c, &root, err));
+    GR_TRY(gr_config_experts(c, &root, err));
     GR_TRY(read_flags(c, &root, err));
     GR_TRY(gr_config_rope(c, &root, err));
     GR_TRY(read_numbers(c, &root, err));

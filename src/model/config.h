@@ -31,6 +31,7 @@ enum {
     GR_ARCH_PLAIN_MLP = 1 << 18,    /* an MLP without gate, GELU behind its first linear (StarCoder2) */
     GR_ARCH_USE_BIAS = 1 << 19,     /* use_bias, true if silent: all linears (StarCoder2) */
     GR_ARCH_USE_QKV_BIAS = 1 << 20, /* use_qkv_bias (StableLM) */
+    GR_ARCH_EXPERTS = 1 << 21,      /* the MLP is a mixture of experts with a router (Qwen3-MoE, OLMoE) */
     GR_ARCH_GROWING_QUERIES =
         1 << 14 /* llama_4_scaling_beta: queries grow with their position (Ministral 3) */
 };
@@ -51,6 +52,7 @@ typedef struct gr_arch {
     double attention_cap, logit_cap;
     double partial;      /* GR_ARCH_PARTIAL */
     const char *eps_key; /* NULL: rms_norm_eps */
+    const char *mlp_key; /* NULL: intermediate_size */
 } gr_arch;
 
 /* Ended by model_type == NULL. A new architecture is a row here. */
@@ -86,12 +88,15 @@ typedef enum gr_activation { GR_SILU, GR_GELU_TANH } gr_activation;
 #define GR_MAX_HEADS    512   /* attention keeps a turn per kv head on the stack */
 #define GR_MAX_HEAD_DIM 4096  /* a head's f32 vector fits on the stack */
 #define GR_MAX_WIDE     16384 /* and so does all of q, where a norm spans it */
+#define GR_MAX_EXPERTS  1024  /* the router's choices of a token fit on the stack */
 #define GR_ROPES        2     /* tables of rotary angles */
 #define GR_NO_ROPE      (-1)
 
 typedef struct gr_model_config {
     const gr_arch *arch;
     int64_t hidden, layers, heads, kv_heads, head_dim, mlp, vocab, max_position;
+    int64_t experts, experts_used; /* of a mixture, whose experts are each mlp wide; 0: no mixture */
+    bool experts_normed;           /* the weights of a token's experts are divided by their sum */
     double norm_eps;
     bool tied; /* lm_head is embed_tokens */
     bool qkv_bias, o_bias, mlp_bias, qk_norm;
@@ -109,6 +114,11 @@ typedef struct gr_model_config {
     json_t *quantization; /* the config's quantization object (owned), NULL if none: per-path entries */
     bool columns; /* the files hold AWQ's or GPTQ's linears: all above is as it will be when converted */
 } gr_model_config;
+
+/* Width of the MLP that a token passes: of all its experts together. */
+static inline int64_t gr_mlp_width(const gr_model_config *c) {
+    return c->mlp * (c->experts_used ? c->experts_used : 1);
+}
 
 /* Reads DIR/config.json, or JSON text (`name` for errors). On success the caller owns quantization:
  * gr_config_free. */
@@ -131,6 +141,9 @@ graft_status gr_config_columns(gr_columns *columns, const gr_json_scope *quantiz
 graft_status gr_config_columns_kept(json_t **kept, const gr_model_config *config, const gr_columns *columns,
                                     const gr_json_scope *quantization_config, graft_error *err) GR_MUST_CHECK;
 
+/* config_experts.c: the numbers of a mixture; part of reading a config. */
+graft_status gr_config_experts(gr_model_config *config, const gr_json_scope *root,
+                               graft_error *err) GR_MUST_CHECK;
 /* config_rope.c: which layers rotate how; part of reading a config. */
 graft_status gr_config_rope(gr_model_config *config, const gr_json_scope *root,
                             graft_error *err) GR_MUST_CHECK;

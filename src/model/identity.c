@@ -49,6 +49,12 @@ static void add_role(listing *l, gr_role role, int64_t layer) {
     const gr_mat *w = gr_model_matrix(m, role, layer);
     int64_t part = part_of(role, layer), out, in;
     gr_role_shape(role, &m->config, &out, &in);
+    const gr_stack experts = gr_model_stack(m, role, layer);
+    for (int64_t e = 0; e < experts.count; e++) { /* each by itself, wherever it lies */
+        const gr_mat own = gr_stack_mat(&experts, e);
+        add_matrix(l, part, &own);
+    }
+    if (experts.count) return;
     if (w)
         add_matrix(l, part, w);
     else
@@ -120,6 +126,7 @@ static uint64_t add_second(uint64_t h, const gr_rope_config *r, int64_t rotary) 
 /* What plain Llama has not, each number behind a name of its own: bases without it keep their digests. */
 static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
     const gr_rope_config *r = c->rope;
+    const int64_t mixture[] = {c->experts, c->experts_used, c->experts_normed};
     const double usual = 1 / sqrt((double)c->head_dim);
     const double numbers[][2] = {
         {c->activation, GR_SILU},    {c->embedding_scale, 1}, {c->residual_scale, 1}, {c->logit_scale, 1},
@@ -134,6 +141,8 @@ static uint64_t digest_traits(uint64_t h, const gr_model_config *c) {
     if (c->rotary != c->head_dim) h = gr_digest_number(gr_digest_number(h, 2001), (uint64_t)c->rotary);
     h = add_divisors(h, r, c->rotary);
     if (traits) h = gr_digest_number(gr_digest_number(h, 2000), traits);
+    for (uint64_t i = 0; c->experts && i < sizeof mixture / sizeof *mixture; i++)
+        h = gr_digest_number(gr_digest_number(h, 2100 + i), (uint64_t)mixture[i]);
     for (int64_t l = 0; l < c->layers; l++)
         if (c->rope_of[l])
             h = gr_digest_number(gr_digest_number(h, 3000 + (uint64_t)l), (uint64_t)c->rope_of[l]);

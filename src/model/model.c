@@ -69,6 +69,66 @@ static void invent(gr_mat *mat, char *bytes) {
     mat->biases = biases;
 }
 
+/* [experts, out, in] as [experts * out, in]; false where it is no such tensor. */
+static bool flatten(gr_tensor *flat, const gr_tensor *t, int64_t experts) {
+    if (t->ndim != 3 || t->shape[0] != experts || !gr_mul_i64(experts, t->shape[1], &flat->shape[0]))
+        return false;
+    flat->dtype = t->dtype, flat->data = t->data, flat->name = t->name;
+    flat->ndim = 2;
+    flat->shape[1] = t->shape[2];
+    return true;
+}
+
+/* MLX's layout: all experts of a role in one tensor. NULL, or what is wrong. */
+static const char *bind_stacked(const binder *b, gr_mat *mat, const char *base, const gr_tensor *w) {
+    static const char *const suffix[] = {".weight", ".scales", ".biases"};
+    const gr_model *m = b->model;
+    gr_tensor flat[3] = {0};
+    bool there[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        const gr_tensor *t = i ? find(m, base, suffix[i]) : w;
+        if (t && !flatten(&flat[i], t, m->config.experts)) return "has a wrong type or shape";
+        there[i] = t != NULL;
+    }
+    if (there[1]) {
+        const gr_packed_tensors packed = {&flat[0], &flat[1], there[2] ? &flat[2] : NULL,
+                                          find(m, base, ".global_scale")};
+        return gr_packed_bind(mat, &m->config, base, &packed);
+    }
+    if (!gr_dtype_is_float(w->dtype) || flat[0].shape[0] != mat->rows || flat[0].shape[1] != mat->cols)
+        return "has a wrong type or shape";
+    mat->dtype = w->dtype, mat->data = w->data;
+    return NULL;
+}
+
+/* Experts of a role, in one tensor or, as Hugging Face has them, each in its own. */
+static void bind_experts(binder *b, gr_mat *mat, const char *base, gr_role role, int64_t layer) {
+    gr_model *m = b->model;
+    const gr_tensor *w = find(m, base, ".weight");
+    if (w) {
+        const char *wrong = bind_stacked(b, mat, base, w);
+        if (wrong) problem(b, base, wrong);
+        return;
+    }
+    const int64_t experts = m->config.experts, kind = role - GR_EXPERT_GATE;
+    const void **at = m->experts + (layer * GR_EXPERT_LINEARS + kind) * experts;
+    m->layer[layer].expert[kind] = at;
+    for (int64_t e = 0; e < experts; e++) {
+        char name[200];
+        gr_expert_name(name, sizeof name, role, layer, e);
+        w = find(m, name, ".weight");
+        if (!w) {
+            problem(b, name, "has no weight");
+            continue;
+        }
+        if (!e) mat->dtype = w->dtype;
+        if (!gr_dtype_is_float(w->dtype) || w->dtype != mat->dtype || w->ndim != 2 ||
+            w->shape[0] != mat->rows / experts || w->shape[1] != mat->cols)
+            problem(b, name, "has a wrong type or shape");
+        at[e] = w->data;
+    }
+}
+
 static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     gr_model *m = b->model;
     char base[200];
@@ -80,6 +140,10 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     if (!m->file) {
         wrong = gr_packed_plan(mat, &m->config, role, base);
         if (wrong) problem(b, base, wrong);
+        return;
+    }
+    if (gr_role_expert(role)) {
+        bind_experts(b, mat, base, role, layer);
         return;
     }
     gr_packed_tensors packed = {find(m, base, ".weight"), find(m, base, ".scales"), find(m, base, ".biases"),
@@ -174,6 +238,9 @@ static graft_status finish_open(gr_model *m, graft_error *err) {
     binder b = {.model = m};
     m->layer = gr_calloc((size_t)m->config.layers, sizeof *m->layer);
     if (!m->layer) return gr_no_memory(err, sizeof *m->layer * (size_t)m->config.layers);
+    const size_t places = (size_t)(m->config.layers * m->config.experts) * GR_EXPERT_LINEARS;
+    if (places && !(m->experts = gr_calloc(places, sizeof *m->experts)))
+        return gr_no_memory(err, places * sizeof *m->experts);
     for (int i = 0; i < gr_rope_count(&m->config); i++) {
         m->inv_freq[i] = gr_calloc((size_t)m->config.rotary / 2, sizeof *m->inv_freq[i]);
         if (!m->inv_freq[i]) return gr_no_memory(err, sizeof(double) * (size_t)m->config.rotary / 2);
@@ -244,15 +311,6 @@ graft_status gr_model_from_config(gr_model **out, const char *dir, graft_error *
     return hand_over(out, m, st);
 }
 
-/* Every matrix of the model in a fixed order; NULL after the last. */
-static gr_mat *matrix_at(gr_model *m, int64_t i) {
-    int64_t in_blocks = m->config.layers * GR_LINEARS;
-    if (i < in_blocks) return &m->layer[i / GR_LINEARS].linear[i % GR_LINEARS];
-    if (i == in_blocks) return &m->embed;
-    if (i == in_blocks + 1 && !m->config.tied) return &m->head;
-    return NULL;
-}
-
 /* Ones as the weight and as what is multiplied with: any number serves a benchmark. */
 static void fill_norm(gr_model *m, gr_role role, int64_t layer) {
     float *stored = (float *)(uintptr_t)gr_model_norm(m, role, layer),
@@ -265,10 +323,11 @@ static void fill_norm(gr_model *m, gr_role role, int64_t layer) {
 static graft_status invent_all(gr_model *m, graft_error *err) {
     size_t total = 0, at = 0;
     gr_mat *mat;
-    for (int64_t i = 0; (mat = matrix_at(m, i)); i++) total += gr_round_up((size_t)gr_mat_bytes(mat), 64);
+    for (int64_t i = 0; (mat = gr_model_matrix_at(m, i)); i++)
+        total += gr_round_up((size_t)gr_mat_bytes(mat), 64);
     m->random = aligned_alloc(64, total);
     if (!m->random) return gr_no_memory(err, total);
-    for (int64_t i = 0; (mat = matrix_at(m, i)); i++) {
+    for (int64_t i = 0; (mat = gr_model_matrix_at(m, i)); i++) {
         invent(mat, m->random + at);
         at += gr_round_up((size_t)gr_mat_bytes(mat), 64);
     }
@@ -279,17 +338,10 @@ static graft_status invent_all(gr_model *m, graft_error *err) {
     return GRAFT_OK;
 }
 
-bool gr_model_quantized(const gr_model *m) {
-    const gr_mat *mat;
-    for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++)
-        if (mat->layout != GR_DENSE) return true;
-    return false;
-}
-
 void gr_model_assume_16_bit(gr_model *m) {
     gr_mat *mat;
     if (m->file || m->random) return;
-    for (int64_t i = 0; (mat = matrix_at(m, i)); i++) {
+    for (int64_t i = 0; (mat = gr_model_matrix_at(m, i)); i++) {
         mat->layout = GR_DENSE;
         mat->dtype = GR_BF16;
         mat->bits = mat->group = 0;
@@ -315,6 +367,7 @@ void gr_model_free(gr_model *m) {
     free(m->small);
     free(m->used);
     free(m->random);
+    free(m->experts);
     free(m->part_digests);
     free(m->dir);
     free(m);
@@ -323,6 +376,13 @@ void gr_model_free(gr_model *m) {
 const gr_mat *gr_model_matrix(const gr_model *m, gr_role role, int64_t layer) {
     if (role < GR_LINEARS) return &m->layer[layer].linear[role];
     return role == GR_EMBED_TOKENS ? &m->embed : role == GR_LM_HEAD ? &m->head : NULL;
+}
+
+gr_stack gr_model_stack(const gr_model *m, gr_role role, int64_t layer) {
+    if (!gr_role_expert(role)) return (gr_stack){0};
+    return (gr_stack){.all = m->layer[layer].linear[role],
+                      .count = m->config.experts,
+                      .at = m->layer[layer].expert[role - GR_EXPERT_GATE]};
 }
 
 const float *gr_model_norm(const gr_model *m, gr_role role, int64_t layer) {
@@ -338,49 +398,4 @@ const float *gr_model_bias(const gr_model *m, gr_role role, int64_t layer) {
 const float *gr_model_used_norm(const gr_model *m, gr_role role, int64_t layer) {
     if (role == GR_NORM) return m->used_final_norm;
     return gr_role_table[role].in_block ? m->layer[layer].used_norm[role] : NULL;
-}
-
-uint64_t gr_mat_bytes(const gr_mat *mat) {
-    if (mat->layout == GR_DENSE) return (uint64_t)(mat->rows * mat->cols) * gr_dtype_bytes(mat->dtype);
-    int per_group = mat->layout == GR_AFFINE ? 2 : 1; /* scales, and biases */
-    return (uint64_t)(mat->rows * gr_affine_row_bytes(mat->cols, mat->bits)) +
-           per_group * (uint64_t)(mat->rows * (mat->cols / mat->group)) * gr_dtype_bytes(mat->dtype);
-}
-
-/* Elements of norms and biases. */
-static int64_t small_parameters(const gr_model *m) {
-    const gr_model_config *c = &m->config;
-    int64_t total = 0, n, in;
-    for (gr_role role = 0; role < GR_ROLES; role++) {
-        if (!gr_role_exists(role, c)) continue;
-        gr_role_shape(role, c, &n, &in);
-        n = (in ? 0 : n) + (gr_role_has_bias(role, c) ? n : 0);
-        total += n * (gr_role_table[role].in_block ? c->layers : 1);
-    }
-    return total;
-}
-
-int64_t gr_model_parameters(const gr_model *m) {
-    int64_t total = small_parameters(m);
-    const gr_mat *mat;
-    for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++) total += mat->rows * mat->cols;
-    return total;
-}
-
-uint64_t gr_model_small_bytes(const gr_model *m) {
-    return (uint64_t)small_parameters(m) * sizeof *m->small * (gr_norm_differs(&m->config) ? 2 : 1);
-}
-
-uint64_t gr_model_weight_bytes(const gr_model *m) {
-    uint64_t total = gr_model_small_bytes(m);
-    const gr_mat *mat;
-    for (int64_t i = 0; (mat = matrix_at((gr_model *)(uintptr_t)m, i)); i++) total += gr_mat_bytes(mat);
-    return total;
-}
-
-uint64_t gr_model_held_bytes(const gr_model *m) {
-    uint64_t touched = gr_model_weight_bytes(m);
-    if (!m->file || m->reading.kind == GR_READ_MAPPED) return touched;
-    uint64_t files = gr_safetensors_bytes(m->file) + gr_model_small_bytes(m);
-    return files > touched ? files : touched;
 }

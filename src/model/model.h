@@ -9,8 +9,10 @@
 #include "model/roles.h"
 
 typedef struct gr_layer {
-    gr_mat linear[GR_LINEARS];        /* borrowed from the mapping */
-    const float *bias[GR_ROLES];      /* [out] or NULL; of norms, too (LayerNorm) */
+    gr_mat linear[GR_LINEARS];                    /* borrowed from the mapping */
+    const void *const *expert[GR_EXPERT_LINEARS]; /* [experts]: where each expert's matrix lies; NULL: one
+                                                     after another, in linear[] */
+    const float *bias[GR_ROLES];                  /* [out] or NULL; of norms, too (LayerNorm) */
     const float *norm[GR_ROLES];      /* as stored; NULL for what is no norm of this model's blocks */
     const float *used_norm[GR_ROLES]; /* .. as multiplied with: the same, or 1 + each (GR_ARCH_ONE_PLUS) */
     int64_t window;                   /* keys a query sees; 0: all */
@@ -27,7 +29,9 @@ typedef struct gr_model {
     const float *final_bias;                   /* [hidden] or NULL */
     double *inv_freq[GR_ROPES];                /* [rotary/2]; the second NULL where no layer has it */
     float *small;                              /* norms and biases as f32, owned */
-    float *used;  /* norms as multiplied with where that is not as stored, owned */
+    float *used; /* norms as multiplied with where that is not as stored, owned */
+    const void *
+        *experts; /* [layers][GR_EXPERT_LINEARS][experts]: places, where files have each alone; owned */
     char *random; /* weights made up by gr_model_from_shape, owned */
     /* of all that it computes with, every byte of it: model/identity.h. 0: not asked for */
     uint64_t digest;
@@ -51,6 +55,8 @@ graft_status gr_model_from_shape(gr_model **model, const char *name, bool weight
  * tell: an upper bound. Without a quantization linears are 4-bit, group 64, wherever
  * their rows divide, as gr_convert quantizes. */
 graft_status gr_model_from_config(gr_model **model, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* Every matrix in a fixed order (without bytes where the model lacks that role); NULL after the last. */
+gr_mat *gr_model_matrix_at(gr_model *model, int64_t i);
 /* True when any matrix has fewer bits than 16. */
 bool gr_model_quantized(const gr_model *model);
 /* Of a model without weights: as if it were stored in 16 bits, whatever would be its policy. */
@@ -66,6 +72,8 @@ const gr_mat *gr_model_matrix(const gr_model *model, gr_role role, int64_t layer
 const float *gr_model_norm(const gr_model *model, gr_role role, int64_t layer);
 /* The bias of a linear or a norm; NULL: none. */
 const float *gr_model_bias(const gr_model *model, gr_role role, int64_t layer);
+/* The matrices of a role's experts; count 0 for other roles. Borrowed. */
+gr_stack gr_model_stack(const gr_model *model, gr_role role, int64_t layer);
 /* Is what a norm multiplies with not its weight? Then it is (one + weight) * factor, into used[n]. */
 bool gr_norm_differs(const gr_model_config *config);
 void gr_norm_used(float *used, const float *weight, const gr_model_config *config, gr_role role);

@@ -17,6 +17,10 @@ const gr_role_row gr_role_table[GR_ROLES] = {
     [GR_GATE_UP_PROJ] = {"gate_up_proj", "mlp.gate_up_proj", true, true, MLP, "", 4},
     [GR_C_FC] = {"c_fc", "mlp.c_fc", true, true, MLP, "", 5},
     [GR_C_PROJ] = {"c_proj", "mlp.c_proj", true, true, MLP, "", 6},
+    [GR_ROUTER] = {"gate", "mlp.gate", true, false, 0, "", 17},
+    [GR_EXPERT_GATE] = {"gate_proj", "mlp.switch_mlp.gate_proj", true, true, MLP, "", 4},
+    [GR_EXPERT_UP] = {"up_proj", "mlp.switch_mlp.up_proj", true, true, MLP, "", 5},
+    [GR_EXPERT_DOWN] = {"down_proj", "mlp.switch_mlp.down_proj", true, true, MLP, "", 6},
     [GR_EMBED_TOKENS] = {"embed_tokens", "model.embed_tokens", false, false, 0, "", 7},
     [GR_LM_HEAD] = {"lm_head", "lm_head", false, false, 0, "", 8},
     [GR_INPUT_LAYERNORM] = {"input_layernorm", "input_layernorm", true, false, 0, "", 9},
@@ -47,10 +51,10 @@ const gr_role gr_guide_types[GR_GUIDE_TYPES] = {GR_Q_PROJ,
                                                 GR_ROTARY_EMB};
 
 int gr_guide_type(gr_role role) {
-    static const gr_role stands_for[][2] = {{GR_QKV_PROJ, GR_Q_PROJ},
-                                            {GR_GATE_UP_PROJ, GR_GATE_PROJ},
-                                            {GR_C_FC, GR_UP_PROJ},
-                                            {GR_C_PROJ, GR_DOWN_PROJ}};
+    static const gr_role stands_for[][2] = {{GR_QKV_PROJ, GR_Q_PROJ},   {GR_GATE_UP_PROJ, GR_GATE_PROJ},
+                                            {GR_C_FC, GR_UP_PROJ},      {GR_C_PROJ, GR_DOWN_PROJ},
+                                            {GR_ROUTER, GR_GATE_PROJ},  {GR_EXPERT_GATE, GR_GATE_PROJ},
+                                            {GR_EXPERT_UP, GR_UP_PROJ}, {GR_EXPERT_DOWN, GR_DOWN_PROJ}};
     for (size_t i = 0; i < sizeof stands_for / sizeof *stands_for; i++)
         if (stands_for[i][0] == role) role = stands_for[i][1];
     for (int i = 0; i < GR_GUIDE_TYPES; i++)
@@ -74,6 +78,10 @@ void gr_role_shape(gr_role role, const gr_model_config *c, int64_t *out, int64_t
     case GR_QKV_PROJ: *out = q + 2 * kv; break;
     case GR_GATE_UP_PROJ: *out = 2 * c->mlp; break;
     case GR_C_FC: *out = c->mlp; break;
+    case GR_ROUTER: *out = c->experts; break;
+    case GR_EXPERT_GATE:
+    case GR_EXPERT_UP: *out = c->experts * c->mlp; break;
+    case GR_EXPERT_DOWN: *out = c->experts * c->hidden, *in = c->mlp; break;
     case GR_EMBED_TOKENS:
     case GR_LM_HEAD: *out = c->vocab; break;
     case GR_INPUT_LAYERNORM:
@@ -107,7 +115,8 @@ static bool has_block_norm(gr_role role, const gr_model_config *c) {
 }
 
 bool gr_role_exists(gr_role role, const gr_model_config *c) {
-    bool fused = c->arch->traits & GR_ARCH_FUSED, plain = c->arch->traits & GR_ARCH_PLAIN_MLP;
+    bool fused = c->arch->traits & GR_ARCH_FUSED, plain = c->arch->traits & GR_ARCH_PLAIN_MLP,
+         mixture = c->arch->traits & GR_ARCH_EXPERTS;
     switch (role) {
     case GR_INPUT_LAYERNORM:
     case GR_POST_ATTENTION_LAYERNORM:
@@ -117,8 +126,12 @@ bool gr_role_exists(gr_role role, const gr_model_config *c) {
     case GR_K_PROJ:
     case GR_V_PROJ: return !fused;
     case GR_GATE_PROJ:
-    case GR_UP_PROJ: return !fused && !plain;
-    case GR_DOWN_PROJ: return !plain;
+    case GR_UP_PROJ: return !fused && !plain && !mixture;
+    case GR_DOWN_PROJ: return !plain && !mixture;
+    case GR_ROUTER:
+    case GR_EXPERT_GATE:
+    case GR_EXPERT_UP:
+    case GR_EXPERT_DOWN: return mixture;
     case GR_QKV_PROJ:
     case GR_GATE_UP_PROJ: return fused;
     case GR_C_FC:
@@ -153,6 +166,11 @@ bool gr_role_has_bias(gr_role role, const gr_model_config *c) {
     case GR_DOWN_PROJ: return c->mlp_bias;
     default: return false;
     }
+}
+
+void gr_expert_name(char *name, size_t size, gr_role role, int64_t layer, int64_t expert) {
+    snprintf(name, size, "model.layers.%lld.mlp.experts.%lld.%s", (long long)layer, (long long)expert,
+             gr_role_table[role].type);
 }
 
 void gr_role_name(char *name, size_t size, gr_role role, int64_t layer) {

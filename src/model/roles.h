@@ -18,6 +18,10 @@ typedef enum gr_role {
     GR_GATE_UP_PROJ, /* gate and up */
     GR_C_FC,         /* an MLP without gate: up (StarCoder2) */
     GR_C_PROJ,       /* .. and down */
+    GR_ROUTER,       /* which experts a token takes (mixtures) */
+    GR_EXPERT_GATE,  /* a mixture's experts, as one matrix whose rows are those of one expert after another */
+    GR_EXPERT_UP,
+    GR_EXPERT_DOWN,
     GR_EMBED_TOKENS,
     GR_LM_HEAD,
     GR_INPUT_LAYERNORM,
@@ -30,7 +34,7 @@ typedef enum gr_role {
     GR_POST_FEEDFORWARD_LAYERNORM,
     GR_ROLES
 } gr_role;
-#define GR_LINEARS     11 /* roles below this number are linears of a block */
+#define GR_LINEARS     15 /* roles below this number are linears of a block */
 #define GR_GUIDE_TYPES 13
 /* The rows of the guide's table in its order; and the row that a role is counted under. */
 extern const gr_role gr_guide_types[GR_GUIDE_TYPES];
@@ -51,10 +55,16 @@ typedef struct gr_role_row {
 
 extern const gr_role_row gr_role_table[GR_ROLES];
 
-/* Shape [out, in] of a linear, [vocab, hidden] of embedding and head, [n, 0] of norms. */
+/* Shape [out, in] of a linear (of experts: out of all together), [vocab, hidden] of embedding and head, [n,
+ * 0] of norms. */
 void gr_role_shape(gr_role role, const gr_model_config *config, int64_t *out, int64_t *in);
 /* Does this model have such a tensor? */
 bool gr_role_exists(gr_role role, const gr_model_config *config);
+/* Is it one matrix of every expert? */
+static inline bool gr_role_expert(gr_role role) {
+    return role >= GR_EXPERT_GATE && role <= GR_EXPERT_DOWN;
+}
+#define GR_EXPERT_LINEARS 3 /* such roles, next to each other */
 /* Has this model a bias on that linear or, beside the weight, of that norm (LayerNorm)? */
 bool gr_role_has_bias(gr_role role, const gr_model_config *config);
 /* Matrices [mlp, hidden], or turned, that a block's MLP has, fused or not: 3, or 2 without gate. */
@@ -70,6 +80,8 @@ typedef enum gr_norm_place {
 /* The norm there; GR_ROLES: none. One name, post_attention_layernorm, is before the MLP in Llama and behind
  * attention in Gemma. */
 gr_role gr_norm_role(const gr_model_config *config, gr_norm_place place);
+/* The name that an expert has of its own in Hugging Face's files: "model.layers.3.mlp.experts.5.up_proj". */
+void gr_expert_name(char *name, size_t size, gr_role role, int64_t layer, int64_t expert);
 /* "model.layers.3.self_attn.q_proj" (no .weight); layer is ignored outside blocks. */
 void gr_role_name(char *name, size_t size, gr_role role, int64_t layer);
 

@@ -16,6 +16,9 @@
 #define GEMMA3(h, m, l, heads, kv, v, window, rest)                                                          \
     SHAPE("gemma3_text", h, m, l, heads, kv, v, true,                                                        \
           ",\"head_dim\":256,\"sliding_window\":" #window ",\"max_position_embeddings\":32768" rest)
+#define MIXTURE(type, h, m, l, heads, kv, v, experts, used, rest)                                            \
+    SHAPE(type, h, m, l, heads, kv, v, false,                                                                \
+          ",\"num_experts\":" #experts ",\"num_experts_per_tok\":" #used rest)
 #define PHI(theta, most) ",\"rope_theta\":" theta ",\"rms_norm_eps\":1e-5,\"max_position_embeddings\":" most
 /* longrope without its factors, which cost nothing: one for each of 48 pairs */
 #define ONES12 "1,1,1,1,1,1,1,1,1,1,1,1"
@@ -58,6 +61,13 @@
     X("qwen3-8b", SHAPE("qwen3", 4096, 12288, 36, 32, 8, 151936, false, QWEN(",\"head_dim\":128")))          \
     X("qwen3-14b", SHAPE("qwen3", 5120, 17408, 40, 40, 8, 151936, false, QWEN(",\"head_dim\":128")))         \
     X("qwen3-32b", SHAPE("qwen3", 5120, 25600, 64, 64, 8, 151936, false, QWEN(",\"head_dim\":128")))         \
+    X("qwen3-30b-a3b", MIXTURE("qwen3_moe", 2048, 6144, 48, 32, 4, 151936, 128, 8,                           \
+                               ",\"moe_intermediate_size\":768,\"norm_topk_prob\":true"                      \
+                               ",\"rope_theta\":1000000,\"rms_norm_eps\":1e-6,\"head_dim\":128"              \
+                               ",\"max_position_embeddings\":40960"))                                        \
+    X("olmoe-1b-7b",                                                                                         \
+      MIXTURE("olmoe", 2048, 1024, 16, 16, 16, 50304, 64, 8,                                                 \
+              ",\"rope_theta\":10000,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":4096"))               \
     X("gemma-3-270m", GEMMA3(640, 2048, 18, 4, 1, 262144, 512, ""))                                          \
     X("gemma-3-1b", GEMMA3(1152, 6912, 26, 4, 1, 262144, 512, ""))                                           \
     X("gemma-3-4b", GEMMA3(2560, 10240, 34, 8, 4, 262208, 1024,                                              \

@@ -76,6 +76,12 @@ static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena, int g) 
     s->xa[g] = ranks ? take(arena, n->config.tokens, ranks, (size_t)n->compute.k->act_bytes) : NULL;
 }
 
+/* Rows of gate, up and what is made of them. */
+static int64_t mlp_rows(const gr_net *n) {
+    int64_t used = n->model->config.experts_used;
+    return n->config.tokens * (used ? used : 1);
+}
+
 enum { GATE_UP = 2 }; /* in the order of gr_group_table */
 
 /* What a layer keeps but x: the first has everything, the others share with it what is computed again. */
@@ -87,12 +93,13 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first
     bind_attention(n, s, arena);
     for (int g = 0; g < GATE_UP; g++) bind_low_rank(n, s, arena, g);
     if (!first && n->config.recompute == GR_RECOMPUTE_MLP) return;
+    if (c->experts) gr_routing_bind(&s->routing, arena, c->experts, c->experts_used, n->config.tokens);
     if (c->arch->traits & GR_ARCH_FUSED) {
         s->gate = take(arena, n->config.tokens, 2 * c->mlp, act);
         s->up = behind(s->gate, c->mlp, act);
     } else {
-        if (!(c->arch->traits & GR_ARCH_PLAIN_MLP)) s->gate = take(arena, n->config.tokens, c->mlp, act);
-        s->up = take(arena, n->config.tokens, c->mlp, act);
+        if (!(c->arch->traits & GR_ARCH_PLAIN_MLP)) s->gate = take(arena, mlp_rows(n), c->mlp, act);
+        s->up = take(arena, mlp_rows(n), c->mlp, act);
     }
     for (int g = GATE_UP; g < GR_GROUPS; g++) bind_low_rank(n, s, arena, g);
 }
@@ -130,7 +137,7 @@ static bool trains_kind(const gr_net *n, gr_param_kind kind) {
 static int64_t widest_linear(const gr_model_config *c) {
     int64_t most = 0, out, in;
     for (gr_role role = 0; role < GR_LINEARS; role++) {
-        if (!gr_role_exists(role, c)) continue;
+        if (!gr_role_exists(role, c) || gr_role_expert(role)) continue;
         gr_role_shape(role, c, &out, &in);
         most = gr_max_i64(most, gr_max_i64(out, in));
     }
@@ -195,8 +202,16 @@ static void bind_head_training(gr_net *n, gr_arena *scratch) {
 /* The part of scratch that is used in turns has three tenants: SwiGLU's output and its gradient, attention's
  * gradients, a tile of the head. None outlives its use; what does is bound elsewhere. */
 static void bind_mlp(gr_net *n, gr_arena *scratch) {
-    n->act_mlp = take(scratch, n->config.tokens, n->model->config.mlp, (size_t)n->compute.k->act_bytes);
+    const gr_model_config *c = &n->model->config;
+    size_t act = (size_t)n->compute.k->act_bytes;
+    n->act_mlp = take(scratch, mlp_rows(n), c->mlp, act);
     n->d_mlp = n->act_mlp;
+    n->experts = (gr_experts_scratch){.act = n->act_mlp};
+    if (!c->experts) return;
+    n->experts.wide = take(scratch, mlp_rows(n), c->hidden, act);
+    if (!descends(n)) return;
+    n->experts.scores = take(scratch, n->config.tokens, c->experts, act);
+    n->experts.dw = gr_arena_array(scratch, mlp_rows(n), sizeof *n->experts.dw);
 }
 
 static void bind_attention_back(gr_net *n, gr_arena *scratch) {

@@ -14,6 +14,7 @@ typedef struct block {
     gr_attention attention;
     gr_rotary q, k, v;
     gr_linear_group group[GR_GROUPS];
+    gr_experts experts;
 } block;
 
 enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
@@ -42,6 +43,19 @@ int64_t gr_net_gate_ld(const gr_model_config *c) {
     return c->arch->traits & GR_ARCH_FUSED ? 2 * c->mlp : c->mlp;
 }
 
+gr_experts gr_net_experts(const gr_net *n, int64_t l) {
+    const gr_model_config *c = &n->model->config;
+    return (gr_experts){.hidden = c->hidden,
+                        .mlp = c->mlp,
+                        .used = c->experts_used,
+                        .normed = c->experts_normed,
+                        .activation = c->activation,
+                        .router = n->model->layer[l].linear[GR_ROUTER],
+                        .gate = gr_model_stack(n->model, GR_EXPERT_GATE, l),
+                        .up = gr_model_stack(n->model, GR_EXPERT_UP, l),
+                        .down = gr_model_stack(n->model, GR_EXPERT_DOWN, l)};
+}
+
 static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     const gr_model_config *c = &n->model->config;
     const gr_layer *layer = &n->model->layer[l];
@@ -67,6 +81,7 @@ static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
                                  .ldq = b.q.ld,
                                  .ldkv = b.k.ld};
     for (int g = 0; g < GR_GROUPS; g++) b.group[g] = gr_net_group(n, l, g);
+    if (c->experts) b.experts = gr_net_experts(n, l);
     return b;
 }
 
@@ -129,6 +144,11 @@ static void forward_gate_up(block *b) {
     gr_saved *s = b->s;
     void *gate_up[2] = {s->gate ? s->gate : s->up, s->up};
     const void *x = normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
+    if (n->model->config.experts) {
+        gr_experts_open(&n->compute, &b->experts, &s->routing, s->gate, s->up, x, b->batch->tokens,
+                        &n->experts);
+        return;
+    }
     gr_linear_forward(&n->compute, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], x, b->batch, NULL,
                       &n->linear_scratch);
 }
@@ -145,6 +165,11 @@ static void block_forward(block *b, void *out) {
     gr_saved *s = b->s;
     forward_attention(b);
     forward_gate_up(b);
+    if (n->model->config.experts) {
+        gr_experts_close(&n->compute, &b->experts, &s->routing, out, s->x_mid, s->gate, s->up,
+                         b->batch->tokens, &n->experts);
+        return;
+    }
     forward_gate(b);
     close_half(b, DOWN, out, n->act_mlp, s->x_mid);
 }
@@ -238,15 +263,14 @@ static void head_norm_backward(const block *b, const gr_gradients *gradients, gr
                             true, raw, rstd, norms, r->heads * r->d / norms, b->batch);
 }
 
-/* dres -> down, swiglu, gate and up -> dres */
-static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
+/* d_hidden, the gradient of the MLP's output -> that of its input */
+static void dense_backward(block *b, const gr_gradients *gradients, bool last) {
     gr_net *n = b->net;
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
-    int64_t t = b->batch->tokens, h = n->model->config.hidden, m = n->model->config.mlp;
+    int64_t t = b->batch->tokens, m = n->model->config.mlp;
     void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate ? s->gate : s->up, s->up};
     const void *x = b->norm[GR_BEFORE_MLP].weight ? n->norm : s->x_mid;
-    open_half(b, gradients, DOWN);
     if (gr_linear_needs_input(&b->group[DOWN])) forward_gate(b);
     if (n->config.recompute && !last) /* recompute stopped before down: its x A is missing */
         gr_linear_low_rank(c, &b->group[DOWN], s->xa[DOWN], n->act_mlp, b->batch, &n->linear_scratch);
@@ -257,8 +281,21 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     if (gr_linear_needs_input(&b->group[GATE_UP])) normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
     gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, x, s->xa[GATE_UP], b->batch,
                        &n->linear_scratch);
+}
+
+/* dres -> the MLP or the mixture -> dres */
+static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
+    gr_net *n = b->net;
+    gr_saved *s = b->s;
+    int64_t t = b->batch->tokens, h = n->model->config.hidden;
+    open_half(b, gradients, DOWN);
+    if (n->model->config.experts)
+        gr_experts_backward(&n->compute, &b->experts, &s->routing, n->d_hidden, s->gate, s->up, t,
+                            &n->experts);
+    else
+        dense_backward(b, gradients, last);
     norm_backward(b, gradients, GR_BEFORE_MLP, n->d_hidden, false, s->x_mid, s->rstd_mid);
-    gr_norm_backward(c, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, &b->norm[GR_BEFORE_MLP], t, h);
+    gr_norm_backward(&n->compute, n->dres, n->d_hidden, s->x_mid, s->rstd_mid, &b->norm[GR_BEFORE_MLP], t, h);
 }
 
 /* dres -> o, attention, q k v -> dres; `lowest`: nothing below needs a gradient. */

@@ -9,6 +9,7 @@
 #define GR_NET_NET_H
 #include "layers/attention.h"
 #include "layers/embedding.h"
+#include "layers/experts.h"
 #include "layers/head.h"
 #include "layers/norm.h"
 #include "layers/rowwise.h"
@@ -26,6 +27,7 @@ typedef struct gr_saved {
     float *rstd_in, *rstd_mid; /* f32 [T] */
     void *branch[2];           /* [T, hidden] attention's output and the MLP's, where a norm is behind them */
     float *rstd_branch[2];     /* f32 [T] */
+    gr_routing routing;        /* of a mixture, whose gate and up are [T * used, mlp] */
     void *gate, *up;           /* [T, mlp]; of a fused linear parts of its [T, 2 mlp]; gate NULL: none */
     void *xa[GR_GROUPS];       /* [T, ranks] */
 } gr_saved;
@@ -75,6 +77,7 @@ typedef struct gr_net {
     float *dq_f32, *dk_f32, *dv_f32; /* [T, q], [T, kv]; rounded into the saved q, k, v, which they end */
     float *delta;                    /* [heads, T]; attention's */
     gr_linear_scratch linear_scratch;
+    gr_experts_scratch experts; /* its act is act_mlp, and what follows lies behind that */
     /* what follows from the parameters */
     gr_dora (*dora)[GR_LINEARS]; /* [layers]; NULL: no DoRA */
     gr_dora_scratch dora_scratch;
@@ -122,6 +125,8 @@ gr_norm gr_net_norm_at(const gr_net *net, gr_norm_place place, int64_t layer);
 gr_rotary gr_net_rotary(const gr_net *net, gr_role norm, int64_t layer);
 /* Elements of gate and of up from token to token. */
 int64_t gr_net_gate_ld(const gr_model_config *config);
+/* The mixture of experts of layer l; only where the model has them. */
+gr_experts gr_net_experts(const gr_net *net, int64_t l);
 /* Does a branch join the residual stream by more than a sum? */
 bool gr_net_joins(const gr_model_config *config);
 

@@ -104,6 +104,7 @@ typedef struct gr_tuning_request {
     const char *modules_to_save;              /* names by suffix: embed_tokens, lm_head, norm .. */
     gr_bias_mode bias;
     double dropout;
+    bool measured; /* nobody trains it: what cannot be trained may be in it */
 } gr_tuning_request;
 
 /* Decides for every tensor. A request that trains nothing, names a module that does not exist (the nearest is

@@ -64,7 +64,7 @@ static int64_t tile_rows(const search *s, const gr_net_config *x) {
  * again, and both passes of the head. */
 static double cost_of(const search *s, const gr_net_config *x) {
     const gr_model_config *c = &s->t->rt.model->config;
-    double h = (double)c->hidden, m = (double)c->mlp, q = (double)(c->heads * c->head_dim),
+    double h = (double)c->hidden, m = (double)gr_mlp_width(c), q = (double)(c->heads * c->head_dim),
            kv = (double)(c->kv_heads * c->head_dim), n = (double)gr_max_i64(s->t->work.batch, x->tokens);
     double block = 2 * h * q + 2 * h * kv + 3 * h * m;
     const double again[GR_RECOMPUTES] = {0, 2 * h * m, block - h * m};

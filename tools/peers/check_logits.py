@@ -6,7 +6,7 @@ import common
 PROMPT = "Ada found a map in Kyoto. What is 12 plus 30? Dina lost the old clock in Oslo."
 BOUND = 2e-3  # logits are of the order of 10; f32 sums in another order move them by 1e-4, a wrong rule by 1e-1
 TINY = ["llama_rope", "llama_tied", "mistral_window", "qwen2", "qwen3", "gemma2", "gemma3", "smollm3", "granite", "olmo2",
-        "ministral", "ministral3", "phi3", "phi4", "stablelm", "starcoder2", "llama_tied_mlx4"]
+        "ministral", "ministral3", "phi3", "phi4", "stablelm", "starcoder2", "qwen3_moe", "olmoe", "llama_tied_mlx4"]
 
 
 def graft_logits(ctx, model_dir, adapter=None):

@@ -27,6 +27,7 @@ CASES = [
     ("gemma3 with two rotary bases", "gemma3", "text", 1e-3, "cosine", 0, ALL),
     ("phi3 with fused projections", "phi3", "text", 1e-3, "linear", 0, ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]),
     ("starcoder2 with LayerNorm", "starcoder2", "text", 1e-3, "linear", 0, ["q_proj", "v_proj", "c_fc", "c_proj"]),
+    ("qwen3_moe, its attention", "qwen3_moe", "text", 1e-3, "linear", 0, ["q_proj", "k_proj", "v_proj", "o_proj"]),
     ("olmo2 with norms behind", "olmo2", "text", 1e-3, "linear", 0, ALL),
     ("llama tied, MLX 4-bit", "llama_tied_mlx4", "text", 1e-3, "constant", 0, ALL),
     ("SmolLM2, MLX 4-bit", "smollm", "text", 2e-4, "cosine", 2, ["q_proj", "k_proj", "v_proj", "o_proj"]),

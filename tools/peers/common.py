@@ -9,6 +9,7 @@ Each yielded pair counts as one check; run_all.py runs them. Imports of heavy pa
 """
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,14 +119,36 @@ def read_weights(folder):
     raw, weights = read_tensors(folder), {}
     for name, array in raw.items():
         stem = name.removesuffix(".weight")
-        if name.endswith((".scales", ".biases")) and array.ndim == 2:
+        if name.endswith((".scales", ".biases")) and array.ndim > 1:
             continue
         if stem + ".scales" in raw and name.endswith(".weight"):
             here = quantization.get(stem)
             here = {**quantization, **here} if isinstance(here, dict) else quantization
-            array = dequantize(array, raw[stem + ".scales"], raw[stem + ".biases"], here["bits"], here["group_size"])
+            parts = [array, raw[stem + ".scales"], raw[stem + ".biases"]]
+            experts = array.shape[:-2]  # of a mixture
+            array = dequantize(*(part.reshape(-1, part.shape[-1]) for part in parts), here["bits"], here["group_size"])
+            array = array.reshape(*experts, -1, array.shape[-1])
         weights[name] = array
     return weights, config
+
+
+def stack_experts(weights):
+    """Experts by names of their own, or stacked as MLX has them, become the parameters that transformers has."""
+    stacks = {}
+    for name in list(weights):
+        found = re.fullmatch(r"(.*\.mlp)\.(?:switch_mlp|experts\.(\d+))\.(\w+)\.weight", name)
+        if not found:
+            continue
+        mlp, number, leaf = found.groups()
+        array = weights.pop(name)
+        each = enumerate(array) if number is None else [(int(number), array)]
+        stacks.setdefault(mlp, {}).setdefault(leaf, {}).update(each)
+    for mlp, leaves in stacks.items():
+        gate, up, down = (np.stack([leaves[leaf][e] for e in sorted(leaves[leaf])])
+                          for leaf in ("gate_proj", "up_proj", "down_proj"))
+        weights[f"{mlp}.experts.gate_up_proj"] = np.concatenate([gate, up], axis=1)
+        weights[f"{mlp}.experts.down_proj"] = down
+    return weights
 
 
 def torch_model(folder, dtype=None):
@@ -140,6 +163,7 @@ def torch_model(folder, dtype=None):
     weights, config = read_weights(folder)
     config = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    weights = stack_experts(weights)
     missing, unexpected = model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()}, strict=False)
     assert not unexpected, f"tensors transformers does not know: {unexpected}"
     assert set(missing) <= ({"lm_head.weight"} if config.tie_word_embeddings else set()), f"missing: {missing}"

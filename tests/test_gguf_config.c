@@ -141,7 +141,7 @@ static void refused(void **state) {
     const sample samples[] = {
         BAD(UNSUPPORTED, "gemma", {".general.architecture", STRING, 0, "gemma"}),
         BAD(UNSUPPORTED, "general.architecture", {".general.architecture", STRING, 0, NULL}),
-        BAD(UNSUPPORTED, "mixtures of experts", {"expert_count", INTEGER, 8, NULL}),
+        BAD(UNSUPPORTED, "mixture of experts", {"expert_count", INTEGER, 8, NULL}),
         BAD(CORRUPT, "llama.block_count is missing", {"block_count", STRING, 0, NULL}),
         BAD(CORRUPT, "llama.block_count is missing", {"block_count", STRING, 0, "many"}),
         BAD(CORRUPT, "llama.block_count is out of range", {"block_count", INTEGER, 0, NULL}),

@@ -33,6 +33,7 @@ typedef struct tiny_spec {
 } tiny_spec;
 
 enum { TINY_HIDDEN = 64, TINY_LAYERS = 2, TINY_HEADS = 4, TINY_KV = 2, TINY_DIM = 16, TINY_MLP = 96 };
+enum { TINY_EXPERTS = 4, TINY_EXPERT_MLP = 64 }; /* of qwen3_moe and olmoe, which take two of them */
 
 /* ------------------------------------------------------------------------------------------------ files */
 
@@ -268,6 +269,23 @@ static inline void tiny_linear(tiny_weights *w, const char *base, int64_t rows, 
     free(x);
 }
 
+static inline bool tiny_mixture(const char *type) {
+    return strcmp(type, "qwen3_moe") == 0 || strcmp(type, "olmoe") == 0;
+}
+
+static inline void tiny_experts(tiny_weights *w, int layer) {
+    static const char *const leaves[] = {"gate_proj", "up_proj", "down_proj"};
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%d.mlp.gate", layer);
+    tiny_linear(w, name, TINY_EXPERTS, TINY_HIDDEN);
+    for (int e = 0; e < TINY_EXPERTS; e++)
+        for (int i = 0; i < 3; i++) {
+            snprintf(name, sizeof name, "model.layers.%d.mlp.experts.%d.%s", layer, e, leaves[i]);
+            tiny_linear(w, name, i == 2 ? TINY_HIDDEN : TINY_EXPERT_MLP,
+                        i == 2 ? TINY_EXPERT_MLP : TINY_HIDDEN);
+        }
+}
+
 static inline void tiny_block(tiny_weights *w, int layer) {
     static const struct {
         const char *name;
@@ -281,7 +299,9 @@ static inline void tiny_block(tiny_weights *w, int layer) {
                    {"mlp.down_proj", TINY_HIDDEN, TINY_MLP}};
     char name[96];
     const char *type = w->spec->type ? w->spec->type : "llama";
-    for (int i = 0; i < 7; i++) {
+    bool mixture = tiny_mixture(type), wide = strcmp(type, "olmoe") == 0;
+    if (mixture) tiny_experts(w, layer);
+    for (int i = 0; i < (mixture ? 4 : 7); i++) {
         snprintf(name, sizeof name, "model.layers.%d.%s", layer, linears[i].name);
         tiny_linear(w, name, linears[i].rows, linears[i].cols);
         if (strcmp(type, "qwen2") != 0 || i > 2) continue;
@@ -293,9 +313,9 @@ static inline void tiny_block(tiny_weights *w, int layer) {
                  i ? "post_attention_layernorm" : "input_layernorm");
         tiny_plain(w, name, TINY_HIDDEN, 0, 1, 0.2f);
     }
-    for (int i = 0; i < 2 && strcmp(type, "qwen3") == 0; i++) {
+    for (int i = 0; i < 2 && (mixture || strcmp(type, "qwen3") == 0); i++) {
         snprintf(name, sizeof name, "model.layers.%d.self_attn.%s_norm.weight", layer, i ? "k" : "q");
-        tiny_plain(w, name, TINY_DIM, 0, 1, 0.2f);
+        tiny_plain(w, name, TINY_DIM * (!wide ? 1 : i ? TINY_KV : TINY_HEADS), 0, 1, 0.2f);
     }
 }
 
@@ -308,10 +328,15 @@ static inline void tiny_config_write(const char *dir, const tiny_spec *s) {
         "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"head_dim\":%d,\"vocab_size\":%d,"
         "\"rms_norm_eps\":1e-5,\"max_position_embeddings\":512,\"hidden_act\":\"silu\","
         "\"tie_word_embeddings\":%s",
-        type, TINY_HIDDEN, TINY_LAYERS, TINY_MLP, TINY_HEADS, TINY_KV, TINY_DIM, TINY_VOCAB,
-        s->untied ? "false" : "true");
+        type, TINY_HIDDEN, TINY_LAYERS, strcmp(type, "olmoe") == 0 ? TINY_EXPERT_MLP : TINY_MLP, TINY_HEADS,
+        TINY_KV, TINY_DIM, TINY_VOCAB, s->untied ? "false" : "true");
     gr_buf_puts(&b, s->new_rope ? ",\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5000}"
                                 : ",\"rope_theta\":5000");
+    if (tiny_mixture(type))
+        gr_buf_printf(&b,
+                      ",\"num_experts\":%d,\"num_experts_per_tok\":2,\"moe_intermediate_size\":%d,"
+                      "\"norm_topk_prob\":%s",
+                      TINY_EXPERTS, TINY_EXPERT_MLP, strcmp(type, "olmoe") == 0 ? "false" : "true");
     if (s->window) gr_buf_printf(&b, ",\"sliding_window\":%d", s->window);
     if (!s->window) gr_buf_puts(&b, ",\"sliding_window\":null");
     if (s->bits) gr_buf_printf(&b, ",\"quantization\":{\"group_size\":32,\"bits\":%d}", s->bits);

@@ -28,7 +28,8 @@ typedef struct gr_conversion {
     int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
     const gr_micro_row *top_micro; /* its mode, NULL: affine */
     gr_columns columns;            /* AWQ or GPTQ: what its config says; bits 0: neither */
-    size_t undivided;              /* jobs whose rows are not whole groups */
+    int64_t experts;  /* of a mixture whose experts may each have tensors of their own; 0: none */
+    size_t undivided; /* jobs whose rows are not whole groups */
 } gr_conversion;
 
 /* Fill jobs and config from the opened source. */
@@ -47,6 +48,16 @@ graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight,
                                       graft_error *err) GR_MUST_CHECK;
 /* Codes stay as they are: GRAFT_USAGE when quantize asks for others. */
 graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job,
+                                       graft_error *err) GR_MUST_CHECK;
+/* What becomes of a dense job whose place in the source is set: cast, quantized or as it is. */
+graft_status gr_conversion_plan_dense(gr_conversion *c, gr_job *job, const gr_tensor *tensor,
+                                      graft_error *err) GR_MUST_CHECK;
+/* convert_experts.c: a mixture's config as other programs read it; GRAFT_UNSUPPORTED where its experts are
+ * AWQ's or GPTQ's. */
+graft_status gr_conversion_experts_config(gr_conversion *c, const char *path, graft_error *err) GR_MUST_CHECK;
+/* Is it an expert's own tensor? All of a block's then become one job, added with the first of them. */
+bool gr_conversion_expert(const gr_tensor *tensor);
+graft_status gr_conversion_add_experts(gr_conversion *c, const gr_tensor *tensor,
                                        graft_error *err) GR_MUST_CHECK;
 /* X.qweight with its parts becomes the job X.weight. GRAFT_UNSUPPORTED for act-order. */
 graft_status gr_conversion_add_columns(gr_conversion *c, const gr_tensor *words,

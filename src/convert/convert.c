@@ -93,8 +93,9 @@ static int by_name(const void *a, const void *b) {
     return strcmp((*(const gr_job *const *)a)->name, (*(const gr_job *const *)b)->name);
 }
 
+/* experts > 0: that many matrices in one, whose rows are `out` together. */
 static void check_tensor(const gr_job **sorted, size_t count, const char *module, const char *part,
-                         int64_t out, int64_t in, gr_problems *bad) {
+                         int64_t experts, int64_t out, int64_t in, gr_problems *bad) {
     char name[160];
     snprintf(name, sizeof name, "%s.%s", module, part);
     gr_job wanted = {.name = name}, *key = &wanted;
@@ -104,8 +105,10 @@ static void check_tensor(const gr_job **sorted, size_t count, const char *module
         return;
     }
     const gr_job *job = *found;
-    bool fits = in ? job->ndim == 2 && job->shape[0] == out && job->shape[1] == in
-                   : job->ndim == 1 && job->shape[0] == out;
+    const int64_t *shape = job->shape;
+    bool fits = experts ? job->ndim == 3 && shape[0] == experts && job->rows == out && job->cols == in
+                : in    ? job->ndim == 2 && shape[0] == out && shape[1] == in
+                        : job->ndim == 1 && shape[0] == out;
     if (!fits)
         gr_problems_add(bad, GRAFT_MISMATCH, "tensor %s does not have the shape that the config asks for",
                         name);
@@ -126,9 +129,10 @@ static graft_status check_complete(const gr_conversion *c, const gr_model_config
             if (!gr_role_exists((gr_role)r, config) || (!gr_role_table[r].in_block && layer > 0)) continue;
             gr_role_name(module, sizeof module, (gr_role)r, layer);
             gr_role_shape((gr_role)r, config, &out, &in);
-            check_tensor(sorted, c->jobs.count, module, "weight", out, in, &bad);
+            check_tensor(sorted, c->jobs.count, module, "weight",
+                         gr_role_expert((gr_role)r) ? config->experts : 0, out, in, &bad);
             if (gr_role_has_bias((gr_role)r, config))
-                check_tensor(sorted, c->jobs.count, module, "bias", out, 0, &bad);
+                check_tensor(sorted, c->jobs.count, module, "bias", 0, out, 0, &bad);
         }
     }
     free(sorted);

@@ -102,11 +102,8 @@ static graft_status load_config(gr_conversion *c, const char *path, graft_error 
         gr_buf_free(&known);
         return GRAFT_UNSUPPORTED;
     }
-    if (gr_arch_find(type)->traits & GR_ARCH_EXPERTS) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "mixtures of experts cannot be converted");
-        return gr_where(err, "%s: model_type", path);
-    }
     GR_TRY(read_quantization(c, path, err));
+    if (gr_arch_find(type)->traits & GR_ARCH_EXPERTS) GR_TRY(gr_conversion_experts_config(c, path, err));
     GR_TRY(gr_json_string(&root, "dtype", &dtype, err));
     GR_TRY(gr_json_string(&root, "torch_dtype", &dtype, err));
     if (c->dtype < 0) c->dtype = dtype_of(dtype);
@@ -115,13 +112,8 @@ static graft_status load_config(gr_conversion *c, const char *path, graft_error 
 
 /* ---- tensors */
 
-static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error *err) {
-    gr_job *job = gr_jobs_add(&c->jobs, t->name, t->ndim, t->shape);
-    if (!job) return gr_no_memory(err, sizeof *job);
-    job->from = (gr_source){.kind = GR_FROM_DENSE,
-                            .dtype = t->dtype,
-                            .data = t->data,
-                            .row_bytes = (size_t)job->cols * gr_dtype_bytes(t->dtype)};
+/* What becomes of a dense job, whose place in the source is set. */
+graft_status gr_conversion_plan_dense(gr_conversion *c, gr_job *job, const gr_tensor *t, graft_error *err) {
     job->dtype = t->dtype;
     if (t->dtype == GR_F8_E4M3 || t->dtype == GR_F8_E5M2) {
         gr_fail(err, GRAFT_UNSUPPORTED, "tensor %s is in 8-bit floats", t->name);
@@ -136,6 +128,16 @@ static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error 
     if (c->options->quantize && choice.quantize) gr_conversion_quantize(c, job, choice);
     if (!gr_job_quantized(job) && job->dtype == t->dtype) job->op = GR_JOB_RAW;
     return GRAFT_OK;
+}
+
+static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error *err) {
+    gr_job *job = gr_jobs_add(&c->jobs, t->name, t->ndim, t->shape);
+    if (!job) return gr_no_memory(err, sizeof *job);
+    job->from = (gr_source){.kind = GR_FROM_DENSE,
+                            .dtype = t->dtype,
+                            .data = t->data,
+                            .row_bytes = (size_t)job->cols * gr_dtype_bytes(t->dtype)};
+    return gr_conversion_plan_dense(c, job, t, err);
 }
 
 #define NAME_SIZE 512 /* a longer name is no module's */
@@ -194,6 +196,10 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
         if (c->columns.bits && gr_conversion_columns_part(c, t)) continue;
         if (c->columns.bits && gr_ends_with(t->name, ".qweight")) {
             GR_TRY(gr_conversion_add_columns(c, t, err));
+            continue;
+        }
+        if (c->experts && gr_conversion_expert(t)) {
+            GR_TRY(gr_conversion_add_experts(c, t, err));
             continue;
         }
         if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) continue;

@@ -112,7 +112,8 @@ static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const
     job->dtype = dtype;
     /* norms and biases come as f32: 16 bits hold those of nearly every model exactly, and a note says where
      * not */
-    if (c->dtype < 0 && dtype != GR_F32 && job->role == GR_ROLES && !gr_job_exact_in(job, dtype)) {
+    if (c->dtype < 0 && dtype != GR_F32 && (job->role == GR_ROLES || job->role == GR_ROUTER) &&
+        !gr_job_exact_in(job, dtype)) {
         job->dtype = GR_F32;
         said->kept_32++;
     }

@@ -8,12 +8,20 @@
 /* Elements that are in memory at a time as f32 (4 MB), unless one row is longer. */
 #define CHUNK ((int64_t)1 << 20)
 
-/* The role of a matrix, by the last component of its module's path. */
+/* The role of a matrix, by the last component of its module's path; experts are many matrices in one tensor.
+ */
 static gr_role role_of(const char *path, int ndim) {
     const char *dot = strrchr(path, '.'), *last = dot ? dot + 1 : path;
-    for (int r = 0; ndim == 2 && r < GR_ROLES; r++)
-        if (strcmp(last, gr_role_table[r].type) == 0) return (gr_role)r;
+    for (gr_role r = 0; r < GR_ROLES; r++)
+        if (ndim == (gr_role_expert(r) ? 3 : 2) && strcmp(last, gr_role_table[r].type) == 0) return r;
     return GR_ROLES;
+}
+
+const uint8_t *gr_source_row(const gr_source *from, int64_t row, int64_t *n) {
+    if (!from->parts) return from->data + (size_t)row * from->row_bytes;
+    int64_t part = row / from->part_rows, at = row % from->part_rows;
+    *n = gr_min_i64(*n, from->part_rows - at);
+    return from->parts[part] + (size_t)at * from->row_bytes;
 }
 
 bool gr_job_wants_codes(const gr_job *job, bool embeddings) {
@@ -46,6 +54,7 @@ void gr_jobs_free(gr_jobs *jobs) {
     for (size_t i = 0; i < jobs->count; i++) {
         free(jobs->items[i].name);
         free(jobs->items[i].path);
+        free(jobs->items[i].from.parts);
     }
     free(jobs->items);
     *jobs = (gr_jobs){0};
@@ -81,15 +90,19 @@ int gr_job_outputs(const gr_job *job, gr_tensor out[3]) {
         out[0] = declare(job->name, "", job->dtype, job->ndim, job->shape);
         return all_named(out, 1);
     }
-    int64_t codes[2] = {job->rows, job->cols * job->bits / 32},
-            groups[2] = {job->rows, job->cols / job->group};
-    out[0] = declare(job->path, ".weight", GR_U32, 2, codes);
+    int64_t codes[GR_MAX_DIMS], groups[GR_MAX_DIMS];
+    const int n = job->ndim;
+    memcpy(codes, job->shape, sizeof codes);
+    memcpy(groups, job->shape, sizeof groups);
+    codes[n - 1] = job->cols * job->bits / 32;
+    groups[n - 1] = job->cols / job->group;
+    out[0] = declare(job->path, ".weight", GR_U32, n, codes);
     if (gr_job_micro(job)) {
-        out[1] = declare(job->path, ".scales", GR_U8, 2, groups);
+        out[1] = declare(job->path, ".scales", GR_U8, n, groups);
         return all_named(out, 2);
     }
-    out[1] = declare(job->path, ".scales", job->dtype, 2, groups);
-    out[2] = declare(job->path, ".biases", job->dtype, 2, groups);
+    out[1] = declare(job->path, ".scales", job->dtype, n, groups);
+    out[2] = declare(job->path, ".biases", job->dtype, n, groups);
     return all_named(out, 3);
 }
 
@@ -112,11 +125,16 @@ static graft_status not_finite(const gr_job *job, graft_error *err) {
 }
 
 static graft_status run_raw(const gr_job *job, gr_safetensors_writer *writer, graft_error *err) {
-    size_t total = (size_t)job->rows * job->from.row_bytes, piece = (size_t)CHUNK * 4;
-    for (size_t at = 0; at < total; at += piece) {
-        size_t n = total - at < piece ? total - at : piece;
-        GR_TRY(gr_safetensors_write(writer, job->from.data + at, n, err));
-        gr_map_release(job->from.data + at, n);
+    const size_t piece = (size_t)CHUNK * 4;
+    for (int64_t r = 0, rows; r < job->rows; r += rows) {
+        rows = job->rows - r;
+        const uint8_t *from = gr_source_row(&job->from, r, &rows);
+        size_t total = (size_t)rows * job->from.row_bytes;
+        for (size_t at = 0; at < total; at += piece) {
+            size_t n = total - at < piece ? total - at : piece;
+            GR_TRY(gr_safetensors_write(writer, from + at, n, err));
+            gr_map_release(from + at, n);
+        }
     }
     return GRAFT_OK;
 }
@@ -298,7 +316,11 @@ static void release_rows(const gr_job *job, int64_t r, int64_t n) {
         if (r + n == job->rows) gr_map_release(c->words, (size_t)(c->in * c->out * c->bits / 8));
         return;
     }
-    gr_map_release(from->data + (size_t)r * from->row_bytes, (size_t)n * from->row_bytes);
+    for (int64_t at = 0, rows; at < n; at += rows) {
+        rows = n - at;
+        const uint8_t *first = gr_source_row(from, r + at, &rows);
+        gr_map_release(first, (size_t)rows * from->row_bytes);
+    }
     if (!from->scales) return;
     size_t groups = (size_t)(job->cols / from->group) * gr_dtype_bytes(from->dtype);
     gr_map_release(from->scales + (size_t)r * groups, (size_t)n * groups);

@@ -22,6 +22,9 @@ typedef struct gr_source {
     gr_dtype dtype;    /* DENSE: of the elements; AFFINE: of scales and biases */
     gr_gguf_type type; /* BLOCKS */
     const uint8_t *data;
+    const uint8_t *
+        *parts; /* DENSE, instead of data: tensors of part_rows rows each, one after another; owned */
+    int64_t part_rows;
     const uint8_t *scales, *biases; /* AFFINE; MICRO has no biases */
     gr_columns columns;             /* COLUMNS, which uses none of the pointers here */
     int bits, group;                /* AFFINE, MICRO, COLUMNS */
@@ -58,6 +61,8 @@ typedef struct gr_jobs {
 gr_job *gr_jobs_add(gr_jobs *jobs, const char *name, int ndim, const int64_t *shape);
 void gr_jobs_free(gr_jobs *jobs);
 
+/* A row where the source has it; rows from there on that lie one after another, at most n. */
+const uint8_t *gr_source_row(const gr_source *from, int64_t row, int64_t *n);
 /* Is it quantized under the guide's policy (linears), or with `embeddings` (embedding and head)? */
 bool gr_job_wants_codes(const gr_job *job, bool embeddings);
 static inline bool gr_job_quantized(const gr_job *job) {

@@ -6,13 +6,16 @@
 
 /* Values in a row of this module, from the config's sizes; 0 when the role or the config does not say. */
 static int64_t expected_cols(const gr_conversion *c, gr_role role) {
-    const char *key = role == GR_DOWN_PROJ || role == GR_C_PROJ ? "intermediate_size" : "hidden_size";
+    const gr_arch *arch = gr_arch_find(json_string_value(json_object_get(c->config, "model_type")));
+    const char *key = role == GR_DOWN_PROJ || role == GR_C_PROJ ? "intermediate_size"
+                      : role != GR_EXPERT_DOWN                  ? "hidden_size"
+                      : arch && arch->mlp_key                   ? arch->mlp_key
+                                                                : "intermediate_size";
     if (role == GR_ROLES) return 0;
     if (role != GR_O_PROJ) return json_integer_value(json_object_get(c->config, key));
     int64_t heads = json_integer_value(json_object_get(c->config, "num_attention_heads")),
             d = json_integer_value(json_object_get(c->config, "head_dim"));
     int64_t hidden = json_integer_value(json_object_get(c->config, "hidden_size"));
-    const gr_arch *arch = gr_arch_find(json_string_value(json_object_get(c->config, "model_type")));
     if (!d && arch) d = arch->head_dim;
     if (heads < 1 || heads > 1 << 20 || d < 0 || d > 1 << 20) return 0;
     return d ? heads * d : hidden / heads * heads;
@@ -70,12 +73,14 @@ static graft_status not_a_module(const gr_conversion *c, const gr_job *job, cons
 }
 
 static bool fits(const gr_tensor *weight, const gr_tensor *scales, const gr_tensor *biases) {
-    if (weight->dtype != GR_U32 || weight->ndim != 2 || scales->ndim != 2 ||
-        scales->shape[0] != weight->shape[0])
+    const int n = weight->ndim; /* 3: experts */
+    if (weight->dtype != GR_U32 || (n != 2 && n != 3) || scales->ndim != n ||
+        memcmp(scales->shape, weight->shape, sizeof(int64_t) * (size_t)(n - 1)) != 0)
         return false;
     if (scales->dtype == GR_U8) return !biases;
-    return gr_dtype_is_float(scales->dtype) && biases && biases->ndim == 2 &&
-           biases->dtype == scales->dtype && memcmp(scales->shape, biases->shape, sizeof(int64_t[2])) == 0;
+    return gr_dtype_is_float(scales->dtype) && biases && biases->ndim == n &&
+           biases->dtype == scales->dtype &&
+           memcmp(scales->shape, biases->shape, sizeof(int64_t) * (size_t)n) == 0;
 }
 
 /* Codes stay as they are; other ones that are asked for with quantize would be made from rounded values. */
@@ -121,9 +126,11 @@ graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight,
                         .data = weight->data,
                         .scales = scales->data,
                         .biases = micro ? NULL : biases->data};
-    GR_TRY(module_format(c, job, micro, weight->shape[1], scales->shape[1], &from->bits, &from->group, err));
-    from->row_bytes = (size_t)weight->shape[1] * 4;
-    job->cols = job->shape[1] = scales->shape[1] * from->group;
+    const int last = weight->ndim - 1;
+    const int64_t words = weight->shape[last], groups = scales->shape[last];
+    GR_TRY(module_format(c, job, micro, words, groups, &from->bits, &from->group, err));
+    from->row_bytes = (size_t)words * 4;
+    job->cols = job->shape[last] = groups * from->group;
     bool cast = c->dtype >= 0 && (!c->keep_dtypes || c->options->dequantize);
     job->dtype = cast ? (gr_dtype)c->dtype : micro ? GR_BF16 : scales->dtype;
     job->op = c->options->dequantize ? GR_JOB_FLOAT : GR_JOB_REPACK;

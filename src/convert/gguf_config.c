@@ -187,8 +187,9 @@ static graft_status architecture(reader *r, graft_error *err) {
     }
     const char *type = arch->model_type;
     r->arch = arch;
-    if (optional_int(r, "expert_count", 0) > 0) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "mixtures of experts cannot be converted");
+    r->traits = gr_arch_find(type)->traits;
+    if (optional_int(r, "expert_count", 0) > 0 && !(r->traits & GR_ARCH_EXPERTS)) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "this mixture of experts cannot be converted");
         return gr_where(err, "%s", r->path);
     }
     /* llama.cpp calls Mistral a llama; its window is what tells them apart */
@@ -243,6 +244,20 @@ static void put_gemma(reader *r, int64_t hidden, int64_t heads, int64_t layers, 
     if (three) put(r, "rope_local_base_freq", json_real(optional_real(r, "rope.freq_base_swa", 10000)));
 }
 
+/* A mixture's numbers. Whether weights are divided by their sum is not among a file's: llama.cpp knows it of
+ * the architecture. source: llama.cpp src/models/qwen3moe.cpp, olmoe.cpp */
+static graft_status put_experts(reader *r, graft_error *err) {
+    const gr_arch *arch = gr_arch_find(r->arch->model_type);
+    int64_t value;
+    GR_TRY(copy_int(r, "expert_count", "num_experts", GR_MAX_EXPERTS, &value, err));
+    GR_TRY(copy_int(r, "expert_used_count", "num_experts_per_tok", value, &value, err));
+    put(r, "norm_topk_prob", json_boolean(strcmp(arch->model_type, "qwen3_moe") == 0));
+    if (!arch->mlp_key) return GRAFT_OK;
+    put(r, "decoder_sparse_step", json_integer(1));
+    put(r, "mlp_only_layers", json_array());
+    return copy_int(r, "expert_feed_forward_length", arch->mlp_key, 1 << 24, &value, err);
+}
+
 /* What some architectures' files say beside what all do. */
 static void put_traits(reader *r, int64_t hidden, int64_t heads, int64_t layers, int64_t head_dim) {
     const unsigned windowed = GR_ARCH_WINDOW | GR_ARCH_PATTERN;
@@ -291,6 +306,7 @@ static graft_status read_all(reader *r, graft_error *err) {
     put(r, "vocab_size", json_integer(embedding->shape[0]));
     put(r, "tie_word_embeddings", json_boolean(!gr_gguf_find(r->file, "output.weight")));
     put_traits(r, hidden, heads, layers, head_dim);
+    if (r->traits & GR_ARCH_EXPERTS) GR_TRY(put_experts(r, err));
     if (strcmp(r->arch->gguf, "qwen2") != 0) { /* Qwen2's biases are part of its architecture */
         put(r, "attention_bias", json_boolean(gr_gguf_find(r->file, "blk.0.attn_q.bias") != NULL));
         put(r, "mlp_bias", json_boolean(gr_gguf_find(r->file, "blk.0.ffn_up.bias") != NULL));

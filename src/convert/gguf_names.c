@@ -2,13 +2,14 @@
 #include <stdio.h>
 
 static const gr_gguf_arch archs[] = {
-    {"llama", "llama", true, false, false},        {"mistral", "llama", true, false, false},
-    {"qwen2", "qwen2", false, false, false},       {"qwen3", "qwen3", false, false, false},
-    {"gemma2", "gemma2", false, true, false},      {"gemma3_text", "gemma3", false, true, false},
-    {"smollm3", "smollm3", true, false, false},    {"granite", "granite", true, false, false},
-    {"olmo2", "olmo2", false, false, false},       {"phi3", "phi3", false, false, false},
-    {"stablelm", "stablelm", false, false, false}, {"starcoder2", "starcoder2", false, false, false},
-    {"ministral3", "mistral3", true, false, true}, {0}};
+    {"llama", "llama", true, false, false},         {"mistral", "llama", true, false, false},
+    {"qwen2", "qwen2", false, false, false},        {"qwen3", "qwen3", false, false, false},
+    {"gemma2", "gemma2", false, true, false},       {"gemma3_text", "gemma3", false, true, false},
+    {"smollm3", "smollm3", true, false, false},     {"granite", "granite", true, false, false},
+    {"olmo2", "olmo2", false, false, false},        {"phi3", "phi3", false, false, false},
+    {"stablelm", "stablelm", false, false, false},  {"starcoder2", "starcoder2", false, false, false},
+    {"qwen3_moe", "qwen3moe", false, false, false}, {"olmoe", "olmoe", false, false, false},
+    {"ministral3", "mistral3", true, false, true},  {0}};
 
 const gr_gguf_arch *gr_gguf_arch_of(const char *model_type) {
     for (const gr_gguf_arch *arch = archs; arch->model_type; arch++)
@@ -38,8 +39,16 @@ static const name_row globals[] = {{"token_embd", "model.embed_tokens", NULL},
                                    {"output", "lm_head", NULL},
                                    {NULL, NULL, NULL}};
 
+#define MIXTURE(arch)                                                                                        \
+    {"ffn_gate_inp", "mlp.gate", arch}, {"ffn_gate_exps", "mlp.switch_mlp.gate_proj", arch},                 \
+        {"ffn_up_exps", "mlp.switch_mlp.up_proj", arch}, {                                                   \
+        "ffn_down_exps", "mlp.switch_mlp.down_proj", arch                                                    \
+    }
+
 /* Behind blk.N. and model.layers.N. */
-static const name_row in_block[] = {{"ffn_norm", "pre_feedforward_layernorm", "gemma2"},
+static const name_row in_block[] = {MIXTURE("qwen3moe"),
+                                    MIXTURE("olmoe"),
+                                    {"ffn_norm", "pre_feedforward_layernorm", "gemma2"},
                                     {"ffn_norm", "pre_feedforward_layernorm", "gemma3"},
                                     {"ffn_up", "mlp.gate_up_proj", "phi3"},
                                     {"ffn_up", "mlp.c_fc", "starcoder2"},

@@ -28,8 +28,8 @@ void gr_values_widen(float *out, const uint8_t *in, int64_t n, gr_dtype dtype) {
 
 void gr_job_read_row(const gr_job *job, int64_t r, float *out) {
     const gr_source *from = &job->from;
-    int64_t row = gr_job_source_row(from, r);
-    const uint8_t *at = from->data + (size_t)row * from->row_bytes;
+    int64_t row = gr_job_source_row(from, r), one = 1;
+    const uint8_t *at = gr_source_row(from, row, &one);
     switch (from->kind) {
     case GR_FROM_COLUMNS: gr_columns_values(&from->columns, row, out); break;
     case GR_FROM_DENSE: gr_values_widen(out, at, job->cols, from->dtype); break;

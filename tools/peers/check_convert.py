@@ -181,7 +181,8 @@ def check_columns(ctx, method):
 
 # Those whose rules mlx-lm 0.32 has, and of how many tokens: it sees no windows in gemma2 and phi3 (and starcoder2
 # with another GELU)
-MLX = {"gemma2": 8, "gemma3": 99, "smollm3": 99, "granite": 99, "olmo2": 99, "phi3": 20, "stablelm": 99, "ministral3": 99}
+MLX = {"gemma2": 8, "gemma3": 99, "smollm3": 99, "granite": 99, "olmo2": 99, "phi3": 20, "stablelm": 99, "ministral3": 99,
+       "qwen3_moe": 99, "olmoe": 99}
 
 
 def check_mlx(ctx, name):
@@ -192,6 +193,21 @@ def check_mlx(ctx, name):
     found, want = check_logits.graft_logits(ctx, ctx.tiny(name)), check_logits.mlx_logits(out)
     worst = float(np.max(np.abs(found - want)[:MLX[name]]))
     check(worst < check_logits.BOUND, f"mlx-lm computes with what convert wrote as graft with its source: off by {worst:.3g}")
+
+
+def check_experts(ctx, name):
+    """Experts and attention in 4 bits load in mlx-lm; what mlx-lm quantizes itself is read, its 8-bit router too."""
+    import check_logits
+    import mlx_lm
+
+    ours, plain, theirs = fresh(ctx) / name, fresh(ctx) / name, fresh(ctx) / name
+    convert(ctx, ctx.tiny(name), ours, "-q")
+    convert(ctx, ctx.tiny(name), plain)
+    mlx_lm.convert(str(plain), mlx_path=str(theirs), quantize=True, q_group_size=64, q_bits=4)
+    for folder in (ours, theirs):
+        found, want = check_logits.graft_logits(ctx, folder), check_logits.mlx_logits(folder)
+        worst = float(np.max(np.abs(found - want)))
+        check(worst < check_logits.BOUND, f"graft and mlx-lm compute the same of {folder.parent.name}: off by {worst:.3g}")
 
 
 def fresh(ctx):
@@ -229,5 +245,7 @@ def checks(ctx):
     yield "GPTQ linears give AutoGPTQ's values", lambda: check_columns(ctx, "gptq")
     for name in MLX:
         yield f"mlx-lm loads a converted {name}", lambda name=name: check_mlx(ctx, name)
+    for name in ("qwen3_moe", "olmoe"):
+        yield f"experts in 4 bits, ours and mlx-lm's: {name}", lambda name=name: check_experts(ctx, name)
     for style in (4, 5):
         yield f"the text part of Gemma 3, named as by transformers {style}", lambda style=style: check_text_part(ctx, style)

@@ -2,16 +2,21 @@
 as from the Hugging Face directory that they were made of. What the converter does to values (rows of q and k in pairs,
 norms as 1 + weight) is repeated here from its source (llama.cpp convert_hf_to_gguf.py)."""
 import json
+import re
 
 import numpy as np
 
 import check_logits
+import common
+import llama_peer
 
 # model of make_tiny_models.py: general.architecture, rows of q and k in pairs, norms as 1 + weight
 MODELS = {"gemma2": ("gemma2", False, True), "gemma3": ("gemma3", False, True), "smollm3": ("smollm3", True, False),
           "granite": ("granite", True, False), "olmo2": ("olmo2", False, False), "phi3": ("phi3", False, False),
           "phi4": ("phi3", False, False), "stablelm": ("stablelm", False, False),
-          "starcoder2": ("starcoder2", False, False)}
+          "starcoder2": ("starcoder2", False, False), "qwen3_moe": ("qwen3moe", False, False),
+          "olmoe": ("olmoe", False, False)}
+LLAMA = ("qwen3_moe",)  # computed by llama.cpp, too; its OLMoE knows no fewer heads of keys than of queries
 
 
 def paired(w, heads):
@@ -40,6 +45,12 @@ def add_metadata(writer, config, arch):
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if config.get("sliding_window") and arch != "starcoder2":  # whose window the converter leaves out
         writer.add_sliding_window(config["sliding_window"])
+    experts = config.get("num_experts") or config.get("num_local_experts")
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        if "moe_intermediate_size" in config:
+            writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     if config.get("attn_logit_softcapping"):
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
@@ -71,6 +82,15 @@ def add_tokenizer(writer, folder):
     writer.add_add_bos_token(False)
 
 
+def stacked(tensors):
+    """Experts of a block as one tensor, under the name that the gguf package has a place for."""
+    tensors, layers = dict(tensors), {}
+    for name in [n for n in tensors if ".mlp.experts." in n]:
+        mlp, number, leaf = re.fullmatch(r"(.*\.mlp)\.experts\.(\d+)\.(\w+\.weight)", name).groups()
+        layers.setdefault(f"{mlp}.experts.{leaf}", {})[int(number)] = tensors.pop(name)
+    return tensors | {name: np.stack([each[e] for e in sorted(each)]) for name, each in layers.items()}
+
+
 def write(folder, path, arch, pairs, one_plus):
     import gguf
     from safetensors.numpy import load_file
@@ -81,7 +101,7 @@ def write(folder, path, arch, pairs, one_plus):
     writer = gguf.GGUFWriter(str(path), arch)
     add_metadata(writer, config, arch)
     add_tokenizer(writer, folder)
-    for name, w in load_file(folder / "model.safetensors").items():
+    for name, w in stacked(load_file(folder / "model.safetensors")).items():
         if name == "lm_head.weight" and config["tie_word_embeddings"]:
             continue
         if pairs and ("q_proj" in name or "k_proj" in name):
@@ -117,6 +137,9 @@ def one(ctx, name):
     found, want = check_logits.graft_logits(ctx, out), check_logits.graft_logits(ctx, folder)
     worst = float(np.max(np.abs(found - want)))
     assert worst < 1e-4, f"logits differ by {worst:.3g}"
+    if name in LLAMA and llama_peer.present(f"llama.cpp with {name}"):
+        ids = common.tokenizer(folder).encode(check_logits.PROMPT)
+        common.near("llama.cpp's logits", llama_peer.logits(ctx, path, [ids])[0], found, check_logits.BOUND)
 
 
 def checks(ctx):

@@ -1,0 +1,200 @@
+/* Mixtures of experts on disk: each expert alone as Hugging Face has them, all of a block in one tensor as
+ * MLX does, and what convert makes of them: the same model, to the bit where nothing is rounded. */
+#include "convert/convert.h"
+#include "convert/gguf_names.h"
+#include "model/identity.h"
+#include "net/runtime.h"
+#include "tests/tiny_dir.h"
+
+static char *root;
+
+static int setup(void **state) {
+    (void)state;
+    root = tiny_temp();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    tiny_remove(root);
+    return 0;
+}
+
+enum { TOKENS = 9 };
+
+/* Logits of a few tokens (malloc'ed), and the base's digest. */
+static float *logits_of(const char *dir, uint64_t *digest) {
+    static const int32_t ids[TOKENS] = {3, 140, 15, 92, 6, 53, 58, 97, 200};
+    static const int64_t start[] = {0, TOKENS};
+    graft_error err = {0};
+    gr_model *m = NULL;
+    gr_runtime rt;
+    if (gr_model_open(&m, dir, &err) != GRAFT_OK) fail_msg("%s: %s %s", dir, err.what, err.found);
+    assert_int_equal(gr_runtime_init(&rt, m, 2, true, &err), GRAFT_OK);
+    assert_int_equal(gr_model_identify(m, rt.pool, &err), GRAFT_OK);
+    *digest = m->digest;
+    gr_net_config config = {.tokens = TOKENS, .longest = TOKENS};
+    assert_int_equal(gr_runtime_bind(&rt, &config, &err), GRAFT_OK);
+    gr_batch batch = {.ids = ids, .start = start, .nrows = 1, .tokens = TOKENS};
+    gr_net_forward(&rt.net, &batch);
+    float *logits = calloc(TOKENS * TINY_VOCAB, sizeof *logits);
+    assert_non_null(logits);
+    for (int64_t t = 0; t < TOKENS; t++)
+        gr_head_logits(&rt.net.compute, &rt.net.head, logits + t * TINY_VOCAB, rt.net.saved[TINY_LAYERS].x, t,
+                       1);
+    gr_runtime_free(&rt);
+    return logits;
+}
+
+/* How far apart two directories' logits are, of those of the first. */
+static double apart(const char *a, const char *b, bool *same_base) {
+    uint64_t own, other;
+    float *x = logits_of(a, &own), *y = logits_of(b, &other);
+    double d = 0, n = 0;
+    for (int i = 0; i < TOKENS * TINY_VOCAB; i++)
+        d += pow((double)x[i] - (double)y[i], 2), n += pow((double)x[i], 2);
+    *same_base = own == other;
+    free(x);
+    free(y);
+    return sqrt(d / n);
+}
+
+static graft_status convert(const char *from, const char *to, gr_convert_options o, graft_error *err) {
+    gr_convert_result result;
+    o.model = from;
+    o.out = to;
+    graft_status st = gr_convert(&o, &result, err);
+    if (st == GRAFT_OK) gr_convert_result_free(&result);
+    return st;
+}
+
+static void must_convert(const char *from, const char *to, gr_convert_options o) {
+    graft_error err = {0};
+    if (convert(from, to, o, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+}
+
+static void stacked(const char *type, gr_dtype dtype) {
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = type, .dtype = dtype, .untied = true}),
+         *mlx = tiny_join(root, "mlx"), *codes = tiny_join(root, "codes"), *back = tiny_join(root, "back");
+    graft_error err = {0};
+    gr_safetensors *file;
+    bool same;
+    must_convert(model, mlx, (gr_convert_options){0});
+    assert_true(apart(model, mlx, &same) == 0 && same);
+    must_convert(model, codes, (gr_convert_options){.quantize = true, .q_bits = 8, .q_group_size = 32});
+    double off =
+        apart(model, codes, &same); /* 8 bits round by 2^-9 of a group's width, in each of a dozen products */
+    assert_true(off > 0 && off < 0.05 && !same);
+    must_convert(codes, back, (gr_convert_options){.dequantize = true, .dtype = "float32"});
+    assert_true(apart(codes, back, &same) < 1e-5);
+    assert_int_equal(gr_safetensors_open(&file, codes, &err), GRAFT_OK);
+    const gr_tensor *w = gr_safetensors_find(file, "model.layers.1.mlp.switch_mlp.down_proj.weight"),
+                    *s = gr_safetensors_find(file, "model.layers.1.mlp.switch_mlp.down_proj.scales"),
+                    *r = gr_safetensors_find(file, "model.layers.1.mlp.gate.weight");
+    assert_true(w && w->dtype == GR_U32 && w->ndim == 3 && w->shape[0] == TINY_EXPERTS &&
+                w->shape[1] == TINY_HIDDEN && w->shape[2] == TINY_EXPERT_MLP / 4);
+    assert_true(s && s->ndim == 3 && s->shape[2] == TINY_EXPERT_MLP / 32);
+    assert_true(r && r->dtype == dtype && r->ndim == 2); /* the router stays as it is */
+    assert_null(gr_safetensors_find(file, "model.layers.1.mlp.experts.0.down_proj.weight"));
+    gr_safetensors_close(file);
+    char *const all[] = {model, mlx, codes, back};
+    for (int i = 0; i < 4; i++) tiny_remove(all[i]);
+}
+
+static void test_stacked(void **state) {
+    (void)state;
+    stacked("qwen3_moe", GR_F32);
+    stacked("qwen3_moe", GR_BF16);
+    stacked("olmoe", GR_F32);
+}
+
+/* A router of 8 bits, as mlx-lm writes it. */
+static void test_router_codes(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "qwen3_moe"}),
+         *out = tiny_join(root, "out");
+    bool same;
+    must_convert(model, out,
+                 (gr_convert_options){.quantize = true, .q_bits = 8, .quant_predicate = "mlp.gate=8:64"});
+    double off = apart(model, out, &same);
+    assert_true(off > 0 && off < 0.05);
+    tiny_remove(model);
+    tiny_remove(out);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    static const char name[] = "model.layers.1.mlp.experts.2.up_proj.weight";
+    static const struct {
+        tiny_spec spec;
+        const char *said;
+    } cases[] = {{{.type = "qwen3_moe", .skip = name}, "experts.2.up_proj"},
+                 {{.type = "qwen3_moe", .misshapen = name}, "experts.2.up_proj"},
+                 {{.type = "qwen3_moe", .extra = ",\"num_local_experts\":4"}, NULL},
+                 {{.type = "olmoe", .skip = "model.layers.0.mlp.gate.weight"}, "mlp.gate"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *model = tiny_model_dir(root, "model", &cases[i].spec), *out = tiny_join(root, "out"), said[800];
+        graft_error err = {0};
+        gr_model *m = NULL;
+        graft_status opened = gr_model_open(&m, model, &err);
+        snprintf(said, sizeof said, "%s %s", err.what, err.found);
+        assert_int_equal(opened == GRAFT_OK, !cases[i].said);
+        if (cases[i].said && !strstr(said, cases[i].said)) fail_msg("%zu: %s", i, said);
+        err = (graft_error){0};
+        graft_status converted = convert(model, out, (gr_convert_options){0}, &err);
+        snprintf(said, sizeof said, "%s %s", err.what, err.found);
+        assert_int_equal(converted == GRAFT_OK, !cases[i].said);
+        if (cases[i].said && !strstr(said, cases[i].said)) fail_msg("%zu: %s", i, said);
+        gr_model_free(m);
+        tiny_remove(model);
+        tiny_remove(out);
+    }
+}
+
+/* Fewer experts in the config than in the files. */
+static void test_too_many(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "olmoe"}), *out = tiny_join(root, "out"),
+         *path = tiny_join(model, "config.json");
+    graft_error err = {0};
+    json_t *config = json_load_file(path, 0, NULL);
+    assert_non_null(config);
+    json_object_set_new(config, "num_experts", json_integer(3));
+    char *text = json_dumps(config, JSON_COMPACT);
+    tiny_write(model, "config.json", text);
+    assert_int_equal(convert(model, out, (gr_convert_options){0}, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.what, "experts.3."));
+    free(text);
+    free(path);
+    json_decref(config);
+    tiny_remove(model);
+    tiny_remove(out);
+}
+
+static void test_gguf_names(void **state) {
+    (void)state;
+    static const char *const names[][2] = {
+        {"blk.7.ffn_gate_inp", "model.layers.7.mlp.gate"},
+        {"blk.7.ffn_gate_exps", "model.layers.7.mlp.switch_mlp.gate_proj"},
+        {"blk.7.ffn_up_exps", "model.layers.7.mlp.switch_mlp.up_proj"},
+        {"blk.7.ffn_down_exps", "model.layers.7.mlp.switch_mlp.down_proj"}};
+    const gr_gguf_arch *arch = gr_gguf_arch_by_name("qwen3moe", 8);
+    assert_true(arch && strcmp(arch->model_type, "qwen3_moe") == 0 && gr_gguf_arch_of("olmoe"));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char own[100], with[120];
+        gr_buf hf = {0};
+        snprintf(with, sizeof with, "%s.weight", names[i][0]);
+        assert_true(gr_gguf_name_to_hf(&hf, arch, with));
+        assert_memory_equal(hf.data, names[i][1], strlen(names[i][1]));
+        assert_true(gr_gguf_name_of_hf(own, sizeof own, names[i][1]));
+        assert_string_equal(own, names[i][0]);
+        gr_buf_free(&hf);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked), cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_gguf_names)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

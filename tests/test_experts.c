@@ -4,9 +4,7 @@
 #include "convert/gguf_names.h"
 #include "model/identity.h"
 #include "net/runtime.h"
-#include "tests/tiny_dir.h"
-
-static char *root;
+#include "tests/tiny_adapter.h"
 
 static int setup(void **state) {
     (void)state;
@@ -171,6 +169,48 @@ static void test_too_many(void **state) {
     tiny_remove(out);
 }
 
+/* Adapters of experts in mlx-lm's file and llama.cpp's: three dimensions, B turned, every number in its
+ * place. */
+static void test_adapters(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "qwen3_moe"});
+    graft_error err = {0};
+    gr_model_config config;
+    gr_safetensors *file;
+    assert_int_equal(gr_config_open(&config, model, &err), GRAFT_OK);
+    made m = make(
+        &config,
+        (gr_tuning_request){.targets = "all-linear", .rank = 3, .alpha = 6, .scale = NAN, .num_layers = -1});
+    assert_int_equal(m.tuning->rank, 3);
+    char *dir = save("adapter", &m), *path = tiny_join(dir, "adapters.safetensors"),
+         *other = tiny_join(dir, "adapter_model.safetensors"), *ex = tiny_join(root, "ex");
+    equal(&m, dir);
+    assert_false(gr_path_exists(other)); /* PEFT's, which cannot hold them */
+    assert_int_equal(gr_safetensors_open(&file, path, &err), GRAFT_OK);
+    const gr_tensor *a = gr_safetensors_find(file, "model.layers.1.mlp.switch_mlp.down_proj.lora_a"),
+                    *b = gr_safetensors_find(file, "model.layers.1.mlp.switch_mlp.down_proj.lora_b");
+    assert_true(a && a->ndim == 3 && a->shape[0] == TINY_EXPERTS && a->shape[1] == 3 &&
+                a->shape[2] == TINY_EXPERT_MLP);
+    assert_true(b && b->ndim == 3 && b->shape[1] == TINY_HIDDEN && b->shape[2] == 3);
+    float x; /* expert 2, output 5, rank 1 */
+    memcpy(&x, b->data + 4 * ((2 * TINY_HIDDEN + 5) * 3 + 1), 4);
+    assert_true(x == m.params[m.tuning->block[1][GR_EXPERT_DOWN].b + (2 * 3 + 1) * TINY_HIDDEN + 5]);
+    gr_safetensors_close(file);
+    gr_adapter_info info = {
+        .base = "some/base", .model = &base_model, .iteration = 12, .formats = 1u << 2}; /* GGUF alone */
+    assert_int_equal(gr_adapter_save(ex, &config, m.tuning, m.params, &info, &err), GRAFT_OK);
+    made back = load(&m, ex);
+    assert_memory_equal(back.params, m.params, (size_t)m.tuning->parameters * sizeof(float));
+    drop(&back);
+    drop(&m);
+    gr_config_free(&config);
+    char *const all[] = {path, other};
+    for (int i = 0; i < 2; i++) free(all[i]);
+    tiny_remove(dir);
+    tiny_remove(ex);
+    tiny_remove(model);
+}
+
 static void test_gguf_names(void **state) {
     (void)state;
     static const char *const names[][2] = {
@@ -193,8 +233,8 @@ static void test_gguf_names(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked), cmocka_unit_test(test_router_codes),
-                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_too_many),
-                                       cmocka_unit_test(test_gguf_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),  cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused),  cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_gguf_names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -12,7 +12,7 @@ static void against_ref(ref_tiny spec, int trained, int bits, int group, const c
     char what[200];
     snprintf(what, sizeof what, "%s, trained %d, %d bits, %s %s, %d rows", name, trained, bits, isa,
              fp32 ? "fp32" : "bf16", count);
-    if (!(trained & TINY_LINEARS)) spec.rank = 0;
+    if (!(trained & TINY_LINEARS)) spec.rank = spec.expert_rank = 0;
     if (!(trained & TINY_ENDS)) spec.end_rank = 0;
     tiny_open_with(&n, spec, bits, group, isa, fp32, 2, trained);
     make_rows(&r, lengths, count, n.spec.vocab);

@@ -35,6 +35,7 @@ static int64_t count(const gr_model_config *c, const gr_tuning_request *r, int64
                     const gr_tuned *x = &tuning->block[l][role];
                     gr_role_shape(role, c, &out, &in);
                     if (x->rank) assert_int_equal(pass ? x->b : x->a, at);
+                    if (gr_role_expert(role) && !pass) in *= gr_max_i64(1, c->experts); /* a matrix each */
                     at += x->rank * (pass ? out : in);
                     linears += pass && x->rank;
                     if (x->rank) assert_true(l >= tuning->lowest);
@@ -147,13 +148,22 @@ static void fused_linears(void **state) {
     static const struct {
         const char *shape, *targets;
         int64_t adapted;
-    } cases[] = {{"phi-4-mini", "standard", 32},       {"phi-4-mini", "extended", 64},
-                 {"phi-4-mini", "full", 128},          {"phi-4-mini", "qkv_proj", 32},
-                 {"phi-4-mini", "q_proj", -1},         {"starcoder2-3b", "standard", 60},
-                 {"starcoder2-3b", "full", 6 * 30},    {"starcoder2-3b", "c_fc", 30},
-                 {"starcoder2-3b", "up_proj", -1},     {"gemma-3-1b", "full", 7 * 26},
-                 {"olmo-2-1b", "extended", 4 * 16},    {"qwen3-30b-a3b", "standard", 2 * 48},
-                 {"qwen3-30b-a3b", "extended", 4 * 48}};
+    } cases[] = {{"phi-4-mini", "standard", 32},
+                 {"phi-4-mini", "extended", 64},
+                 {"phi-4-mini", "full", 128},
+                 {"phi-4-mini", "qkv_proj", 32},
+                 {"phi-4-mini", "q_proj", -1},
+                 {"starcoder2-3b", "standard", 60},
+                 {"starcoder2-3b", "full", 6 * 30},
+                 {"starcoder2-3b", "c_fc", 30},
+                 {"starcoder2-3b", "up_proj", -1},
+                 {"gemma-3-1b", "full", 7 * 26},
+                 {"olmo-2-1b", "extended", 4 * 16},
+                 {"qwen3-30b-a3b", "standard", 2 * 48},
+                 {"qwen3-30b-a3b", "extended", 4 * 48},
+                 {"qwen3-30b-a3b", "all-linear", 7 * 48},
+                 {"qwen3-30b-a3b", "re:.*switch_mlp.*", 3 * 48},
+                 {"qwen3-30b-a3b", "q_proj,mlp.switch_mlp.down_proj", 2 * 48}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gr_model_config c = shape(cases[i].shape);
         gr_tuning_request r = request(cases[i].targets);
@@ -200,6 +210,38 @@ static gr_tuning *selected(const gr_model_config *c, const gr_tuning_request *r)
     }
     assert_int_equal(at, t->parameters);
     return t;
+}
+
+/* Routers train in no way, experts by LoRA alone. */
+static void mixtures(void **state) {
+    (void)state;
+    gr_model_config c = shape("olmoe-1b-7b");
+    const struct {
+        const char *targets, *without, *save;
+        gr_tuning_kind kind;
+        double dropout;
+        const char *said; /* NULL: accepted */
+    } cases[] = {{"all-linear", NULL, NULL, GR_TUNE_LORA, 0, NULL},
+                 {"all-linear", NULL, NULL, GR_TUNE_DORA, 0, "LoRA alone"},
+                 {"all-linear", NULL, NULL, GR_TUNE_LORA, 0.1, "without dropout"},
+                 {"all-linear", "gate_proj,up_proj,down_proj", NULL, GR_TUNE_DORA, 0.1, NULL},
+                 {"extended", NULL, NULL, GR_TUNE_DORA, 0.1, NULL},
+                 {"mlp.gate", NULL, NULL, GR_TUNE_LORA, 0, "router"},
+                 {"re:.*mlp.*", NULL, NULL, GR_TUNE_LORA, 0, "router"},
+                 {"extended", NULL, "mlp.gate", GR_TUNE_LORA, 0, "router"},
+                 {"extended", NULL, "up_proj", GR_TUNE_LORA, 0, "LoRA alone"},
+                 {NULL, NULL, NULL, GR_TUNE_FULL, 0, "LoRA alone"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gr_tuning_request r = request(cases[i].targets);
+        graft_error e = {0};
+        gr_tuning *t = NULL;
+        r.exclude = cases[i].without, r.modules_to_save = cases[i].save, r.kind = cases[i].kind;
+        r.dropout = cases[i].dropout;
+        graft_status st = gr_tuning_select(&t, &c, &r, &e);
+        assert_int_equal(st, cases[i].said ? GRAFT_UNSUPPORTED : GRAFT_OK);
+        if (cases[i].said && !strstr(e.what, cases[i].said)) fail_msg("%zu: %s", i, e.what);
+        gr_tuning_free(t);
+    }
 }
 
 /* Ranks and scales by module; the first key that matches counts, and scale follows the module's own rank. */
@@ -349,10 +391,15 @@ static void refused_kinds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(selections),    cmocka_unit_test(refusals),
-        cmocka_unit_test(fused_linears), cmocka_unit_test(placed_by_hand),
-        cmocka_unit_test(patterns),      cmocka_unit_test(kinds),
-        cmocka_unit_test(refused_kinds), cmocka_unit_test(alpha_beats_scale),
+        cmocka_unit_test(selections),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(fused_linears),
+        cmocka_unit_test(placed_by_hand),
+        cmocka_unit_test(mixtures),
+        cmocka_unit_test(patterns),
+        cmocka_unit_test(kinds),
+        cmocka_unit_test(refused_kinds),
+        cmocka_unit_test(alpha_beats_scale),
         cmocka_unit_test(any_locale),
     };
     return cmocka_run_group_tests_name("lora", tests, NULL, NULL);

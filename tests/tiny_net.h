@@ -182,22 +182,31 @@ static inline gr_model *tiny_model(tiny_net *n, int bits, int group) {
 }
 
 /* What ref calls a trained tensor; its memory. */
-static inline ref_tensor tiny_ref_tensor(const tiny_net *n, const gr_param *p) {
+static inline ref_tensor tiny_ref_part(const tiny_net *n, const gr_param *p, int64_t expert) {
     static ref_tensor all[512];
     char name[128];
     int count = ref_model_tensors(NULL, n->ref);
     assert_in_range(count, 1, 512);
     ref_model_tensors(all, n->ref);
     gr_param_name(name, sizeof name, p);
+    if (gr_role_expert(p->role)) { /* ref names each */
+        gr_expert_name(name, sizeof name, p->role, p->layer, expert);
+        strcat(name, p->kind == GR_PARAM_A ? ".lora_A" : ".lora_B");
+    }
     char *magnitude = strstr(name, ".magnitude");
     if (magnitude) strcpy(magnitude, ".lora_magnitude_vector");
     for (int i = 0; i < count; i++)
         if (strcmp(all[i].name, name) == 0) {
-            assert_int_equal(all[i].n, gr_param_count(p));
+            assert_int_equal(all[i].n, gr_param_count(p) / p->stack);
             return all[i];
         }
     fail_msg("ref has no %s", name);
     return all[0];
+}
+
+static inline ref_tensor tiny_ref_tensor(const tiny_net *n, const gr_param *p) {
+    assert_int_equal(p->stack, 1);
+    return tiny_ref_part(n, p, 0);
 }
 
 /* Copies what trains from ref into graft's parameter vector. What takes the place of a tensor of the base
@@ -205,16 +214,19 @@ static inline ref_tensor tiny_ref_tensor(const tiny_net *n, const gr_param *p) {
 static inline void tiny_params(tiny_net *n) {
     const gr_tuning *tuning = n->rt.tuning;
     for (size_t i = 0; i < tuning->param_count; i++) {
-        ref_tensor t = tiny_ref_tensor(n, &tuning->params[i]);
-        bool instead = tuning->params[i].kind == GR_PARAM_WEIGHT || tuning->params[i].kind == GR_PARAM_BIAS;
-        for (long k = 0; instead && k < t.n; k += 3) t.p[k] /= 2; /* exact in every format */
-        for (long k = 0; k < t.n; k++) n->params[tuning->params[i].at + k] = (float)t.p[k];
+        const gr_param *p = &tuning->params[i];
+        for (int64_t e = 0; e < p->stack; e++) {
+            ref_tensor t = tiny_ref_part(n, p, e);
+            bool instead = p->kind == GR_PARAM_WEIGHT || p->kind == GR_PARAM_BIAS;
+            for (long k = 0; instead && k < t.n; k += 3) t.p[k] /= 2; /* exact in every format */
+            for (long k = 0; k < t.n; k++) n->params[p->at + e * t.n + k] = (float)t.p[k];
+        }
     }
 }
 
 /* What trains. Where tensors train themselves the spec has train_all. */
 enum {
-    TINY_LINEARS = 1, /* adapters on the blocks' linears, of spec.rank */
+    TINY_LINEARS = 1, /* adapters on the blocks' linears, of spec.rank; on experts of spec.expert_rank */
     TINY_ENDS = 2,    /* on embedding and head, of spec.end_rank */
     TINY_NORMS = 4,
     TINY_EMBED = 8, /* the embedding itself */
@@ -245,6 +257,7 @@ static inline void tiny_choose(tiny_net *n, int what) {
             if (!gr_role_exists(role, config)) continue;
             if (what & TINY_LAST && gr_role_table[role].in_block && l + 1 < config->layers) continue;
             if (role < GR_ROUTER && what & TINY_LINEARS) x->rank = n->spec.rank;
+            if (gr_role_expert(role) && what & TINY_LINEARS) x->rank = n->spec.expert_rank;
             if ((role == GR_EMBED_TOKENS || role == GR_LM_HEAD) && what & TINY_ENDS)
                 x->rank = n->spec.end_rank;
             x->train_weight = tiny_trains_itself(role, what);

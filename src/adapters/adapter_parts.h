@@ -13,7 +13,8 @@
 /* Tensors of the base that a slot speaks of. */
 typedef enum gr_slot_on {
     GR_ON_ANY,
-    GR_ON_LINEAR, /* linears of blocks and the head */
+    GR_ON_LINEAR,  /* linears of blocks and the head */
+    GR_ON_EXPERTS, /* those of a mixture: all experts' matrices in one tensor of three dimensions */
     GR_ON_EMBEDDING,
     GR_ON_TIED_HEAD, /* an embedding that is the head too: named as the head */
     GR_ON_ADAPTED,   /* linears with A and B */
@@ -74,10 +75,11 @@ static inline float gr_adapter_gguf_scale(float alpha, int64_t rank) {
 typedef struct gr_adapter_item {
     char name[256];
     const gr_param *param; /* borrowed from the tuning */
-    int64_t rows;          /* param->rows, or the padded rank */
+    int64_t rows;          /* of a matrix: as the param has them, or the padded rank */
     int64_t repeat;        /* of every column: a pooled A is written as a full one */
     float factor;
     bool transposed;
+    int64_t stack;    /* matrices of `rows` rows each, one after another; 1: no experts */
     int64_t head_dim; /* of a tensor whose columns llama.cpp orders by pairs; else 0 */
 } gr_adapter_item;
 /* That head width. */
@@ -225,7 +227,7 @@ graft_status gr_adapter_gguf_read(gr_adapter_config *settings, const gr_adapter_
 typedef struct gr_adapter_find {
     const gr_tensor *tensor;
     const gr_adapter_slot *slot;
-    int64_t head_dim; /* as gr_adapter_item's */
+    int64_t head_dim, stack; /* as gr_adapter_item's */
 } gr_adapter_find;
 typedef struct gr_adapter_reader {
     const gr_model_config *config;

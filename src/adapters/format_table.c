@@ -13,9 +13,11 @@ const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1] = {
      "",
      true,
      false,
-     7,
+     9,
      {{GR_PARAM_A, GR_ON_LINEAR, ".lora_a", true, false},
       {GR_PARAM_B, GR_ON_LINEAR, ".lora_b", false, true},
+      {GR_PARAM_A, GR_ON_EXPERTS, ".lora_a", false, false},
+      {GR_PARAM_B, GR_ON_EXPERTS, ".lora_b", true, true},
       {GR_PARAM_A, GR_ON_EMBEDDING, ".lora_b", false, true},
       {GR_PARAM_B, GR_ON_EMBEDDING, ".lora_a", true, false},
       {GR_PARAM_MAGNITUDE, GR_ON_LINEAR, ".m", false, false},
@@ -45,19 +47,22 @@ const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1] = {
      "",
      false,
      true,
-     4,
+     6,
      {{GR_PARAM_A, GR_ON_LINEAR, ".weight.lora_a", false, false},
       {GR_PARAM_B, GR_ON_LINEAR, ".weight.lora_b", true, true},
+      {GR_PARAM_A, GR_ON_EXPERTS, ".weight.lora_a", false, false},
+      {GR_PARAM_B, GR_ON_EXPERTS, ".weight.lora_b", true, true},
       {GR_PARAM_A, GR_ON_EMBEDDING, ".weight.lora_b", true, true},
       {GR_PARAM_B, GR_ON_EMBEDDING, ".weight.lora_a", true, false}}},
     {0},
 };
 
 bool gr_adapter_slot_on(const gr_adapter_slot *slot, gr_role role, bool adapted, const gr_model_config *c) {
-    bool linear = role < GR_LINEARS || role == GR_LM_HEAD;
+    bool experts = gr_role_expert(role), linear = (role < GR_LINEARS && !experts) || role == GR_LM_HEAD;
     switch (slot->on) {
     case GR_ON_ANY: return true;
     case GR_ON_LINEAR: return linear;
+    case GR_ON_EXPERTS: return experts;
     case GR_ON_EMBEDDING: return role == GR_EMBED_TOKENS;
     case GR_ON_TIED_HEAD: return role == GR_EMBED_TOKENS && c->tied;
     case GR_ON_ADAPTED: return linear && adapted;

@@ -35,6 +35,9 @@ bool gr_adapter_holds(const gr_adapter_format *f, const gr_model_config *c, cons
         if (why) gr_buf_printf(why, "%s's files hold adapters, and there is none", f->program);
         return false;
     }
+    for (size_t i = 0; !f->one_rank && !f->gguf && i < t->param_count; i++)
+        if (gr_role_expert(t->params[i].role))
+            return cannot(why, "PEFT adapts no experts of a mixture", &t->params[i]);
     if (f->gguf) return gguf_holds(c, t, why);
     for (size_t i = 0; f->one_rank && t->adapted && i < t->param_count; i++)
         if (t->params[i].kind == GR_PARAM_BIAS || t->params[i].kind == GR_PARAM_WEIGHT)
@@ -128,7 +131,8 @@ graft_status gr_adapter_list(gr_adapter_item **items, size_t *count, const gr_ad
             if (!gr_adapter_slot_name(item->name, sizeof item->name, f, slot, p->role, p->layer))
                 return gr_fail(err, GRAFT_INTERNAL, "%s cannot hold this adapter", f->file);
             item->param = p;
-            item->rows = pair && f->one_rank ? common.padded_rank : p->rows;
+            item->stack = p->stack;
+            item->rows = pair && f->one_rank ? common.padded_rank : p->rows / p->stack;
             item->repeat = p->kind == GR_PARAM_A ? gr_max_i64(x->pool, 1) : 1;
             item->transposed = slot->transposed;
             item->head_dim = gr_adapter_pairs(f, c, p->role, p->kind);
@@ -169,7 +173,11 @@ void gr_adapter_notes(gr_buf *notes, const gr_model_config *c, const gr_tuning *
     const gr_adapter_format *mlx = &gr_adapter_format_table[0], *peft = &gr_adapter_format_table[1];
     gr_adapter_common common = gr_adapter_common_of(t);
     if (!formats) formats = GR_ADAPTER_USUAL;
-    if (formats & GR_ADAPTER_PEFT && !gr_adapter_holds(peft, c, t, NULL))
+    gr_buf why = {0};
+    const bool no_peft = formats & GR_ADAPTER_PEFT && !gr_adapter_holds(peft, c, t, &why);
+    if (no_peft && t->adapted)
+        note(notes, "%s is not written: %s", peft->file, why.data ? why.data : "");
+    else if (no_peft)
         note(notes,
              "%s is not written: PEFT's files hold adapters, and there is none; %s has the trained "
              "tensors in 32 bits, so that training can go on from them exactly (mlx-lm loads them "
@@ -186,5 +194,7 @@ void gr_adapter_notes(gr_buf *notes, const gr_model_config *c, const gr_tuning *
              "scales other than %g are folded into lora_b%s%s%s",
              mlx->file, (long long)common.padded_rank, common.scale, formats & GR_ADAPTER_PEFT ? "; " : "",
              formats & GR_ADAPTER_PEFT ? peft->file : "", formats & GR_ADAPTER_PEFT ? " is exact" : "");
+    notes->failed |= why.failed;
+    gr_buf_free(&why);
     if (formats & GR_ADAPTER_GGUF) note_gguf(notes, c, t);
 }

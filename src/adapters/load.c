@@ -65,7 +65,7 @@ static graft_status pool_of(int64_t *pool, const gr_adapter_reader *r, gr_role r
                             graft_error *err) {
     int64_t out, in;
     gr_role_shape(role, r->config, &out, &in);
-    *pool = r->settings->pool;
+    *pool = gr_role_expert(role) ? 0 : r->settings->pool;
     bool group = *pool == 32 || *pool == 64 || *pool == 128;
     if (!*pool || (group && in % *pool == 0 && !r->settings->dora)) return GRAFT_OK;
     if (r->settings->dora)
@@ -87,7 +87,8 @@ static graft_status wish(gr_tuning *t, const gr_adapter_reader *r, gr_role role,
     char path[200];
     gr_role_name(path, sizeof path, role, layer);
     if (a) {
-        x->rank = a->shape[f[GR_PARAM_A].slot->transposed ? 1 : 0];
+        const bool experts = gr_role_expert(role); /* a stack of matrices */
+        x->rank = a->shape[(experts ? 1 : 0) + (f[GR_PARAM_A].slot->transposed ? 1 : 0)];
         x->dora = r->settings->dora;
         if (role < GR_LINEARS) GR_TRY(pool_of(&x->pool, r, role, path, err));
         GR_TRY(gr_adapter_config_scale(&x->scale, r->settings, path, x->rank, err));

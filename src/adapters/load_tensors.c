@@ -42,16 +42,20 @@ static void find_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
         f->tensor = look_up(r, name);
         f->slot = slot;
         f->head_dim = gr_adapter_pairs(r->format, r->config, role, slot->kind);
+        f->stack = gr_role_expert(role) ? r->config->experts : 1;
     }
 }
 
-/* Is `f` a tensor [rows, cols] in graft's orientation (cols 0: a vector)? *rows 0: any, and is set. */
+/* Is `f` a tensor [rows, cols] in graft's orientation (cols 0: a vector), or a stack of them? *rows 0: any,
+ * and is set. */
 static bool fits(const gr_adapter_find *f, int64_t *rows, int64_t cols) {
     const gr_tensor *t = f->tensor;
-    bool turned = f->slot->transposed;
-    if (t->ndim != (cols ? 2 : 1) || !gr_dtype_is_float(t->dtype)) return false;
-    int64_t r = t->shape[turned ? 1 : 0];
-    if (r < 1 || (*rows && r != *rows) || (cols && t->shape[turned ? 0 : 1] != cols)) return false;
+    const bool turned = f->slot->transposed, stacked = f->slot->on == GR_ON_EXPERTS;
+    const int64_t *shape = t->shape + (stacked ? 1 : 0);
+    if (t->ndim != (cols ? 2 : 1) + stacked || !gr_dtype_is_float(t->dtype)) return false;
+    if (stacked && t->shape[0] != f->stack) return false;
+    int64_t r = shape[turned ? 1 : 0];
+    if (r < 1 || (*rows && r != *rows) || (cols && shape[turned ? 0 : 1] != cols)) return false;
     *rows = r;
     return true;
 }
@@ -71,12 +75,16 @@ static void check_pair(gr_adapter_reader *r, const gr_adapter_find *a, const gr_
 static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
     const gr_adapter_find *f = gr_adapter_found(r, role, layer, 0), *m = &f[GR_PARAM_MAGNITUDE];
     int64_t out, in;
-    if (role == GR_ROUTER || gr_role_expert(role)) {
-        for (int kind = 0; kind < GR_PARAM_KINDS; kind++)
-            if (f[kind].tensor) problem(r, f[kind].tensor->name, "is of a mixture's experts or router");
+    const bool experts = gr_role_expert(role);
+    for (int kind = 0; kind < GR_PARAM_KINDS; kind++) {
+        bool held = experts && !r->settings->dora && (kind == GR_PARAM_A || kind == GR_PARAM_B);
+        if (!f[kind].tensor || held || (role != GR_ROUTER && !experts)) continue;
+        problem(r, f[kind].tensor->name,
+                "trains a mixture's router or experts, which only LoRA of experts can");
         return;
     }
     gr_role_shape(role, r->config, &out, &in);
+    if (experts) out /= r->config->experts;
     check_pair(r, &f[GR_PARAM_A], &f[GR_PARAM_B], in, out);
     if (f[GR_PARAM_A].tensor && role >= GR_LINEARS && r->settings->dora)
         problem(r, f[GR_PARAM_A].tensor->name, "is DoRA outside the blocks, which is not supported");
@@ -94,9 +102,13 @@ static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
         problem(r, f[GR_PARAM_WEIGHT].tensor->name, "does not fit the base");
 }
 
+/* rows: of all matrices of a stack. */
 static float number_at(const gr_adapter_find *f, int64_t i, int64_t j, int64_t rows, int64_t cols) {
+    const int64_t stack = gr_max_i64(f->stack, 1), own = rows / stack, first = i / own * own * cols;
     if (f->head_dim) j = gr_gguf_paired_row(j, f->head_dim);
-    return gr_float_at(f->tensor->data, f->slot->transposed ? j * rows + i : i * cols + j, f->tensor->dtype);
+    i %= own;
+    return gr_float_at(f->tensor->data, first + (f->slot->transposed ? j * own + i : i * cols + j),
+                       f->tensor->dtype);
 }
 
 static bool same(const gr_adapter_find *a, const gr_adapter_find *b, int64_t rows, int64_t cols) {

@@ -9,13 +9,14 @@ static graft_status put(const gr_adapter_out *out, const void *bytes, size_t n, 
                      : gr_safetensors_write(out->tensors, bytes, n, err);
 }
 
-/* One tensor in the file's order: element (i, j) of graft's [rows, cols]. */
-static graft_status write_item(const gr_adapter_out *out, const gr_adapter_item *item, const float *params,
-                               graft_error *err) {
+/* One matrix of a tensor in the file's order: element (i, j) of graft's [rows, cols]. */
+static graft_status write_matrix(const gr_adapter_out *out, const gr_adapter_item *item, int64_t at_matrix,
+                                 const float *params, graft_error *err) {
     const gr_param *p = item->param;
-    const float *from = params + p->at;
+    const int64_t own = p->rows / p->stack;
+    const float *from = params + p->at + at_matrix * own * p->cols;
     int64_t cols = gr_max_i64(p->cols, 1) * item->repeat, count = item->rows * cols;
-    if (!item->transposed && item->factor == 1 && item->rows == p->rows && item->repeat == 1)
+    if (!item->transposed && item->factor == 1 && item->rows == own && item->repeat == 1)
         return put(out, from, (size_t)count * sizeof *from, err);
     float chunk[CHUNK];
     for (int64_t at = 0; at < count; at += CHUNK) {
@@ -24,17 +25,24 @@ static graft_status write_item(const gr_adapter_out *out, const gr_adapter_item 
             int64_t i = item->transposed ? (at + k) % item->rows : (at + k) / cols;
             int64_t j = item->transposed ? (at + k) / item->rows : (at + k) % cols;
             if (item->head_dim) j = gr_gguf_unpaired_row(j, item->head_dim);
-            chunk[k] = i < p->rows ? from[(i * cols + j) / item->repeat] * item->factor : 0;
+            chunk[k] = i < own ? from[(i * cols + j) / item->repeat] * item->factor : 0;
         }
         GR_TRY(put(out, chunk, (size_t)n * sizeof *chunk, err));
     }
     return GRAFT_OK;
 }
 
+static graft_status write_item(const gr_adapter_out *out, const gr_adapter_item *item, const float *params,
+                               graft_error *err) {
+    for (int64_t i = 0; i < item->stack; i++) GR_TRY(write_matrix(out, item, i, params, err));
+    return GRAFT_OK;
+}
+
 static void shape_of(int64_t shape[GR_MAX_DIMS], int *ndim, size_t *bytes, const gr_adapter_item *item) {
     int64_t cols = item->param->cols * item->repeat;
     *ndim = cols ? 2 : 1;
-    *bytes = (size_t)(item->rows * (cols ? cols : 1)) * sizeof(float);
+    *bytes = (size_t)(item->stack * item->rows * (cols ? cols : 1)) * sizeof(float);
+    if (gr_role_expert(item->param->role)) *ndim = 3, *shape++ = item->stack;
     shape[0] = item->transposed ? cols : item->rows;
     if (cols) shape[1] = item->transposed ? item->rows : cols;
 }

@@ -100,6 +100,10 @@ static graft_status size_module(gr_tuned *to, const gr_adapter_part *parts, size
     for (size_t i = 0; i < count; i++) {
         const gr_tuned *x = gr_tuning_of(parts[i].tuning, role, layer);
         if (!x->rank) continue;
+        if (gr_role_expert(role)) {
+            gr_fail(err, GRAFT_UNSUPPORTED, "adapters of a mixture's experts cannot be added up");
+            return gr_where(err, "%s: %s", parts[i].path, path);
+        }
         if (!to->rank) to->scale = x->scale != 0 ? x->scale : 1, to->pool = x->pool;
         if (equal_ranks && to->rank && to->rank != x->rank) {
             gr_fail(err, GRAFT_MISMATCH, "--merge linear adds matrices of one rank");

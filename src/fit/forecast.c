@@ -13,6 +13,8 @@ static double trained_flops(const gr_model_config *c, const gr_tuning *tuning) {
         double n = (double)gr_param_count(p);
         int64_t out, in;
         gr_role_shape(p->role, c, &out, &in);
+        if (p->stack > 1)
+            n *= (double)c->experts_used / (double)p->stack; /* a token passes so many of them */
         switch (p->kind) {
         case GR_PARAM_A: flops += tuning->pool ? (4 * (double)tuning->pool + 2) * n : 6 * n; break;
         case GR_PARAM_B: flops += 6 * n; break;

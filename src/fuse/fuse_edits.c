@@ -9,11 +9,17 @@
 typedef struct gr_fuse_change {
     char name[256];
     gr_merge merge;
+    int64_t stack; /* experts, each with a merge of its own: that of the first stands here; 1: no experts */
     const float *instead; /* [rows, cols]; NULL: merge */
 } change;
 
 static void merge_row(const gr_edit *edit, float *values, int64_t row) {
-    gr_merge_row(values, &((const change *)edit->context)->merge, row);
+    const change *c = edit->context;
+    gr_merge own = c->merge;
+    const int64_t expert = row / own.out;
+    own.a += expert * own.rank * own.in;
+    own.b += expert * own.rank * own.out;
+    gr_merge_row(values, &own, row - expert * own.out);
 }
 
 static void merge_sums(const gr_edit *edit, float *sums, int64_t row) {
@@ -40,7 +46,7 @@ static gr_merge merge_of(const gr_tuning *t, const float *params, const gr_param
     return (gr_merge){.a = params + a->at,
                       .b = params + b->at,
                       .magnitude = m ? params + m->at : NULL,
-                      .rank = a->rows,
+                      .rank = a->rows / a->stack,
                       .in = a->cols * gr_max_i64(pool, 1),
                       .pool = pool,
                       .out = b->cols,
@@ -56,7 +62,8 @@ static bool describe(gr_edit *edit, change *c, const gr_tuning *t, const float *
     *edit = (gr_edit){.name = c->name, .context = c};
     if (p->kind == GR_PARAM_A) {
         c->merge = merge_of(t, params, p);
-        edit->rows = c->merge.out;
+        c->stack = p->stack;
+        edit->rows = c->merge.out * c->stack;
         edit->cols = c->merge.in;
         edit->row = merge_row;
         edit->group = c->merge.pool;

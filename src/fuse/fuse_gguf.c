@@ -166,7 +166,9 @@ static graft_status look_up(edited *e, const gr_gguf *file, const gr_gguf_tensor
     if (failed) return gr_no_memory(err, 64);
     if (!e->edit) return GRAFT_OK;
     const int64_t one[] = {1};
-    const int64_t rows = t->ndim == 2 ? t->shape[0] : 1, cols = t->shape[t->ndim - 1];
+    const int64_t cols = t->shape[t->ndim - 1];
+    int64_t rows = 1; /* of all matrices, where a tensor is a mixture's experts */
+    for (int d = 0; d + 1 < t->ndim; d++) rows *= t->shape[d];
     e->head_dim = rotated && arch && arch->pairs ? c->head_dim : 0;
     e->elements = gr_gguf_affine_bits(t->type) ? GR_GGUF_GROUP : 1;
     if (!gr_gguf_can_quantize(t->type))

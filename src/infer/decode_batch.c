@@ -58,6 +58,8 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t caches, int64_
         gr_routing_bind(&d->routing, a, c->experts, c->experts_used, n);
         d->experts.act = d->mlp;
         d->experts.wide = gr_arena_array(a, n * c->experts_used * c->hidden, act);
+        d->routing.xa = gr_arena_array(a, n * c->experts_used * most_ranks(d->rt->tuning), act);
+        d->experts.xa = gr_arena_array(a, n * c->experts_used * most_ranks(d->rt->tuning), act);
     }
     d->rotation = gr_arena_array(a, gr_rope_count(c) * n * c->head_dim, sizeof(float));
     d->logits = gr_arena_array(a, n * c->vocab, sizeof(float));

@@ -41,15 +41,13 @@ const void *gr_decode_input(const part *p, int worker) {
     return w.x;
 }
 
-/* y[n] (f32, n <= 64) += xa[column ..] B for rows row0 .. of a linear, by the kernels of the batch path. */
-static void add_low_rank(const gr_decode *d, const gr_linear *l, int64_t column, float *y, int64_t row0,
-                         int64_t n, const space *w) {
+void gr_decode_add_low_rank(const gr_decode *d, const gr_mat *b, const void *low, float *y, int64_t row0,
+                            int64_t n, const space *w) {
     const gr_kernels *k = &d->rt->kernels;
-    gr_mat b = gr_mat_f32(l->b, l->rank, l->w.rows, 1);
-    for (int64_t r = 0; r < l->rank; r += k->kc) {
-        int kc = (int)gr_min_i64(k->kc, l->rank - r);
-        k->panel(w->panel, &b, false, row0, (int)n, r, kc);
-        gr_term term = {(const char *)d->xa + (column + r) * k->act_bytes, kc, w->panel, kc};
+    for (int64_t r = 0; r < b->rows; r += k->kc) {
+        int kc = (int)gr_min_i64(k->kc, b->rows - r);
+        k->panel(w->panel, b, false, row0, (int)n, r, kc);
+        gr_term term = {(const char *)low + r * k->act_bytes, kc, w->panel, kc};
         k->tile(&term, 1, w->sums, GR_NR, 1, false);
         k->add_f32(y, w->sums, n);
     }
@@ -68,8 +66,10 @@ static void rows_of(const part *p, int i, float *y, int64_t row0, int64_t n, int
     int64_t column = 0;
     for (int j = 0; j < i; j++) column += p->g.linear[j].rank;
     d->rt->kernels.matvec(y - row0, &l->w, x, row0, n);
+    const gr_mat b = gr_mat_f32(l->b, l->rank, l->w.rows, 1);
     for (int64_t at = 0; at < n && l->rank && !l->merged; at += GR_NR)
-        add_low_rank(d, l, column, y + at, row0 + at, gr_min_i64(GR_NR, n - at), &w);
+        gr_decode_add_low_rank(d, &b, (const char *)d->xa + column * d->rt->kernels.act_bytes, y + at,
+                               row0 + at, gr_min_i64(GR_NR, n - at), &w);
     for (int64_t o = 0; l->dora.gain && o < n; o++) y[o] *= l->dora.gain[row0 + o];
     for (int64_t o = 0; l->bias && o < n; o++) y[o] += l->bias[row0 + o];
 }
@@ -277,8 +277,9 @@ void gr_decode_bind_legs(gr_decode *d, gr_arena *arena) {
     d->space = gr_arena_array(arena, gr_pool_threads(d->rt->pool), d->space_bytes);
     d->attend.space = d->space ? gr_decode_space_of(d, 0).panel : NULL;
     d->attend.space_bytes = d->space_bytes;
-    d->xa = gr_arena_array(arena, most_ranks(d) + 1, (size_t)k->act_bytes); /* pairs may look one further */
-    d->layers = gr_arena_array(arena, c->layers + 1, sizeof *d->layers);    /* the last: head */
+    d->xa = gr_arena_array(arena, most_ranks(d) * gr_max_i64(1, c->experts_used) + 1,
+                           (size_t)k->act_bytes);                        /* pairs may look one further */
+    d->layers = gr_arena_array(arena, c->layers + 1, sizeof *d->layers); /* the last: head */
     gr_relay_bind(&d->relay, arena, d->rt->pool, c->layers * LEGS + 2);
 }
 
@@ -316,9 +317,12 @@ static void add_experts(gr_decode *d, gr_decode_layer *layer, int64_t l) {
     x->behind->chunk = gr_decode_chunk(d, x->e.hidden, x->e.used * x->e.mlp);
     x->chunk = gr_decode_chunk(d, x->e.mlp, x->e.hidden);
     x->chunks = parts_of(x->e.mlp, x->chunk);
+    x->ranks = x->e.gate.rank + x->e.up.rank;
     add_leg(d, gr_decode_router, NULL, x, parts_of(x->e.router.rows, x->before->chunk));
     add_leg(d, gr_decode_choose, NULL, x, 1);
+    add_leg(d, gr_decode_open_low, NULL, x, x->e.used * x->ranks);
     add_leg(d, gr_decode_experts_open, NULL, x, x->e.used * x->chunks);
+    add_leg(d, gr_decode_close_low, NULL, x, x->e.used * x->e.down.rank);
     add_leg(d, gr_decode_experts_close, NULL, x, parts_of(x->e.hidden, x->behind->chunk));
 }
 

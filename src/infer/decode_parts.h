@@ -20,6 +20,7 @@ typedef struct gr_decode_experts {
     gr_decode_part *before, *behind; /* the router's part, whose input is the experts', too; and down's */
     gr_experts e;
     int64_t chunk, chunks; /* rows of gate and up of one task, and tasks of an expert */
+    int64_t ranks;         /* of gate and up together */
 } gr_decode_experts;
 
 struct gr_decode_layer {
@@ -47,9 +48,15 @@ const void *gr_decode_input(const gr_decode_part *p, int worker);
 /* Rows of a task: enough tasks to balance, each at least a few thousand weights. */
 int64_t gr_decode_chunk(const gr_decode *d, int64_t rows, int64_t cols);
 
+/* y[n] (f32, n <= 64) += low[rank] B for rows row0 .. of B [rank, out], by the kernels of the batch path. */
+void gr_decode_add_low_rank(const gr_decode *d, const gr_mat *b, const void *low, float *y, int64_t row0,
+                            int64_t n, const gr_decode_space *space);
+
 /* decode_experts.c: the legs of a mixture, in this order. Their context is a gr_decode_experts.
- * router: a task for each chunk of the part's rows; choose: one task; open: chunks for every pick; close: a
- * task for each chunk of down's rows. */
-gr_task gr_decode_router, gr_decode_choose, gr_decode_experts_open, gr_decode_experts_close;
+ * router: a task for each chunk of the part's rows; choose: one task; open_low: a task for each rank of gate
+ * and up, for every pick; open: chunks for every pick; close_low: a task for each rank of down, for every
+ * pick; close: a task for each chunk of down's rows. */
+gr_task gr_decode_router, gr_decode_choose, gr_decode_open_low, gr_decode_experts_open, gr_decode_close_low,
+    gr_decode_experts_close;
 
 #endif

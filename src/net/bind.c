@@ -63,6 +63,8 @@ static void bind_attention(const gr_net *n, gr_saved *s, gr_arena *arena) {
     s->rstd_mid = gr_arena_array(arena, t, sizeof(float));
 }
 
+enum { GATE_UP = 2 }; /* in the order of gr_group_table */
+
 /* Most low-rank columns of group g over all layers. */
 static int64_t most_ranks(const gr_net *n, int g) {
     int64_t most = 0, a;
@@ -72,7 +74,7 @@ static int64_t most_ranks(const gr_net *n, int g) {
 }
 
 static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena, int g) {
-    int64_t ranks = most_ranks(n, g);
+    int64_t ranks = n->model->config.experts && g >= GATE_UP ? 0 : most_ranks(n, g);
     s->xa[g] = ranks ? take(arena, n->config.tokens, ranks, (size_t)n->compute.k->act_bytes) : NULL;
 }
 
@@ -81,8 +83,6 @@ static int64_t mlp_rows(const gr_net *n) {
     int64_t used = n->model->config.experts_used;
     return n->config.tokens * (used ? used : 1);
 }
-
-enum { GATE_UP = 2 }; /* in the order of gr_group_table */
 
 /* What a layer keeps but x: the first has everything, the others share with it what is computed again. */
 static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first) {
@@ -93,7 +93,10 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first
     bind_attention(n, s, arena);
     for (int g = 0; g < GATE_UP; g++) bind_low_rank(n, s, arena, g);
     if (!first && n->config.recompute == GR_RECOMPUTE_MLP) return;
-    if (c->experts) gr_routing_bind(&s->routing, arena, c->experts, c->experts_used, n->config.tokens);
+    if (c->experts) {
+        gr_routing_bind(&s->routing, arena, c->experts, c->experts_used, n->config.tokens);
+        s->routing.xa = take(arena, mlp_rows(n), most_ranks(n, GATE_UP), act);
+    }
     if (c->arch->traits & GR_ARCH_FUSED) {
         s->gate = take(arena, n->config.tokens, 2 * c->mlp, act);
         s->up = behind(s->gate, c->mlp, act);
@@ -176,7 +179,10 @@ static void bind_backward(gr_net *n, gr_arena *scratch) {
     size_t act = (size_t)n->compute.k->act_bytes;
     n->dres = take(scratch, t, n->model->config.hidden, sizeof(float));
     n->d_hidden = n->norm; /* a linear's dx may take the place of its x */
-    for (int g = 0; g < GR_GROUPS; g++) ranks = gr_max_i64(ranks, most_ranks(n, g));
+    for (int g = 0; g < GR_GROUPS; g++) {
+        int64_t rows = n->model->config.experts && g >= GATE_UP ? mlp_rows(n) : t;
+        ranks = gr_max_i64(ranks, (rows + t - 1) / gr_max_i64(t, 1) * most_ranks(n, g));
+    }
     n->linear_scratch.dxa = take(scratch, t, ranks, act);
     n->linear_scratch.dxa_t = take(scratch, t, ranks, act);
     n->linear_scratch.xa_t = take(scratch, t, ranks, act);
@@ -209,6 +215,8 @@ static void bind_mlp(gr_net *n, gr_arena *scratch) {
     n->experts = (gr_experts_scratch){.act = n->act_mlp};
     if (!c->experts) return;
     n->experts.wide = take(scratch, mlp_rows(n), c->hidden, act);
+    n->experts.xa = take(scratch, mlp_rows(n), most_ranks(n, GR_GROUPS - 1), act);
+    n->experts.low = &n->linear_scratch;
     if (!descends(n)) return;
     n->experts.scores = take(scratch, n->config.tokens, c->experts, act);
     n->experts.dw = gr_arena_array(scratch, mlp_rows(n), sizeof *n->experts.dw);

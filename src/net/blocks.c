@@ -43,19 +43,6 @@ int64_t gr_net_gate_ld(const gr_model_config *c) {
     return c->arch->traits & GR_ARCH_FUSED ? 2 * c->mlp : c->mlp;
 }
 
-gr_experts gr_net_experts(const gr_net *n, int64_t l) {
-    const gr_model_config *c = &n->model->config;
-    return (gr_experts){.hidden = c->hidden,
-                        .mlp = c->mlp,
-                        .used = c->experts_used,
-                        .normed = c->experts_normed,
-                        .activation = c->activation,
-                        .router = n->model->layer[l].linear[GR_ROUTER],
-                        .gate = gr_model_stack(n->model, GR_EXPERT_GATE, l),
-                        .up = gr_model_stack(n->model, GR_EXPERT_UP, l),
-                        .down = gr_model_stack(n->model, GR_EXPERT_DOWN, l)};
-}
-
 static block block_of(gr_net *n, const gr_batch *batch, int64_t l) {
     const gr_model_config *c = &n->model->config;
     const gr_layer *layer = &n->model->layer[l];
@@ -283,6 +270,19 @@ static void dense_backward(block *b, const gr_gradients *gradients, bool last) {
                        &n->linear_scratch);
 }
 
+/* Likewise of a mixture. Its input is made again in between, in the place of its output's gradient. */
+static void mixture_backward(block *b, const gr_gradients *gradients) {
+    gr_net *n = b->net;
+    gr_saved *s = b->s;
+    const gr_compute *c = &n->compute;
+    gr_experts_back_down(c, &b->experts, &s->routing, n->d_hidden, s->gate, s->up, gradients, b->batch,
+                         &n->experts);
+    const void *x =
+        gr_experts_need_input(&b->experts) ? normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid) : NULL;
+    gr_experts_back_open(c, &b->experts, &s->routing, n->d_hidden, s->gate, s->up, x, gradients, b->batch,
+                         &n->experts);
+}
+
 /* dres -> the MLP or the mixture -> dres */
 static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     gr_net *n = b->net;
@@ -290,8 +290,7 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     int64_t t = b->batch->tokens, h = n->model->config.hidden;
     open_half(b, gradients, DOWN);
     if (n->model->config.experts)
-        gr_experts_backward(&n->compute, &b->experts, &s->routing, n->d_hidden, s->gate, s->up, t,
-                            &n->experts);
+        mixture_backward(b, gradients);
     else
         dense_backward(b, gradients, last);
     norm_backward(b, gradients, GR_BEFORE_MLP, n->d_hidden, false, s->x_mid, s->rstd_mid);

@@ -69,18 +69,45 @@ gr_linear_group gr_net_group(const gr_net *n, int64_t l, int g) {
     const gr_group_row *row = &gr_group_table[g];
     gr_linear_group group = {.layer = l, .number = g, .a_at = GR_NOWHERE};
     for (int i = 0; i < row->count; i++) {
-        if (!gr_role_exists(row->role[i], &n->model->config)) continue;
+        if (!gr_role_exists(row->role[i], &n->model->config) || gr_role_expert(row->role[i])) continue;
         gr_linear *x = &group.linear[group.count++];
         *x = linear_of(n, l, row->role[i]);
         group.merged |= x->merged;
     }
     group.in = group.linear[0].w.cols;
-    if (!n->tuning || !n->params) return group;
+    if (!n->tuning || !n->params || !group.count) return group;
     group.ranks = gr_tuning_group(n->tuning, l, g, &group.a_at);
     group.a = trained(n, group.a_at);
     group.pool = n->tuning->pool;
     group.zeros = n->zeros;
     return group;
+}
+
+/* The experts of a role with their adapters. */
+static gr_expert_linear experts_of(const gr_net *n, int64_t l, gr_role role) {
+    gr_expert_linear x = {.w = gr_model_stack(n->model, role, l), .a_at = GR_NOWHERE, .b_at = GR_NOWHERE};
+    if (!n->tuning || !n->params) return x;
+    const gr_tuned *t = &n->tuning->block[l][role];
+    x.rank = t->rank;
+    x.scale = t->scale;
+    x.a = trained(n, t->a);
+    x.b = trained(n, t->b);
+    x.a_at = t->a;
+    x.b_at = t->b;
+    return x;
+}
+
+gr_experts gr_net_experts(const gr_net *n, int64_t l) {
+    const gr_model_config *c = &n->model->config;
+    return (gr_experts){.hidden = c->hidden,
+                        .mlp = c->mlp,
+                        .used = c->experts_used,
+                        .normed = c->experts_normed,
+                        .activation = c->activation,
+                        .router = n->model->layer[l].linear[GR_ROUTER],
+                        .gate = experts_of(n, l, GR_EXPERT_GATE),
+                        .up = experts_of(n, l, GR_EXPERT_UP),
+                        .down = experts_of(n, l, GR_EXPERT_DOWN)};
 }
 
 void gr_net_refresh(gr_net *n) {

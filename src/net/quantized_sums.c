@@ -1,5 +1,5 @@
-/* net/quantized_sums.c - quantization-aware training: the quantized sums of base and adapter, made anew after each
- * update. Their bytes are those that fusing into the base's own quantization writes. */
+/* net/quantized_sums.c - quantization-aware training: the quantized sums of base and adapter, made anew after
+ * each update. Their bytes are those that fusing into the base's own quantization writes. */
 #include "layers/merge.h"
 #include "net/net.h"
 #include "weights/affine.h"

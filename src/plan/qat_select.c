@@ -18,6 +18,9 @@ static graft_status check_group(const gr_tuning *t, const gr_model *model, int64
     for (int i = 0; i < row->count; i++) {
         if (!t->block[layer][row->role[i]].rank) continue;
         const gr_mat *w = gr_model_matrix(model, row->role[i], layer);
+        if (gr_role_expert(row->role[i]))
+            return cannot(row->role[i], layer, "is a mixture's experts", "leave it out of --lora-targets",
+                          err);
         adapted++;
         quantized += w->layout == GR_AFFINE;
         if (w->layout == GR_MICRO)

@@ -6,7 +6,7 @@
 #define BITS(role) (1u << (role))
 #define EXPERTS    (BITS(GR_EXPERT_GATE) | BITS(GR_EXPERT_UP) | BITS(GR_EXPERT_DOWN))
 #define MIXTURE    (EXPERTS | BITS(GR_ROUTER))
-#define LINEARS    ((BITS(GR_LINEARS) - 1) & ~MIXTURE)
+#define LINEARS    ((BITS(GR_LINEARS) - 1) & ~BITS(GR_ROUTER))
 #define ADAPTABLE  (LINEARS | BITS(GR_EMBED_TOKENS) | BITS(GR_LM_HEAD))
 #define SAVABLE    ((BITS(GR_ROLES) - 1 - BITS(GR_ROTARY_EMB)) & ~MIXTURE)
 
@@ -20,21 +20,28 @@ typedef struct selection {
     bool bad_layers;
 } selection;
 
-/* A wish for a mixture's experts or its router, which stay as they are. */
-static graft_status check_mixture(const selection *s, const gr_matcher *wish, const char *option,
-                                  graft_error *err) {
+/* A wish for tensors of a mixture that stay as they are: its router, and whole experts. NULL: for all. */
+static graft_status check_mixture(const selection *s, const gr_matcher *wish, unsigned roles,
+                                  const char *option, graft_error *err) {
     char path[200];
     for (gr_role role = 0; role < GR_ROLES; role++) {
-        if (!(BITS(role) & MIXTURE) || !gr_role_exists(role, s->config)) continue;
+        if (!(BITS(role) & roles) || !gr_role_exists(role, s->config)) continue;
         gr_role_name(path, sizeof path, role, 0);
         if (wish && (!gr_matches(wish, role, path) || (s->without && gr_matches(s->without, role, path))))
             continue;
-        gr_fail(err, GRAFT_UNSUPPORTED, "experts and routers of a mixture cannot be trained");
+        gr_fail(err, GRAFT_UNSUPPORTED, "%s",
+                role == GR_ROUTER ? "the router of a mixture cannot be trained"
+                                  : "experts of a mixture train by LoRA alone, without dropout");
         gr_where(err, "%s", option);
         gr_found(err, "%s", path);
         return gr_hint(err, "--lora-targets extended adapts all of attention");
     }
     return GRAFT_OK;
+}
+
+/* What experts are not computed with. */
+static unsigned unlike_experts(const gr_tuning_request *r) {
+    return r->kind == GR_TUNE_DORA || r->dropout > 0 ? MIXTURE : BITS(GR_ROUTER);
 }
 
 static graft_status compile(selection *s, graft_error *err) {
@@ -46,14 +53,14 @@ static graft_status compile(selection *s, graft_error *err) {
     }
     if (r->kind != GR_TUNE_FULL) {
         GR_TRY(gr_matcher_new(&s->want, r->targets, "--lora-targets", true, err));
-        GR_TRY(check_mixture(s, s->want, "--lora-targets", err));
+        GR_TRY(check_mixture(s, s->want, unlike_experts(r), "--lora-targets", err));
         GR_TRY(gr_matcher_check(s->want, s->config, ADAPTABLE, err));
     } else if (!r->measured) {
-        GR_TRY(check_mixture(s, NULL, "--fine-tune-type full", err));
+        GR_TRY(check_mixture(s, NULL, EXPERTS, "--fine-tune-type full", err));
     }
     if (r->modules_to_save) {
         GR_TRY(gr_matcher_new(&s->save, r->modules_to_save, "--modules-to-save", false, err));
-        GR_TRY(check_mixture(s, s->save, "--modules-to-save", err));
+        GR_TRY(check_mixture(s, s->save, MIXTURE, "--modules-to-save", err));
         GR_TRY(gr_matcher_check(s->save, s->config, SAVABLE, err));
     }
     if (r->rank_pattern) GR_TRY(gr_patterns_new(&s->ranks, r->rank_pattern, "--rank-pattern", err));

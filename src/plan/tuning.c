@@ -4,8 +4,8 @@
 const gr_group_row gr_group_table[GR_GROUPS] = {
     {4, {GR_Q_PROJ, GR_K_PROJ, GR_V_PROJ, GR_QKV_PROJ}},
     {1, {GR_O_PROJ}},
-    {4, {GR_GATE_PROJ, GR_UP_PROJ, GR_GATE_UP_PROJ, GR_C_FC}},
-    {2, {GR_DOWN_PROJ, GR_C_PROJ}},
+    {6, {GR_GATE_PROJ, GR_UP_PROJ, GR_GATE_UP_PROJ, GR_C_FC, GR_EXPERT_GATE, GR_EXPERT_UP}},
+    {3, {GR_DOWN_PROJ, GR_C_PROJ, GR_EXPERT_DOWN}},
 };
 
 graft_status gr_tuning_new(gr_tuning **out, const gr_model_config *c, graft_error *err) {
@@ -58,7 +58,9 @@ typedef struct layout {
 } layout;
 
 static int64_t place(layout *y, gr_param_kind kind, gr_role role, int64_t layer, int64_t rows, int64_t cols) {
-    gr_param p = {.kind = kind, .role = role, .layer = layer, .at = y->at, .rows = rows, .cols = cols};
+    gr_param p = {
+        .kind = kind, .role = role, .layer = layer, .at = y->at, .rows = rows, .cols = cols, .stack = 1};
+    if (gr_role_expert(role)) p.stack = y->config->experts;
     int64_t floats = rows;
     if (cols && !gr_mul_i64(rows, cols, &floats)) y->overflow = true;
     if (floats > INT64_MAX / 64 - y->at) y->overflow = true, floats = 0; /* room for every vector of state */
@@ -72,9 +74,11 @@ static void place_pair(layout *y, gr_param_kind kind, gr_role role, int64_t laye
     gr_tuned *x = gr_tuning_at(y->t, role, layer);
     int64_t out, in;
     gr_role_shape(role, y->config, &out, &in);
+    const int64_t stack = gr_role_expert(role) ? gr_max_i64(1, y->config->experts) : 1;
     int64_t *at = kind == GR_PARAM_A ? &x->a : &x->b;
     if (x->pool) in /= x->pool;
-    *at = x->rank ? place(y, kind, role, layer, x->rank, kind == GR_PARAM_A ? in : out) : GR_NOWHERE;
+    out /= stack;
+    *at = x->rank ? place(y, kind, role, layer, x->rank * stack, kind == GR_PARAM_A ? in : out) : GR_NOWHERE;
 }
 
 /* Everything of a tensor but A and B. */
@@ -125,7 +129,7 @@ graft_status gr_tuning_place(gr_tuning *t, const gr_model_config *c, graft_error
     t->rank = 0;
     for (size_t i = 0; i < t->param_count; i++) {
         const gr_param *p = &t->params[i];
-        if (p->kind == GR_PARAM_A) t->adapted++, t->rank = gr_max_i64(t->rank, p->rows);
+        if (p->kind == GR_PARAM_A) t->adapted++, t->rank = gr_max_i64(t->rank, p->rows / p->stack);
         if (gr_role_table[p->role].in_block) t->lowest = gr_min_i64(t->lowest, p->layer);
         if (p->role == GR_EMBED_TOKENS) t->embedding_trains = true;
     }
@@ -135,6 +139,7 @@ graft_status gr_tuning_place(gr_tuning *t, const gr_model_config *c, graft_error
 
 bool gr_param_transposed(const gr_param *p) {
     if (p->role == GR_EMBED_TOKENS) return p->kind == GR_PARAM_B; /* its lora_a is [vocab, rank] */
+    if (gr_role_expert(p->role)) return p->kind == GR_PARAM_B; /* and experts' have the usual orientation */
     return p->kind == GR_PARAM_A;
 }
 

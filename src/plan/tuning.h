@@ -15,7 +15,7 @@
 /* Linears of a block that read the same input share one group, so that their A matrices are one product. */
 #define GR_GROUPS      4
 #define GR_GROUP_MOST  3
-#define GR_GROUP_ROLES 4
+#define GR_GROUP_ROLES 6
 typedef struct gr_group_row {
     int count;
     gr_role role[GR_GROUP_ROLES]; /* of which a model has GR_GROUP_MOST at most */
@@ -61,6 +61,7 @@ typedef struct gr_param {
     int64_t layer; /* 0 outside blocks */
     int64_t at;
     int64_t rows, cols; /* cols 0: a vector */
+    int64_t stack; /* of a mixture's experts: matrices of rows / stack rows each, one after another; else 1 */
 } gr_param;
 
 typedef enum gr_tuning_kind { GR_TUNE_LORA, GR_TUNE_DORA, GR_TUNE_FULL } gr_tuning_kind;

@@ -30,19 +30,29 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
     const gr_tuning *tuning = t->rt.tuning;
     const gr_optim_row *row = gr_optim_find(t->o->optimizer);
     if (!row) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", t->o->optimizer);
-    gr_optim_tensor *tensors = gr_calloc(tuning->param_count, sizeof *tensors);
-    if (!tensors) return gr_no_memory(err, tuning->param_count * sizeof *tensors);
+    size_t count = 0;
+    for (size_t i = 0; i < tuning->param_count; i++) count += (size_t)tuning->params[i].stack;
+    gr_optim_tensor *tensors = gr_calloc(count, sizeof *tensors);
+    if (!tensors) return gr_no_memory(err, count * sizeof *tensors);
+    count = 0;
     for (size_t i = 0; i < tuning->param_count; i++) {
         const gr_param *p = &tuning->params[i];
-        tensors[i] = (gr_optim_tensor){
-            .at = p->at, .rows = p->rows, .cols = p->cols, .transposed = gr_param_transposed(p), .rate = 1};
-        if (!isnan(t->o->loraplus_lr_ratio))
-            gr_trainer_loraplus(&tensors[i], p, t->o->loraplus_lr_ratio, t->o->learning_rate);
+        for (int64_t k = 0; k < p->stack; k++) { /* every expert's matrices are tensors of their own */
+            const int64_t rows = p->rows / p->stack;
+            gr_optim_tensor *x = &tensors[count++];
+            *x = (gr_optim_tensor){.at = p->at + k * rows * p->cols,
+                                   .rows = rows,
+                                   .cols = p->cols,
+                                   .transposed = gr_param_transposed(p),
+                                   .rate = 1};
+            if (!isnan(t->o->loraplus_lr_ratio))
+                gr_trainer_loraplus(x, p, t->o->loraplus_lr_ratio, t->o->learning_rate);
+        }
     }
     gr_optim_config config = gr_optim_config_of(t->o);
     gr_optim_free(&t->optim);
-    graft_status st = gr_optim_init(&t->optim, row, &config, tensors, (int64_t)tuning->param_count,
-                                    tuning->parameters, t->rt.kernels.isa, err);
+    graft_status st = gr_optim_init(&t->optim, row, &config, tensors, (int64_t)count, tuning->parameters,
+                                    t->rt.kernels.isa, err);
     free(tensors);
     return st;
 }

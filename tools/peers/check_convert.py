@@ -208,6 +208,13 @@ def check_experts(ctx, name):
         found, want = check_logits.graft_logits(ctx, folder), check_logits.mlx_logits(folder)
         worst = float(np.max(np.abs(found - want)))
         check(worst < check_logits.BOUND, f"graft and mlx-lm compute the same of {folder.parent.name}: off by {worst:.3g}")
+    adapter = fresh(ctx) / "adapter"
+    ctx.run("train", "--model", ours, "--data", ctx.tiny_data("text"), "--adapter-path", adapter, "--iters", 8,
+            "--batch-size", 2, "--learning-rate", 2e-3, "--lora-rank", 4, "--lora-targets", "all-linear", "--compute", "fp32")
+    found, want = check_logits.graft_logits(ctx, ours, adapter), check_logits.mlx_logits(ours, adapter)
+    moved = float(np.max(np.abs(want - check_logits.mlx_logits(ours))))
+    worst = float(np.max(np.abs(found - want)))
+    check(worst < check_logits.BOUND < moved / 10, f"mlx-lm with adapters on every expert: off by {worst:.3g} of {moved:.3g}")
 
 
 def fresh(ctx):

@@ -140,6 +140,14 @@ def one(ctx, name):
     if name in LLAMA and llama_peer.present(f"llama.cpp with {name}"):
         ids = common.tokenizer(folder).encode(check_logits.PROMPT)
         common.near("llama.cpp's logits", llama_peer.logits(ctx, path, [ids])[0], found, check_logits.BOUND)
+        adapter = ctx.work / f"{name}-experts"
+        ctx.run("train", "--model", out, "--data", ctx.tiny_data("text"), "--adapter-path", adapter, "--iters", 8,
+                "--batch-size", 2, "--learning-rate", 2e-3, "--lora-rank", 4, "--lora-targets", "all-linear",
+                "--compute", "fp32")
+        ctx.run("export", "--adapter-path", adapter, "--out", adapter / "gguf", "--to", "gguf")
+        common.near("llama.cpp's logits with adapters on every expert",
+                    llama_peer.logits(ctx, path, [ids], adapter / "gguf" / "adapter.gguf")[0],
+                    check_logits.graft_logits(ctx, out, adapter), check_logits.BOUND)
 
 
 def checks(ctx):

@@ -13,6 +13,18 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 enum { CLI_WORDS_MAX = 9, CLI_EXAMPLES_MAX = 7 };
 
+/* The last values of a curve in one line. */
+enum { SPARK_MOST = 16, SPARK_TEXT = 96 };
+typedef struct spark {
+    double values[SPARK_MOST];
+    int count;
+} spark;
+void spark_add(spark *s, double value); /* what is no number is left out */
+/* "  loss 2.31 ▇▅▃▁", or without such letters the last three numbers; "" for none. The columns that it takes.
+ */
+int spark_text(char text[SPARK_TEXT], const spark *s, bool utf8);
+bool spark_utf8(void); /* does the locale of the environment say UTF-8? */
+
 /* A progress bar on a terminal, sparse lines elsewhere; always on stderr. */
 typedef struct progress {
     bool terminal;      /* stderr is one that understands \r */
@@ -22,6 +34,8 @@ typedef struct progress {
     double began, last; /* of the phase; when something was shown */
     double seen;        /* of the last update */
     int64_t done;
+    bool utf8;
+    spark losses; /* of the training that is shown */
 } progress;
 
 typedef struct cli cli;
@@ -110,6 +124,8 @@ void bus_install(void); /* SIGBUS from a mapped file becomes an error that names
 /* progress.c */
 void progress_init(progress *p);
 void progress_update(progress *p, const char *phase, int64_t done, int64_t total);
+/* A report of the training: its loss is shown from then on. Other events do nothing. */
+void progress_report(progress *p, const graft_event *event);
 void progress_clear(progress *p); /* removes the bar: call before printing anything */
 /* The event callback of every verb (user is the cli): notes, bars, files written. */
 void cli_event(void *user, const graft_event *event);
@@ -159,6 +175,7 @@ int cmd_chat(cli *c);
 int cmd_tokenize(cli *c);
 int cmd_info(cli *c);
 int cmd_report(cli *c);
+int cmd_sweep(cli *c);
 int cmd_bench(cli *c);
 int cmd_help(cli *c);
 

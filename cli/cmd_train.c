@@ -41,6 +41,7 @@ static void remember_file(train_view *v, const char *name) {
 static void on_event(void *user, const graft_event *e) {
     train_view *v = user;
     cli *c = v->c;
+    progress_report(&c->bar, e);
     switch (e->kind) {
     case GRAFT_EVENT_TRAIN:
     case GRAFT_EVENT_VALID:
@@ -85,6 +86,7 @@ static void print_result(const train_view *v, const graft_train_result *r) {
     if (r->skipped_updates)
         printf("%s updates skipped: loss or gradient was not a number (metrics.jsonl has the lines)\n",
                out_count(&a, r->skipped_updates));
+    if (r->stopped_early) puts("stopped early: --patience validations in a row were no better");
     print_memory(r);
     if (json_array_size(v->files)) puts("wrote");
     for (size_t i = 0; i < json_array_size(v->files); i++) {

@@ -20,7 +20,7 @@ static const struct group {
     const char *title, *names;
 } groups[] = {
     {"Input and output", "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
-                         "messages,gguf,logits,compare,svg,"
+                         "messages,gguf,logits,compare,svg,html,prompts,"
                          "resume,allow-changes,resume-adapter-file,allow-other-base,train,test"},
     {"Adapter",
      "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
@@ -29,7 +29,8 @@ static const struct group {
     {"Length and memory",
      "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
     {"Data and loss", "train-on,mask-prompt,*-feature,valid-split,template-kwargs,no-shuffle,loss"},
-    {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,tensors,per-row,render"},
+    {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,patience,report-to,watch,"
+                           "grid,time,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
     {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p,repetition-*,stop"},
     {"General", "*"},

@@ -153,7 +153,7 @@ static json_t *doc_verified(const graft_train_result *r) {
 }
 
 json_t *doc_train(const graft_train_result *r) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o}",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o}",
                      "iterations", (json_int_t)r->iterations, "updates", (json_int_t)r->updates,
                      "skipped_updates", (json_int_t)r->skipped_updates, "loss_spikes",
                      (json_int_t)r->loss_spikes, "gradient_spikes", (json_int_t)r->gradient_spikes,
@@ -161,8 +161,8 @@ json_t *doc_train(const graft_train_result *r) {
                      "val_loss_first", doc_number(r->val_loss_first), "val_loss_last",
                      doc_number(r->val_loss_last), "val_loss_best", doc_number(r->val_loss_best), "seconds",
                      doc_number(r->seconds), "forecast", doc_memory(&r->forecast), "peak_memory_bytes",
-                     doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted, "verified",
-                     doc_verified(r), "packing", doc_packing(&r->packing));
+                     doc_size(r->peak_memory_bytes), "interrupted", (int)r->interrupted, "stopped_early",
+                     (int)r->stopped_early, "verified", doc_verified(r), "packing", doc_packing(&r->packing));
 }
 
 json_t *doc_eval(const graft_eval_result *r) {

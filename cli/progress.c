@@ -18,7 +18,8 @@ static double now(void) {
 
 void progress_init(progress *p) {
     const char *term = getenv("TERM");
-    *p = (progress){.terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0};
+    bool terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+    *p = (progress){.terminal = terminal, .utf8 = terminal && spark_utf8()};
 }
 
 void progress_clear(progress *p) {
@@ -42,7 +43,13 @@ static void describe(const progress *p, char *text, size_t n, int64_t done, int6
 }
 
 static void draw_bar(progress *p, int64_t done, int64_t total, const char *text) {
+    char losses[SPARK_TEXT] = "";
     int room = out_width(stderr) - 1 - (int)strlen(p->phase) - (int)strlen(text) - 6;
+    if (strcmp(p->phase, "train") == 0) {
+        int columns = spark_text(losses, &p->losses, p->utf8);
+        if (columns + 8 > room) losses[0] = '\0'; /* the bar matters more */
+        room -= losses[0] ? columns : 0;
+    }
     char bar[64] = "";
     if (total > 0 && room >= 8) {
         int columns = room < 40 ? room : 40;
@@ -54,7 +61,7 @@ static void draw_bar(progress *p, int64_t done, int64_t total, const char *text)
         memcpy(bar + at, "]  ", 4);
     }
     if (!p->drawn) fflush(stdout); /* the bar comes below what was printed */
-    fprintf(stderr, "\r%s  %s%s\033[K", p->phase, bar, text);
+    fprintf(stderr, "\r%s  %s%s%s\033[K", p->phase, bar, text, losses);
     fflush(stderr);
     p->drawn = true;
 }
@@ -82,10 +89,16 @@ void progress_update(progress *p, const char *phase, int64_t done, int64_t total
     p->last = t;
     char text[96];
     describe(p, text, sizeof text, done, total, t);
+    char losses[SPARK_TEXT] = "";
+    if (strcmp(p->phase, "train") == 0) spark_text(losses, &p->losses, false);
     if (p->terminal)
         draw_bar(p, done, total, text);
     else
-        fprintf(stderr, "%s %s\n", p->phase, text);
+        fprintf(stderr, "%s %s%s\n", p->phase, text, losses);
+}
+
+void progress_report(progress *p, const graft_event *event) {
+    if (event->kind == GRAFT_EVENT_TRAIN) spark_add(&p->losses, event->train_loss);
 }
 
 void cli_event(void *user, const graft_event *event) {

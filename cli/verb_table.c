@@ -41,7 +41,27 @@ static const verb table[] = {
      {"graft train --model model-4bit --data data --adapter-path adapters",
       "graft train --model model-4bit --data data --adapter-path adapters --resume",
       "graft train --model model-4bit --data data --lora-targets standard --lora-rank 8 --adapter-path small",
+      "graft train --model model-4bit --data data --adapter-path short --patience 3 --keep-best",
       "graft train -c lora_config.yaml --iters 200"}},
+    {"sweep",
+     GRAFT_VERB_SWEEP,
+     "",
+     0,
+     "a few settings tried in turn, the best kept",
+     "Trains with every combination of the --grid values, one after the other, each in a directory of its "
+     "own in "
+     "--adapter-path (sweep), and keeps the adapter with the lowest validation loss: best leads to it. All "
+     "trials "
+     "are forecast before the first starts; what does not fit --budget or --time is refused with nothing "
+     "written. "
+     "Takes the options of train. --patience ends a trial that no longer gets better. A sweep that was "
+     "stopped goes "
+     "on with --resume. graft report compares the trials.",
+     cmd_sweep,
+     {"graft sweep --model model-4bit --data data --grid lora-rank=8,16 --grid learning-rate=1e-4,2e-4",
+      "graft sweep --model model-4bit --data data --grid 'lora-targets=standard|q_proj,v_proj' --patience 3",
+      "graft sweep --model model-4bit --data data --grid lora-rank=4,64 --budget 1GB --time 2h",
+      "graft sweep --model model-4bit --data data --grid lora-rank=8,16 --adapter-path sweep --resume"}},
     {"report",
      GRAFT_VERB_REPORT,
      "DIR [DIR ...]",

@@ -27,6 +27,7 @@
 #include "graft_plan.h"
 #include "graft_report.h"
 #include "graft_status.h"
+#include "graft_sweep.h"
 #include "graft_train.h"
 
 #ifdef __cplusplus

@@ -25,7 +25,8 @@ typedef enum graft_verb {
     GRAFT_VERB_FUSE = 1 << 9,
     GRAFT_VERB_DOWNLOAD = 1 << 10,
     GRAFT_VERB_CHAT = 1 << 11,
-    GRAFT_VERB_REPORT = 1 << 13
+    GRAFT_VERB_REPORT = 1 << 13,
+    GRAFT_VERB_SWEEP = 1 << 14
 } graft_verb;
 
 /* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
@@ -85,6 +86,9 @@ typedef struct graft_options {
     int64_t steps_per_report, steps_per_eval, val_batches;
     char *save_every;                 /* iterations, or a time such as 90s, 10m, 2h */
     int64_t keep_last, max_bad_steps; /* checkpoints; skipped updates in a row */
+    int64_t patience;                 /* validations in a row without a better one; 0: any number */
+    int64_t watch;                    /* train: a port of this machine with the page of the run; 0: none */
+    char *report_to;                  /* NULL, or "tensorboard" */
     bool keep_best, verify_frozen, resume, gguf;
     char *allow_changes; /* with resume: settings that may differ from the checkpoint's, "iters,data" */
     char *resume_adapter_file;
@@ -100,6 +104,9 @@ typedef struct graft_options {
     double mlx_schedule_args[4];
     int64_t mlx_warmup;
     double mlx_warmup_init;
+    /* sweep; all of train's too */
+    char *grid;       /* a JSON array of "NAME=VALUE,VALUE"; graft_options_set adds one */
+    char *time_limit; /* for all trials, such as 30m; NULL: none */
     /* convert */
     char *mlx_path;
     bool quantize, dequantize, q_embeddings;

@@ -19,6 +19,7 @@ typedef struct graft_train_result {
     graft_memory forecast;
     uint64_t peak_memory_bytes;
     bool interrupted;
+    bool stopped_early; /* options.patience */
     /* options.verify_frozen: every frozen tensor's bytes are what they were, every trainable tensor moved
      * (one update cannot move an A whose B was zero: not among trained_tensors then); not verified when the
      * run made no update */

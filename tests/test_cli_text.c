@@ -4,6 +4,7 @@
 #include "cli/out.c"
 #include "cli/plot.c"
 #include "cli/progress.c"
+#include "cli/spark.c"
 #include "cli/wrap.c"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,6 +32,38 @@ static void numbers_are_short(void **state) {
     assert_string_equal(out_seconds(&b, 59.6), "1 min 00 s");
     assert_string_equal(out_seconds(&b, 3599.6), "1 h 00 min");
     assert_string_equal(out_seconds(&b, NAN), "?");
+}
+
+/* Losses as blocks where the terminal has such letters, else as numbers; the columns are counted, not bytes.
+ */
+static void losses_in_a_line(void **state) {
+    (void)state;
+    char text[SPARK_TEXT];
+    spark s = {.count = 0};
+    assert_int_equal(spark_text(text, &s, true), 0);
+    assert_string_equal(text, "");
+    spark_add(&s, NAN);
+    spark_add(&s, 3);
+    assert_int_equal(spark_text(text, &s, true), 8);
+    assert_string_equal(text, "  loss 3");
+    spark_add(&s, 2.5);
+    spark_add(&s, 1);
+    assert_int_equal(spark_text(text, &s, true), 12);
+    assert_string_equal(text, "  loss 1 \xe2\x96\x88\xe2\x96\x86\xe2\x96\x81");
+    assert_int_equal(spark_text(text, &s, false), 14);
+    assert_string_equal(text, "  loss 3 2.5 1");
+    for (int i = 0; i < 3 * SPARK_MOST; i++) spark_add(&s, -1.23456789e-300);
+    assert_int_equal(s.count, SPARK_MOST); /* the oldest go, and the longest numbers fit */
+    assert_int_equal(spark_text(text, &s, false), (int)strlen(text));
+    int columns = spark_text(text, &s, true);
+    assert_int_equal((int)strlen(text), columns + 2 * SPARK_MOST);
+    setenv("LC_ALL", "", 1);
+    setenv("LC_CTYPE", "de_DE.utf8", 1);
+    assert_true(spark_utf8());
+    setenv("LC_ALL", "C", 1);
+    assert_false(spark_utf8());
+    unsetenv("LC_ALL");
+    unsetenv("LC_CTYPE");
 }
 
 /* A machine that slept for a day is no slower for it; a step that is always slow is no sleep. */
@@ -165,6 +198,7 @@ static void errors_say_what_where_expected_found(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_short),
+        cmocka_unit_test(losses_in_a_line),
         cmocka_unit_test(a_pause_is_no_part_of_the_rate),
         cmocka_unit_test(control_characters_reach_files_only),
         cmocka_unit_test(columns_wrap_at_spaces_and_count_wide_letters),

@@ -202,7 +202,7 @@ static void suggestions(void **state) {
     assert_int_equal(set(&o, GRAFT_VERB_TRAIN, "xylophone", "1"), GRAFT_USAGE);
     assert_null(strstr(err.hint, "did you mean"));
     assert_int_equal(set(&o, GRAFT_VERB_EVAL, "iters", "1"), GRAFT_USAGE);
-    assert_string_equal(err.hint, "it belongs to plan, train");
+    assert_string_equal(err.hint, "it belongs to plan, train, sweep");
     assert_int_equal(set(&o, GRAFT_VERB_TRAIN, "z", "1"), GRAFT_USAGE);
     assert_string_equal(err.what, "unknown option -z");
     assert_int_equal(gr_edit_distance("kitten", "sitting", 9), 3);

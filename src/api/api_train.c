@@ -1,6 +1,30 @@
 #include "api/api.h"
+#include "report/watch.h"
 #include "train/ledger.h"
 #include "train/trainer.h"
+#include <stdio.h>
+
+/* A run that is watched tells the page how far it is. */
+typedef struct watched {
+    const graft_hooks *hooks;
+    gr_watch *watch; /* NULL: nobody asked for it */
+} watched;
+
+static void on_event(void *user, const graft_event *e) {
+    const watched *w = user;
+    if (e->kind == GRAFT_EVENT_PROGRESS) gr_watch_progress(w->watch, e->phase, e->done, e->total);
+    if (w->hooks && w->hooks->event) w->hooks->event(w->hooks->user, e);
+}
+
+static graft_status start_watch(watched *w, const graft_options *o, graft_error *err) {
+    char text[80];
+    if (!o->watch) return GRAFT_OK;
+    GR_TRY(gr_watch_open(&w->watch, gr_options_adapter_path(o), (int)o->watch, err));
+    snprintf(text, sizeof text, "watch: http://127.0.0.1:%d/", (int)o->watch);
+    if (w->hooks && w->hooks->event)
+        w->hooks->event(w->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+    return GRAFT_OK;
+}
 
 graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft_train_result *result,
                          graft_error *err) {
@@ -12,11 +36,16 @@ graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft
     memset(result, 0, sizeof *result);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
     GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
-    graft_status st = gr_trainer_open(&trainer, dir, o, hooks, GR_TRAINER_RUN, err);
+    watched w = {.hooks = hooks};
+    const graft_hooks through = {.user = &w, .event = on_event, .stop = hooks ? hooks->stop : NULL};
+    graft_status st = start_watch(&w, o, err);
+    if (st == GRAFT_OK)
+        st = gr_trainer_open(&trainer, dir, o, w.watch ? &through : hooks, GR_TRAINER_RUN, err);
     if (st == GRAFT_OK) {
         st = gr_trainer_run(&trainer, result, err);
         gr_trainer_close(&trainer);
     }
+    gr_watch_close(w.watch);
     free(dir);
     return st;
 }

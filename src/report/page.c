@@ -39,22 +39,23 @@ static const char style[] =
     ".8rem;"
     "margin:.5rem 0;background:var(--card)}\n";
 
-/* A picture of the body is taken whole, so that what was unfolded stays so. */
+/* What was unfolded stays so. */
 static const char script[] =
     "<script>\n"
-    "(function(){var main=document.getElementById('main'),state=document.getElementById('state'),have='';\n"
+    "(function(){var "
+    "main=document.getElementById('main'),state=document.getElementById('state'),have='',over=false;\n"
     "function put(text){var "
-    "open=[];main.querySelectorAll('details[open]').forEach(function(d){open.push(d.id)});\n"
-    "main.innerHTML=text;open.forEach(function(id){var d=document.getElementById(id);if(d)d.open=true})}\n"
-    "function look(){fetch('metrics',{cache:'no-store'}).then(function(r){if(!r.ok)throw r;return "
-    "r.json()})\n"
-    ".then(function(d){state.textContent=d.state;if(d.version===have)return;\n"
-    "return fetch('parts',{cache:'no-store'}).then(function(r){if(!r.ok)throw r;return r.text()})\n"
+    "open=[];main.querySelectorAll('details').forEach(function(d){open.push([d.id,d.open])});\n"
+    "main.innerHTML=text;open.forEach(function(o){var d=document.getElementById(o[0]);if(d)d.open=o[1]})}\n"
+    "function good(r){if(!r.ok)throw r;return r}\n"
+    "function look(){fetch('metrics',{cache:'no-store'}).then(good).then(function(r){return r.json()})\n"
+    ".then(function(d){state.textContent=d.state;over=d.phase==='ended';if(d.version===have)return;\n"
+    "return fetch('parts',{cache:'no-store'}).then(good).then(function(r){return r.text()})\n"
     ".then(function(t){put(t);have=d.version;main.dataset.version=have})})\n"
     ".catch(function(){state.textContent='The training has ended, or cannot be reached. This is what was "
     "seen "
     "last.'})\n"
-    ".then(function(){setTimeout(look,2000)})}look()})()\n"
+    ".then(function(){if(!over)setTimeout(look,2000)})}look()})()\n"
     "</script>\n";
 
 void gr_page_number(gr_buf *out, double v) {
@@ -288,11 +289,11 @@ graft_status gr_page_parts(gr_buf *out, const gr_run *run, graft_error *err) {
     return finish(out, err);
 }
 
-graft_status gr_page_live(gr_buf *out, const gr_run *run, graft_error *err) {
+graft_status gr_page_live(gr_buf *out, const gr_run *run, const char *parts, graft_error *err) {
     put_head(out, run, 1);
     gr_buf_puts(out, "<p id=\"state\" role=\"status\">live; without scripts, load the page again</p>\n"
                      "<main id=\"main\">\n");
-    GR_TRY(put_one(out, run, err));
+    gr_buf_puts(out, parts);
     gr_buf_printf(out, "</main>\n%s</body>\n</html>\n", script);
     return finish(out, err);
 }

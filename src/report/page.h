@@ -14,8 +14,8 @@
 graft_status gr_page_html(gr_buf *out, const gr_run *runs, size_t count, graft_error *err) GR_MUST_CHECK;
 /* The page of a training that goes on, and its part that changes: the script asks "metrics" for a version
  * every two seconds, and for "parts" where it is another one. */
-graft_status gr_page_live(gr_buf *out, const gr_run *run, graft_error *err) GR_MUST_CHECK;
 graft_status gr_page_parts(gr_buf *out, const gr_run *run, graft_error *err) GR_MUST_CHECK;
+graft_status gr_page_live(gr_buf *out, const gr_run *run, const char *parts, graft_error *err) GR_MUST_CHECK;
 /* The numbers of the page: {"runs": [{"name", "record", "curves", "change", ..}]}. New reference. */
 graft_status gr_page_numbers(json_t **document, const gr_run *runs, size_t count,
                              graft_error *err) GR_MUST_CHECK;

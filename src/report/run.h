@@ -40,6 +40,10 @@ typedef struct gr_run {
 /* GRAFT_NOT_FOUND where dir has no metrics.jsonl, GRAFT_CORRUPT as gr_metrics_read and for files that are no
  * JSON. Owned by caller until gr_run_free (also after failure). */
 graft_status gr_run_read(gr_run *run, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* The same without run->change, which stays empty. */
+graft_status gr_run_read_texts(gr_run *run, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* A run of which nothing is known but its directory. */
+graft_status gr_run_none(gr_run *run, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_run_free(gr_run *run);
 
 /* A number of run.json: key, or inner of the object under key (inner may be NULL). NaN: absent, or no number.

@@ -49,20 +49,29 @@ static void say(gr_run *r) {
     if (!r->record) gr_buf_puts(n, "there is no run.json: settings, data and forecast are not known\n");
 }
 
-graft_status gr_run_read(gr_run *r, const char *dir, graft_error *err) {
-    *r = (gr_run){.dir = gr_strdup(dir)};
+graft_status gr_run_none(gr_run *r, const char *dir, graft_error *err) {
+    *r = (gr_run){.dir = gr_strdup(dir), .metrics = {.last = -1}};
     name_of(r->name, sizeof r->name, dir);
+    return r->dir ? GRAFT_OK : gr_no_memory(err, 0);
+}
+
+graft_status gr_run_read_texts(gr_run *r, const char *dir, graft_error *err) {
+    GR_TRY(gr_run_none(r, dir, err));
     char *path = gr_path_join(dir, "metrics.jsonl");
-    graft_status st = r->dir && path ? gr_metrics_read(&r->metrics, path, err) : gr_no_memory(err, 0);
+    graft_status st = path ? gr_metrics_read(&r->metrics, path, err) : gr_no_memory(err, 0);
     if (st == GRAFT_NOT_FOUND)
         gr_hint(err, "a report is made of a directory that graft train writes (its --adapter-path)");
     free(path);
     GR_TRY(st);
     GR_TRY(read_object(&r->record, dir, "run.json", err));
     GR_TRY(read_object(&r->samples, dir, "samples.json", err));
-    GR_TRY(gr_change_read(&r->change, dir, err));
     say(r);
     return r->notes.failed ? gr_no_memory(err, 0) : GRAFT_OK;
+}
+
+graft_status gr_run_read(gr_run *r, const char *dir, graft_error *err) {
+    GR_TRY(gr_run_read_texts(r, dir, err));
+    return gr_change_read(&r->change, dir, err);
 }
 
 void gr_run_free(gr_run *r) {

@@ -16,6 +16,7 @@ static json_t *bits(double value) {
 static bool add_parts(json_t *progress, const gr_trainer *t) {
     bool known = t->rt.model->part_digests != NULL; /* else a model without files */
     return json_object_set_new(progress, "health", gr_health_json(&t->p.health)) == 0 &&
+           json_object_set_new(progress, "stale", json_integer(t->p.stale)) == 0 &&
            (!known || json_object_set_new(progress, "base_tensors", gr_identity_json(t->rt.model)) == 0);
 }
 
@@ -127,6 +128,8 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     GR_TRY(read_bits(root, "last_val", &p->last_val, err));
     GR_TRY(read_bits(root, "best_val", &p->best_val, err));
     GR_TRY(read_int(root, "best_iteration", &p->best_iteration, err));
+    p->stale = 0; /* of checkpoints that do not have it */
+    GR_TRY(gr_json_int(root, "stale", 0, INT64_MAX, &p->stale, err));
     GR_TRY(read_int(root, "metrics_bytes", &bytes, err));
     GR_TRY(gr_health_read(&p->health, root, err));
     p->pending_rows = (uint64_t)rows;
@@ -198,7 +201,7 @@ static void forget_validation(gr_trainer *t) {
         gr_best_forget(t); /* without --keep-best nothing would take its place */
     }
     p->first_val = p->last_val = p->best_val = NAN;
-    p->best_iteration = 0;
+    p->best_iteration = p->stale = 0;
     p->validated = -1;
 }
 

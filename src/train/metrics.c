@@ -91,6 +91,7 @@ static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
     if (fd >= 0 && close(fd) != 0 && good && errno != EINTR) /* where a network's disk is full */
         st = gr_fail_written(err, errno, "cannot append to", path);
     if (good) t->p.metrics_bytes += line->len;
+    if (st == GRAFT_OK && t->events) st = gr_events_line(t->events, line->data, line->len, err);
     free(path);
     return st;
 }

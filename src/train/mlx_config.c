@@ -36,7 +36,7 @@ static const char *const no_meaning[] = {
     "wandb", "config"};
 /* Keys that ask for something nobody here does. */
 static const char *const cannot[][2] = {
-    {"report_to", "metrics.jsonl in the adapter directory holds every number; take the key out"},
+    {"report_to", "tensorboard is written; metrics.jsonl in the adapter directory holds every number anyway"},
     {"hf_dataset", "download the data as files and point data at them; prompt_feature, completion_feature, "
                    "chat_feature and "
                    "text_feature are keys of their own here, and valid_split does what slices of train do"},
@@ -100,6 +100,7 @@ static graft_status load_key(gr_config *l, const char *key, const json_t *value,
     for (size_t i = 0; i < COUNT(cannot); i++) {
         if (strcmp(cannot[i][0], key) != 0) continue;
         if (!value) return GRAFT_OK;
+        if (json_is_string(value) && strcmp(json_string_value(value), "tensorboard") == 0) break;
         gr_fail(err, GRAFT_UNSUPPORTED, "key \"%s\" asks for what graft does not do", key);
         gr_where(err, "%s", l->path);
         return gr_hint(err, "%s", cannot[i][1]);

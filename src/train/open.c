@@ -104,7 +104,9 @@ static graft_status open_data(gr_trainer *t, const char *dir, const gr_model_con
     else
         GR_TRY(split_rows(t, err));
     say_leaks(t);
-    return GRAFT_OK;
+    if (t->o->patience <= 0 || t->valid) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--patience counts validations, and there are no rows to validate on");
+    return gr_hint(err, "add valid.jsonl to --data, or --valid-split 0.1");
 }
 
 /* A rank above the smaller side of its matrix buys nothing but memory. */
@@ -359,6 +361,7 @@ void gr_trainer_close(gr_trainer *t) {
     free(t->results);
     free(t->start);
     gr_optim_free(&t->optim);
+    gr_events_close(t->events);
     gr_arena_free(&t->state);
     gr_runtime_free(&t->rt);
     gr_rows_free(t->train);

@@ -1,11 +1,12 @@
 #include "base/pool.h"
 #include "train/options.h"
 
-/* Verbs by their first letter; K tokenizes, H chats. */
+/* Verbs by their first letter; K tokenizes, H chats, W sweeps. */
 enum {
     P = GRAFT_VERB_PLAN,
     C = GRAFT_VERB_CONVERT,
-    T = GRAFT_VERB_TRAIN,
+    W = GRAFT_VERB_SWEEP,
+    T = GRAFT_VERB_TRAIN | W, /* a sweep trains */
     E = GRAFT_VERB_EVAL,
     G = GRAFT_VERB_GENERATE,
     K = GRAFT_VERB_TOKENIZE,
@@ -86,7 +87,8 @@ static const gr_option_row table[] = {
            "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
 
     TEXT("adapter-path", 0, P | T | E | ANSWER | B | F | X, "DIR", "", adapter_path,
-         "the adapter; train writes to adapters by default, fuse and export read it there; where it is read, "
+         "the adapter; train writes to adapters by default, sweep to directories in sweep, fuse and export "
+         "read it there; where it is read, "
          "several "
          "with weights: a=0.7,b=0.3"),
     CHOICE("preset", P | T, "", "quick, standard, high-quality, full", preset,
@@ -153,6 +155,12 @@ static const gr_option_row table[] = {
         "checkpoints to keep; 2 leave one for a run whose newest is damaged"),
     INT("max-bad-steps", 0, P | T, "3", 1, MANY, max_bad_steps,
         "stop after so many updates in a row whose loss or gradient is not a number; each is skipped"),
+    INT("patience", 0, P | T, "0", 0, MANY, patience,
+        "stop when so many validations in a row were no better than the best before; 0 is never"),
+    CHOICE("report-to", P | T, "", "tensorboard", report_to,
+           "tensorboard: event files in logs of the adapter directory, too"),
+    INT("watch", 0, GRAFT_VERB_TRAIN, "0", 0, 65535, watch,
+        "a port of this machine where a browser sees the run as it goes on; 0 is none"),
     SWITCH("keep-best", 0, P | T, keep_best,
            "keep the adapter with the lowest validation loss in best, whatever happens to checkpoints"),
     SWITCH("verify-frozen", 0, P | T, verify_frozen,
@@ -165,6 +173,16 @@ static const gr_option_row table[] = {
     SWITCH("allow-other-base", 0, P | T | E | ANSWER | B | F | X | R, allow_other_base,
            "use the adapter, or resume, although it was trained on other weights: they are named"),
     SWITCH("gguf", 0, P | T, gguf, "write adapter.gguf too"),
+
+    {{"grid", 0, W, "NAME=A,B", "", NULL,
+      "a setting and the values to try, e.g. lora-rank=8,16; give it again for all combinations; | between "
+      "values "
+      "that have commas",
+      0, 0},
+     GR_OPTION_LIST,
+     AT(grid)},
+    TEXT("time", 0, W, "TIME", "", time_limit,
+         "for all trials, such as 30m: what would take longer is refused, and what takes longer is stopped"),
 
     TEXT("mlx-path", 0, C, "DIR", "mlx_model", mlx_path, "where the converted model goes"),
     SWITCH("quantize", 'q', C, quantize, "quantize the linear layers"),

@@ -33,18 +33,34 @@ void graft_options_init(graft_options *o) {
     for (int i = 0; i < 4; i++) o->mlx_schedule_args[i] = NAN;
 }
 
+static bool is_text(const gr_option_row *row) {
+    return row->kind == GR_OPTION_TEXT || row->kind == GR_OPTION_CHOICE || row->kind == GR_OPTION_LIST ||
+           row->kind == GR_OPTION_JSON || row->kind == GR_OPTION_SIZE || row->kind == GR_OPTION_EVERY ||
+           row->kind == GR_OPTION_CONFIG;
+}
+
 void graft_options_free(graft_options *o) {
     if (!o) return;
     for (size_t i = 0; i < graft_option_count(); i++) {
         const gr_option_row *row = gr_option_row_at(i);
-        bool text = row->kind == GR_OPTION_TEXT || row->kind == GR_OPTION_CHOICE ||
-                    row->kind == GR_OPTION_LIST || row->kind == GR_OPTION_JSON ||
-                    row->kind == GR_OPTION_SIZE || row->kind == GR_OPTION_EVERY ||
-                    row->kind == GR_OPTION_CONFIG;
-        if (text) free(*(char **)((char *)o + row->offset));
+        if (is_text(row)) free(*(char **)((char *)o + row->offset));
     }
     free(o->mlx_schedule);
     memset(o, 0, sizeof *o);
+}
+
+graft_status gr_options_copy(graft_options *to, const graft_options *from, graft_error *err) {
+    bool good = true;
+    *to = *from;
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const gr_option_row *row = gr_option_row_at(i);
+        char **at = (char **)((char *)to + row->offset);
+        if (!is_text(row) || !*at) continue;
+        *at = gr_strdup(*at);
+        good = good && *at;
+    }
+    if (to->mlx_schedule && !(to->mlx_schedule = gr_strdup(from->mlx_schedule))) good = false;
+    return good ? GRAFT_OK : gr_no_memory(err, sizeof *to);
 }
 
 static graft_status unknown(const graft_options *o, graft_verb verb, const char *name, graft_error *err) {

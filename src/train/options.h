@@ -65,6 +65,8 @@ graft_status gr_parse_size(uint64_t *bytes, const char *text, graft_error *err) 
 graft_status gr_parse_every(int64_t *iterations, double *seconds, const char *text,
                             graft_error *err) GR_MUST_CHECK;
 
+/* A copy with strings of its own. Owned by caller until graft_options_free (also after failure). */
+graft_status gr_options_copy(graft_options *to, const graft_options *from, graft_error *err) GR_MUST_CHECK;
 /* True when `name` was set by graft_options_set (not by a file, not by default). */
 bool gr_options_given(const graft_options *o, const char *name);
 

@@ -71,6 +71,18 @@ static void say_bad_validation(const gr_trainer *t, const gr_lines *lines) {
     gr_buf_free(&text);
 }
 
+/* --patience: was no validation better for so long? */
+static bool out_of_patience(const gr_trainer *t) {
+    return t->o->patience > 0 && t->p.stale >= t->o->patience;
+}
+
+static void say_patience(const gr_trainer *t) {
+    gr_trainer_note(t,
+                    "stopped at iteration %lld of %lld: the validation loss was lowest at iteration %lld%s",
+                    (long long)t->p.iteration, (long long)t->iters, (long long)t->p.best_iteration,
+                    t->o->keep_best ? ", whose adapter is in best" : " (--keep-best keeps that adapter)");
+}
+
 static graft_status validate(gr_trainer *t, graft_error *err) {
     int64_t n = validation_rows(t);
     gr_score score;
@@ -92,7 +104,9 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
                      .val_time = gr_clock() - start};
     GR_TRY(gr_metrics_valid(t, &e, err));
     gr_trainer_event(t, &e);
+    t->p.stale++;
     if (!isfinite(loss) || loss >= t->p.best_val) return GRAFT_OK; /* best_val may be NaN: none yet */
+    t->p.stale = 0;
     t->p.best_val = loss;
     t->p.best_iteration = t->p.iteration;
     t->best_due = t->o->keep_best;
@@ -170,7 +184,7 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
     t->saved_at = gr_clock();
     if (validation_due(t)) GR_TRY(validate(t, err));
     if (t->best_due && p->iteration < t->iters) GR_TRY(save_all(t, err));
-    while (p->iteration < t->iters && !stopping(t)) {
+    while (p->iteration < t->iters && !stopping(t) && !out_of_patience(t)) {
         gr_trainer_iteration(t);
         GR_TRY(gr_trainer_heed(t, true, err));
         if (gr_trainer_lost(t)) return give_up(t, err);
@@ -180,8 +194,9 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
                    .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
         if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, err));
         if (validation_due(t)) GR_TRY(validate(t, err));
-        if (!last && (t->best_due || save_due(t))) GR_TRY(save_all(t, err));
+        if (!last && !out_of_patience(t) && (t->best_due || save_due(t))) GR_TRY(save_all(t, err));
     }
+    if (p->iteration < t->iters && out_of_patience(t)) say_patience(t);
     return save_all(t, err);
 }
 
@@ -244,6 +259,7 @@ static void forget(const gr_trainer *t) {
     gr_best_forget(t);
     if (samples) unlink(samples);
     free(samples);
+    gr_events_forget(t->dir);
 }
 
 static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
@@ -269,6 +285,7 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     if (!found) forget(t);
     say_what_is_saved(t);
     GR_TRY(gr_metrics_start(t, err));
+    if (t->o->report_to) GR_TRY(gr_events_open(&t->events, t->dir, t->p.iteration, err));
     return gr_record_save(t, err);
 }
 
@@ -278,22 +295,24 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
     graft_status st = loop(t, err);
     if (st != GRAFT_OK) return say_what_is_left(t, st, err);
-    *result =
-        (graft_train_result){.iterations = t->p.iteration,
-                             .updates = t->p.health.applied,
-                             .skipped_updates = t->p.health.skipped,
-                             .loss_spikes = t->p.health.loss_spikes,
-                             .gradient_spikes = t->p.health.norm_spikes,
-                             .trained_tokens = t->p.trained_tokens,
-                             .packing = gr_trainer_packing(t),
-                             .train_loss = t->p.train_loss,
-                             .val_loss_first = t->p.first_val,
-                             .val_loss_last = t->p.last_val,
-                             .val_loss_best = t->p.best_val,
-                             .seconds = gr_clock() - start,
-                             .forecast = t->forecast,
-                             .peak_memory_bytes = gr_peak_rss(),
-                             .interrupted = t->p.iteration < t->iters || (stopping(t) && validation_due(t))};
+    bool early = out_of_patience(t) && t->p.iteration < t->iters;
+    *result = (graft_train_result){
+        .iterations = t->p.iteration,
+        .updates = t->p.health.applied,
+        .skipped_updates = t->p.health.skipped,
+        .loss_spikes = t->p.health.loss_spikes,
+        .gradient_spikes = t->p.health.norm_spikes,
+        .trained_tokens = t->p.trained_tokens,
+        .packing = gr_trainer_packing(t),
+        .train_loss = t->p.train_loss,
+        .val_loss_first = t->p.first_val,
+        .val_loss_last = t->p.last_val,
+        .val_loss_best = t->p.best_val,
+        .seconds = gr_clock() - start,
+        .forecast = t->forecast,
+        .peak_memory_bytes = gr_peak_rss(),
+        .stopped_early = early,
+        .interrupted = !early && (t->p.iteration < t->iters || (stopping(t) && validation_due(t)))};
     st = write_reports(t, result, err);
     if (st != GRAFT_OK) return say_what_is_left(t, st, err);
     if (t->before) GR_TRY(gr_trainer_prove(t, result, err));

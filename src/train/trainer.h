@@ -15,6 +15,7 @@
 #include "data/rows.h"
 #include "graft.h"
 #include "net/runtime.h"
+#include "report/events.h"
 #include "train/health.h"
 #include "train/ledger.h"
 #include "train/optim_table.h"
@@ -37,6 +38,7 @@ typedef struct gr_train_progress {
     double grad_norm, rate;               /* of the last update */
     double first_val, last_val, best_val; /* NaN: none yet */
     int64_t best_iteration;
+    int64_t stale;          /* validations since the best one */
     int64_t validated;      /* iteration of the last complete validation; -1: none */
     uint64_t metrics_bytes; /* length of metrics.jsonl */
     gr_health health;
@@ -102,6 +104,7 @@ typedef struct gr_trainer {
     int64_t save_iterations;  /* --save-every; 0: by time */
     double save_seconds;      /* 0: by iterations */
     double saved_at;          /* gr_clock of the last save, or of the start */
+    gr_events *events;        /* --report-to tensorboard, from the start of the run to close; else NULL */
     bool best_due;            /* the state is the best so far, and best/ does not have it yet */
     double report_seconds;    /* training time since the last report */
     int64_t timed_iterations; /* in report_seconds */

@@ -1,0 +1,52 @@
+/* graft_sweep.h - a few settings of a training tried one after the other, and the best kept.
+ */
+#ifndef GRAFT_SWEEP_H
+#define GRAFT_SWEEP_H
+#include "graft_hooks.h"
+#include "graft_options.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GRAFT_SWEEP_WAITING "waiting"
+#define GRAFT_SWEEP_DONE    "done"
+#define GRAFT_SWEEP_STOPPED "stopped" /* the sweep's time was over */
+#define GRAFT_SWEEP_FAILED  "failed"  /* it diverged: error says how */
+
+typedef struct graft_sweep_trial {
+    char *name, *values; /* directory below the sweep's; "lora-rank 8, learning-rate 1e-4" */
+    const char *state;   /* one of the above; static */
+    char *error;         /* NULL: none */
+    int64_t iterations;
+    double train_loss;                                   /* last report; NaN: none */
+    double val_loss_first, val_loss_last, val_loss_best; /* NaN: none */
+    double seconds;
+    uint64_t peak_memory_bytes, forecast_bytes;
+} graft_sweep_trial;
+
+typedef struct graft_sweep_result {
+    graft_sweep_trial *trials;
+    size_t ntrials;
+    int64_t best;     /* of trials: the lowest validation loss; -1: none has one */
+    char *best_path;  /* leads to its best adapter; NULL: none */
+    bool out_of_time; /* options.time_limit ended it; options.resume goes on */
+    double seconds;   /* of this call */
+} graft_sweep_result;
+
+/* Trains with every combination of options.grid, one after the other, in directories below
+ * options.adapter_path
+ * ("sweep"), and keeps sweep.json there and `best`, which leads to the best adapter of the trial with the
+ * lowest validation loss. All trials are checked and forecast before the first one starts: GRAFT_USAGE, and
+ * nothing is written, where one does not fit options.budget, or all do not fit options.time_limit. With
+ * options.resume what was done is not done again. A trial that diverges is a result (failed).
+ * GRAFT_INTERRUPTED when the stop flag was raised. *result is filled as far as the sweep came, also after an
+ * error. */
+graft_status graft_sweep(const graft_options *options, const graft_hooks *hooks, graft_sweep_result *result,
+                         graft_error *err);
+void graft_sweep_result_free(graft_sweep_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,28 @@
+#include "api/api.h"
+#include "fit/sweep.h"
+
+graft_status graft_sweep(const graft_options *o, const graft_hooks *hooks, graft_sweep_result *result,
+                         graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    char *dir;
+    memset(result, 0, sizeof *result);
+    result->best = -1;
+    GR_TRY(gr_api_begin(o, GRAFT_VERB_SWEEP, err));
+    GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
+    graft_status st = gr_sweep(dir, o, hooks, result, err);
+    free(dir);
+    return st;
+}
+
+void graft_sweep_result_free(graft_sweep_result *result) {
+    if (!result) return;
+    for (size_t i = 0; i < result->ntrials; i++) {
+        free(result->trials[i].name);
+        free(result->trials[i].values);
+        free(result->trials[i].error);
+    }
+    free(result->trials);
+    free(result->best_path);
+    memset(result, 0, sizeof *result);
+    result->best = -1;
+}

@@ -1,0 +1,23 @@
+/* report/watch.h - the page of a training while it goes on, served on this machine.
+ * What it does: reads the adapter directory when somebody asks, in the server's own thread; what trains
+ * shares nothing with it but a few counters. May include: base, files, serve. Never: touches what trains.
+ *
+ * GET /         the page (page.h), alive by a script of a few lines; without scripts it is the state of now
+ * GET /metrics  its numbers as JSON, with "version", which changes when they do, and "state", a line for
+ * people GET /parts    the part of the page that changes
+ */
+#ifndef GR_REPORT_WATCH_H
+#define GR_REPORT_WATCH_H
+#include "base/memory.h"
+
+typedef struct gr_watch gr_watch;
+/* Listens at once on 127.0.0.1; dir need not be there yet. Owned by caller until gr_watch_close.
+ * errors  as gr_serve_open: GRAFT_IO where the port is in use */
+graft_status gr_watch_open(gr_watch **watch, const char *dir, int port, graft_error *err) GR_MUST_CHECK;
+/* How far the run is; of one thread. The directory is looked at from the first time of "train" or "validate"
+ * on: before, it holds what an earlier run left. */
+void gr_watch_progress(gr_watch *watch, const char *phase, int64_t done, int64_t total);
+/* The last word, for whoever looks: waits three seconds at most for them to see it. NULL is fine. */
+void gr_watch_close(gr_watch *watch);
+
+#endif

@@ -1,0 +1,271 @@
+/* Sweeps: the grid, what is refused before anything is written, the best kept, going on; and early stopping.
+ */
+#include "tests/tiny_run.h"
+
+#include "fit/sweep.h"
+
+#include <cmocka.h>
+
+static char *model;
+
+static int setup_model(void **state) {
+    const tiny_spec spec = {.dtype = GR_BF16, .bits = 4, .seed = 3};
+    setup(state);
+    model = tiny_model_dir(root, "model", &spec);
+    return 0;
+}
+
+static int teardown_model(void **state) {
+    free(model);
+    return teardown(state);
+}
+
+/* Options of the short run of all tests, with more (pairs). */
+static graft_options options_of(const char *out, const char *const *more) {
+    graft_options o;
+    char *place = tiny_join(root, out);
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_SWEEP,
+             (const char *const[]){"model", model, "data", data, "adapter-path", place, "iters", "8", NULL});
+    tiny_set(&o, GRAFT_VERB_SWEEP, common + 2);
+    tiny_set(&o, GRAFT_VERB_SWEEP, more);
+    free(place);
+    return o;
+}
+
+static graft_status sweep(const char *out, const char *const *more, watch *w, graft_sweep_result *r,
+                          graft_error *err) {
+    graft_options o = options_of(out, more);
+    watch own = {0};
+    if (!w) w = &own;
+    graft_hooks hooks = {.user = w, .event = on_event, .stop = &w->stop};
+    gr_error_clear(err);
+    graft_status st = graft_sweep(&o, &hooks, r, err);
+    graft_options_free(&o);
+    return st;
+}
+
+static void grids(void **state) {
+    (void)state;
+    graft_error err = {0};
+    gr_sweep_grid g;
+    graft_options o = options_of("x", (const char *const[]){"grid", "lora-rank=2,4", "grid",
+                                                            "lora_targets=standard|q_proj,v_proj", NULL}),
+                  one;
+    assert_int_equal(gr_sweep_grid_read(&g, &o, &err), GRAFT_OK);
+    assert_true(g.count == 2 && g.trials == 4);
+    static const char *const wanted[][2] = {
+        {"2", "standard"}, {"2", "q_proj,v_proj"}, {"4", "standard"}, {"4", "q_proj,v_proj"}};
+    for (size_t i = 0; i < 4; i++)
+        for (size_t k = 0; k < 2; k++) assert_string_equal(gr_sweep_value(&g, i, k), wanted[i][k]);
+    char *name, *values;
+    assert_int_equal(gr_sweep_names(&name, &values, &g, 3, &err), GRAFT_OK);
+    assert_string_equal(name, "04_lora-rank=4_lora-targets=q_proj-v_proj");
+    assert_string_equal(values, "lora-rank 4, lora-targets q_proj,v_proj");
+    free(name);
+    free(values);
+    assert_int_equal(gr_sweep_options(&one, &g, 1, &o, &err), GRAFT_OK);
+    assert_true(one.lora_rank == 2 && one.keep_best && one.model != o.model);
+    assert_string_equal(one.lora_targets, "q_proj,v_proj");
+    graft_options_free(&one);
+    gr_sweep_grid_free(&g);
+    graft_options_free(&o);
+}
+
+static void what_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *pairs[9];
+        const char *words;
+    } cases[] = {
+        {{NULL}, "without --grid"},
+        {{"grid", "lora-rank", NULL}, "setting and its values"},
+        {{"grid", "lora-rank=", NULL}, "setting and its values"},
+        {{"grid", "lora-rank=4,", NULL}, "empty value"},
+        {{"grid", "lora-rank=4,4", NULL}, "twice"},
+        {{"grid", "lora-rank=4", "grid", "lora_rank=8", NULL}, "given twice"},
+        {{"grid", "lora-rnak=4", NULL}, "unknown option"},
+        {{"grid", "lora-rank=0,4", NULL}, "lora-rank"},
+        {{"grid", "model=a,b", NULL}, "cannot vary model"},
+        {{"grid", "valid-split=0.1,0.2", NULL}, "cannot vary valid-split"},
+        {{"grid", "batch-size=1,2", "val-batches", "3", NULL}, "cannot vary batch-size"},
+        {{"grid", "preset=quick,standard", NULL}, "cannot vary preset"},
+        {{"grid", "watch=80", NULL}, "not an option of sweep"},
+        {{"grid", "learning-rate=1e-4,nothing", NULL}, "learning-rate"},
+        {{"grid", "lora-scale=1,2", "lora-alpha", "3", NULL}, "say the same thing twice"},
+        {{"grid", "lora-rank=2,4", "budget", "1MB", NULL}, "--budget"},
+        {{"grid", "lora-rank=2,4", "time", "30", NULL}, "--time takes a time"},
+        {{"grid", "lora-rank=2,4", "time", "1ms", NULL}, "1ms"},
+        {{"grid", "seed=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "grid",
+          "lora-rank=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16", NULL},
+         "more than 256"},
+    };
+    char *dir = tiny_join(root, "refused");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err;
+        graft_sweep_result r;
+        graft_options o = options_of("refused", NULL);
+        graft_status st = GRAFT_OK;
+        gr_error_clear(&err);
+        for (const char *const *p = cases[i].pairs; *p && st == GRAFT_OK; p += 2)
+            st = graft_options_set(&o, GRAFT_VERB_SWEEP, p[0], p[1], &err);
+        memset(&r, 0, sizeof r);
+        if (st == GRAFT_OK) st = graft_sweep(&o, NULL, &r, &err);
+        if (st != GRAFT_USAGE) fail_msg("case %zu: status %d, %s", i, (int)st, err.what);
+        if (!strstr(err.what, cases[i].words) && !strstr(err.found, cases[i].words) &&
+            !strstr(err.where, cases[i].words))
+            fail_msg("case %zu: %s, found %s", i, err.what, err.found);
+        graft_sweep_result_free(&r);
+        graft_options_free(&o);
+        assert_false(gr_path_exists(dir));
+    }
+    free(dir);
+}
+
+static void rows_to_validate_on(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    char *all = data, *bare = tiny_data_dir(root, "bare", 5, 0), *dir = tiny_join(root, "bare-sweep");
+    data = bare;
+    assert_int_equal(
+        sweep("bare-sweep", (const char *const[]){"grid", "lora-rank=2,4", NULL}, NULL, &r, &err),
+        GRAFT_USAGE);
+    assert_non_null(strstr(err.what, "validat"));
+    assert_non_null(strstr(err.where, "lora-rank 2"));
+    graft_sweep_result_free(&r);
+    assert_int_equal(train(model, "bare-run", (const char *const[]){"patience", "2", NULL}, NULL, NULL, &err),
+                     GRAFT_USAGE);
+    assert_false(gr_path_exists(dir));
+    data = all;
+    free(bare);
+    free(dir);
+}
+
+static const char *const grid[] = {"grid", "lora-rank=2,4", "grid", "learning-rate=1e-5,5e-3", NULL};
+static const char *const grid_on[] = {
+    "grid", "lora-rank=2,4", "grid", "learning-rate=1e-5,5e-3", "resume", "-", NULL};
+
+/* Every trial is the run that train makes; the best is the lowest, and best leads to its adapter. */
+static void the_best_is_kept(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    if (sweep("sweep", grid, NULL, &r, &err) != GRAFT_OK)
+        fail_msg("%s %s %s", err.what, err.where, err.found);
+    assert_int_equal(r.ntrials, 4);
+    assert_true(!r.out_of_time && r.best >= 0);
+    for (size_t i = 0; i < 4; i++) {
+        assert_string_equal(r.trials[i].state, GRAFT_SWEEP_DONE);
+        assert_true(r.trials[i].iterations == 8 && r.trials[i].forecast_bytes > 1000000);
+        assert_true(r.trials[i].val_loss_best >= r.trials[r.best].val_loss_best);
+    }
+    assert_true(r.best == 1 || r.best == 3); /* 1e-5 moves nothing in eight iterations */
+    must_train(model, "alone",
+               (const char *const[]){"lora-rank", "4", "learning-rate", "5e-3", "keep-best", "-", NULL}, NULL,
+               NULL);
+    same_best("sweep/04_lora-rank=4_learning-rate=5e-3", "alone");
+    char best[PATH_MAX + 1] = "", *place = tiny_join(root, "sweep");
+    ssize_t n = readlink(r.best_path, best, PATH_MAX);
+    assert_true(n > 0);
+    assert_true(strncmp(best, r.trials[r.best].name, strlen(r.trials[r.best].name)) == 0);
+    char *a = tiny_join(place, r.trials[r.best].name), *b = tiny_join(a, "best");
+    tiny_same_file(r.best_path, b, "adapters.safetensors");
+    free(a);
+    free(b);
+    json_t *file;
+    char *text = tiny_read(place, "sweep.json", NULL);
+    file = json_loads(text, 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(file, "trials")), 4);
+    assert_string_equal(json_string_value(json_object_get(file, "best")), r.trials[r.best].name);
+    json_decref(file);
+    free(text);
+    free(place);
+    graft_sweep_result_free(&r);
+    /* it is there, and done */
+    assert_int_equal(sweep("sweep", grid, NULL, &r, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.hint, "--resume"));
+    graft_sweep_result_free(&r);
+    watch w = {0};
+    assert_int_equal(sweep("sweep", grid_on, &w, &r, &err), GRAFT_OK);
+    assert_null(strstr(w.notes, "trial 1"));
+    assert_true(r.best == 1 || r.best == 3);
+    graft_sweep_result_free(&r);
+    assert_int_equal(
+        sweep("sweep", (const char *const[]){"grid", "lora-rank=2,8", "resume", "-", NULL}, NULL, &r, &err),
+        GRAFT_MISMATCH);
+    graft_sweep_result_free(&r);
+}
+
+/* Stopped in its third trial and gone on with: the same files as without the stop. */
+static void a_sweep_goes_on(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    watch w = {.stop_after = 5}; /* of the first trial */
+    assert_int_equal(sweep("part", grid, &w, &r, &err), GRAFT_INTERRUPTED);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_WAITING);
+    graft_sweep_result_free(&r);
+    assert_int_equal(sweep("part", grid_on, NULL, &r, &err), GRAFT_OK);
+    for (size_t i = 0; i < r.ntrials; i++) {
+        char part[200], whole[200];
+        snprintf(part, sizeof part, "part/%s", r.trials[i].name);
+        snprintf(whole, sizeof whole, "sweep/%s", r.trials[i].name);
+        same_best(part, whole);
+    }
+    graft_sweep_result_free(&r);
+}
+
+static void time_is_obeyed(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    const char *const more[] = {"grid", "lora-rank=2,4", "iters", "2000000", "time", "1s", NULL};
+    assert_int_equal(sweep("late", more, NULL, &r, &err), GRAFT_USAGE); /* it takes longer, and says so */
+    assert_non_null(strstr(err.what, "--time"));
+    graft_sweep_result_free(&r);
+    const char *const patient[] = {"grid", "lora-rank=2", "iters",  "2000000", "time",
+                                   "1s",   "patience",    "100000", NULL};
+    assert_int_equal(sweep("late", patient, NULL, &r, &err), GRAFT_OK);
+    assert_true(r.out_of_time);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_STOPPED);
+    assert_true(r.trials[0].iterations > 0 && r.best == 0);
+    graft_sweep_result_free(&r);
+}
+
+/* A rate that makes everything worse: two validations after the best one the run ends, and is whole. */
+static void patience(void **state) {
+    (void)state;
+    graft_train_result r, part;
+    watch w = {0}, stop = {.stop_after = 6};
+    graft_error err = {0};
+    static const char *const impatient[] = {"patience",       "4", "learning-rate", "3", "iters", "40",
+                                            "steps-per-eval", "2", "grad-clip",     "0", NULL};
+    static const char *const on[] = {
+        "patience",  "4", "learning-rate", "3", "iters", "40", "steps-per-eval", "2",
+        "grad-clip", "0", "resume",        "-", NULL};
+    must_train(model, "impatient", impatient, &w, &r);
+    assert_true(r.stopped_early && !r.interrupted && r.iterations < 40);
+    assert_non_null(strstr(w.notes, "validation loss was lowest at iteration"));
+    assert_int_equal(train(model, "stopped", impatient, &stop, &part, &err), GRAFT_INTERRUPTED);
+    if (r.iterations > 6) {
+        must_train(model, "stopped", on, NULL, &part);
+        assert_true(part.stopped_early && part.iterations == r.iterations);
+        same_results("stopped", "impatient");
+    }
+    must_train(model, "stopped", on, NULL, &part); /* it is over, and stays so */
+    assert_true(part.stopped_early && part.iterations == r.iterations);
+    must_train(model, "patient", (const char *const[]){"patience", "1000", NULL}, NULL, &r);
+    assert_false(r.stopped_early);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(grids),
+                                       cmocka_unit_test(what_is_refused),
+                                       cmocka_unit_test(rows_to_validate_on),
+                                       cmocka_unit_test(the_best_is_kept),
+                                       cmocka_unit_test(a_sweep_goes_on),
+                                       cmocka_unit_test(patience),
+                                       cmocka_unit_test(time_is_obeyed)};
+    return cmocka_run_group_tests(tests, setup_model, teardown_model);
+}

@@ -220,16 +220,17 @@ static void time_is_obeyed(void **state) {
     (void)state;
     graft_error err = {0};
     graft_sweep_result r;
-    const char *const more[] = {"grid", "lora-rank=2,4", "iters", "2000000", "time", "1s", NULL};
+    const char *const more[] = {"grid", "lora-rank=2", "iters", "200000", "time", "1s", NULL};
     assert_int_equal(sweep("late", more, NULL, &r, &err), GRAFT_USAGE); /* it takes longer, and says so */
     assert_non_null(strstr(err.what, "--time"));
     graft_sweep_result_free(&r);
-    const char *const patient[] = {"grid", "lora-rank=2", "iters",  "2000000", "time",
+    const char *const patient[] = {"grid", "lora-rank=2", "iters",  "200000", "time",
                                    "1s",   "patience",    "100000", NULL};
     assert_int_equal(sweep("late", patient, NULL, &r, &err), GRAFT_OK);
     assert_true(r.out_of_time);
     assert_string_equal(r.trials[0].state, GRAFT_SWEEP_STOPPED);
-    assert_true(r.trials[0].iterations > 0 && r.best == 0);
+    assert_true(r.trials[0].iterations < 200000);
+    assert_true(r.best == (isfinite(r.trials[0].val_loss_best) ? 0 : -1)); /* a slow machine has none */
     graft_sweep_result_free(&r);
 }
 

@@ -127,8 +127,6 @@ static void before_and_after(void **state) {
     assert_non_null(strstr(body, "\"phase\":\"preparing\""));
     assert_non_null(strstr(body, "\"curves\":{}"));
     free(body);
-    assert_int_equal(get("/", &body), 200);
-    free(body);
     gr_watch_progress(w, "tokenize", 1, 2);
     gr_watch_progress(w, "train", 8, 8);
     assert_int_equal(get("/metrics", &body), 200);
@@ -141,8 +139,8 @@ static void before_and_after(void **state) {
     free(body);
     assert_int_equal(http_ask(port, "POST", "/metrics", "Connection: close\r\n", "{}", NULL), 405);
     double from = gr_clock();
-    gr_watch_close(w); /* somebody looked a moment ago, and never comes back */
-    assert_true(gr_clock() - from < 8);
+    gr_watch_close(w); /* nobody has the page: nobody is waited for */
+    assert_true(gr_clock() - from < 2.5);
     gr_watch_close(NULL);
     free(dir);
     free(model);

@@ -2,7 +2,7 @@
 # deps.sh GROUP...: makes sure that what the groups need is here. Probes for the thing itself, so any system
 # that has it will do; what is missing is installed with apt-get (through sudo where not root). Without apt-get
 # or sudo it prints the one line to type and fails. Groups: build, check, memcheck, analyze, arm64,
-# peers, demo.
+# browser, peers, demo.
 set -u
 
 # group | probe (a shell command that succeeds when the thing is here) | Debian package
@@ -31,6 +31,7 @@ arm64 | command -v aarch64-linux-gnu-gcc | gcc-aarch64-linux-gnu
 arm64 | test -d /usr/aarch64-linux-gnu/include | libc6-dev-arm64-cross
 arm64 | command -v qemu-aarch64 | qemu-user
 arm64 | command -v dpkg-deb | dpkg
+browser | command -v chromium || command -v google-chrome | chromium
 peers | command -v python3 | python3
 peers | python3 -m venv --help && python3 -c "import ensurepip" | python3-venv
 peers | certificates | ca-certificates

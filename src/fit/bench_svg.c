@@ -30,8 +30,8 @@ graft_status graft_bench_train_svg(const graft_bench_result *r, const graft_benc
              (double)r->peak_rss_bytes / 1e6);
     if (peer) {
         snprintf(names[1], sizeof names[1], "%.80s, %.4g tokens/s", peer->program, peer->tokens_per_second);
-        series[1] = (gr_series){
-            .name = names[1], .x = x, .y = peer->losses, .count = peer->nlosses, .points = true};
+        series[1] =
+            (gr_series){.name = names[1], .x = x, .y = peer->losses, .count = peer->nlosses, .points = true};
         snprintf(title, sizeof title, "the same batches: graft is %.1f times as fast",
                  r->tokens_per_second / peer->tokens_per_second);
     }

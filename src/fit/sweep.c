@@ -72,7 +72,9 @@ static graft_status forecast(sweep *s, size_t i, double *seconds, graft_error *e
         gr_trainer_close(&t);
     }
     s->quiet = true;
-    if (st == GRAFT_OK && s->limit > 0 && strcmp(trial->state, GRAFT_SWEEP_WAITING) == 0) {
+    /* early stopping may make it shorter by any amount */
+    bool timed = s->limit > 0 && s->o->patience <= 0 && strcmp(trial->state, GRAFT_SWEEP_WAITING) == 0;
+    if (st == GRAFT_OK && timed) {
         st = gr_forecast(&plan, s->dir, &o, &quiet, err);
         if (st == GRAFT_OK) {
             *seconds += plan.time_seconds;
@@ -91,8 +93,7 @@ static graft_status forecast_all(sweep *s, graft_error *err) {
         GR_TRY(forecast(s, i, &seconds, err));
     }
     s->end = gr_clock() + s->limit;
-    /* early stopping may make it shorter by any amount */
-    if (s->limit <= 0 || seconds <= s->limit || s->o->patience > 0) return GRAFT_OK;
+    if (seconds <= s->limit) return GRAFT_OK;
     gr_fail(err, GRAFT_USAGE, "the trials take longer than --time");
     gr_expected(err, "at most %.0f s", s->limit);
     gr_found(err, "%.0f s, validations not counted", seconds);

@@ -104,10 +104,6 @@ static graft_status add_choice(gr_sweep_grid *g, const char *text, const graft_o
 graft_status gr_sweep_grid_read(gr_sweep_grid *g, const graft_options *o, graft_error *err) {
     json_error_t why;
     *g = (gr_sweep_grid){.trials = 1};
-    if (!o->grid) {
-        gr_fail(err, GRAFT_USAGE, "a sweep without --grid is a training");
-        return gr_expected(err, "--grid NAME=VALUE,VALUE such as lora-rank=8,16");
-    }
     json_t *list = gr_json_loadb(o->grid, strlen(o->grid), 0, &why);
     const json_t *text;
     size_t i;

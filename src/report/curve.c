@@ -112,6 +112,8 @@ static void put_last_values(gr_buf *out, const gr_series *series, size_t count, 
         labels[at] = label;
     }
     for (size_t i = 1; i < n; i++) labels[i].y = fmax(labels[i].y, labels[i - 1].y + 16);
+    double below = n ? fmax(labels[n - 1].y - f->area.bottom, 0) : 0; /* the ticks of x are there */
+    for (size_t i = 0; i < n; i++) labels[i].y -= below;
     for (size_t i = 0; i < n; i++) {
         gr_buf_puts(out, "<text");
         gr_chart_attribute(out, "x", f->area.right + 10);

@@ -59,7 +59,9 @@ static const char script[] =
     "</script>\n";
 
 void gr_page_number(gr_buf *out, double v) {
-    if (isfinite(v))
+    if (fabs(v) >= 1e4 && fabs(v) < 1e15)
+        gr_page_count(out, round(v));
+    else if (isfinite(v))
         gr_buf_real(out, v, 4);
     else
         gr_buf_puts(out, "\xe2\x80\x93");
@@ -67,7 +69,7 @@ void gr_page_number(gr_buf *out, double v) {
 
 void gr_page_count(gr_buf *out, double v) {
     char digits[32];
-    if (!isfinite(v) || fabs(v) >= 1e18) {
+    if (!(fabs(v) < 1e15)) {
         gr_page_number(out, v);
         return;
     }

@@ -20,6 +20,7 @@ struct gr_watch {
     atomic_int phase;
     atomic_llong done, total, first; /* of the training; first: where it began */
     _Atomic double began, asked;     /* gr_clock of the first iteration; of the last request */
+    atomic_bool paged;               /* somebody has the page, whose script asks for the rest */
     atomic_bool seen;                /* somebody has the parts of the ended run */
     /* the server's thread alone */
     char version[200]; /* of what is below */
@@ -108,6 +109,8 @@ static void tell(gr_watch *w, gr_buf *out) {
         double left = (total - done) * seconds / made;
         if (left < 60)
             gr_buf_printf(out, ", %.0f s left", left);
+        else if (left < 3600)
+            gr_buf_printf(out, ", %.0f min left", left / 60);
         else if (left < 1e9)
             gr_buf_printf(out, ", %.0f h %02.0f min left", floor(left / 3600), floor(fmod(left, 3600) / 60));
     }
@@ -154,6 +157,7 @@ static void handle(void *user, const gr_serve_request *r, gr_exchange *x) {
     } else if (page || parts) {
         bool last = atomic_load(&w->phase) == ENDED;
         gr_serve_reply(x, 200, html, page ? w->page.data : w->parts.data, page ? w->page.len : w->parts.len);
+        if (page) atomic_store(&w->paged, true);
         if (last) atomic_store(&w->seen, true);
     } else {
         reply_numbers(w, x);
@@ -191,7 +195,7 @@ void gr_watch_progress(gr_watch *w, const char *phase, int64_t done, int64_t tot
 void gr_watch_close(gr_watch *w) {
     if (!w) return;
     double end = gr_clock() + 3;
-    bool looked = w->server && gr_clock() - atomic_load(&w->asked) < 5 && atomic_load(&w->phase) != PREPARING;
+    bool looked = atomic_load(&w->paged) && gr_clock() - atomic_load(&w->asked) < 5;
     atomic_store(&w->phase, atomic_load(&w->phase) == PREPARING ? PREPARING : ENDED);
     while (looked && !atomic_load(&w->seen) && gr_clock() < end)
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);

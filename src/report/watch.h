@@ -11,6 +11,9 @@
 #include "base/memory.h"
 
 typedef struct gr_watch gr_watch;
+/* About what it takes while somebody looks: the adapter, read anew after each save, pages and numbers of some
+ * thousand reports, the server. */
+#define GR_WATCH_BYTES(parameters) (((uint64_t)4 << 20) + (uint64_t)(parameters) * sizeof(float))
 /* Listens at once on 127.0.0.1; dir need not be there yet. Owned by caller until gr_watch_close.
  * errors  as gr_serve_open: GRAFT_IO where the port is in use */
 graft_status gr_watch_open(gr_watch **watch, const char *dir, int port, graft_error *err) GR_MUST_CHECK;

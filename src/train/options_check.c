@@ -210,6 +210,9 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
                              "give --model a 16-bit model");
     if (verb == GRAFT_VERB_BENCH) GR_TRY(check_codes("bits", o->bits, o->q_group_size, err));
     if (verb == GRAFT_VERB_CONVERT) GR_TRY(check_convert(o, err));
+    if (verb == GRAFT_VERB_SWEEP && !o->grid)
+        return contradiction(err, "a sweep without --grid is a training",
+                             "--grid NAME=VALUE,VALUE such as lora-rank=8,16");
     if (verb == GRAFT_VERB_EXPORT && !o->out)
         return contradiction(err, "--out is missing", "--out takes the directory to write");
     if (verb == GRAFT_VERB_TOKENIZE && !o->data + !o->text + !o->messages != 2)

@@ -1,3 +1,4 @@
+#include "report/watch.h"
 #include "train/trainer.h"
 
 /* What runs held beyond everything that is measured here: pages of code and libraries that only computing and
@@ -51,6 +52,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer
     t->fixed =
         (graft_memory){.mapped = gr_model_held_bytes(t->rt.model), .state = counting.used, .other = held(t)};
     if (t->o->no_mmap && t->o->resume) t->fixed.other += counting.used; /* the checkpoint, while it is read */
+    if (t->o->watch) t->fixed.other += GR_WATCH_BYTES(t->rt.tuning->parameters);
     GR_TRY(gr_trainer_settle(t, config, err));
     t->recompute = config->recompute;
     t->net_config = *config;

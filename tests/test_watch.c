@@ -133,6 +133,10 @@ static void before_and_after(void **state) {
     assert_non_null(strstr(body, "\"phase\":\"train\""));
     assert_non_null(strstr(body, "\"train_loss\":{"));
     free(body);
+    assert_int_equal(get("/state", &body), 200);
+    assert_non_null(strstr(body, "\"iteration\":8"));
+    assert_null(strstr(body, "train_loss"));
+    free(body);
     tiny_write(dir, "run.json", "[]"); /* trouble with a file is an answer, not the run's end */
     assert_int_equal(get("/parts", &body), 500);
     assert_non_null(strstr(body, "run.json"));

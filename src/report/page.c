@@ -48,7 +48,7 @@ static const char script[] =
     "open=[];main.querySelectorAll('details').forEach(function(d){open.push([d.id,d.open])});\n"
     "main.innerHTML=text;open.forEach(function(o){var d=document.getElementById(o[0]);if(d)d.open=o[1]})}\n"
     "function good(r){if(!r.ok)throw r;return r}\n"
-    "function look(){fetch('metrics',{cache:'no-store'}).then(good).then(function(r){return r.json()})\n"
+    "function look(){fetch('state',{cache:'no-store'}).then(good).then(function(r){return r.json()})\n"
     ".then(function(d){state.textContent=d.state;over=d.phase==='ended';if(d.version===have)return;\n"
     "return fetch('parts',{cache:'no-store'}).then(good).then(function(r){return r.text()})\n"
     ".then(function(t){put(t);have=d.version;main.dataset.version=have})})\n"

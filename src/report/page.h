@@ -12,7 +12,7 @@
 
 /* runs[count], count from 1 to GR_RUNS_MOST. */
 graft_status gr_page_html(gr_buf *out, const gr_run *runs, size_t count, graft_error *err) GR_MUST_CHECK;
-/* The page of a training that goes on, and its part that changes: the script asks "metrics" for a version
+/* The page of a training that goes on, and its part that changes: the script asks "state" for a version
  * every two seconds, and for "parts" where it is another one. */
 graft_status gr_page_parts(gr_buf *out, const gr_run *run, graft_error *err) GR_MUST_CHECK;
 graft_status gr_page_live(gr_buf *out, const gr_run *run, const char *parts, graft_error *err) GR_MUST_CHECK;

@@ -25,8 +25,8 @@ struct gr_watch {
     /* the server's thread alone */
     char version[200]; /* of what is below */
     char adapter[64];  /* of change */
-    gr_buf parts, page;
-    json_t *numbers;
+    gr_buf parts;
+    double looked, cost; /* gr_clock of the last look at the directory, and the seconds that it took */
     gr_change change;
 };
 
@@ -61,36 +61,49 @@ static graft_status refresh_change(gr_watch *w, graft_error *err) {
     return GRAFT_OK;
 }
 
-static graft_status render(gr_watch *w, gr_run *run, graft_error *err) {
-    gr_buf_clear(&w->parts);
-    gr_buf_clear(&w->page);
-    json_decref(w->numbers);
-    w->numbers = NULL;
-    GR_TRY(gr_page_parts(&w->parts, run, err));
-    GR_TRY(gr_page_live(&w->page, run, w->parts.data, err));
-    return gr_page_numbers(&w->numbers, run, 1, err);
-}
-
-/* Page, parts and numbers as the directory is now. */
-static graft_status refresh(gr_watch *w, graft_error *err) {
+/* What the page would be about now. A look that took long is not taken again soon: it is the training's time.
+ */
+static void version_now(const gr_watch *w, char *now, size_t room) {
     static const char *const names[] = {"metrics.jsonl", "run.json", "samples.json", "adapters.safetensors",
                                         "adapter_model.safetensors"};
-    bool runs = atomic_load(&w->phase) != PREPARING;
-    char now[sizeof w->version] = "preparing";
-    size_t room = sizeof now - 8;
-    if (runs) state_of(now, room, w->dir, names, sizeof names / sizeof *names);
-    if (atomic_load(&w->phase) == ENDED) memcpy(now + strlen(now), "ended", 6);
-    if (strcmp(now, w->version) == 0) return GRAFT_OK;
-    gr_run run;
-    graft_status st = runs ? gr_run_read_texts(&run, w->dir, err) : gr_run_none(&run, w->dir, err);
-    if (st == GRAFT_OK && runs) st = refresh_change(w, err);
-    if (st == GRAFT_OK) {
-        run.change = w->change; /* lent */
-        if (!runs) run.change.none = "no adapter was saved yet";
-        st = render(w, &run, err);
-        run.change = (gr_change){0};
+    static const double share = 20;
+    int phase = atomic_load(&w->phase);
+    if (phase != ENDED && w->version[0] && gr_clock() < w->looked + share * w->cost) {
+        snprintf(now, room, "%s", w->version);
+        return;
     }
-    gr_run_free(&run);
+    snprintf(now, room, "%s", phases[PREPARING]);
+    if (phase != PREPARING) state_of(now, room - 8, w->dir, names, sizeof names / sizeof *names);
+    if (phase == ENDED) memcpy(now + strlen(now), "ended", 6);
+}
+
+/* The directory as it is; before the run begins nothing is known of it. run->change is lent. */
+static graft_status read_run(gr_watch *w, gr_run *run, graft_error *err) {
+    bool runs = atomic_load(&w->phase) != PREPARING;
+    graft_status st = runs ? gr_run_read_texts(run, w->dir, err) : gr_run_none(run, w->dir, err);
+    if (st == GRAFT_OK && runs) st = refresh_change(w, err);
+    run->change = w->change;
+    if (!runs) run->change.none = "no adapter was saved yet";
+    return st;
+}
+
+static void free_run(gr_run *run) {
+    run->change = (gr_change){0};
+    gr_run_free(run);
+}
+
+/* The parts of the page as the directory is now. */
+static graft_status refresh(gr_watch *w, graft_error *err) {
+    char now[sizeof w->version];
+    gr_run run;
+    version_now(w, now, sizeof now);
+    if (strcmp(now, w->version) == 0) return GRAFT_OK;
+    w->looked = gr_clock();
+    graft_status st = read_run(w, &run, err);
+    gr_buf_clear(&w->parts);
+    if (st == GRAFT_OK) st = gr_page_parts(&w->parts, &run, err);
+    free_run(&run);
+    w->cost = gr_clock() - w->looked;
     snprintf(w->version, sizeof w->version, "%s", st == GRAFT_OK ? now : "");
     return st;
 }
@@ -116,52 +129,89 @@ static void tell(gr_watch *w, gr_buf *out) {
     }
 }
 
-static void reply_numbers(gr_watch *w, gr_exchange *x) {
+static const char plain[] = "text/plain; charset=utf-8", html[] = "text/html; charset=utf-8";
+
+static void reply_error(gr_exchange *x, const graft_error *err) {
+    gr_buf text = {0};
+    gr_buf_printf(&text, "%s, %s\n", err->what, err->where);
+    gr_serve_reply(x, 500, plain, text.data ? text.data : "", text.len);
+    gr_buf_free(&text);
+}
+
+/* How far it is, and with `runs` (taken over) the numbers. */
+static void reply_state(gr_watch *w, gr_exchange *x, json_t *runs) {
     bool good = true;
+    char version[sizeof w->version];
     gr_buf state = {0};
     json_t *all = json_object();
+    version_now(w, version, sizeof version);
     tell(w, &state);
-    gr_json_put(&good, all, "version", json_string(w->version));
+    gr_json_put(&good, all, "version", json_string(version));
     gr_json_put(&good, all, "state", json_string(state.data ? state.data : ""));
     gr_json_put(&good, all, "phase", json_string(phases[atomic_load(&w->phase)]));
     gr_json_put(&good, all, "iteration", json_integer(atomic_load(&w->done)));
     gr_json_put(&good, all, "iterations", json_integer(atomic_load(&w->total)));
-    gr_json_put(&good, all, "runs", json_incref(json_object_get(w->numbers, "runs")));
+    if (runs) gr_json_put(&good, all, "runs", runs);
     char *text = good ? gr_json_dump(all, JSON_COMPACT) : NULL;
     if (text)
         gr_serve_reply(x, 200, "application/json", text, strlen(text));
     else
-        gr_serve_reply(x, 500, "text/plain", "out of memory\n", 14);
+        gr_serve_reply(x, 500, plain, "out of memory\n", 14);
     free(text);
     json_decref(all);
     gr_buf_free(&state);
 }
 
+static void reply_numbers(gr_watch *w, gr_exchange *x) {
+    graft_error err = {0};
+    json_t *numbers = NULL;
+    gr_run run;
+    graft_status st = read_run(w, &run, &err);
+    if (st == GRAFT_OK) st = gr_page_numbers(&numbers, &run, 1, &err);
+    free_run(&run);
+    if (st == GRAFT_OK)
+        reply_state(w, x, json_incref(json_object_get(numbers, "runs")));
+    else
+        reply_error(x, &err);
+    json_decref(numbers);
+}
+
+static void reply_page(gr_watch *w, gr_exchange *x, bool whole) {
+    graft_error err = {0};
+    gr_buf page = {0};
+    gr_run run;
+    bool last = atomic_load(&w->phase) == ENDED;
+    graft_status st = refresh(w, &err);
+    if (st == GRAFT_OK && whole) {
+        st = gr_run_none(&run, w->dir, &err);
+        if (st == GRAFT_OK) st = gr_page_live(&page, &run, w->parts.data, &err);
+        gr_run_free(&run);
+    }
+    const gr_buf *text = whole ? &page : &w->parts;
+    if (st == GRAFT_OK)
+        gr_serve_reply(x, 200, html, text->data, text->len);
+    else
+        reply_error(x, &err);
+    if (whole) atomic_store(&w->paged, true);
+    if (last) atomic_store(&w->seen, true);
+    gr_buf_free(&page);
+}
+
 static void handle(void *user, const gr_serve_request *r, gr_exchange *x) {
     gr_watch *w = user;
-    graft_error err = {0};
-    static const char plain[] = "text/plain; charset=utf-8", html[] = "text/html; charset=utf-8";
-    bool page = strcmp(r->path, "/") == 0, parts = strcmp(r->path, "/parts") == 0;
     atomic_store(&w->asked, gr_clock());
     gr_serve_add_header(x, "Cache-Control", "no-store");
     gr_serve_add_header(x, "X-Content-Type-Options", "nosniff");
-    if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0) {
+    if (strcmp(r->method, "GET") != 0 && strcmp(r->method, "HEAD") != 0)
         gr_serve_reply(x, 405, plain, "only GET\n", 9);
-    } else if (!page && !parts && strcmp(r->path, "/metrics") != 0) {
-        gr_serve_reply(x, 404, plain, "no such page\n", 13);
-    } else if (refresh(w, &err) != GRAFT_OK) {
-        gr_buf text = {0};
-        gr_buf_printf(&text, "%s, %s\n", err.what, err.where);
-        gr_serve_reply(x, 500, plain, text.data ? text.data : "", text.len);
-        gr_buf_free(&text);
-    } else if (page || parts) {
-        bool last = atomic_load(&w->phase) == ENDED;
-        gr_serve_reply(x, 200, html, page ? w->page.data : w->parts.data, page ? w->page.len : w->parts.len);
-        if (page) atomic_store(&w->paged, true);
-        if (last) atomic_store(&w->seen, true);
-    } else {
+    else if (strcmp(r->path, "/") == 0 || strcmp(r->path, "/parts") == 0)
+        reply_page(w, x, !r->path[1]);
+    else if (strcmp(r->path, "/state") == 0)
+        reply_state(w, x, NULL);
+    else if (strcmp(r->path, "/metrics") == 0)
         reply_numbers(w, x);
-    }
+    else
+        gr_serve_reply(x, 404, plain, "no such page\n", 13);
 }
 
 graft_status gr_watch_open(gr_watch **watch, const char *dir, int port, graft_error *err) {
@@ -202,8 +252,6 @@ void gr_watch_close(gr_watch *w) {
     gr_serve_close(w->server, 1);
     gr_change_free(&w->change);
     gr_buf_free(&w->parts);
-    gr_buf_free(&w->page);
-    json_decref(w->numbers);
     free(w->dir);
     free(w);
 }

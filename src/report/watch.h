@@ -3,8 +3,9 @@
  * shares nothing with it but a few counters. May include: base, files, serve. Never: touches what trains.
  *
  * GET /         the page (page.h), alive by a script of a few lines; without scripts it is the state of now
- * GET /metrics  its numbers as JSON, with "version", which changes when they do, and "state", a line for
- * people GET /parts    the part of the page that changes
+ * GET /parts    the part of the page that changes
+ * GET /state    JSON: "version", which changes when they do, "state", a line in words, how far it is
+ * GET /metrics  the same, and the numbers of the page
  */
 #ifndef GR_REPORT_WATCH_H
 #define GR_REPORT_WATCH_H

@@ -58,10 +58,14 @@ static const verb table[] = {
      "stopped goes "
      "on with --resume. graft report compares the trials.",
      cmd_sweep,
-     {"graft sweep --model model-4bit --data data --grid lora-rank=8,16 --grid learning-rate=1e-4,2e-4",
-      "graft sweep --model model-4bit --data data --grid 'lora-targets=standard|q_proj,v_proj' --patience 3",
-      "graft sweep --model model-4bit --data data --grid lora-rank=4,64 --budget 1GB --time 2h",
-      "graft sweep --model model-4bit --data data --grid lora-rank=8,16 --adapter-path sweep --resume"}},
+     {"graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=8,16 --grid "
+      "learning-rate=1e-4,2e-4",
+      "graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=8,16 --grid "
+      "learning-rate=1e-4,2e-4 --resume",
+      "graft sweep --model model-4bit --data data --grid 'lora-targets=standard|q_proj,v_proj' --patience 3 "
+      "--adapter-path targets",
+      "graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=4,32 --budget 1GB --time 2h "
+      "--adapter-path ranks"}},
     {"report",
      GRAFT_VERB_REPORT,
      "DIR [DIR ...]",

@@ -29,17 +29,18 @@ static const char *const stand_ins[] = {
     "cp tiny/data/test.jsonl rows.jsonl; head -3 tiny/data/test.jsonl > data/text.txt",
     "printf '\"one\"\\n{\"prompt\": \"two\"}\\n' > questions.jsonl",
     "printf '[{\"role\": \"user\", \"content\": \"one\"}]' > chat.json",
-    "printf 'model: model-4bit\\ndata: data\\ntrain: true\\niters: 8\\nnum_layers: 2\\nadapter_path: "
-    "yaml\\nlora_parameters: {rank: 4, scale: 2, "
-    "dropout: 0}\\n' > lora_config.yaml",
+    ("printf 'model: model-4bit\\ndata: data\\ntrain: true\\niters: 8\\nnum_layers: 2\\nadapter_path: "
+     "yaml\\nlora_parameters: {rank: 4, scale: 2, "
+     "dropout: 0}\\n' > lora_config.yaml"),
     "graft convert --model model.gguf --mlx-path model-4bit -q",
-    "for a in style facts rank8 rank16 peft-adapter; do graft train --model model-4bit --data data --iters 2 "
-    "--adapter-path $a; "
-    "done",
+    ("for a in style facts rank8 rank16 peft-adapter; do graft train --model model-4bit --data data --iters "
+     "2 "
+     "--adapter-path $a; "
+     "done"),
     "rm peft-adapter/adapters.safetensors",
     "graft train --model model.gguf --data data --iters 2 --adapter-path gguf-adapters",
-    "graft export --adapter-path style --model model.gguf --to gguf --out lora; cp lora/adapter.gguf "
-    "lora.gguf",
+    ("graft export --adapter-path style --model model.gguf --to gguf --out lora; cp lora/adapter.gguf "
+     "lora.gguf"),
 };
 static const struct {
     const char *word, *reason;

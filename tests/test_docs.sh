@@ -69,10 +69,24 @@ extract() {
     { if (block == "indented") over(); blank = 0 }' "$1"
 }
 
+# A server, at a free port, until it listens and has ended as asked.
+serve() {
+    local tries=200 server
+    eval "exec ${1%% #*} --port 0" &
+    server=$!
+    until grep -q listening "$dir.said" || [ $((tries -= 1)) = 0 ] || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
+    kill -TERM $server 2>/dev/null
+    wait $server
+    [ $? != 1 ] && grep -q listening "$dir.said"
+}
+
 # Runs one line of a page, whose number stands in `at`, with a minus where the reader does not see it.
 try() {
     [ "${at:0:1}" = - ] || echo >>"$dir.ran"
-    eval "$1" </dev/null >"$dir.said" 2>&1 && return
+    case $1 in
+    "graft serve "*) serve "$1" ;;
+    *) eval "$1" ;;
+    esac </dev/null >"$dir.said" 2>&1 && return
     echo "FAILED: $name:${at#-}: $1"
     tail -5 "$dir.said" | sed 's/^/    /'
 }

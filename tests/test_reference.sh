@@ -1,6 +1,6 @@
 #!/bin/bash
 # docs/reference.md and docs/graft.1 are what the tables of verbs and options say today, and a manual page without
-# faults. `make docs` writes both.
+# faults (`make docs` writes both); and the map of docs/how-it-works.md shows every room.
 set -u
 bad=0
 compare() {
@@ -20,5 +20,11 @@ elif ! mandoc -T lint -W style "$GRAFT_SOURCE_DIR/docs/graft.1"; then
     echo "FAILED: mandoc does not like docs/graft.1"
     bad=1
 fi
+for room in "$GRAFT_SOURCE_DIR"/src/*/; do
+    room=$(basename "$room")
+    sed -n '/^## The map/,/^## /p' "$GRAFT_SOURCE_DIR/docs/how-it-works.md" | grep -q "| .*\b$room  " && continue
+    echo "FAILED: the map of docs/how-it-works.md does not show the room $room"
+    bad=1
+done
 [ $bad = 0 ] && echo "ok: reference and manual page"
 exit $bad

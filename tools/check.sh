@@ -64,6 +64,22 @@ headers() {
     suite "public headers alone" $good $bad "$log"
 }
 
+# Every command on the pages of documentation, and the pages that are made from tables. Each command counts.
+pages() {
+    local log=$logs/docs.log build=$PWD/build/release good bad
+    started=$SECONDS
+    [ -x $build/graft ] || return # told above
+    export GRAFT_SOURCE_DIR=$PWD GRAFT=$build/graft MAKE_TINY=$build/tests/make_tiny MAKE_REFERENCE=$build/tests/make_reference
+    bash tests/test_reference.sh >$log 2>&1
+    local status=$?
+    bash tests/test_docs.sh >>$log 2>&1 </dev/null
+    status=$((status + $?))
+    bad=$(grep -c '^FAILED' $log)
+    good=$(sed -nE 's/^([0-9]+) commands run.*/\1/p' $log)
+    [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    suite "documentation" $((${good:-0} - bad > 0 ? good - bad : 0)) "$bad" "$log"
+}
+
 # The whole tree for arm64 under qemu, where a cross compiler can be had.
 arm64() {
     local log=$logs/arm64.log status good bad
@@ -85,6 +101,7 @@ run "clang" clang
 run "asan + ubsan" asan-ubsan
 run "tsan, threaded tests" tsan threaded_tests -L threaded
 headers
+pages
 arm64
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

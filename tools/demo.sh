@@ -104,11 +104,13 @@ graft       $graft generate --model $model --adapter-path $out/adapter --prompt 
 mlx-lm      mlx_lm.generate --model $model --adapter-path $out/adapter --prompt "Define money."
 PEFT        base = AutoModelForCausalLM.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
             model = PeftModel.from_pretrained(base, "$out/adapter")
-llama.cpp   needs the adapter as GGUF, which this release does not write yet
+llama.cpp   $graft export --adapter-path $out/adapter --to gguf --out $out/adapter
+            llama-cli -m $gguf --lora $out/adapter/adapter.gguf -p "Define money."
 T
 
 say "train on your own data"
 cat <<T
 Put rows like the one above into mydata/train.jsonl (valid.jsonl and test.jsonl are optional), then:
 $graft train --model $model --data mydata --train-on assistant --adapter-path my-adapter
+docs/tutorial.md walks through it step by step.
 T

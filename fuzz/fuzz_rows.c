@@ -33,13 +33,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                              .overflow = (gr_overflow)((data[0] >> 2 & 3) % 3),
                              .max_seq_length = data[0] & 16 ? 12 : 0,
                              .vocab_size = data[0] & 32 ? 200 : 0,
-                             .mlx_masks = data[0] & 64};
+                             .mlx_masks = (data[0] & 0xc0) == 64,
+                             .pairs = data[0] & 128,
+                             .whole_chosen = data[0] & 64};
     const char *text = (const char *)data + 1;
     if (gr_rows_from_text(&rows, text, size - 1, tok, chat, &config, &err) == GRAFT_OK) {
         for (int64_t i = 0; i < gr_rows_count(rows); i++) {
             gr_row row = gr_rows_at(rows, i);
             if (row.count < 1 || (row.count > 0 && row.mask[0] != 0)) abort();
             if (config.max_seq_length && row.count > config.max_seq_length) abort();
+            if (config.pairs && (gr_rows_count(rows) != 2 || !row.targets || row.prompt >= row.count)) abort();
         }
         free(gr_rows_notes(rows));
         gr_rows_free(rows);

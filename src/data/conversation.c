@@ -19,14 +19,13 @@ static keys keys_of(const gr_rows_config *c) {
                   .tools = name_or(c->tools_feature, "tools")};
 }
 
-static graft_status wrong_type(const char *key, const char *expected, const json_t *value, graft_error *err) {
+graft_status gr_row_wrong_type(const char *key, const char *expected, const json_t *value, graft_error *err) {
     gr_fail(err, GRAFT_CORRUPT, "\"%s\" has the wrong type", key);
     gr_expected(err, "%s", expected);
     return gr_found(err, "%s", gr_json_type_text(value));
 }
 
-/* The member, or NULL when it is absent or null: exports of tables write null for empty cells. */
-static json_t *member(const json_t *object, const char *key) {
+json_t *gr_row_member(const json_t *object, const char *key) {
     json_t *value = json_object_get(object, key);
     return json_is_null(value) ? NULL : value;
 }
@@ -55,15 +54,15 @@ static const char *role_of(const char *from) {
 
 /* {"from": .., "value": ..} with its other keys as {"role": .., "content": ..}. */
 static graft_status add_shared(json_t *messages, json_t *message, graft_error *err) {
-    json_t *from = member(message, "from"), *value = member(message, "value");
-    if (!json_is_string(from)) return wrong_type("from", "a string", from, err);
+    json_t *from = gr_row_member(message, "from"), *value = gr_row_member(message, "value");
+    if (!json_is_string(from)) return gr_row_wrong_type("from", "a string", from, err);
     const char *role = role_of(json_string_value(from));
     if (!role) {
         gr_fail(err, GRAFT_UNSUPPORTED, "an unknown speaker in \"from\"");
         gr_expected(err, "human, gpt, system or tool");
         return gr_found(err, "%.100s", json_string_value(from));
     }
-    if (!json_is_string(value)) return wrong_type("value", "a string", value, err);
+    if (!json_is_string(value)) return gr_row_wrong_type("value", "a string", value, err);
     json_t *made = json_pack("{s:s, s:O}", "role", role, "content", value), *other;
     const char *key;
     bool good = made != NULL;
@@ -80,10 +79,10 @@ static graft_status add_shared(json_t *messages, json_t *message, graft_error *e
 static graft_status check_message(const json_t *message, graft_error *err) {
     const json_t *role = json_object_get(message, "role");
     if (!role) return gr_fail(err, GRAFT_CORRUPT, "a message has no \"role\"");
-    if (!json_is_string(role)) return wrong_type("role", "a string", role, err);
-    const json_t *content = member(message, "content");
+    if (!json_is_string(role)) return gr_row_wrong_type("role", "a string", role, err);
+    const json_t *content = gr_row_member(message, "content");
     if (content && !json_is_string(content) && !json_is_array(content))
-        return wrong_type("content", "a string", content, err);
+        return gr_row_wrong_type("content", "a string", content, err);
     if (content) return GRAFT_OK;
     const char *key;
     json_t *value;
@@ -96,16 +95,16 @@ static graft_status check_message(const json_t *message, graft_error *err) {
                     json_object_get(message, "content") ? "null" : "missing");
 }
 
-static graft_status add_messages(json_t *messages, const json_t *list, const char *key, bool check,
+graft_status gr_conversation_add(json_t *messages, const json_t *list, const char *key, bool check,
                                  graft_error *err) {
     size_t i;
     json_t *message;
-    if (!json_is_array(list)) return wrong_type(key, "an array of messages", list, err);
+    if (!json_is_array(list)) return gr_row_wrong_type(key, "an array of messages", list, err);
     if (check && json_array_size(list) == 0) return gr_fail(err, GRAFT_CORRUPT, "\"%s\" is empty", key);
     json_array_foreach((json_t *)list, i, message) {
         if (!json_is_object(message))
-            return wrong_type("messages[]", "an object with role and content", message, err);
-        if (!member(message, "role") && member(message, "from")) {
+            return gr_row_wrong_type("messages[]", "an object with role and content", message, err);
+        if (!gr_row_member(message, "role") && gr_row_member(message, "from")) {
             GR_TRY(add_shared(messages, message, err));
         } else {
             if (check) GR_TRY(check_message(message, err));
@@ -117,9 +116,9 @@ static graft_status add_messages(json_t *messages, const json_t *list, const cha
 
 /* The text of a row's "system" before all else. */
 static graft_status add_system(json_t *messages, const json_t *row, graft_error *err) {
-    json_t *system = member(row, "system");
+    json_t *system = gr_row_member(row, "system");
     if (!system) return GRAFT_OK;
-    if (!json_is_string(system)) return wrong_type("system", "a string", system, err);
+    if (!json_is_string(system)) return gr_row_wrong_type("system", "a string", system, err);
     return json_string_length(system) ? said(say(messages, "system", system), err) : GRAFT_OK;
 }
 
@@ -128,11 +127,11 @@ static graft_status add_system(json_t *messages, const json_t *row, graft_error 
 static graft_status add_completion(json_t *messages, json_t *prompt, json_t *completion, const keys *k,
                                    graft_error *err) {
     if (json_is_array(prompt) && json_is_array(completion)) {
-        GR_TRY(add_messages(messages, prompt, k->prompt, k->check, err));
-        return add_messages(messages, completion, k->completion, k->check, err);
+        GR_TRY(gr_conversation_add(messages, prompt, k->prompt, k->check, err));
+        return gr_conversation_add(messages, completion, k->completion, k->check, err);
     }
-    if (!json_is_string(prompt)) return wrong_type(k->prompt, "a string", prompt, err);
-    if (!json_is_string(completion)) return wrong_type(k->completion, "a string", completion, err);
+    if (!json_is_string(prompt)) return gr_row_wrong_type(k->prompt, "a string", prompt, err);
+    if (!json_is_string(completion)) return gr_row_wrong_type(k->completion, "a string", completion, err);
     return said(say(messages, "user", prompt) && say(messages, "assistant", completion), err);
 }
 
@@ -151,23 +150,23 @@ static json_t *asked(const json_t *instruction, const json_t *input) {
 static graft_status add_history(json_t *messages, const json_t *history, graft_error *err) {
     size_t i;
     json_t *turn;
-    if (!json_is_array(history)) return wrong_type("history", "an array of pairs", history, err);
+    if (!json_is_array(history)) return gr_row_wrong_type("history", "an array of pairs", history, err);
     json_array_foreach((json_t *)history, i, turn) {
         json_t *user = json_array_get(turn, 0), *assistant = json_array_get(turn, 1);
         if (json_array_size(turn) != 2 || !json_is_string(user) || !json_is_string(assistant))
-            return wrong_type("history[]", "an array of two strings", turn, err);
+            return gr_row_wrong_type("history[]", "an array of two strings", turn, err);
         GR_TRY(said(say(messages, "user", user) && say(messages, "assistant", assistant), err));
     }
     return GRAFT_OK;
 }
 
 static graft_status add_alpaca(json_t *messages, const json_t *row, graft_error *err) {
-    json_t *instruction = member(row, "instruction"), *input = member(row, "input"),
-           *output = member(row, "output");
-    const json_t *history = member(row, "history");
-    if (!json_is_string(instruction)) return wrong_type("instruction", "a string", instruction, err);
-    if (input && !json_is_string(input)) return wrong_type("input", "a string", input, err);
-    if (!json_is_string(output)) return wrong_type("output", "a string", output, err);
+    json_t *instruction = gr_row_member(row, "instruction"), *input = gr_row_member(row, "input"),
+           *output = gr_row_member(row, "output");
+    const json_t *history = gr_row_member(row, "history");
+    if (!json_is_string(instruction)) return gr_row_wrong_type("instruction", "a string", instruction, err);
+    if (input && !json_is_string(input)) return gr_row_wrong_type("input", "a string", input, err);
+    if (!json_is_string(output)) return gr_row_wrong_type("output", "a string", output, err);
     GR_TRY(add_system(messages, row, err));
     if (history) GR_TRY(add_history(messages, history, err));
     json_t *question = asked(instruction, input);
@@ -185,20 +184,17 @@ static graft_status hint_keys(const json_t *row, graft_error *err) {
                                            {"input", "output"},    {"problem", "solution"}};
     if (json_object_get(row, "chosen") && json_object_get(row, "rejected"))
         return gr_hint(
-            err, "rows of preferences are not trained on; --completion-feature chosen takes the better half");
+            err,
+            "--loss dpo or --loss orpo reads pairs; --completion-feature chosen takes the better half alone");
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        if (member(row, pairs[i][0]) && member(row, pairs[i][1]))
+        if (gr_row_member(row, pairs[i][0]) && gr_row_member(row, pairs[i][1]))
             return gr_hint(err, "--prompt-feature %s --completion-feature %s may be what you mean",
                            pairs[i][0], pairs[i][1]);
     return gr_hint(err, "name other keys with --text-feature, --prompt-feature, --completion-feature or "
                         "--chat-feature");
 }
 
-static graft_status no_format(const json_t *row, const keys *k, graft_error *err) {
-    gr_fail(err, GRAFT_CORRUPT, "no known key with a value");
-    gr_expected(err,
-                "\"%s\"; \"%s\" and \"%s\"; \"%s\"; \"conversations\"; or \"instruction\" and \"output\"",
-                k->text, k->prompt, k->completion, k->chat);
+void gr_row_found_keys(const json_t *row, graft_error *err) {
     gr_buf found = {0};
     const char *key;
     json_t *value;
@@ -209,26 +205,37 @@ static graft_status no_format(const json_t *row, const keys *k, graft_error *err
     }
     gr_found(err, "%s", found.len && !found.failed ? found.data : "an empty object");
     gr_buf_free(&found);
+}
+
+static graft_status no_format(const json_t *row, const keys *k, graft_error *err) {
+    gr_fail(err, GRAFT_CORRUPT, "no known key with a value");
+    gr_expected(err,
+                "\"%s\"; \"%s\" and \"%s\"; \"%s\"; \"conversations\"; or \"instruction\" and \"output\"",
+                k->text, k->prompt, k->completion, k->chat);
+    gr_row_found_keys(row, err);
     return hint_keys(row, err);
 }
 
 static graft_status read_row(gr_conversation *c, const json_t *row, const keys *k, graft_error *err) {
-    json_t *prompt = member(row, k->prompt), *completion = member(row, k->completion);
-    const json_t *chat = member(row, k->chat), *shared = member(row, "conversations");
-    c->tools = member(row, k->tools);
+    json_t *prompt = gr_row_member(row, k->prompt), *completion = gr_row_member(row, k->completion);
+    const json_t *chat = gr_row_member(row, k->chat), *shared = gr_row_member(row, "conversations");
+    c->tools = gr_row_member(row, k->tools);
     if (prompt && completion) return add_completion(c->messages, prompt, completion, k, err);
     if (chat) {
         const json_t *first = json_array_get(chat, 0);
-        if (member(first, "from") && !member(first, "role")) GR_TRY(add_system(c->messages, row, err));
-        return add_messages(c->messages, chat, k->chat, k->check, err);
+        if (gr_row_member(first, "from") && !gr_row_member(first, "role"))
+            GR_TRY(add_system(c->messages, row, err));
+        return gr_conversation_add(c->messages, chat, k->chat, k->check, err);
     }
-    c->text = member(row, k->text);
-    if (c->text) return json_is_string(c->text) ? GRAFT_OK : wrong_type(k->text, "a string", c->text, err);
+    c->text = gr_row_member(row, k->text);
+    if (c->text)
+        return json_is_string(c->text) ? GRAFT_OK : gr_row_wrong_type(k->text, "a string", c->text, err);
     if (shared) {
         GR_TRY(add_system(c->messages, row, err));
-        return add_messages(c->messages, shared, "conversations", k->check, err);
+        return gr_conversation_add(c->messages, shared, "conversations", k->check, err);
     }
-    if (member(row, "instruction") && member(row, "output")) return add_alpaca(c->messages, row, err);
+    if (gr_row_member(row, "instruction") && gr_row_member(row, "output"))
+        return add_alpaca(c->messages, row, err);
     return no_format(row, k, err);
 }
 
@@ -240,7 +247,7 @@ graft_status gr_conversation_of(gr_conversation *c, const json_t *row, const gr_
     if (!c->messages) return gr_no_memory(err, 64);
     graft_status st = read_row(c, row, &k, err);
     if (st == GRAFT_OK && !c->text && c->tools && !json_is_array(c->tools))
-        st = wrong_type(k.tools, "an array", c->tools, err);
+        st = gr_row_wrong_type(k.tools, "an array", c->tools, err);
     if (st != GRAFT_OK || c->text) {
         json_decref(c->messages);
         c->messages = NULL;

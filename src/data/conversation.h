@@ -26,4 +26,15 @@ graft_status gr_conversation_of(gr_conversation *c, const json_t *row, const gr_
                                 bool check, graft_error *err) GR_MUST_CHECK;
 void gr_conversation_free(gr_conversation *c);
 
+/* The parts of it that other formats share. */
+/* Appends a row's list of messages, ShareGPT's with their names changed; GRAFT_CORRUPT names `key`. */
+graft_status gr_conversation_add(json_t *messages, const json_t *list, const char *key, bool check,
+                                 graft_error *err) GR_MUST_CHECK;
+/* The member, or NULL when it is absent or null: exports of tables write null for empty cells. Borrowed. */
+json_t *gr_row_member(const json_t *object, const char *key);
+/* GRAFT_CORRUPT: "key" has the wrong type. */
+graft_status gr_row_wrong_type(const char *key, const char *expected, const json_t *value, graft_error *err);
+/* Says in the error's `found` which keys the row has. */
+void gr_row_found_keys(const json_t *row, graft_error *err);
+
 #endif

@@ -21,7 +21,7 @@ static void permute(gr_order *order) {
 }
 
 graft_status gr_order_init(gr_order *order, int64_t count, bool shuffle, uint64_t seed, graft_error *err) {
-    *order = (gr_order){.count = count, .shuffle = shuffle, .seed = seed};
+    *order = (gr_order){.count = count, .shuffle = shuffle, .seed = seed, .width = 1};
     if (count < 1 || count > INT32_MAX) {
         gr_fail(err, GRAFT_RANGE, "a data set must have 1 to %d rows", INT32_MAX);
         return gr_found(err, "%lld", (long long)count);
@@ -44,11 +44,11 @@ int64_t gr_order_units(const gr_order *order) {
 }
 
 int64_t gr_order_unit_rows(const gr_order *order, int64_t unit) {
-    return order->packs ? order->packs->start[unit + 1] - order->packs->start[unit] : 1;
+    return order->packs ? order->packs->start[unit + 1] - order->packs->start[unit] : order->width;
 }
 
 int64_t gr_order_row(const gr_order *order, int64_t unit, int64_t k) {
-    return order->packs ? order->packs->row[order->packs->start[unit] + k] : unit;
+    return order->packs ? order->packs->row[order->packs->start[unit] + k] : unit * order->width + k;
 }
 
 graft_status gr_order_seek(gr_order *order, uint64_t epoch, int64_t position, graft_error *err) {

@@ -32,13 +32,15 @@ static graft_status encode_text(const encoder *e, const json_t *text, graft_erro
     return GRAFT_OK;
 }
 
+graft_status gr_row_no_template(graft_error *err) {
+    gr_fail(err, GRAFT_NOT_FOUND, "a chat row needs a chat template and the model has none");
+    return gr_hint(err,
+                   "use an instruction-tuned model, or put chat_template.jinja into the model's directory");
+}
+
 static graft_status encode_messages(const encoder *e, const gr_conversation *c, graft_error *err) {
     const gr_rows_config *config = e->config;
-    if (!e->chat) {
-        gr_fail(err, GRAFT_NOT_FOUND, "a chat row needs a chat template and the model has none");
-        return gr_hint(
-            err, "use an instruction-tuned model, or put chat_template.jinja into the model's directory");
-    }
+    if (!e->chat) return gr_row_no_template(err);
     /* a row that will not be taken needs no mask, and may be too long to find one */
     gr_mask_bounds bounds = {.most = config->overflow == GR_OVERFLOW_TRUNCATE ? 0 : config->max_seq_length,
                              .forgive = config->overflow == GR_OVERFLOW_DROP};
@@ -56,7 +58,7 @@ static graft_status encode_object(const encoder *e, const json_t *object, graft_
     return st;
 }
 
-static graft_status check_ids(const gr_ids *ids, int32_t vocab_size, graft_error *err) {
+graft_status gr_row_check_ids(const gr_ids *ids, int32_t vocab_size, graft_error *err) {
     if (ids->count == 0) return gr_fail(err, GRAFT_CORRUPT, "the row gives no token");
     for (size_t i = 0; vocab_size > 0 && i < ids->count; i++) {
         if (ids->ids[i] >= 0 && ids->ids[i] < vocab_size) continue;
@@ -68,26 +70,33 @@ static graft_status check_ids(const gr_ids *ids, int32_t vocab_size, graft_error
     return GRAFT_OK;
 }
 
-graft_status gr_row_encode(gr_encoded *row, const char *json, size_t len, const gr_tokenizer *tok,
-                           const gr_chat *chat, const gr_rows_config *config, graft_error *err) {
-    encoder e = {.row = row, .tok = tok, .chat = chat, .config = config};
+graft_status gr_row_parse(json_t **object, const char *json, size_t len, graft_error *err) {
     json_error_t jerr;
+    *object = NULL;
     GR_TRY(gr_json_fits(json, len, GR_ROW_LIMIT, err));
-    json_t *object =
-        gr_json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
-    if (!object && gr_json_no_memory(&jerr)) return gr_no_memory(err, len);
-    if (!object) {
+    json_t *row = gr_json_loadb(json, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &jerr);
+    if (!row && gr_json_no_memory(&jerr)) return gr_no_memory(err, len);
+    if (!row) {
         gr_fail(err, GRAFT_CORRUPT, "not valid JSON");
         return gr_found(err, "%s", jerr.text);
     }
-    graft_status st;
-    if (json_is_object(object)) {
-        st = encode_object(&e, object, err);
-    } else {
-        gr_fail(err, GRAFT_CORRUPT, "the row is not a JSON object");
-        st = gr_found(err, "%s", gr_json_type_text(object));
+    if (json_is_object(row)) {
+        *object = row;
+        return GRAFT_OK;
     }
+    gr_fail(err, GRAFT_CORRUPT, "the row is not a JSON object");
+    gr_found(err, "%s", gr_json_type_text(row));
+    json_decref(row);
+    return GRAFT_CORRUPT;
+}
+
+graft_status gr_row_encode(gr_encoded *row, const char *json, size_t len, const gr_tokenizer *tok,
+                           const gr_chat *chat, const gr_rows_config *config, graft_error *err) {
+    encoder e = {.row = row, .tok = tok, .chat = chat, .config = config};
+    json_t *object;
+    GR_TRY(gr_row_parse(&object, json, len, err));
+    graft_status st = encode_object(&e, object, err);
     json_decref(object);
     if (st != GRAFT_OK) return st;
-    return check_ids(&row->ids, config->vocab_size, err);
+    return gr_row_check_ids(&row->ids, config->vocab_size, err);
 }

@@ -18,4 +18,26 @@ void gr_encoded_free(gr_encoded *row);
 graft_status gr_row_encode(gr_encoded *row, const char *json, size_t len, const gr_tokenizer *tok,
                            const gr_chat *chat, const gr_rows_config *config, graft_error *err) GR_MUST_CHECK;
 
+/* A pair: both halves as prompt and answer together. */
+typedef struct gr_encoded_pair {
+    gr_encoded half[2]; /* chosen, rejected; masks: the answer's tokens */
+    int64_t prompt;     /* tokens that both begin with, and no answer's */
+    bool merged;        /* the prompt alone has other tokens at its end than these */
+} gr_encoded_pair;
+void gr_encoded_pair_free(gr_encoded_pair *pair);
+/* Likewise for a row of preferences (preference.h), tokens as TRL 1.16 makes them: texts with special tokens
+ * by the post-processor and EOS appended if absent; chats rendered; prompt and answer encoded together, the
+ * answer beginning where that differs from the prompt alone. With config->whole_chosen the chosen half's mask
+ * is of all its tokens. GRAFT_CORRUPT for an answer without tokens too. pair_format.c. */
+graft_status gr_pair_encode(gr_encoded_pair *pair, const char *json, size_t len, const gr_tokenizer *tok,
+                            const gr_chat *chat, const gr_rows_config *config,
+                            graft_error *err) GR_MUST_CHECK;
+
+/* The parts that both share. One JSON object, owned by caller. */
+graft_status gr_row_parse(json_t **object, const char *json, size_t len, graft_error *err) GR_MUST_CHECK;
+/* No token at all, or one that the model does not have. */
+graft_status gr_row_check_ids(const gr_ids *ids, int32_t vocab_size, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_NOT_FOUND: a chat row, and no template. */
+graft_status gr_row_no_template(graft_error *err);
+
 #endif

@@ -7,6 +7,7 @@ typedef struct row_entry {
     size_t start; /* first token in ids and mask */
     int64_t count, targets;
     uint64_t source; /* digest of its text */
+    int64_t prompt;  /* of a pair */
 } row_entry;
 
 struct gr_rows {
@@ -17,7 +18,10 @@ struct gr_rows {
     uint8_t *mask;
     size_t ntokens, tokens_cap;
     int64_t longest, targets, limit;
+    int width; /* entries of a line */
     gr_lines truncated, dropped, endless, untargeted;
+    gr_lines no_answer, merged, equal; /* pairs: without room for an answer, with another end of the prompt,
+                                          of two answers that are one */
 };
 
 /* What encodes the rows of one file. */
@@ -63,7 +67,8 @@ static graft_status store_row(gr_rows *rows, const gr_encoded *row, int64_t coun
                                                   .start = rows->ntokens,
                                                   .count = (int64_t)total,
                                                   .targets = targets,
-                                                  .source = of->source};
+                                                  .source = of->source,
+                                                  .prompt = of->prompt};
     rows->ntokens += total;
     rows->targets += targets;
     rows->longest = gr_max_i64(rows->longest, (int64_t)total);
@@ -77,8 +82,8 @@ static graft_status too_long(int64_t count, int64_t limit, graft_error *err) {
     return gr_hint(err, "raise --max-seq-length, or say --overflow truncate or --overflow drop");
 }
 
-static graft_status add_row(gr_rows *rows, const row_source *source, const char *text, size_t len,
-                            uint64_t line, graft_error *err) {
+static graft_status add_single(gr_rows *rows, const row_source *source, const char *text, size_t len,
+                               uint64_t line, graft_error *err) {
     const gr_rows_config *config = source->config;
     gr_encoded row = {0};
     graft_status st = gr_row_encode(&row, text, len, source->tok, source->chat, config, err);
@@ -103,6 +108,49 @@ static graft_status add_row(gr_rows *rows, const row_source *source, const char 
 done:
     gr_encoded_free(&row);
     return st;
+}
+
+/* Both halves, cut to at most `most` tokens. */
+static graft_status store_pair(gr_rows *rows, const gr_encoded_pair *pair, int64_t most, const row_entry *of,
+                               graft_error *err) {
+    const gr_ids *a = &pair->half[0].ids, *b = &pair->half[1].ids;
+    if (a->count == b->count && memcmp(a->ids, b->ids, a->count * sizeof *a->ids) == 0)
+        gr_lines_add(&rows->equal, of->line);
+    if (pair->merged) gr_lines_add(&rows->merged, of->line);
+    GR_TRY(store_row(rows, &pair->half[0], gr_min_i64(most, (int64_t)a->count), false, of, err));
+    return store_row(rows, &pair->half[1], gr_min_i64(most, (int64_t)b->count), false, of, err);
+}
+
+/* A pair is as long as its longer half; one whose prompt alone fills the limit has nothing to compare. */
+static graft_status add_pair(gr_rows *rows, const row_source *source, const char *text, size_t len,
+                             uint64_t line, graft_error *err) {
+    const gr_rows_config *config = source->config;
+    gr_encoded_pair pair = {0};
+    graft_status st = gr_pair_encode(&pair, text, len, source->tok, source->chat, config, err);
+    int64_t limit = config->max_seq_length > 0 ? config->max_seq_length : INT64_MAX,
+            count = gr_max_i64((int64_t)pair.half[0].ids.count, (int64_t)pair.half[1].ids.count);
+    row_entry own = {
+        .line = line, .source = gr_digest_bytes(GR_DIGEST_START, text, len), .prompt = pair.prompt};
+    if (st != GRAFT_OK) goto done;
+    if (count > limit && config->overflow == GR_OVERFLOW_REFUSE) {
+        st = too_long(count, limit, err);
+    } else if (count > limit && config->overflow == GR_OVERFLOW_DROP) {
+        gr_lines_add(&rows->dropped, line);
+    } else if (pair.prompt >= limit) {
+        gr_lines_add(&rows->no_answer, line);
+    } else {
+        if (count > limit) gr_lines_add(&rows->truncated, line);
+        st = store_pair(rows, &pair, limit, &own, err);
+    }
+done:
+    gr_encoded_pair_free(&pair);
+    return st;
+}
+
+static graft_status add_row(gr_rows *rows, const row_source *source, const char *text, size_t len,
+                            uint64_t line, graft_error *err) {
+    return rows->width > 1 ? add_pair(rows, source, text, len, line, err)
+                           : add_single(rows, source, text, len, line, err);
 }
 
 static bool fatal(graft_status st) {
@@ -134,14 +182,14 @@ static graft_status add_all(gr_rows *rows, gr_records *file, const row_source *s
 static graft_status check_content(const gr_rows *rows, const char *path, const gr_rows_config *config,
                                   graft_error *err) {
     if (rows->nentries == 0) {
-        bool left = rows->dropped.count || rows->endless.count;
+        bool longer = rows->dropped.count || rows->no_answer.count, left = longer || rows->endless.count;
         gr_fail(err, GRAFT_CORRUPT, "the file has no rows%s", left ? " left" : "");
         gr_where(err, "%s", path);
         if (!left) return GRAFT_CORRUPT;
         char *notes = gr_rows_notes(rows);
         gr_found(err, "%s", notes ? notes : "");
         free(notes);
-        return gr_hint(err, rows->dropped.count ? "raise --max-seq-length" : "cut them into several rows");
+        return gr_hint(err, longer ? "raise --max-seq-length" : "cut them into several rows");
     }
     if (rows->targets == 0 && !config->allow_untargeted) {
         gr_fail(err, GRAFT_CORRUPT, "no row has a token to train on");
@@ -157,6 +205,7 @@ static gr_rows *new_rows(const char *path, const gr_rows_config *config) {
     gr_rows *rows = gr_calloc(1, sizeof *rows);
     const char *slash = strrchr(path, '/');
     if (rows) rows->limit = config->max_seq_length;
+    if (rows) rows->width = config->pairs ? 2 : 1;
     if (rows) rows->name = gr_strdup(slash ? slash + 1 : path);
     if (rows && rows->name) return rows;
     gr_rows_free(rows);
@@ -231,6 +280,10 @@ int64_t gr_rows_count(const gr_rows *rows) {
     return (int64_t)rows->nentries;
 }
 
+int gr_rows_width(const gr_rows *rows) {
+    return rows->width;
+}
+
 gr_row gr_rows_at(const gr_rows *rows, int64_t index) {
     const row_entry *e = &rows->entries[index];
     return (gr_row){.line = e->line,
@@ -238,7 +291,8 @@ gr_row gr_rows_at(const gr_rows *rows, int64_t index) {
                     .mask = rows->mask + e->start,
                     .count = e->count,
                     .targets = e->targets,
-                    .source = e->source};
+                    .source = e->source,
+                    .prompt = e->prompt};
 }
 
 /* Puts a row's tokens at the end of `to`, which has room for them; to == from: nearer to the front. */
@@ -262,6 +316,7 @@ graft_status gr_rows_take(gr_rows **out, gr_rows *rows, const bool *which, graft
     gr_rows *taken = *out = gr_calloc(1, sizeof *taken);
     if (!taken) return gr_no_memory(err, sizeof *taken);
     taken->limit = rows->limit;
+    taken->width = rows->width;
     taken->name = gr_strdup(gr_rows_name(rows));
     taken->entries = gr_calloc(entries, sizeof *taken->entries);
     taken->entries_cap = entries;
@@ -316,6 +371,13 @@ char *gr_rows_notes(const gr_rows *rows) {
     add_note(&out, &rows->dropped, one, many);
     add_note(&out, &rows->endless, "chat was dropped: it is too long to find what the assistant says",
              "chats were dropped: they are too long to find what the assistant says");
+    snprintf(one, sizeof one, "pair whose prompt alone has %s was dropped", limit);
+    snprintf(many, sizeof many, "pairs whose prompts alone have %s were dropped", limit);
+    add_note(&out, &rows->no_answer, one, many);
+    add_note(&out, &rows->merged, "prompt ends in other tokens when an answer follows",
+             "prompts end in other tokens when an answer follows");
+    add_note(&out, &rows->equal, "pair has the same answer twice and says nothing about it",
+             "pairs have the same answer twice and say nothing about it");
     add_note(&out, &rows->untargeted, "row has no token to train on", "rows have no token to train on");
     if (out.len == 0) return NULL;
     return gr_buf_take(&out);

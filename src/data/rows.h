@@ -5,6 +5,7 @@
  * Formats, recognized per row by its keys:
  *   {"text": ..}   special tokens by the post-processor, EOS appended if absent
  *   all others     conversations (conversation.h), through the chat template
+ * or, where the loss is one of preferences, all as pairs (preference.h)
  */
 #ifndef GR_DATA_ROWS_H
 #define GR_DATA_ROWS_H
@@ -21,9 +22,11 @@ typedef struct gr_rows_config {
     int64_t max_seq_length; /* tokens a row may have; <= 0: no limit */
     int32_t vocab_size;     /* ids at or above it are refused (GRAFT_RANGE), 0: not checked */
     const char *text_feature, *prompt_feature, *completion_feature, *chat_feature,
-        *tools_feature;    /* NULL: mlx-lm's names */
-    bool mlx_masks;        /* --loss mlx-lm: see below */
-    gr_reading reading;    /* of the file */
+        *tools_feature; /* NULL: mlx-lm's names */
+    bool mlx_masks;     /* --loss mlx-lm: see below */
+    bool pairs;         /* rows of preferences (preference.h): two rows each, the chosen and the rejected */
+    bool whole_chosen;  /* pairs: all tokens of the chosen half carry loss, its prompt's too */
+    gr_reading reading; /* of the file */
     bool allow_untargeted; /* a file without any target is fine (tokenize); else GRAFT_CORRUPT */
 } gr_rows_config;
 
@@ -46,6 +49,7 @@ typedef struct gr_row {
     int64_t count;       /* tokens */
     int64_t targets;     /* number of ones in mask */
     uint64_t source;     /* digest of the row as it stands in the file */
+    int64_t prompt;      /* of a pair: tokens before the answer; else 0 */
 } gr_row;
 
 typedef struct gr_rows gr_rows;
@@ -64,12 +68,15 @@ graft_status gr_rows_from_text(gr_rows **rows, const char *json, size_t len, con
 void gr_rows_free(gr_rows *rows);
 const char *gr_rows_name(const gr_rows *rows); /* of the file, without its directory; "" without a file */
 int64_t gr_rows_count(const gr_rows *rows);
+/* Rows that a line of the file gives: 1, or 2 where they are pairs; the chosen half is first. */
+int gr_rows_width(const gr_rows *rows);
 gr_row gr_rows_at(const gr_rows *rows, int64_t index);
 int64_t gr_rows_longest(const gr_rows *rows); /* tokens of the longest row */
 int64_t gr_rows_tokens(const gr_rows *rows);  /* all tokens */
 int64_t gr_rows_targets(const gr_rows *rows);
 uint64_t gr_rows_bytes(const gr_rows *rows); /* memory held */
-/* Moves the rows that are marked [count] into *out, in their order. Notes stay with `rows`. */
+/* Moves the rows that are marked [count], both of a pair or none, into *out, in their order. Notes stay with
+ * `rows`. */
 graft_status gr_rows_take(gr_rows **out, gr_rows *rows, const bool *which, graft_error *err) GR_MUST_CHECK;
 /* How many rows were truncated, dropped, have no target; and a malloc'ed line naming them by line number
  * (NULL if there is nothing to say). */
@@ -86,10 +93,11 @@ typedef struct gr_order {
     uint64_t epoch;       /* current */
     int64_t position;     /* units taken from the current epoch */
     int32_t *permutation; /* of the current epoch; NULL without shuffle */
-    gr_packs *packs;      /* of the current epoch; NULL: units are rows */
+    gr_packs *packs;      /* of the current epoch; NULL: units are `width` rows */
+    int width;            /* 1; 2 where rows are pairs, of which `count` is the number */
 } gr_order;
 graft_status gr_order_init(gr_order *order, int64_t count, bool shuffle, uint64_t seed,
-                           graft_error *err) GR_MUST_CHECK;
+                           graft_error *err) GR_MUST_CHECK; /* width is 1 */
 /* Makes packs of the rows, in the epoch's order; right after gr_order_init. cost [count] and capacity as in
  * gr_packs_new. */
 graft_status gr_order_pack(gr_order *order, int32_t *cost, int64_t capacity, graft_error *err) GR_MUST_CHECK;

@@ -5,7 +5,7 @@
 typedef struct item {
     uint64_t twin; /* of tokens and mask */
     uint64_t key;  /* the smallest of those with that twin */
-    int64_t row;
+    int64_t row;   /* its first */
 } item;
 
 /* source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014 (the finalizer) */
@@ -27,13 +27,13 @@ static int by_key(const void *a, const void *b) {
     return x->twin < y->twin ? -1 : x->twin > y->twin;
 }
 
-/* Rows in the order in which they are taken: twins side by side. */
-static item *ranked(const gr_rows *rows, uint64_t seed) {
-    int64_t n = gr_rows_count(rows);
+/* The n rows, or pairs, in the order in which they are taken: twins side by side. */
+static item *ranked(const gr_rows *rows, int64_t n, uint64_t seed) {
     item *items = gr_calloc((size_t)n, sizeof *items);
     for (int64_t i = 0; items && i < n; i++) {
-        gr_row row = gr_rows_at(rows, i);
-        items[i] = (item){gr_row_twin(&row), mix(row.source + 0x9e3779b97f4a7c15 * (seed + 1)), i};
+        int64_t at = i * gr_rows_width(rows);
+        uint64_t source = gr_rows_at(rows, at).source;
+        items[i] = (item){gr_row_twin(rows, at), mix(source + 0x9e3779b97f4a7c15 * (seed + 1)), at};
     }
     if (!items) return NULL;
     qsort(items, (size_t)n, sizeof *items, by_twin);
@@ -44,14 +44,15 @@ static item *ranked(const gr_rows *rows, uint64_t seed) {
 }
 
 /* Marks groups that fit into `want`, or the first one if none does. */
-static int64_t choose(bool *which, const item *items, int64_t n, int64_t want) {
+static int64_t choose(bool *which, const item *items, int64_t n, int width, int64_t want) {
     int64_t taken = 0;
     for (int pass = 0; pass < 2 && !taken; pass++) {
         for (int64_t i = 0, end; i < n && taken < want; i = end) {
             for (end = i + 1; end < n && items[end].twin == items[i].twin && items[end].key == items[i].key;)
                 end++;
             if (pass == 0 && taken + (end - i) > want) continue;
-            for (int64_t k = i; k < end; k++) which[items[k].row] = true;
+            for (int64_t k = i; k < end; k++)
+                for (int half = 0; half < width; half++) which[items[k].row + half] = true;
             taken += end - i;
             if (pass) break;
         }
@@ -67,13 +68,14 @@ static graft_status check_sides(const gr_rows *valid, const gr_rows *train, graf
 }
 
 graft_status gr_rows_split(gr_rows **valid, gr_rows *train, double share, uint64_t seed, graft_error *err) {
-    int64_t n = gr_rows_count(train),
+    int width = gr_rows_width(train);
+    int64_t n = gr_rows_count(train) / width,
             want = share < 1 ? gr_max_i64(1, llround(share * (double)n)) : llround(share);
     *valid = NULL;
-    item *items = ranked(train, seed);
-    bool *which = gr_calloc((size_t)n, sizeof *which);
+    item *items = ranked(train, n, seed);
+    bool *which = gr_calloc((size_t)(n * width), sizeof *which);
     graft_status st = items && which ? GRAFT_OK : gr_no_memory(err, (size_t)n * sizeof *items);
-    if (st == GRAFT_OK && (want >= n || choose(which, items, n, want) >= n)) {
+    if (st == GRAFT_OK && (want >= n || choose(which, items, n, width, want) >= n)) {
         gr_fail(err, GRAFT_RANGE, "--valid-split leaves no row to train on");
         st = gr_found(err, "%lld rows%s", (long long)n, want < n ? ", all the same" : "");
     }

@@ -11,29 +11,40 @@ typedef struct table {
 /* A table that is at most half full needs a few; rows that were made to collide are not worth more. */
 #define PROBES 64
 
-uint64_t gr_row_twin(const gr_row *row) {
+uint64_t gr_row_twin(const gr_rows *rows, int64_t at) {
     uint64_t h = GR_DIGEST_START;
-    for (int64_t i = 0; i < row->count; i++)
-        h = gr_digest_step(h, (uint64_t)(uint32_t)row->ids[i] << 1 | row->mask[i]);
+    for (int k = 0; k < gr_rows_width(rows); k++) {
+        gr_row row = gr_rows_at(rows, at + k);
+        for (int64_t i = 0; i < row.count; i++)
+            h = gr_digest_step(h, (uint64_t)(uint32_t)row.ids[i] << 1 | row.mask[i]);
+    }
     return h ^ h >> 32; /* the low digits of a product know little of the high ones of its factors */
 }
 
-static bool same(const gr_row *a, const gr_row *b) {
+static bool same_row(const gr_row *a, const gr_row *b) {
     size_t n = (size_t)a->count;
     return a->count == b->count && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0 &&
            memcmp(a->mask, b->mask, n) == 0;
 }
 
+static bool same(const gr_rows *a, int64_t at, const gr_rows *b, int64_t bt) {
+    for (int k = 0; k < gr_rows_width(a); k++) {
+        gr_row x = gr_rows_at(a, at + k), y = gr_rows_at(b, bt + k);
+        if (!same_row(&x, &y)) return false;
+    }
+    return true;
+}
+
 /* Line of the row of the table that is the same; 0: none. `insert` (1 + index of the row): it joins then. */
-static uint64_t look_up(table *t, const gr_row *row, int32_t insert) {
-    uint64_t at = gr_row_twin(row) & t->mask;
+static uint64_t look_up(table *t, const gr_rows *rows, int64_t row, int32_t insert) {
+    uint64_t at = gr_row_twin(rows, row) & t->mask;
     for (int i = 0; i < PROBES; i++, at = (at + 1) & t->mask) {
         if (!t->slots[at]) {
             if (insert) t->slots[at] = insert;
             return 0;
         }
-        gr_row other = gr_rows_at(t->in, t->slots[at] - 1);
-        if (same(row, &other)) return other.line;
+        int64_t other = t->slots[at] - 1;
+        if (same(rows, row, t->in, other)) return gr_rows_at(t->in, other).line;
     }
     return 0;
 }
@@ -47,16 +58,13 @@ graft_status gr_twins_find(gr_twins *twins, const gr_rows *rows, const gr_rows *
     t.slots = gr_calloc(t.mask, sizeof *t.slots);
     if (!t.slots) return gr_no_memory(err, t.mask * sizeof *t.slots);
     t.mask--;
-    for (int64_t i = 0; in != rows && i < count; i++) {
-        gr_row row = gr_rows_at(in, i);
-        look_up(&t, &row, (int32_t)i + 1);
-    }
-    for (int64_t i = 0; i < gr_rows_count(rows); i++) {
-        gr_row row = gr_rows_at(rows, i);
-        uint64_t line = look_up(&t, &row, in == rows ? (int32_t)i + 1 : 0);
+    int width = gr_rows_width(rows); /* that of both */
+    for (int64_t i = 0; in != rows && i < count; i += width) look_up(&t, in, i, (int32_t)i + 1);
+    for (int64_t i = 0; i < gr_rows_count(rows); i += width) {
+        uint64_t line = look_up(&t, rows, i, in == rows ? (int32_t)i + 1 : 0);
         if (!line) continue;
         if (!twins->rows.count) twins->of = line;
-        gr_lines_add(&twins->rows, row.line);
+        gr_lines_add(&twins->rows, gr_rows_at(rows, i).line);
     }
     free(t.slots);
     return GRAFT_OK;

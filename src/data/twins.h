@@ -12,11 +12,11 @@ typedef struct gr_twins {
     uint64_t of;   /* line of the row that the first of them repeats */
 } gr_twins;
 
-/* Digest of a row's tokens and mask. */
-uint64_t gr_row_twin(const gr_row *row);
+/* Digest of a row's tokens and mask; of a pair, both halves': `at` is its first. */
+uint64_t gr_row_twin(const gr_rows *rows, int64_t at);
 
-/* Rows of `rows` that are in `in` too; where the two are the same set, those that repeat an earlier one. For
- * a moment it takes up to 16 bytes for every row of `in`. */
+/* Rows (pairs) of `rows` that are in `in` too; where the two are the same set, those that repeat an earlier
+ * one. For a moment it takes up to 16 bytes for every row of `in`. */
 graft_status gr_twins_find(gr_twins *twins, const gr_rows *rows, const gr_rows *in,
                            graft_error *err) GR_MUST_CHECK;
 /* "2 rows repeat an earlier one (lines 5, 9; line 5 is line 2 again)", or with the name of another set "2

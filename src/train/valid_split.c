@@ -33,11 +33,11 @@ graft_status gr_options_check_split(const graft_options *o, graft_error *err) {
 graft_status gr_options_split(gr_rows **valid, char **note, gr_rows *train, const graft_options *o,
                               graft_error *err) {
     gr_buf text = {0};
-    long long all = (long long)gr_rows_count(train);
+    long long width = gr_rows_width(train), all = (long long)gr_rows_count(train) / width;
     *note = NULL;
     GR_TRY(gr_rows_split(valid, train, o->valid_split, o->seed, err));
     gr_buf_printf(&text, "--valid-split %g takes %lld of the %lld rows of %s for validation (seed %llu)",
-                  o->valid_split, (long long)gr_rows_count(*valid), all, gr_rows_name(train),
+                  o->valid_split, (long long)gr_rows_count(*valid) / width, all, gr_rows_name(train),
                   (unsigned long long)o->seed);
     *note = gr_buf_take(&text);
     if (*note) return GRAFT_OK;

@@ -25,7 +25,8 @@ static void print_pieces(const cli *c, const graft_row *row) {
 static void print_row(const cli *c, const graft_row *row) {
     size_t trained = 0;
     for (size_t i = 0; i < row->count; i++) trained += row->mask[i] != 0;
-    printf("line %llu: %zu tokens, %zu trained\n", (unsigned long long)row->line, row->count, trained);
+    printf("line %llu%s%s: %zu tokens, %zu trained\n", (unsigned long long)row->line, row->half ? ", " : "",
+           row->half ? row->half : "", row->count, trained);
     if (row->pieces) print_pieces(c, row);
 }
 

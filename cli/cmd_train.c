@@ -14,19 +14,28 @@ typedef struct train_view {
     json_t *files; /* names of what was written; NULL when out of memory */
 } train_view;
 
+/* ", reward accuracy 0.75, margin 0.123", or nothing without preferences. */
+static const char *rewards_text(char text[80], const graft_preference *p) {
+    text[0] = 0;
+    if (p->pairs) snprintf(text, 80, ", reward accuracy %.2f, margin %.3f", p->accuracy, p->margin);
+    return text;
+}
+
 /* One report is one write, so that a bar on stderr and a reader of stdout never see half of it. */
 static void report_train(train_view *v, const graft_event *e) {
     out_buf peak;
-    fprintf(v->reports, "iteration %lld: train loss %.3f, lr %.1e, %.3g it/s, %.0f tok/s, peak %s\n",
-            (long long)e->iteration, e->train_loss, e->learning_rate, e->iterations_per_second,
-            e->tokens_per_second, out_size(&peak, e->peak_memory_bytes));
+    char rewards[80];
+    fprintf(v->reports, "iteration %lld: train loss %.3f%s, lr %.1e, %.3g it/s, %.0f tok/s, peak %s\n",
+            (long long)e->iteration, e->train_loss, rewards_text(rewards, &e->preference), e->learning_rate,
+            e->iterations_per_second, e->tokens_per_second, out_size(&peak, e->peak_memory_bytes));
     plot_add(&v->train, (double)e->iteration, e->train_loss);
 }
 
 static void report_valid(train_view *v, const graft_event *e) {
     out_buf took;
-    fprintf(v->reports, "iteration %lld: validation loss %.3f (%s)\n", (long long)e->iteration, e->val_loss,
-            out_seconds(&took, e->val_time));
+    char rewards[80];
+    fprintf(v->reports, "iteration %lld: validation loss %.3f%s (%s)\n", (long long)e->iteration, e->val_loss,
+            rewards_text(rewards, &e->preference), out_seconds(&took, e->val_time));
     plot_add(&v->valid, (double)e->iteration, e->val_loss);
 }
 

@@ -165,7 +165,34 @@ json_t *doc_train(const graft_train_result *r) {
                      (int)r->stopped_early, "verified", doc_verified(r), "packing", doc_packing(&r->packing));
 }
 
+/* Keys as TRL's metrics have them. */
+static json_t *doc_pairs(const graft_eval_result *r) {
+    const graft_preference *p = &r->preference;
+    json_t *doc = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}", "loss", doc_number(r->loss), "accuracy",
+        doc_number(r->accuracy), "rewards/chosen", doc_number(p->reward_chosen), "rewards/rejected",
+        doc_number(p->reward_rejected), "rewards/accuracies", doc_number(p->accuracy), "rewards/margins",
+        doc_number(p->margin), "logps/chosen", doc_number(p->logp_chosen), "logps/rejected",
+        doc_number(p->logp_rejected), "tokens", (json_int_t)r->tokens, "rows", (json_int_t)r->rows);
+    if (doc && !isnan(p->nll_loss)) {
+        doc = doc_with(doc, "nll_loss", doc_number(p->nll_loss));
+        doc = doc_with(doc, "log_odds_ratio", doc_number(p->log_odds_ratio));
+        doc = doc_with(doc, "log_odds_chosen", doc_number(p->log_odds_chosen));
+    }
+    if (!doc || !r->row_losses) return doc;
+    json_t *rows = json_array();
+    for (int64_t i = 0; rows && i < r->rows; i++) {
+        const graft_row_loss *x = &r->row_losses[i];
+        rows = append(rows, json_pack("{s:o, s:o, s:I, s:o, s:o}", "line", doc_size(x->line), "loss",
+                                      doc_number(x->loss), "tokens", (json_int_t)x->tokens, "rewards/chosen",
+                                      doc_number(x->reward_chosen), "rewards/rejected",
+                                      doc_number(x->reward_rejected)));
+    }
+    return doc_with(doc, "row_losses", rows);
+}
+
 json_t *doc_eval(const graft_eval_result *r) {
+    if (r->preference.pairs) return doc_pairs(r);
     json_t *doc = json_pack("{s:o, s:o, s:o, s:o, s:I, s:I}", "loss", doc_number(r->loss), "perplexity",
                             doc_number(r->perplexity), "perplexity_stderr", doc_number(r->perplexity_stderr),
                             "accuracy", doc_number(r->accuracy), "tokens", (json_int_t)r->tokens, "rows",
@@ -202,8 +229,9 @@ json_t *doc_row(const graft_row *row, bool rendered) {
         ids = append(ids, json_integer(row->ids[i]));
         mask = append(mask, json_integer(row->mask[i] != 0));
     }
-    return json_pack("{s:o, s:o, s:o, s:o}", "line", doc_size(row->line), "ids", ids, "mask", mask, "text",
-                     doc_text(row->text));
+    json_t *doc = json_pack("{s:o, s:o, s:o, s:o}", "line", doc_size(row->line), "ids", ids, "mask", mask,
+                            "text", doc_text(row->text));
+    return doc && row->half ? doc_with(doc, "half", json_string(row->half)) : doc;
 }
 
 json_t *doc_convert(const graft_convert_result *r) {

@@ -17,6 +17,15 @@ typedef enum graft_event_kind {
     GRAFT_EVENT_TEXT      /* text: a piece of generated text, length `done` */
 } graft_event_kind;
 
+/* Means over pairs, names and meanings as TRL's metrics: rewards/chosen, rewards/accuracies, logps/chosen and
+ * so on. A reward is beta times the log-probability (dpo: above the reference's; orpo: per token). */
+typedef struct graft_preference {
+    int64_t pairs; /* 0: no preferences, and nothing else here means anything */
+    double reward_chosen, reward_rejected, accuracy, margin;
+    double logp_chosen, logp_rejected;                /* dpo: of whole answers; orpo: per token */
+    double nll_loss, log_odds_ratio, log_odds_chosen; /* orpo; else NaN */
+} graft_preference;
+
 typedef struct graft_event {
     graft_event_kind kind;
     const char *text;
@@ -27,6 +36,7 @@ typedef struct graft_event {
     double iterations_per_second, tokens_per_second, grad_norm;
     int64_t trained_tokens;
     uint64_t peak_memory_bytes;
+    graft_preference preference; /* train, valid: with a loss of preferences */
 } graft_event;
 
 typedef struct graft_hooks {

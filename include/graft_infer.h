@@ -13,14 +13,17 @@ extern "C" {
 
 typedef struct graft_row_loss {
     uint64_t line; /* in the file, from 1 */
-    double loss;   /* mean over the row's targets; NaN without any */
+    double loss;   /* mean over the row's targets, NaN without any; with preferences the pair's */
     int64_t tokens;
+    double reward_chosen, reward_rejected; /* with preferences */
 } graft_row_loss;
 
 typedef struct graft_eval_result {
-    double loss, perplexity, perplexity_stderr, accuracy;
-    int64_t tokens, rows;
-    graft_row_loss *row_losses; /* `rows` of them when options.per_row, else NULL */
+    double loss, perplexity, perplexity_stderr, accuracy; /* with preferences perplexity is NaN: pairs have
+                                                             none, and accuracy is that of the rewards */
+    int64_t tokens, rows;                                 /* rows: with preferences, pairs */
+    graft_preference preference;                          /* of options.loss dpo and orpo */
+    graft_row_loss *row_losses;                           /* `rows` of them when options.per_row, else NULL */
 } graft_eval_result;
 
 graft_status graft_eval(const graft_options *options, const graft_hooks *hooks, graft_eval_result *result,
@@ -60,6 +63,7 @@ typedef struct graft_row {
     const char *text;          /* decoded, or the rendering */
     const char *const *pieces; /* one string per token, for display; tokens that share a character
                                   have it at the first */
+    const char *half;          /* "chosen", "rejected"; NULL where rows are no pairs */
 } graft_row;
 
 /* Calls row(user, ..) for every row of options.data, or for options.text or options.messages. With

@@ -58,7 +58,9 @@ typedef struct graft_options {
     char *overflow; /* refuse, truncate, drop */
     bool pack;      /* several rows in one sequence; batch_size counts these */
     bool no_shuffle;
-    char *loss; /* NULL, or "mlx-lm" */
+    char *loss;      /* NULL, mlx-lm, dpo, orpo */
+    char *loss_type; /* dpo: sigmoid, hinge, ipo, robust, sigmoid_norm */
+    double beta, label_smoothing;
     /* adapter */
     char *adapter_path;
     char *preset, *fine_tune_type;

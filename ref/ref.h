@@ -161,6 +161,23 @@ void ref_embed_backward(const double *dx, const ref_linear *l, const int *ids, i
  * gradient. */
 double ref_cross_entropy(double *dlogits, const double *logits, const int *target, int tokens, int vocab);
 
+/* ---- preferences (ref_preference.c): a pair's loss from the log-probabilities of its two answers ----
+ * logp, reference, tokens, dlogp [2]: of the chosen and the rejected answer; the loss is returned, its
+ * derivatives by logp go to dlogp. A step over pairs is then one over tokens: the gradient of a token's -log
+ * p is multiplied by -dlogp of its answer. */
+typedef enum ref_dpo_kind {
+    REF_DPO_SIGMOID,
+    REF_DPO_HINGE,
+    REF_DPO_IPO,
+    REF_DPO_ROBUST,
+    REF_DPO_SIGMOID_NORM
+} ref_dpo_kind;
+double ref_dpo(double *dlogp, const double *logp, const double *reference, const int *tokens,
+               ref_dpo_kind kind, double beta, double smoothing);
+/* nll: -log p of prompt and chosen answer, of which each token counts for `share`; *dnll: by nll. */
+double ref_orpo(double *dlogp, double *dnll, const double *logp, const int *tokens, double nll, double share,
+                double beta);
+
 /* ---- the decoder (ref_model.c) ---- */
 /* target from a mask over tokens: mask[i] = 1 means token i is a target, predicted by the token before it in
  * the same row; a row's first token never is. Returns the number of targets. */

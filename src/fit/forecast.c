@@ -74,6 +74,15 @@ uint64_t gr_memory_floor(const gr_trainer *t) {
            tokens * token + 44 * sizeof(float) * (uint64_t)c->vocab;
 }
 
+/* The pass of dpo's reference, without what trains. */
+static void reference_pass(gr_trainer *t) {
+    gr_net *net = &t->rt.net;
+    gr_net_use(net, NULL);
+    gr_net_forward(net, &t->buffer.batch);
+    gr_net_loss(net, &t->buffer.batch, NULL);
+    gr_net_use(net, t->rt.tuning);
+}
+
 /* Calibration: training steps on made-up ids for about two seconds; of a tiny model, two hundred of them.
  * Tokens per second. */
 static double calibrate(gr_trainer *t) {
@@ -90,7 +99,9 @@ static double calibrate(gr_trainer *t) {
         if (t->rt.tuning->qat) t->rt.net.stale = true; /* a good part of a step */
         make_up(t, tokens);
         int64_t at = b->batch.tokens;
+        if (t->preference.kind == GR_PREFERENCE_DPO) reference_pass(t);
         gr_net_forward(&t->rt.net, &b->batch);
+        if (t->preference.kind) gr_net_loss(&t->rt.net, &b->batch, NULL); /* weights come from losses */
         gr_net_loss(&t->rt.net, &b->batch, &t->gradients);
         gr_net_backward(&t->rt.net, &b->batch, &t->gradients);
         step = gr_clock() - step;
@@ -107,7 +118,10 @@ static double calibrate(gr_trainer *t) {
 /* Without weights: the arithmetic at a usual share of this machine's peak. */
 static double from_peak(const gr_trainer *t, int64_t sequence) {
     double peak = gr_peak_gflops(&(gr_compute){.k = &t->rt.kernels, .pool = t->rt.pool});
-    return 0.7e9 * peak / gr_train_flops(&t->rt.model->config, t->rt.tuning, sequence, t->recompute, 1);
+    const double passes[] = {
+        [GR_PREFERENCE_NONE] = 1, [GR_PREFERENCE_DPO] = 4.0 / 3, [GR_PREFERENCE_ORPO] = 1};
+    return 0.7e9 * peak / passes[t->preference.kind] /
+           gr_train_flops(&t->rt.model->config, t->rt.tuning, sequence, t->recompute, 1);
 }
 
 static graft_status fill(graft_plan *plan, gr_trainer *t, const char *name, graft_error *err) {
@@ -173,7 +187,8 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     if (st == GRAFT_OK && !runnable) plan->tokens_per_second = from_peak(&t, plan->sequence_length);
     plan->time_tokens = (int64_t)t.total_tokens;
     if (st == GRAFT_OK && !t.train &&
-        !gr_mul_i64(plan->sequence_length * o->batch_size, t.iters, &plan->time_tokens))
+        !gr_mul_i64(plan->sequence_length * o->batch_size * (t.preference.kind ? 2 : 1), t.iters,
+                    &plan->time_tokens))
         st = gr_fail(err, GRAFT_RANGE, "max-seq-length x batch-size x iters is too large");
     if (st == GRAFT_OK && runnable) { /* the same run, for real, for two seconds */
         st = gr_trainer_ready(&t, err);

@@ -1,5 +1,5 @@
 #include "data/twins.h"
-#include "infer/session.h"
+#include "infer/evaluate_pairs.h"
 #include <math.h>
 
 typedef struct row_sink {
@@ -142,7 +142,9 @@ graft_status gr_evaluate(const char *dir, const graft_options *o, const char *ta
         st = gr_rows_open(&rows, path, s.tok, s.chat, &config, NULL, NULL, err);
         if (st == GRAFT_OK) say_rows(&s, rows, path);
         if (st == GRAFT_OK && gr_options_splits(o)) st = keep_part(&s, &rows, err);
-        if (st == GRAFT_OK) st = evaluate_rows(&s, rows, result, err);
+        if (st == GRAFT_OK)
+            st = config.pairs ? gr_evaluate_pairs(&s, rows, result, err)
+                              : evaluate_rows(&s, rows, result, err);
         gr_rows_free(rows);
         gr_session_close(&s);
     }

@@ -75,7 +75,10 @@ static graft_status show(const gr_session *s, const gr_rows *rows, const row_sin
                              .mask = row.mask,
                              .count = (size_t)row.count,
                              .text = text.data ? text.data : "",
-                             .pieces = (const char *const *)pieces};
+                             .pieces = (const char *const *)pieces,
+                             .half = gr_rows_width(rows) == 1 ? NULL
+                                     : i % 2                  ? "rejected"
+                                                              : "chosen"};
             sink->row(sink->user, &out);
             if (sink->page) st = gr_rows_page_add(sink->page, &out, err);
         }
@@ -160,9 +163,11 @@ static graft_status show_page(const gr_session *s, const gr_rows *rows, row_sink
     char *notes = gr_rows_notes(rows);
     gr_page_head head = {.data = o->data ? o->data : o->messages,
                          .model = o->model,
-                         .train_on = o->mask_prompt ? "completion" : o->train_on,
+                         .train_on = gr_rows_width(rows) > 1 ? o->loss
+                                     : o->mask_prompt        ? "completion"
+                                                             : o->train_on,
                          .notes = notes,
-                         .rows = gr_rows_count(rows),
+                         .rows = gr_rows_count(rows) / gr_rows_width(rows),
                          .tokens = gr_rows_tokens(rows),
                          .targets = gr_rows_targets(rows)};
     graft_status st = gr_rows_page_begin(&page, o->html, &head, err);

@@ -81,12 +81,18 @@ static bool is_largest(const gr_softmax *s, const float *top, int64_t row) {
     return true;
 }
 
+/* What the gradient of the tile row's loss is multiplied by. */
+static float weight_of(const tile_job *j, int task) {
+    const float *weight = j->batch->weight;
+    return weight ? j->h->weight * weight[j->h->at[task]] : j->h->weight;
+}
+
 /* The loss of a row; what is left of it in top are the factors of its panels, in target_logit the gradient at
  * the target. */
 static void loss_row(void *context, int task, int worker) {
     const tile_job *j = context;
     const gr_softmax *s = &j->h->softmax;
-    float *top = s->top + task * s->panels, logit = s->target_logit[task], weight = j->h->weight;
+    float *top = s->top + task * s->panels, logit = s->target_logit[task], weight = weight_of(j, task);
     (void)worker;
     double lse = j->c->k->softmax_join(top, s->sum + task * s->panels, s->panels);
     j->targets[task] = (gr_target){.loss = lse - (double)logit, .correct = is_largest(s, top, task)};
@@ -262,7 +268,10 @@ static void scale_row(void *context, int task, int worker) {
     int64_t hit = s->target[task] - j->v0;
     (void)worker;
     k->softmax_scale(row, j->n, s->top + task * s->panels + j->v0 / GR_NR);
-    if (s->cap > 0) k->softmax_uncap(row, j->n, j->tile->h->lse[task], 1 / j->tile->h->weight, s->cap);
+    if (s->cap > 0) {
+        float weight = weight_of(j->tile, task);
+        k->softmax_uncap(row, j->n, j->tile->h->lse[task], weight != 0 ? 1 / weight : 0, s->cap);
+    }
     if (hit >= 0 && hit < j->n) k->to_act(row + hit * k->act_bytes, &s->target_logit[task], 1);
 }
 

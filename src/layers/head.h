@@ -11,7 +11,7 @@ typedef struct gr_head {
     gr_norm norm;      /* [hidden] */
     float norm_factor; /* the gradient of its weight is that of what it multiplies with, times this */
     int64_t hidden, vocab;
-    float weight; /* the gradient is that of weight x summed loss; bind sets 1 */
+    float weight; /* the gradient is that of weight x summed loss, beside the batch's weights; bind sets 1 */
     int64_t tile; /* rows at once */
     /* what trains, at its places in the parameter vector or GR_NOWHERE; rank 0: no adapter */
     int64_t rank;

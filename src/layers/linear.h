@@ -29,6 +29,7 @@ typedef struct gr_batch {
     const gr_dropout *dropout; /* NULL: none, as everywhere but in training; borrowed */
     const int64_t *segment;    /* [nsegments + 1], `start` is part of it; NULL: every row is one */
     int64_t nsegments;
+    const float *weight; /* [tokens] of each target's loss in the gradient; NULL: 1 each */
 } gr_batch;
 
 /* The batch as what mixes tokens or counts positions must see it (attention, rotary embedding): segments are

@@ -6,9 +6,10 @@ graft_status gr_batch_init(gr_batch_buffer *b, int64_t max_tokens, int64_t max_r
     b->target = gr_calloc((size_t)max_tokens, sizeof *b->target);
     b->start = gr_calloc((size_t)max_rows + 1, sizeof *b->start);
     b->segment = gr_calloc((size_t)max_tokens + 1, sizeof *b->segment);
-    if (!b->ids || !b->target || !b->start || !b->segment) {
+    b->weight = gr_calloc((size_t)max_tokens, sizeof *b->weight);
+    if (!b->ids || !b->target || !b->start || !b->segment || !b->weight) {
         gr_batch_free(b);
-        return gr_no_memory(err, (size_t)max_tokens * 16);
+        return gr_no_memory(err, (size_t)max_tokens * 20);
     }
     gr_batch_clear(b, 0);
     return GRAFT_OK;
@@ -19,6 +20,7 @@ void gr_batch_free(gr_batch_buffer *b) {
     free(b->target);
     free(b->start);
     free(b->segment);
+    free(b->weight);
     *b = (gr_batch_buffer){0};
 }
 

@@ -9,6 +9,7 @@
 typedef struct gr_batch_buffer {
     int32_t *ids, *target;
     int64_t *start, *segment;
+    float *weight; /* for who gives the targets weights: the batch has it then */
     int64_t max_tokens, max_rows;
     gr_batch batch; /* what the layers see */
 } gr_batch_buffer;

@@ -83,14 +83,15 @@ graft_status gr_rows_page_begin(gr_rows_page *page, const char *path, const gr_p
 
 graft_status gr_rows_page_add(gr_rows_page *page, const graft_row *row, graft_error *err) {
     gr_buf *out = &page->text;
+    const char *half = row->half ? row->half : "";
     size_t trained = 0;
     for (size_t i = 0; i < row->count; i++) trained += row->mask[i] != 0;
     gr_buf_printf(out,
-                  "<section id=\"L%llu\"><h2><a href=\"#L%llu\">line %llu</a> <small>%zu tokens, %zu "
+                  "<section id=\"L%llu%s\"><h2><a href=\"#L%llu%s\">line %llu%s%s</a> <small>%zu tokens, %zu "
                   "trained</small></h2>\n"
                   "<pre>",
-                  (unsigned long long)row->line, (unsigned long long)row->line, (unsigned long long)row->line,
-                  row->count, trained);
+                  (unsigned long long)row->line, half, (unsigned long long)row->line, half,
+                  (unsigned long long)row->line, half[0] ? ", " : "", half, row->count, trained);
     for (size_t i = 0; i < row->count; i++) {
         const char *tag = row->mask[i] ? "b" : "i";
         gr_buf_printf(out, "<%s>", tag);

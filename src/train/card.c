@@ -15,8 +15,8 @@ graft_status gr_card_save(const gr_trainer *t, const graft_train_result *r, graf
     gr_buf_printf(&b, "| base digest | %016llx |\n| adapter digest | %s |\n",
                   (unsigned long long)t->rt.model->digest, digest);
     gr_buf_printf(&b, "| data | %s: %lld rows, %lld tokens, %lld with loss |\n", t->o->data,
-                  (long long)gr_rows_count(t->train), (long long)gr_rows_tokens(t->train),
-                  (long long)gr_rows_targets(t->train));
+                  (long long)(gr_rows_count(t->train) / gr_rows_width(t->train)),
+                  (long long)gr_rows_tokens(t->train), (long long)gr_rows_targets(t->train));
     graft_packing packing = gr_trainer_packing(t);
     if (packing.packs)
         gr_buf_printf(&b, "| packs | %lld of up to %lld tokens, %.1f %% full |\n", (long long)packing.packs,

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#define VECTORS (1 + GR_OPTIM_STATES + GR_TREE_LEVELS)
+#define VECTORS (2 + GR_OPTIM_STATES + GR_TREE_LEVELS)
 
 /* Doubles travel as the bits they are: a resumed sum is the same sum. */
 static json_t *bits(double value) {
@@ -17,6 +17,8 @@ static bool add_parts(json_t *progress, const gr_trainer *t) {
     bool known = t->rt.model->part_digests != NULL; /* else a model without files */
     return json_object_set_new(progress, "health", gr_health_json(&t->p.health)) == 0 &&
            json_object_set_new(progress, "stale", json_integer(t->p.stale)) == 0 &&
+           (!t->preference.kind ||
+            json_object_set_new(progress, "preference", gr_preference_json(&t->p.preference)) == 0) &&
            (!known || json_object_set_new(progress, "base_tensors", gr_identity_json(t->rt.model)) == 0);
 }
 
@@ -56,6 +58,7 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char
         count++;                                                                                             \
     } while (0)
     ADD(t->params, n, "params");
+    if (t->reference) ADD(t->reference, n, "reference");
     for (int i = 0; i < GR_OPTIM_STATES; i++)
         if (t->optim.state_floats[i]) ADD(t->optim.state[i], t->optim.state_floats[i], "optim%d", i);
     float *level[GR_TREE_LEVELS];
@@ -132,6 +135,7 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     GR_TRY(gr_json_int(root, "stale", 0, INT64_MAX, &p->stale, err));
     GR_TRY(read_int(root, "metrics_bytes", &bytes, err));
     GR_TRY(gr_health_read(&p->health, root, err));
+    GR_TRY(gr_preference_read(&p->preference, root, err));
     p->pending_rows = (uint64_t)rows;
     p->epoch = (uint64_t)epoch;
     p->metrics_bytes = (uint64_t)bytes;

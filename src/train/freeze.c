@@ -133,6 +133,7 @@ graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) 
     if (st == GRAFT_OK) {
         gr_trainer_init_params(t);
         gr_trainer_carry(t->params, now, params, then);
+        if (t->reference) memcpy(t->reference, t->params, (size_t)now->parameters * sizeof *t->params);
     } else {
         t->params = NULL;
     }

@@ -105,6 +105,27 @@ static void number(gr_buf *line, const char *key, double value) {
     gr_buf_printf(line, ", \"%s\": %s", key, isfinite(value) ? text : "null");
 }
 
+/* Keys as TRL's metrics have them, behind a prefix. */
+static void preference(gr_buf *line, const char *prefix, const graft_preference *p) {
+    const struct {
+        const char *key;
+        double value;
+    } numbers[] = {{"rewards/chosen", p->reward_chosen},
+                   {"rewards/rejected", p->reward_rejected},
+                   {"rewards/accuracies", p->accuracy},
+                   {"rewards/margins", p->margin},
+                   {"logps/chosen", p->logp_chosen},
+                   {"logps/rejected", p->logp_rejected},
+                   {"nll_loss", p->nll_loss},
+                   {"log_odds_ratio", p->log_odds_ratio},
+                   {"log_odds_chosen", p->log_odds_chosen}};
+    for (size_t i = 0; p->pairs && i < sizeof numbers / sizeof *numbers; i++) {
+        char key[40];
+        snprintf(key, sizeof key, "%s%s", prefix, numbers[i].key);
+        if (!isnan(numbers[i].value)) number(line, key, numbers[i].value);
+    }
+}
+
 graft_status gr_metrics_train(gr_trainer *t, const graft_event *e, graft_error *err) {
     gr_buf line = {0};
     gr_buf_printf(&line, "{\"iteration\": %lld", (long long)e->iteration);
@@ -114,6 +135,7 @@ graft_status gr_metrics_train(gr_trainer *t, const graft_event *e, graft_error *
     number(&line, "tokens_per_second", e->tokens_per_second);
     gr_buf_printf(&line, ", \"trained_tokens\": %lld", (long long)e->trained_tokens);
     number(&line, "grad_norm", e->grad_norm);
+    preference(&line, "", &e->preference);
     gr_buf_printf(&line, ", \"peak_memory_bytes\": %llu}\n", (unsigned long long)e->peak_memory_bytes);
     graft_status st = append(t, &line, err);
     gr_buf_free(&line);
@@ -153,6 +175,7 @@ graft_status gr_metrics_valid(gr_trainer *t, const graft_event *e, graft_error *
     gr_buf_printf(&line, "{\"iteration\": %lld", (long long)e->iteration);
     number(&line, "val_loss", e->val_loss);
     number(&line, "val_time", e->val_time);
+    preference(&line, "val_", &e->preference);
     gr_buf_puts(&line, "}\n");
     graft_status st = append(t, &line, err);
     gr_buf_free(&line);

@@ -83,8 +83,15 @@ static const gr_option_row table[] = {
            "several short rows in one sequence of up to max-seq-length, which do not see each other; "
            "batch-size counts these"),
     SWITCH("no-shuffle", 0, P | T, no_shuffle, "rows in the order of the file"),
-    CHOICE("loss", P | T, "", "mlx-lm", loss,
-           "mlx-lm: its mask, padding, mean of means, dropped partial batch"),
+    CHOICE("loss", P | T | E | K, "", "mlx-lm, dpo, orpo", loss,
+           "mlx-lm: its mask, padding, mean of means, dropped partial batch; dpo, orpo: rows are preferences "
+           "(prompt, chosen, rejected), a batch is of pairs"),
+    CHOICE("loss-type", P | T | E, "sigmoid", "sigmoid, hinge, ipo, robust, sigmoid_norm", loss_type,
+           "of --loss dpo, names as TRL's"),
+    REAL("beta", P | T | E, "0.1", 0, 1e6, beta,
+         "of --loss dpo: how close to stay to the model without the adapter; of orpo: weight of the odds"),
+    REAL("label-smoothing", P | T | E, "0", 0, 0.5, label_smoothing,
+         "of --loss-type robust: share of the pairs that are the wrong way round"),
 
     TEXT("adapter-path", 0, P | T | E | ANSWER | B | F | X, "DIR", "", adapter_path,
          "the adapter; train writes to adapters by default, sweep to directories in sweep, fuse and export "

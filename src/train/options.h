@@ -11,6 +11,7 @@
 #include "data/rows.h"
 #include "graft.h"
 #include "plan/tuning.h"
+#include "train/preference_loss.h"
 #include <math.h>
 
 typedef enum gr_option_kind {
@@ -120,6 +121,8 @@ graft_status gr_options_split(gr_rows **valid, char **note, gr_rows *train, cons
                               graft_error *err) GR_MUST_CHECK;
 /* GRAFT_USAGE where --valid-split meets a file of validation rows in --data. */
 graft_status gr_options_check_split(const graft_options *o, graft_error *err) GR_MUST_CHECK;
+/* The loss of pairs that is asked for; kind GR_PREFERENCE_NONE: none. */
+gr_preference gr_options_preference(const graft_options *o);
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);
 /* Gives a chat its template variables: options.template_kwargs, else what the adapter at the path `adapter`

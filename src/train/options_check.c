@@ -170,6 +170,45 @@ static graft_status check_rows(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* What says something about rows one by one says nothing about pairs, and the other way round. */
+static graft_status check_preference(const graft_options *o, graft_verb verb, graft_error *err) {
+    static const char *const of_rows[] = {"train-on", "mask-prompt", "text-feature", "completion-feature",
+                                          "chat-feature"};
+    static const char *const of_pairs[] = {"loss-type", "beta", "label-smoothing"};
+    gr_preference p = gr_options_preference(o);
+    if (p.kind == GR_PREFERENCE_NONE) {
+        for (size_t i = 0; i < sizeof of_pairs / sizeof *of_pairs; i++) {
+            if (!gr_options_given(o, of_pairs[i])) continue;
+            gr_fail(err, GRAFT_USAGE, "--%s without a loss of preferences", of_pairs[i]);
+            return gr_hint(err, "add --loss dpo or --loss orpo");
+        }
+        if (verb != GRAFT_VERB_EVAL || !o->loss) return GRAFT_OK;
+        return contradiction(err, "eval has no --loss mlx-lm", "its losses are of preferences: dpo, orpo");
+    }
+    for (size_t i = 0; i < sizeof of_rows / sizeof *of_rows; i++) {
+        if (!gr_options_given(o, of_rows[i])) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s means nothing with --loss %s", of_rows[i], o->loss);
+        return gr_hint(err, "pairs are read from prompt, chosen and rejected, and their answers train");
+    }
+    if (o->text || o->messages || o->render)
+        return contradiction(err, "a pair is neither text nor messages nor a rendering",
+                             "give --data, or leave --loss out");
+    if (o->pack)
+        return contradiction(err, "pack and a loss of preferences contradict each other",
+                             "each pair is a sequence of two already: leave --pack out");
+    if (p.kind == GR_PREFERENCE_DPO && !p.dpo)
+        return contradiction(err, "loss-type is unknown", "sigmoid, hinge, ipo, robust, sigmoid_norm");
+    if (!(p.beta > 0)) return contradiction(err, "with beta 0 no preference is learned", "0.1 is usual");
+    if (gr_options_given(o, "loss-type") && p.kind == GR_PREFERENCE_ORPO)
+        return contradiction(err, "loss-type belongs to --loss dpo", "leave it out: orpo has one loss");
+    if (p.smoothing > 0 && !(p.dpo && p.dpo->smoothed))
+        return contradiction(err, "label-smoothing belongs to --loss-type robust",
+                             "add --loss-type robust, or leave it out: TRL ignores it with the others");
+    if (p.smoothing >= 0.5)
+        return contradiction(err, "label-smoothing 0.5 says that pairs mean nothing", "0.1 is usual");
+    return GRAFT_OK;
+}
+
 static graft_status check_codes(const char *name, int64_t bits, int64_t group, graft_error *err) {
     if (bits == 7) {
         gr_fail(err, GRAFT_USAGE, "%s is 7", name);
@@ -203,6 +242,8 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_run(o, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE | GRAFT_VERB_FUSE))
         GR_TRY(check_rows(o, err));
+    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE))
+        GR_TRY(check_preference(o, verb, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_BENCH) && o->shape && o->model)
         return contradiction(err, "shape and model contradict each other", "give one of them");
     if (verb == GRAFT_VERB_BENCH && o->shape && gr_options_base(o) == GR_BASE_16_BIT)

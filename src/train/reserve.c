@@ -20,8 +20,8 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
                                graft_error *err) {
     *m = t->fixed;
     GR_TRY(gr_runtime_measure(&t->rt, config, &m->saved, &m->scratch, err));
-    m->other += (uint64_t)config->tokens *
-                (sizeof *t->buffer.ids + sizeof *t->buffer.target + sizeof *t->buffer.segment);
+    m->other += (uint64_t)config->tokens * (sizeof *t->buffer.ids + sizeof *t->buffer.target +
+                                            sizeof *t->buffer.segment + sizeof *t->buffer.weight);
     m->total = m->mapped + m->state + m->saved + m->scratch + m->other;
     uint64_t peak = gr_peak_rss(); /* tokenizing may have needed more than training will */
     if (peak > m->total) {
@@ -36,7 +36,7 @@ static graft_status bind(gr_trainer *t, graft_error *err) {
     gr_trainer_bind_state(t, &t->state);
     if (t->state.overflow) return gr_fail(err, GRAFT_INTERNAL, "the state outgrew its measure");
     t->rt.params = t->params;
-    GR_TRY(gr_batch_init(&t->buffer, t->net_config.tokens, 256, err));
+    GR_TRY(gr_batch_init(&t->buffer, t->net_config.tokens, GR_SLICE_ROWS, err));
     t->slice_rows = gr_net_one_row(&t->rt.model->config, t->rt.tuning) ? 1 : t->buffer.max_rows;
     return gr_runtime_bind(&t->rt, &t->net_config, err);
 }
@@ -65,6 +65,7 @@ graft_status gr_trainer_ready(gr_trainer *t, graft_error *err) {
         memcpy(t->params, t->start, (size_t)t->rt.tuning->parameters * sizeof *t->start);
     else
         gr_trainer_init_params(t);
+    if (t->reference) memcpy(t->reference, t->params, (size_t)t->rt.tuning->parameters * sizeof *t->params);
     free(t->start);
     t->start = NULL;
     return GRAFT_OK;

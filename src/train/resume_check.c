@@ -31,8 +31,8 @@ static inputs inputs_now(const gr_trainer *t) {
                     .data = gr_rows_digest(t->train),
                     .valid = t->valid ? gr_rows_digest(t->valid) : 0,
                     .adapter = adapter_shape(t->rt.tuning),
-                    .rows = gr_rows_count(t->train),
-                    .valid_rows = t->valid ? gr_rows_count(t->valid) : 0,
+                    .rows = gr_rows_count(t->train) / gr_rows_width(t->train),
+                    .valid_rows = t->valid ? gr_rows_count(t->valid) / gr_rows_width(t->valid) : 0,
                     .isa = t->rt.kernels.isa};
 }
 

@@ -7,7 +7,8 @@ _Static_assert(GR_UPDATE_ROWS_END >> (GR_TREE_LEVELS - 1) == 0, "an update's tre
 int64_t gr_trainer_update_rows(const gr_trainer *t) {
     int64_t batch = t->o->batch_size, iterations = t->o->grad_accumulation_steps;
     if (t->train && t->iters > 0) { /* a run of a few rows needs no tree for more */
-        batch = gr_min_i64(batch, t->order.packs ? gr_order_units(&t->order) : gr_rows_count(t->train));
+        batch = gr_min_i64(batch, t->order.packs ? gr_order_units(&t->order)
+                                                 : gr_rows_count(t->train) / gr_rows_width(t->train));
         iterations = gr_min_i64(iterations, t->iters);
     }
     return batch * iterations; /* below GR_UPDATE_ROWS_END: gr_options_check */
@@ -66,7 +67,10 @@ static bool has_leaves(const gr_tuning *tuning) {
 
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
+    bool from_adapter = t->preference.kind == GR_PREFERENCE_DPO && t->o->resume_adapter_file;
     t->params = gr_arena_array(arena, n, sizeof(float));
+    t->reference = from_adapter ? gr_arena_array(arena, n, sizeof(float)) : NULL;
+    t->preference.reference = t->reference;
     t->gradients.count = gr_gradients_slots(rows, has_leaves(t->rt.tuning));
     for (int i = 0; i < t->gradients.count; i++)
         t->gradients.slots[i] = gr_arena_array(arena, n, sizeof(float));

@@ -35,7 +35,7 @@ int64_t gr_trainer_unit_targets(const gr_trainer *t, int64_t unit) {
 }
 
 /* Infinity and NaN are the largest numbers by their bits. */
-static bool all_finite(const float *x, int64_t n) {
+bool gr_all_finite(const float *x, int64_t n) {
     uint32_t most = 0;
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits;
@@ -54,7 +54,7 @@ static void note_results(gr_trainer *t, gr_row_result *results) {
     int64_t h = net->model->config.hidden, next = 0;
     for (int64_t j = 0; j < rows.nrows; j++) {
         int64_t begin = rows.start[j], end = rows.start[j + 1];
-        gr_row_result r = {.gradient = !known || all_finite(net->dres + begin * h, (end - begin) * h)};
+        gr_row_result r = {.gradient = !known || gr_all_finite(net->dres + begin * h, (end - begin) * h)};
         for (int64_t at = begin; at < end; at++)
             if (rows.target[at] >= 0) r.loss += net->targets[next++].loss;
         results[j] = r;
@@ -66,6 +66,7 @@ static void note_results(gr_trainer *t, gr_row_result *results) {
 static int64_t run_slice(gr_trainer *t, gr_row_result *results) {
     gr_batch *batch = &t->buffer.batch;
     if (batch->nrows == 0) return 0;
+    if (t->preference.kind) return gr_trainer_run_pairs(t, results);
     batch->dropout = gr_trainer_dropout(t);
     gr_net_forward(&t->rt.net, batch);
     gr_net_loss(&t->rt.net, batch, &t->gradients);
@@ -98,6 +99,7 @@ static int64_t count_targets(const gr_trainer *t, const int64_t *units, int64_t 
 
 /* All rows of a unit as one of the batch: the first opens it. */
 static void add_unit(gr_trainer *t, int64_t unit) {
+    if (t->preference.kind) t->pair_at[t->buffer.batch.nrows] = gr_order_row(&t->order, unit, GR_CHOSEN);
     for (int64_t k = 0; k < gr_order_unit_rows(&t->order, unit); k++) {
         gr_row row = row_of(t, unit, k);
         if (k)
@@ -128,12 +130,17 @@ static void run_units(gr_trainer *t, const int64_t *units, int64_t n) {
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t targets = count_targets(t, units, n);
     double before = t->p.report_loss;
+    gr_preference_sums sums_before = t->p.preference;
+    if (t->preference.kind) t->nll_share = gr_trainer_nll_share(t, units, n);
     if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
         t->rt.net.head.weight = 1 / (float)gr_max_i64(targets, 1);
         t->p.report_loss = 0;
     }
     run_units(t, units, n);
-    account(t, units, n);
+    if (t->preference.kind)
+        gr_trainer_account_pairs(t, units, n);
+    else
+        account(t, units, n);
     if (t->mlx_loss) t->p.report_loss = before + t->p.report_loss / (double)gr_max_i64(targets, 1);
     t->p.pending_targets += targets;
     t->p.trained_tokens += targets;
@@ -141,10 +148,17 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
     t->p.report_iterations++;
     if (!isfinite(t->p.report_loss)) { /* no part of a mean; its update will be skipped */
         t->p.report_loss = before;
+        t->p.preference = sums_before;
         t->p.report_tokens -= targets;
         t->p.report_iterations--;
     }
     return targets;
+}
+
+int64_t gr_trainer_loss_parts(const gr_trainer *t) {
+    return t->mlx_loss          ? t->p.report_iterations
+           : t->preference.kind ? t->p.preference.pairs
+                                : t->p.report_tokens;
 }
 
 double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor) {
@@ -157,9 +171,10 @@ double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor) {
  */
 static void apply(gr_trainer *t) {
     gr_train_progress *p = &t->p;
-    int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : p->pending_targets;
+    int64_t parts = t->preference.kind ? (int64_t)p->pending_rows : p->pending_targets;
+    int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : parts;
     double norm = gr_trainer_collect(t, p->pending_rows, divisor);
-    gr_health_judge(&p->health, &t->verdict, norm, p->pending_targets);
+    gr_health_judge(&p->health, &t->verdict, norm, parts);
     if (t->verdict.skipped) {
         p->trained_tokens -= p->pending_targets;
         return;
@@ -213,10 +228,10 @@ graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) {
         return gr_fail(err, GRAFT_USAGE, "the run's %lld iterations are done", (long long)t->iters);
     p->report_loss = 0;
     p->report_tokens = p->report_iterations = 0;
+    p->preference = (gr_preference_sums){0};
     while (p->update == update && p->iteration < t->iters) gr_trainer_iteration(t);
     GR_TRY(gr_trainer_heed(t, false, err));
     if (gr_trainer_lost(t)) return gr_trainer_fail_lost(t, gr_trainer_sound(t), err);
-    if (p->report_tokens)
-        *loss = p->report_loss / (double)(t->mlx_loss ? p->report_iterations : p->report_tokens);
+    if (p->report_tokens) *loss = p->report_loss / (double)gr_trainer_loss_parts(t);
     return GRAFT_OK;
 }

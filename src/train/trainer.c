@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 #include "model/locate.h"
 #include "report/curve.h"
+#include "train/pairs.h"
 #include "train/schedule_table.h"
 #include <math.h>
 #include <stdio.h>
@@ -46,9 +47,10 @@ static bool validation_due(const gr_trainer *t) {
     return i == 0 || i == t->iters || (every > 0 && i % every == 0);
 }
 
-/* Rows of a validation. mlx-lm drops the batch that is not full. */
+/* Rows, or pairs, of a validation. mlx-lm drops the batch that is not full. */
 static int64_t validation_rows(const gr_trainer *t) {
-    int64_t all = gr_rows_count(t->valid), batch = t->o->batch_size, full = all / batch;
+    int64_t all = gr_rows_count(t->valid) / gr_rows_width(t->valid), batch = t->o->batch_size,
+            full = all / batch;
     if (t->o->val_batches >= 0 && t->o->val_batches <= full) return t->o->val_batches * batch;
     return t->mlx_loss ? full * batch : all;
 }
@@ -83,25 +85,44 @@ static void say_patience(const gr_trainer *t) {
                     t->o->keep_best ? ", whose adapter is in best" : " (--keep-best keeps that adapter)");
 }
 
+static void note_bad_pair(void *user, int64_t pair, const gr_pair *scored, const gr_pair_value *value) {
+    bad_rows *b = user;
+    (void)scored;
+    if (!isfinite(value->loss)) gr_lines_add(&b->lines, gr_rows_at(b->rows, 2 * pair).line);
+}
+
+/* The mean loss of the first n rows or pairs; NaN: nothing has one. */
+static double score_validation(gr_trainer *t, int64_t n, bad_rows *bad, graft_preference *means) {
+    const volatile int *stop = t->hooks ? t->hooks->stop : NULL;
+    gr_score score;
+    gr_preference_sums sums;
+    if (!t->preference.kind) {
+        gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, note_bad_row, bad, stop);
+        return score.tokens ? score.loss / (double)score.tokens : NAN;
+    }
+    gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad, stop);
+    *means = gr_preference_means(&t->preference, &sums);
+    return sums.loss / (double)gr_max_i64(sums.pairs, 1);
+}
+
 static graft_status validate(gr_trainer *t, graft_error *err) {
     int64_t n = validation_rows(t);
-    gr_score score;
+    graft_preference means = {0};
     bad_rows bad = {.rows = t->valid};
     double start = gr_clock();
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
-    gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, note_bad_row, &bad,
-                     t->hooks ? t->hooks->stop : NULL);
+    double loss = score_validation(t, n, &bad, &means);
     if (stopping(t)) return GRAFT_OK; /* an interrupted mean is no mean */
     t->p.validated = t->p.iteration;
-    if (score.tokens == 0) return GRAFT_OK;
-    double loss = score.loss / (double)score.tokens;
+    if (isnan(loss) && !bad.lines.count) return GRAFT_OK;
     if (bad.lines.count) say_bad_validation(t, &bad.lines);
     if (isnan(t->p.first_val)) t->p.first_val = loss;
     t->p.last_val = loss;
     graft_event e = {.kind = GRAFT_EVENT_VALID,
                      .iteration = t->p.iteration,
                      .val_loss = loss,
-                     .val_time = gr_clock() - start};
+                     .val_time = gr_clock() - start,
+                     .preference = means};
     GR_TRY(gr_metrics_valid(t, &e, err));
     gr_trainer_event(t, &e);
     t->p.stale++;
@@ -116,9 +137,7 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
 static graft_status report(gr_trainer *t, graft_error *err) {
     gr_train_progress *p = &t->p;
     double seconds = fmax(t->report_seconds, 1e-9);
-    double parts =
-        (double)(t->mlx_loss ? p->report_iterations : p->report_tokens); /* means of batches, or tokens */
-    p->train_loss = p->report_tokens ? p->report_loss / parts : NAN;
+    p->train_loss = p->report_tokens ? p->report_loss / (double)gr_trainer_loss_parts(t) : NAN;
     graft_event e = {
         .kind = GRAFT_EVENT_TRAIN,
         .iteration = p->iteration,
@@ -129,7 +148,9 @@ static graft_status report(gr_trainer *t, graft_error *err) {
         .tokens_per_second = (double)t->timed_tokens / seconds,
         .trained_tokens = p->trained_tokens,
         .grad_norm = p->grad_norm,
-        .peak_memory_bytes = gr_peak_rss()};
+        .peak_memory_bytes = gr_peak_rss(),
+        .preference = gr_preference_means(&t->preference, &p->preference)};
+    p->preference = (gr_preference_sums){0};
     p->report_loss = 0;
     p->report_tokens = 0;
     p->report_iterations = 0;

@@ -6,7 +6,8 @@
  * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
  * update), health.c (may the update be made?), heed.c (what follows), checkpoint.c (what one holds),
  * checkpoint_files.c (which there are), resume_check.c and settings_changed.c (what must be as it was),
- * saved.c (adapter and best), metrics.c, run_record.c, card.c, trainer.c (the loop).
+ * step_pairs.c (a step over preferences), saved.c (adapter and best), metrics.c, run_record.c, card.c,
+ * trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -42,6 +43,7 @@ typedef struct gr_train_progress {
     int64_t validated;      /* iteration of the last complete validation; -1: none */
     uint64_t metrics_bytes; /* length of metrics.jsonl */
     gr_health health;
+    gr_preference_sums preference; /* since the last report, as report_loss */
 } gr_train_progress;
 
 /* Most tokens, and most targets, of a slice where slices have at most `limit` tokens; a row above it is a
@@ -52,8 +54,9 @@ typedef struct gr_slice {
 
 /* What came of one row of data in an iteration. */
 typedef struct gr_row_result {
-    double loss;   /* sum over its targets */
-    bool gradient; /* what came back through it is all numbers */
+    double loss;            /* sum over its targets */
+    double logp, reference; /* of a pair's half: of its answer, and what the reference says to that */
+    bool gradient;          /* what came back through it is all numbers */
 } gr_row_result;
 
 /* What a run will go through. */
@@ -63,6 +66,8 @@ typedef struct gr_work {
     int64_t longest, batch; /* tokens of the longest row and of the largest iteration; longest 0: unknown */
     int64_t unit;           /* of the largest part that no slice cuts: the longest row, or the fullest pack */
 } gr_work;
+
+#define GR_SLICE_ROWS 256 /* units of a slice at most */
 
 typedef struct gr_trainer {
     const graft_options *o;
@@ -77,6 +82,7 @@ typedef struct gr_trainer {
     gr_runtime rt;
     gr_arena state;
     float *params, *grad;
+    float *reference; /* of dpo: the parameters that --resume-adapter-file brought; NULL: the base alone */
     gr_gradients gradients;
     gr_optim optim;
     gr_batch_buffer buffer;
@@ -86,8 +92,11 @@ typedef struct gr_trainer {
     gr_recompute recompute;
     gr_net_config net_config; /* what the buffers are bound for */
     gr_work work;
-    float *start;  /* parameters of --resume-adapter-file until the start; owned */
-    bool mlx_loss; /* --loss mlx-lm: mean of means, partial batches dropped */
+    float *start;                   /* parameters of --resume-adapter-file until the start; owned */
+    bool mlx_loss;                  /* --loss mlx-lm: mean of means, partial batches dropped */
+    gr_preference preference;       /* --loss dpo, orpo: rows are pairs, a unit is one */
+    int64_t pair_at[GR_SLICE_ROWS]; /* rows that the pairs in the buffer begin with */
+    double nll_share;               /* of the iteration: what a token counts for in orpo's likelihood */
     gr_order order;
     int64_t *indices;       /* [batch_size] units of the iteration */
     gr_row_result *results; /* of its rows with a target, in their order */
@@ -173,6 +182,18 @@ int64_t gr_trainer_unit_targets(const gr_trainer *t, int64_t unit);
 /* One iteration's units, each a leaf: gradients join the tree, losses the sums. Returns the number of
  * targets. */
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n);
+/* step_pairs.c. Pairs over targets of the chosen halves: orpo's likelihood is the mean over an iteration's
+ * tokens, as TRL's is over a batch's. */
+double gr_trainer_nll_share(const gr_trainer *t, const int64_t *units, int64_t n);
+/* The slice of pairs in the buffer, at most GR_SLICE_ROWS: forward, losses, backward, a result for each half.
+ * Returns the number of halves. */
+int64_t gr_trainer_run_pairs(gr_trainer *t, gr_row_result *results);
+/* The iteration's pairs in their order, from t->results. */
+void gr_trainer_account_pairs(gr_trainer *t, const int64_t *units, int64_t n);
+/* Is there neither infinity nor NaN among them? */
+bool gr_all_finite(const float *x, int64_t n);
+/* What report_loss is the sum of: targets, with mlx_loss iterations, with preferences pairs. */
+int64_t gr_trainer_loss_parts(const gr_trainer *t);
 /* The gradient of `rows` rows, divided, from the tree into t->grad, which ends the tree; its norm. */
 double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor);
 /* Ends the update: mean gradient, clip, optimizer; or, where a number went wrong, nothing but the count of

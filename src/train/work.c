@@ -1,3 +1,4 @@
+#include "train/pairs.h"
 #include "train/trainer.h"
 #include <math.h>
 
@@ -15,6 +16,14 @@ static int64_t longest_row(const gr_rows *rows) {
         longest = gr_max_i64(longest, gr_batch_cost(&row));
     }
     return longest;
+}
+
+/* Likewise of the largest unit, where units are rows or pairs. */
+static int64_t largest_unit(const gr_rows *rows) {
+    int64_t largest = 1;
+    if (gr_rows_width(rows) == 1) return longest_row(rows);
+    for (int64_t i = 0; i < gr_rows_count(rows); i += 2) largest = gr_max_i64(largest, gr_pair_cost(rows, i));
+    return largest;
 }
 
 /* Most tokens of one slice: the last has every row alone. */
@@ -77,7 +86,7 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
             return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
     }
     if (it == t->iters) return GRAFT_OK;
-    w->unit = t->order.packs ? t->order.packs->largest : longest_row(t->train);
+    w->unit = t->order.packs ? t->order.packs->largest : largest_unit(t->train);
     w->batch = w->unit * gr_min_i64(o->batch_size, count);
     for (int i = 0; i < GR_SLICES; i++) {
         w->slice[i].tokens =
@@ -90,23 +99,25 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
 }
 
 void gr_trainer_full_rows(gr_trainer *t, int64_t row) {
-    int64_t batch = t->o->batch_size;
-    t->work = (gr_work){.longest = row, .unit = row, .batch = row * batch};
+    int64_t batch = t->o->batch_size, unit = t->preference.kind ? 2 * row : row;
+    t->work = (gr_work){.longest = row, .unit = unit, .batch = unit * batch};
     for (int i = 0; i < GR_SLICES; i++) {
-        int64_t rows = one_row(t) ? 1 : gr_min_i64(batch, gr_max_i64(1, slice_limits[i] / row));
-        t->work.slice[i] = (gr_slice){slice_limits[i], row * rows, 0};
+        int64_t units = one_row(t) ? 1 : gr_min_i64(batch, gr_max_i64(1, slice_limits[i] / unit));
+        t->work.slice[i] = (gr_slice){slice_limits[i], unit * units, 0};
     }
 }
 
 /* The order that training takes, of packs with --pack. */
 static graft_status order_rows(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
-    int64_t count = gr_rows_count(t->train);
+    int width = gr_rows_width(t->train);
+    int64_t count = gr_rows_count(t->train) / width;
     GR_TRY(gr_order_init(&t->order, count, !o->no_shuffle, o->seed, err));
     /* rows of an iteration are of one epoch */
-    int64_t most = o->pack ? count : gr_min_i64(count, o->batch_size);
+    int64_t most = o->pack ? count : gr_min_i64(count, o->batch_size) * width;
     t->results = gr_calloc((size_t)most, sizeof *t->results);
     if (!t->results) return gr_no_memory(err, (size_t)most * sizeof *t->results);
+    t->order.width = width;
     if (!o->pack) return GRAFT_OK;
     int32_t *cost = gr_calloc((size_t)count, sizeof *cost);
     if (!cost) return gr_no_memory(err, (size_t)count * sizeof *cost);
@@ -135,18 +146,19 @@ graft_packing gr_trainer_packing(const gr_trainer *t) {
 /* Validation fills the same buffers with as many rows as fit. */
 static void add_validation(gr_trainer *t) {
     gr_work *w = &t->work;
-    int64_t longest = longest_row(t->valid);
-    w->longest = gr_max_i64(w->longest, longest);
+    int width = gr_rows_width(t->valid);
+    int64_t largest = largest_unit(t->valid);
+    w->longest = gr_max_i64(w->longest, longest_row(t->valid));
     for (int i = 0; i < GR_SLICES; i++) {
         gr_slice *slice = &w->slice[i];
         int64_t tokens = 0, targets = 0;
-        slice->tokens = gr_max_i64(slice->tokens, longest);
-        for (int64_t k = 0; slice->targets && k < gr_rows_count(t->valid); k++) {
+        slice->tokens = gr_max_i64(slice->tokens, largest);
+        for (int64_t k = 0; slice->targets && k < gr_rows_count(t->valid); k += width) {
             gr_row row = gr_rows_at(t->valid, k);
-            int64_t cost = gr_batch_cost(&row);
+            int64_t cost = width > 1 ? gr_pair_cost(t->valid, k) : gr_batch_cost(&row);
             if (tokens + cost > slice->tokens) tokens = targets = 0;
             tokens += cost;
-            targets += row.targets;
+            targets += row.targets + (width > 1 ? gr_rows_at(t->valid, k + 1).targets : 0);
             slice->targets = gr_max_i64(slice->targets, targets);
         }
     }
@@ -179,7 +191,7 @@ graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
         gr_trainer_note(t, "--loss mlx-lm makes no update before %lld iterations, and this run has %lld",
                         (long long)o->grad_accumulation_steps, (long long)t->iters);
     GR_TRY(walk_order(t, err));
-    t->work.longest = o->pack ? longest_row(t->train) : t->work.unit;
+    t->work.longest = o->pack || t->order.width > 1 ? longest_row(t->train) : t->work.unit;
     if (t->valid) add_validation(t);
     return gr_order_seek(&t->order, 0, 0, err);
 }

@@ -1,0 +1,34 @@
+/* train/pairs.h - pairs of rows through the model: one row of the batch each, whose two segments are its
+ * halves, so that what a pair adds to a gradient is one leaf of the tree. What it does: log-probabilities of
+ * both, and of the reference, which is the same model with everything that trains put aside, or as it was at
+ * the start: no second one is held. May include: everything above train, preference_loss.h.
+ */
+#ifndef GR_TRAIN_PAIRS_H
+#define GR_TRAIN_PAIRS_H
+#include "net/runtime.h"
+#include "train/preference_loss.h"
+
+/* Inputs of the pair whose first half is row `at`. */
+int64_t gr_pair_cost(const gr_rows *rows, int64_t at);
+/* Appends it; false when it does not fit any more. */
+bool gr_pair_add(gr_batch_buffer *buffer, const gr_rows *rows, int64_t at);
+
+/* Forward passes over the batch's pairs, whose first halves are rows at[i]: first the reference's (dpo),
+ * which nothing is dropped from, then the model's, whose activations stay for a backward. */
+void gr_pairs_forward(gr_net *net, gr_batch *batch, const gr_rows *rows, const int64_t *at, gr_pair *pairs,
+                      const gr_preference *how);
+/* What each target of pair number i of the batch counts for in the gradient, into buffer->weight. */
+void gr_pair_weigh(gr_batch_buffer *buffer, const gr_rows *rows, int64_t at, int64_t i,
+                   const gr_pair_value *value);
+
+/* Targets of the chosen halves of pairs [first, first + count). */
+int64_t gr_pairs_chosen_targets(const gr_rows *rows, int64_t first, int64_t count);
+/* Scores these pairs; batches are filled up to the bound tokens. Orpo's likelihood is the mean over all
+ * tokens of all of them. each (may be NULL) is called per pair. stop is polled between batches (may be NULL).
+ */
+void gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first, int64_t count,
+                    const gr_preference *how, gr_preference_sums *sums,
+                    void (*each)(void *user, int64_t pair, const gr_pair *scored, const gr_pair_value *value),
+                    void *user, const volatile int *stop);
+
+#endif

@@ -42,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             gr_row row = gr_rows_at(rows, i);
             if (row.count < 1 || (row.count > 0 && row.mask[0] != 0)) abort();
             if (config.max_seq_length && row.count > config.max_seq_length) abort();
-            if (config.pairs && (gr_rows_count(rows) != 2 || !row.targets || row.prompt >= row.count)) abort();
+            if (config.pairs && (gr_rows_count(rows) != 2 || !row.targets || row.prompt >= row.count))
+                abort();
         }
         free(gr_rows_notes(rows));
         gr_rows_free(rows);

@@ -28,7 +28,8 @@ static const struct group {
     {"Optimizer", "optimizer,learning-rate,lr-*,warmup,weight-decay,grad-clip"},
     {"Length and memory",
      "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
-    {"Data and loss", "train-on,mask-prompt,*-feature,valid-split,template-kwargs,no-shuffle,loss"},
+    {"Data and loss", "train-on,mask-prompt,*-feature,valid-split,template-kwargs,no-shuffle,loss,"
+                      "loss-type,beta,label-smoothing"},
     {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,patience,report-to,watch,"
                            "grid,time,tensors,per-row,render"},
     {"Quantization", "q-*,quant*,dequantize,dtype,bits"},

@@ -172,6 +172,7 @@ int cmd_download(cli *c);
 int cmd_export(cli *c);
 int cmd_generate(cli *c);
 int cmd_chat(cli *c);
+int cmd_serve(cli *c);
 int cmd_tokenize(cli *c);
 int cmd_info(cli *c);
 int cmd_report(cli *c);

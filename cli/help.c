@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 static const cli_flag flags[] = {
-    {"json", 0, "one JSON document on standard output (tokenize, chat: JSON lines), nothing else there"},
+    {"json", 0,
+     "one JSON document on standard output (tokenize, chat, serve: JSON lines), nothing else there"},
     {"help", 'h', "this page"},
     {"version", 0, "the version"},
 };
@@ -19,9 +20,10 @@ const cli_flag *cli_flag_at(size_t index) {
 static const struct group {
     const char *title, *names;
 } groups[] = {
-    {"Input and output", "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
-                         "messages,gguf,logits,compare,svg,html,prompts,"
-                         "resume,allow-changes,resume-adapter-file,allow-other-base,train,test"},
+    {"Input and output",
+     "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
+     "messages,gguf,logits,compare,svg,html,prompts,host,port,adapter,api-key,max-requests,max-body,"
+     "resume,allow-changes,resume-adapter-file,allow-other-base,train,test"},
     {"Adapter",
      "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
      "alpha-pattern,modules-to-save"},

@@ -152,6 +152,19 @@ static const verb table[] = {
       "graft chat --model model-4bit --adapter-path style=0.7,facts=0.3 --system-prompt 'Answer in one "
       "sentence.'",
       "printf 'Hello\\nAnd now?\\n' | graft chat --model model-4bit --json"}},
+    {"serve",
+     GRAFT_VERB_SERVE,
+     "",
+     0,
+     "answer OpenAI's clients on this machine",
+     "Listens for /v1/chat/completions, /v1/completions and /v1/models, streaming too, and answers several "
+     "requests at once, --batch-size at most. A request's model is the base or an adapter that --adapter "
+     "named; all share one base in memory. What cannot be done is refused by name. SIGINT and SIGTERM stop "
+     "it: answers under way have five seconds more. docs/serve.md has every field.",
+     cmd_serve,
+     {"graft serve --model model-4bit --port 8080",
+      "graft serve --model model-4bit --adapter tales=adapters --adapter mix=a=0.7,b=0.3",
+      "GRAFT_API_KEY=secret graft serve --model model-4bit --host 0.0.0.0 --max-tokens 512"}},
     {"tokenize",
      GRAFT_VERB_TOKENIZE,
      "",

@@ -1,4 +1,4 @@
-/* graft_chat.h - talking: a conversation that is kept.
+/* graft_chat.h - talking: a conversation that is kept, and a server for the clients of OpenAI's interface.
  */
 #ifndef GRAFT_CHAT_H
 #define GRAFT_CHAT_H
@@ -8,6 +8,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* ------------------------------------------------------------------------------------------- chat */
 
 /* A model that is open, adapters over it, and one conversation. What the model has seen of it stays in its
  * cache: each turn computes what is new, and gives the bits that computing all of it would give. One thread
@@ -45,6 +47,23 @@ graft_status graft_chat_say(graft_chat *chat, const char *text, const graft_hook
 void graft_answer_free(graft_answer *answer);
 /* Writes the conversation as a line that training reads: {"messages": [..]}. */
 graft_status graft_chat_save(const graft_chat *chat, const char *path, graft_error *err);
+
+/* ------------------------------------------------------------------------------------------- serve */
+
+typedef struct graft_serve_result {
+    int64_t requests; /* for an answer */
+    int64_t answers;  /* given whole */
+    int64_t refused;  /* of the requests: malformed, unknown, or one too many */
+    int64_t left;     /* clients that went away before the end */
+    int64_t prompt_tokens, tokens;
+} graft_serve_result;
+
+/* Answers OpenAI's requests for chat completions and completions at options.host and port until the stop flag
+ * is raised; answers that are under way then have five seconds to end. ready(user, port) is called once it
+ * listens (may be NULL); result may be NULL too. GRAFT_IO names a port that is in use. */
+graft_status graft_serve(const graft_options *options, const graft_hooks *hooks,
+                         void (*ready)(void *user, int port), void *user, graft_serve_result *result,
+                         graft_error *err);
 
 #ifdef __cplusplus
 }

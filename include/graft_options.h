@@ -25,6 +25,7 @@ typedef enum graft_verb {
     GRAFT_VERB_FUSE = 1 << 9,
     GRAFT_VERB_DOWNLOAD = 1 << 10,
     GRAFT_VERB_CHAT = 1 << 11,
+    GRAFT_VERB_SERVE = 1 << 12,
     GRAFT_VERB_REPORT = 1 << 13,
     GRAFT_VERB_SWEEP = 1 << 14
 } graft_verb;
@@ -124,7 +125,7 @@ typedef struct graft_options {
     /* eval */
     char *split; /* test, valid, train */
     bool per_row;
-    /* generate, chat */
+    /* generate, chat, serve */
     char *prompt, *prompts, *system_prompt, *logits;
     bool ignore_chat_template, compare;
     int64_t max_tokens, top_k;
@@ -132,6 +133,10 @@ typedef struct graft_options {
     double repetition_penalty;       /* 0 and 1: none */
     int64_t repetition_context_size; /* tokens; 0: all */
     char *stop;                      /* NULL, or a JSON array of strings; graft_options_set adds one */
+    /* serve */
+    char *host, *adapter; /* adapter: NULL, or a JSON array of "NAME=PATH"; graft_options_set adds one */
+    char *api_key;        /* NULL: that of GRAFT_API_KEY, or none */
+    int64_t port, max_requests, max_body;
     /* download */
     char *include;
     /* tokenize */

@@ -118,7 +118,7 @@ static const struct {
     {"plan", GRAFT_VERB_PLAN},         {"convert", GRAFT_VERB_CONVERT},   {"train", GRAFT_VERB_TRAIN},
     {"eval", GRAFT_VERB_EVAL},         {"generate", GRAFT_VERB_GENERATE}, {"tokenize", GRAFT_VERB_TOKENIZE},
     {"info", GRAFT_VERB_INFO},         {"bench", GRAFT_VERB_BENCH},       {"fuse", GRAFT_VERB_FUSE},
-    {"download", GRAFT_VERB_DOWNLOAD}, {"chat", GRAFT_VERB_CHAT}};
+    {"download", GRAFT_VERB_DOWNLOAD}, {"chat", GRAFT_VERB_CHAT},         {"serve", GRAFT_VERB_SERVE}};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 static void help_shows_every_option_of_every_verb(void **state) {

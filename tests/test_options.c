@@ -62,7 +62,7 @@ static void defaults(void **state) {
     assert_true(o.bias_correction);
     assert_int_equal(gr_options_train_on(&o), GR_TRAIN_ALL);
     assert_string_equal(gr_options_adapter_path(&o), "adapters");
-    for (unsigned verb = 1; verb <= GRAFT_VERB_CHAT; verb <<= 1) {
+    for (unsigned verb = 1; verb <= GRAFT_VERB_SERVE; verb <<= 1) {
         if (verb == GRAFT_VERB_TOKENIZE) continue; /* wants to be told what to read */
         if (verb == GRAFT_VERB_EXPORT) continue;   /* and this where to write */
         assert_int_equal(check(&o, (graft_verb)verb), GRAFT_OK);

@@ -1,5 +1,6 @@
 /* talk/talk.h - a base that is open once, and adapters over it, each ready to answer.
- * What this room does: conversations that keep their cache (dialogue.c).
+ * What this room does: conversations that keep their cache (dialogue.c), and OpenAI's interface (service.c:
+ * requests; ask.c: what they ask for; crowd.c: several answers at once; say.c: what is sent back).
  * May include: everything above talk. Never: prints; computes anything of a model itself.
  */
 #ifndef GR_TALK_TALK_H
@@ -42,8 +43,12 @@ graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const
 gr_session gr_talk_session(const gr_talk *t, const gr_voice *v, const graft_options *o,
                            const graft_hooks *hooks);
 
-/* Behind graft.h: dir is the located model directory. */
+/* The verbs behind graft.h: dir is the located model directory. grace: seconds that answers have to end in
+ * once the stop flag is raised. */
 graft_status gr_dialogue_open(graft_chat **chat, const char *dir, const graft_options *o,
                               const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
+graft_status gr_service_run(const char *dir, const graft_options *o, const graft_hooks *hooks,
+                            void (*ready)(void *user, int port), void *user, double grace,
+                            graft_serve_result *result, graft_error *err) GR_MUST_CHECK;
 
 #endif

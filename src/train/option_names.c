@@ -39,7 +39,7 @@ bool gr_option_of_adapters(const char *name) {
 /* By the verb's bit. */
 static const char *const verb_names[] = {"plan",     "convert", "train", "eval",   "generate",
                                          "tokenize", "info",    "bench", "export", "fuse",
-                                         "download", "chat",    NULL,    "report", "sweep"};
+                                         "download", "chat",    "serve", "report", "sweep"};
 
 const char *gr_verb_name(graft_verb verb) {
     for (size_t i = 0; i < sizeof verb_names / sizeof *verb_names; i++)

@@ -16,9 +16,10 @@ enum {
     F = GRAFT_VERB_FUSE,
     D = GRAFT_VERB_DOWNLOAD,
     H = GRAFT_VERB_CHAT,
+    S = GRAFT_VERB_SERVE,
     R = GRAFT_VERB_REPORT,
-    ALL = P | C | T | E | G | K | I | B | F | X | H | R,
-    ANSWER = G | H,          /* what shapes an answer */
+    ALL = P | C | T | E | G | K | I | B | F | X | H | S | R,
+    ANSWER = G | H | S,      /* what shapes an answer */
     RUN = P | T | B,         /* what shapes a training step */
     ROWS = P | T | E | K | F /* what reads rows */
 };
@@ -49,7 +50,7 @@ static const gr_option_row table[] = {
     CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
            "arithmetic; fp32 is for checks against other programs"),
     SWITCH(
-        "no-mmap", 0, P | C | T | E | G | K | F | H | R, no_mmap,
+        "no-mmap", 0, P | C | T | E | K | F | ANSWER | R, no_mmap,
         "read files into memory, which they take whole, instead of mapping them: for disks that may fail and "
         "files that may shrink meanwhile"),
     {{"config", 'c', P | T, "FILE.yaml", "", NULL, "an mlx-lm LoRA configuration; flags beat it", 0, 0},
@@ -76,8 +77,9 @@ static const gr_option_row table[] = {
       0, 0},
      GR_OPTION_JSON,
      AT(template_kwargs)},
-    INT("max-seq-length", 0, ROWS | H, "2048", 2, 0x1p30, max_seq_length,
-        "most tokens of a row; chat: of a conversation, 4096 by default or what the model was made for"),
+    INT("max-seq-length", 0, ROWS | H | S, "2048", 2, 0x1p30, max_seq_length,
+        "most tokens of a row; chat, serve: of a prompt and its answer, 4096 by default or what the model "
+        "was made for"),
     CHOICE("overflow", ROWS, "refuse", "refuse, truncate, drop", overflow, "what happens to longer rows"),
     SWITCH("pack", 0, RUN, pack,
            "several short rows in one sequence of up to max-seq-length, which do not see each other; "
@@ -130,8 +132,8 @@ static const gr_option_row table[] = {
     REAL("loraplus-lr-ratio", RUN, "", 0, MANY, loraplus_lr_ratio,
          "LoRA+: rate of B over rate of A, as in PEFT"),
 
-    INT("batch-size", 0, RUN | G, "4", 1, 0x1p20, batch_size,
-        "rows (with --pack: packs) of an iteration; generate: of one answer each, at once"),
+    INT("batch-size", 0, RUN | G | S, "4", 1, 0x1p20, batch_size,
+        "rows (with --pack: packs) of an iteration; generate, serve: of one answer each, at once"),
     INT("grad-accumulation-steps", 0, RUN, "1", 1, 0x1p30, grad_accumulation_steps,
         "iterations of an update"),
     INT("iters", 0, P | T, "1000", 1, MANY, iters, "iterations of the run"),
@@ -224,10 +226,10 @@ static const gr_option_row table[] = {
     TEXT("prompts", 0, G | R, "FILE.jsonl", "", prompts,
          "many prompts, --batch-size at once: lines with a string, a prompt or messages; report: answered "
          "before and after"),
-    TEXT("system-prompt", 0, ANSWER, "TEXT", "", system_prompt, "a system message before it"),
+    TEXT("system-prompt", 0, G | H, "TEXT", "", system_prompt, "a system message before it"),
     SWITCH("ignore-chat-template", 0, G, ignore_chat_template, "continue the prompt as plain text"),
     INT("max-tokens", 'm', ANSWER | B | R, "100", 0, 0x1p30, max_tokens,
-        "most tokens of the answer; chat: 512 by default"),
+        "most tokens of the answer; chat: 512 by default; serve: of any answer, all that fit by default"),
     REAL("temp", ANSWER | R, "0", 0, 1e6, temp, "temperature; 0 takes the likeliest token"),
     REAL("top-p", ANSWER, "1", 0, 1, top_p, "nucleus; 1 is off"),
     INT("top-k", 0, ANSWER, "0", 0, 0x1p30, top_k, "the k likeliest; 0 is off"),
@@ -242,6 +244,19 @@ static const gr_option_row table[] = {
      AT(stop)},
     SWITCH("compare", 0, G, compare, "answer with and without the adapter"),
     TEXT("logits", 0, G, "FILE.npy", "", logits, "write the prompt's logits"),
+
+    TEXT("host", 0, S, "ADDRESS", "127.0.0.1", host,
+         "where it listens: this machine alone by default, 0.0.0.0 on all its networks"),
+    INT("port", 0, S, "8080", 0, 65535, port, "its port; 0 is any that is free, which is said"),
+    {{"adapter", 0, S, "NAME=PATH", "", NULL,
+      "an adapter that requests may name as their model, or in `adapter`; give it again for more", 0, 0},
+     GR_OPTION_LIST,
+     AT(adapter)},
+    TEXT("api-key", 0, S, "KEY", "", api_key,
+         "asked of every client; GRAFT_API_KEY by default, which other users of the machine do not see"),
+    INT("max-requests", 0, S, "64", 1, 1000000, max_requests,
+        "requests that may wait for those that are answered; one more is 429"),
+    INT("max-body", 0, S, "4194304", 1, 0x1p30, max_body, "bytes of a request; a longer one is 413"),
 
     TEXT("text", 0, K, "TEXT", "", text, "a text row instead of data"),
     TEXT("messages", 0, K, "FILE", "", messages,

@@ -53,6 +53,8 @@ static char *text_of(const graft_options *o, graft_verb verb, bool loaded, bool 
         gr_buf_clear(&value);
         if (strcmp(name, "train-on") == 0)
             gr_buf_puts(&value, train_on[gr_options_train_on(o)]);
+        else if (strcmp(name, "api-key") == 0) /* never printed */
+            gr_buf_puts(&value, o->api_key ? "set" : "");
         else if (!spoken_for(o, name))
             gr_option_print(o, row, &value);
         if (value.len) gr_buf_printf(&out, "%s: %s\n", name, value.data);

@@ -1,0 +1,42 @@
+/* talk/ask.h - what a request for an answer says: OpenAI's JSON to checked values. May include: infer and
+ * above. Never: models, sockets.
+ *
+ * What is known and cannot be done is refused by name, and so is what is not known: nothing is read and
+ * ignored but what has no effect by its nature (user, metadata ..).
+ */
+#ifndef GR_TALK_ASK_H
+#define GR_TALK_ASK_H
+#include "base/memory.h"
+#include "train/options.h"
+#include <jansson.h>
+
+/* Why a request is refused, as OpenAI's clients read it. */
+typedef struct gr_refusal {
+    int status;       /* of HTTP */
+    const char *type; /* "invalid_request_error" .. */
+    const char *code; /* NULL: none */
+    char param[64];   /* the field; "": none */
+    char message[400];
+} gr_refusal;
+/* Fills in a 400; false, for `return`. */
+bool gr_refuse(gr_refusal *why, const char *param, const char *message, ...) GR_PRINTF(3, 4);
+
+typedef struct gr_ask {
+    json_t *root;         /* owned; the texts below are borrowed from it */
+    const char *model;    /* NULL: not said */
+    const char *adapter;  /* NULL: not said, or null */
+    bool base;            /* adapter is null or "none" */
+    json_t *messages;     /* owned: as templates take them; NULL: a completion */
+    const char *prompt;   /* of a completion */
+    bool stream, usage;   /* in pieces; at their end the tokens' numbers */
+    bool seeded, limited; /* seed and max_tokens were said */
+    graft_options o;      /* of these what shapes an answer; stop is owned, the rest zero */
+} gr_ask;
+
+/* chat: of chat completions. defaults: what holds where the request says nothing. Owned by caller until
+ * gr_ask_free, also after a failure; *why then says what is wrong. */
+bool gr_ask_read(gr_ask *ask, bool chat, const char *text, size_t n, const graft_options *defaults,
+                 gr_refusal *why) GR_MUST_CHECK;
+void gr_ask_free(gr_ask *ask);
+
+#endif

@@ -1,0 +1,238 @@
+/* talk/crowd.c - several answers at once. Those of one voice go through the model together, a token each;
+ * voices take turns. A prompt is read whole between two tokens of the others, one at a time, in the order in
+ * which they came.
+ */
+#include "base/os.h"
+#include "talk/service.h"
+#include <errno.h>
+#include <time.h>
+
+graft_status gr_crowd_open(gr_service *s, graft_error *err) {
+    gr_arena counting = {0};
+    uint64_t available = gr_memory_available();
+    s->caches = gr_calloc((size_t)s->rows, sizeof *s->caches);
+    s->jobs = gr_calloc((size_t)s->rows, sizeof(gr_job *));
+    if (!s->caches || !s->jobs) return gr_no_memory(err, (size_t)s->rows * sizeof *s->caches);
+    for (int64_t i = 0; i < s->rows; i++)
+        (void)gr_decode_batch_cache(&counting, &s->talk.s.rt, s->talk.context);
+    if (counting.overflow || (available && counting.used > available)) {
+        gr_fail(err, GRAFT_RANGE, "%lld answers of %lld tokens at once take more memory than there is",
+                (long long)s->rows, (long long)s->talk.context);
+        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
+        gr_found(err, "%llu MB", (unsigned long long)(counting.used >> 20));
+        return gr_hint(err, "a smaller --max-seq-length or --batch-size takes less");
+    }
+    GR_TRY(gr_arena_reserve(&s->arena, counting.used, err));
+    for (int64_t i = 0; i < s->rows; i++)
+        s->caches[i] = gr_decode_batch_cache(&s->arena, &s->talk.s.rt, s->talk.context);
+    return GRAFT_OK;
+}
+
+void gr_crowd_close(gr_service *s) {
+    for (int64_t i = 0; i < s->count; i++) gr_job_free(s->jobs[i]);
+    gr_arena_free(&s->arena);
+    free(s->caches);
+    free(s->jobs);
+}
+
+/* ------------------------------------------------------------------ ends */
+
+/* Job number i leaves; the last one takes its place. */
+static void leave(gr_service *s, int64_t i) {
+    gr_job_free(s->jobs[i]);
+    s->jobs[i] = s->jobs[--s->count];
+}
+
+static void count_end(gr_service *s, const gr_job *job, bool whole) {
+    pthread_mutex_lock(&s->lock);
+    s->result.answers += whole;
+    s->result.left += !whole;
+    s->result.prompt_tokens += (int64_t)job->prompt.count;
+    s->result.tokens += gr_growth_tokens(&job->growth);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void finish(gr_service *s, int64_t i, const char *why) {
+    gr_job *job = s->jobs[i];
+    gr_buf_puts(&job->growth.text, "");
+    if (job->growth.text.failed)
+        gr_say_broken(job);
+    else
+        gr_say_end(s, job, why);
+    count_end(s, job, true);
+    leave(s, i);
+}
+
+static void on_piece(void *user, const graft_event *e) {
+    gr_job *job = user;
+    if (e->kind != GRAFT_EVENT_TEXT) return;
+    if (!gr_say_piece(job->service, job, e->text, (size_t)e->done)) job->left = true;
+}
+
+/* ------------------------------------------------------------------ tokens */
+
+/* The next token from logits. False: the job has left. */
+static bool take_token(gr_service *s, int64_t i, float *logits) {
+    gr_job *job = s->jobs[i];
+    bool over;
+    graft_error err = {0};
+    if (gr_growth_next(&job->growth, &job->s, logits, &job->id_next, &over, &err) != GRAFT_OK) {
+        gr_refusal why = {.status = 503, .type = "server_error"};
+        memcpy(why.message, err.what, sizeof err.what);
+        gr_say_refusal(job->x, &why); /* not after a stream's begin */
+        gr_say_broken(job);
+        leave(s, i);
+        return false;
+    }
+    if (job->left || gr_serve_gone(job->x)) {
+        count_end(s, job, false);
+        leave(s, i);
+        return false;
+    }
+    if (over) finish(s, i, job->growth.full ? "length" : "stop");
+    return !over;
+}
+
+/* A token of every answer of one voice. */
+static void step(gr_service *s, gr_voice *v) {
+    int32_t ids[GR_DECODE_BATCH_MOST];
+    gr_job *taken[GR_DECODE_BATCH_MOST];
+    gr_decode_batch *d = &v->d;
+    int64_t vocab = v->rt.model->config.vocab;
+    d->rows = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        if (s->jobs[i]->voice != v) continue;
+        taken[d->rows] = s->jobs[i];
+        d->cache[d->rows] = *s->jobs[i]->cache;
+        ids[d->rows++] = s->jobs[i]->id_next;
+    }
+    if (!d->rows) return;
+    gr_decode_batch_step(d, ids);
+    for (int64_t r = 0; r < d->rows; r++) {
+        int64_t i = 0;
+        taken[r]->cache->length = d->cache[r].length;
+        while (s->jobs[i] != taken[r]) i++;
+        (void)take_token(s, i, d->logits + r * vocab);
+    }
+}
+
+/* ------------------------------------------------------------------ beginnings */
+
+static bool encode(const gr_service *s, gr_job *job, gr_refusal *why) {
+    graft_error err = {0};
+    int64_t context = s->talk.context;
+    graft_status st = job->ask.messages
+                          ? gr_messages_encode(&job->s, job->ask.messages, NULL, &job->prompt, &err)
+                          : gr_prompt_encode(&job->s, job->ask.prompt, &job->prompt, &err);
+    if (st != GRAFT_OK) {
+        gr_refuse(why, job->ask.messages ? "messages" : "prompt", "%s%s%s", err.what,
+                  err.found[0] ? ": " : "", err.found);
+        if (st == GRAFT_NO_MEMORY) why->status = 503, why->type = "server_error";
+        return false;
+    }
+    if ((int64_t)job->prompt.count < context) {
+        job->ask.o.max_tokens = gr_min_i64(job->ask.o.max_tokens, context - (int64_t)job->prompt.count);
+        return true;
+    }
+    gr_refuse(why, job->ask.messages ? "messages" : "prompt",
+              "this server's context is %lld tokens, of which the prompt takes %zu", (long long)context,
+              job->prompt.count);
+    why->code = "context_length_exceeded";
+    return false;
+}
+
+static gr_kv_cache *free_cache(gr_service *s) {
+    for (int64_t c = 0; c < s->rows; c++) {
+        bool taken = false;
+        for (int64_t i = 0; i < s->count; i++) taken |= s->jobs[i]->cache == &s->caches[c];
+        if (!taken) return &s->caches[c];
+    }
+    return NULL; /* not with fewer jobs than rows */
+}
+
+static void read_prompt(gr_service *s, gr_job *job) {
+    gr_decode_batch *d = &job->voice->d;
+    int64_t start[2] = {0, (int64_t)job->prompt.count};
+    gr_batch batch = {.ids = job->prompt.ids, .start = start, .nrows = 1, .tokens = start[1]};
+    job->cache = free_cache(s);
+    d->rows = 0;
+    d->cache[0] = *job->cache;
+    gr_decode_batch_prompts(d, &batch);
+    job->cache->length = d->cache[0].length;
+    s->jobs[s->count++] = job;
+    (void)take_token(s, s->count - 1, d->logits);
+}
+
+/* Takes the job over. */
+static void begin(gr_service *s, gr_job *job) {
+    gr_refusal why = {.status = 503, .type = "server_error", .message = "out of memory"};
+    graft_error err = {0};
+    job->hooks = (graft_hooks){.user = job, .event = on_piece};
+    job->s = gr_talk_session(&s->talk, job->voice, &job->ask.o, &job->hooks);
+    bool good = encode(s, job, &why) &&
+                gr_growth_init(&job->growth, &job->s, &job->prompt, job->ask.stream, &err) == GRAFT_OK;
+    if (!good) {
+        gr_service_refuse(s, job->x, &why);
+        gr_job_free(job);
+        return;
+    }
+    if (job->ask.stream) job->left = !gr_say_begin(s, job);
+    read_prompt(s, job);
+}
+
+/* The one that came first; NULL: none waits. With nothing else to do waits for one, for a moment. */
+static gr_job *next_job(gr_service *s) {
+    pthread_mutex_lock(&s->lock);
+    if (!s->first && !s->count) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 100000000; /* the stop flag wakes nobody */
+        if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
+        pthread_cond_timedwait(&s->wake, &s->lock, &until);
+    }
+    gr_job *job = s->count < s->rows ? s->first : NULL;
+    if (job) {
+        s->first = job->next;
+        if (!s->first) s->last = NULL;
+        s->waiting--;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return job;
+}
+
+/* Nobody is let in any more. */
+static void close_door(gr_service *s) {
+    gr_refusal why = {.status = 503, .type = "server_error", .message = "the server is stopping"};
+    pthread_mutex_lock(&s->lock);
+    gr_job *job = s->first, *next;
+    s->stopping = true;
+    s->first = s->last = NULL;
+    s->waiting = 0;
+    pthread_mutex_unlock(&s->lock);
+    for (; job; job = next) {
+        next = job->next;
+        gr_service_refuse(s, job->x, &why);
+        gr_job_free(job);
+    }
+}
+
+void gr_crowd_run(gr_service *s, double grace) {
+    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
+    bool closed = false;
+    double until = 0;
+    while (!closed || (s->count && gr_clock() < until)) {
+        gr_job *job = closed ? NULL : next_job(s);
+        if (job && gr_serve_gone(job->x)) {
+            count_end(s, job, false);
+            gr_job_free(job);
+        } else if (job) {
+            begin(s, job);
+        }
+        for (size_t v = 0; v < s->talk.count; v++) step(s, s->talk.voices[v]);
+        if (closed || !stop || !*stop) continue;
+        until = gr_clock() + grace;
+        close_door(s);
+        closed = true;
+    }
+    while (s->count) finish(s, s->count - 1, "length"); /* cut */
+}

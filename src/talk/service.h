@@ -1,0 +1,80 @@
+/* talk/service.h - what the files behind `graft serve` share: requests that wait or are answered.
+ *
+ * Two threads: the server's reads requests, refuses what is wrong with them and lets the rest wait; the
+ * caller's answers them, several at once. The lock guards what both touch: the waiting and the numbers.
+ */
+#ifndef GR_TALK_SERVICE_H
+#define GR_TALK_SERVICE_H
+#include "infer/growth.h"
+#include "serve/http.h"
+#include "talk/ask.h"
+#include "talk/talk.h"
+#include <pthread.h>
+
+/* A request that is owed an answer. */
+typedef struct gr_job {
+    struct gr_job *next; /* that waits behind it */
+    gr_exchange *x;      /* kept */
+    gr_ask ask;
+    const struct gr_service *service;
+    gr_voice *voice;
+    char id[48];
+    int64_t created; /* seconds since the epoch */
+    /* while it is answered */
+    gr_session s; /* a view */
+    graft_hooks hooks;
+    gr_ids prompt;
+    gr_growth growth;
+    gr_kv_cache *cache; /* one of the crowd's */
+    int32_t id_next;    /* the token that the model has to see next */
+    bool streams;       /* the head of its stream is out */
+    bool left;          /* its client went away */
+} gr_job;
+
+typedef struct gr_service {
+    const graft_options *o;
+    const graft_hooks *hooks;
+    gr_talk talk;
+    char *name; /* of the base, for clients */
+    char *key;  /* NULL: none is asked for */
+    int64_t started;
+    gr_voice *usual; /* who answers where a request names the base or nothing */
+    /* guarded by the lock */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    gr_job *first, *last;
+    int64_t waiting, number; /* number: of requests */
+    bool stopping;
+    graft_serve_result result;
+    /* the crowd's: the caller's thread alone */
+    gr_arena arena;
+    gr_kv_cache *caches; /* [rows] */
+    gr_job **jobs;       /* [count], of at most `rows` */
+    int64_t rows, count;
+} gr_service;
+
+/* crowd.c: several answers at once. */
+graft_status gr_crowd_open(gr_service *s, graft_error *err) GR_MUST_CHECK;
+/* Answers until the stop flag is raised; those that wait are then refused, those that have begun are given up
+ * to `grace` seconds more, and cut. */
+void gr_crowd_run(gr_service *s, double grace);
+void gr_crowd_close(gr_service *s);
+
+/* say.c: what is sent back. An answer's text is UTF-8, but a cut one may not be: such bytes become U+FFFD. */
+void gr_say_refusal(gr_exchange *x, const gr_refusal *why);
+/* The head of a stream; a piece of its text; false when nobody reads on. */
+bool gr_say_begin(const gr_service *s, gr_job *job);
+bool gr_say_piece(const gr_service *s, gr_job *job, const char *text, size_t n);
+/* The end of a stream, or the whole answer, whose text has grown. finish: "stop" or "length". */
+void gr_say_end(const gr_service *s, gr_job *job, const char *finish);
+void gr_say_models(const gr_service *s, gr_exchange *x, const char *only);
+/* An error in the middle: nothing but the stream's end can be said. */
+void gr_say_broken(gr_job *job);
+
+/* service.c */
+const char *gr_service_voice_name(const gr_service *s, const gr_voice *v);
+/* Refuses a request that was to be answered, and counts it. */
+void gr_service_refuse(gr_service *s, gr_exchange *x, const gr_refusal *why);
+void gr_job_free(gr_job *job); /* drops its exchange */
+
+#endif

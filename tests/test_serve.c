@@ -85,7 +85,7 @@ static bool begin(server *s, const char *const *more) {
 }
 
 static graft_serve_result end(server *s) {
-    s->stop = 1;
+    __atomic_store_n(&s->stop, 1, __ATOMIC_RELAXED);
     pthread_join(s->thread, NULL);
     assert_int_equal(s->status, GRAFT_OK);
     graft_options_free(&s->o);
@@ -443,7 +443,7 @@ static void stopping_cuts_answers_and_says_so(void **state) {
         "Content-Length: 15\r\n\r\n{\"prompt\": \"a\"}";
     http_write(waits, whole, sizeof whole - 1);
     usleep(50000);
-    s.stop = 1;
+    __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
     http_read(fd, &in);
     char *body = http_body_of(&in), *text = pieces_of(body, &finish); /* [DONE] is there */
     assert_string_equal(finish, "length");

@@ -229,7 +229,7 @@ void gr_crowd_run(gr_service *s, double grace) {
             begin(s, job);
         }
         for (size_t v = 0; v < s->talk.count; v++) step(s, s->talk.voices[v]);
-        if (closed || !stop || !*stop) continue;
+        if (closed || !stop || !__atomic_load_n(stop, __ATOMIC_RELAXED)) continue;
         until = gr_clock() + grace;
         close_door(s);
         closed = true;

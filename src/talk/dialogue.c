@@ -21,7 +21,7 @@ struct graft_chat {
 };
 
 static bool stopped(const graft_hooks *hooks) {
-    return hooks && hooks->stop && *hooks->stop;
+    return hooks && hooks->stop && __atomic_load_n(hooks->stop, __ATOMIC_RELAXED);
 }
 
 static graft_status take_cache(graft_chat *c, graft_error *err) {

@@ -142,7 +142,7 @@ static const verb table[] = {
      "",
      0,
      "talk to a model, with or without an adapter",
-     "Keeps the conversation and what the model has seen of it, so that each turn computes only what is new. "
+     "Keeps the conversation and what the model has read of it, so that a turn reads only what is new. "
      "Ctrl-C ends an answer; at the prompt a second one ends the program. Lines that begin with / are "
      "commands: /adapter PATH or none, /system TEXT, /set OPTION VALUE, /reset, /save FILE, /help, /quit. A "
      "history that outgrows --max-seq-length loses its oldest turns, which is said. Where standard input is "

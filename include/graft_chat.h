@@ -11,8 +11,8 @@ extern "C" {
 
 /* ------------------------------------------------------------------------------------------- chat */
 
-/* A model that is open, adapters over it, and one conversation. What the model has seen of it stays in its
- * cache: each turn computes what is new, and gives the bits that computing all of it would give. One thread
+/* A model that is open, adapters over it, and one conversation. What the model has read of it stays in its
+ * cache: a turn reads the last answer and what is new, and gives the bits that reading all of it would give. One thread
  * at a time. */
 typedef struct graft_chat graft_chat;
 

@@ -69,7 +69,7 @@ static double paths_apart(tiny_net *n, const rows *r) {
     int64_t start[2] = {0, r->batch.tokens}, tokens = r->batch.tokens, vocab = n->spec.vocab;
     gr_net_config config = {.tokens = tokens, .longest = tokens};
     assert_int_equal(gr_runtime_bind(&n->rt, &config, &err), GRAFT_OK);
-    assert_int_equal(gr_decode_init(&d, &n->rt, tokens, &err), GRAFT_OK);
+    assert_int_equal(gr_decode_init(&d, &n->rt, tokens, false, &err), GRAFT_OK);
     gr_batch batch = {.ids = r->ids, .start = start, .nrows = 1, .tokens = tokens};
     gr_net *net = &n->rt.net;
     float *whole = tiny_keep(n, (size_t)(tokens * vocab) * sizeof *whole),

@@ -141,7 +141,7 @@ static void compare_paths(const char *model, const char *adapter, const char *is
     if (st != GRAFT_OK) fail_msg("%s %s", err.what, err.found);
     gr_net_config config = {.tokens = T, .longest = T};
     assert_int_equal(gr_runtime_bind(&s.rt, &config, &err), GRAFT_OK);
-    assert_int_equal(gr_decode_init(&d, &s.rt, T, &err), GRAFT_OK);
+    assert_int_equal(gr_decode_init(&d, &s.rt, T, false, &err), GRAFT_OK);
     int64_t start[2] = {0, T};
     float *whole = calloc((size_t)T * TINY_VOCAB, sizeof *whole);
     gr_net *net = &s.rt.net;

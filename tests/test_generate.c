@@ -145,7 +145,7 @@ static char *penalized(float penalty, size_t window) {
     assert_int_equal(gr_session_open(&s, model, &o, NULL, &err), GRAFT_OK);
     gr_net_config config = {.tokens = 13, .longest = 13};
     assert_int_equal(gr_runtime_bind(&s.rt, &config, &err), GRAFT_OK);
-    assert_int_equal(gr_decode_init(&d, &s.rt, 80, &err), GRAFT_OK);
+    assert_int_equal(gr_decode_init(&d, &s.rt, 80, false, &err), GRAFT_OK);
     assert_int_equal(gr_tokenizer_encode(s.tok, "one two three", 13, GR_ENCODE_ADD_SPECIAL, &ids, &err),
                      GRAFT_OK);
     assert_int_equal(ids.count, 13);

@@ -171,20 +171,15 @@ static void served_is_generated(void **state) {
     (void)state;
     static const char *const names[] = {"base", "one", "two"};
     size_t letters = 0;
-    for (int exact = 0; exact < 2; exact++) {
-        BEGIN(s, "compute", exact ? "fp32" : "bf16");
+    for (int alone = 0; alone < 2; alone++) { /* answers take turns, or go through the model together */
+        BEGIN(s, "batch-size", alone ? "3" : "8");
         for (int i = 0; i < 6; i++) {
             const char *path = i % 3 ? adapters[i % 3 - 1] : NULL, *finish;
             char json[300], *whole, *streamed;
             bool chat = i < 3;
-            const char *const more[] = {"compute",    exact ? "fp32" : "bf16",
-                                        "temp",       "0.7",
-                                        "top-p",      "0.9",
-                                        "seed",       "5",
-                                        "max-tokens", "20",
-                                        "stop",       "z",
-                                        NULL};
-            char *want = generated("one two three", path, chat, exact, more);
+            const char *const more[] = {"temp",       "0.7", "top-p", "0.9", "seed", "5",
+                                        "max-tokens", "20",  "stop",  "z",   NULL};
+            char *want = generated("one two three", path, chat, alone, more);
             for (int stream = 0; stream < 2; stream++) {
                 snprintf(json, sizeof json,
                          "{\"model\": \"%s\", %s, \"temperature\": 0.7, \"top_p\": 0.9, \"seed\": 5, "
@@ -240,10 +235,9 @@ static void *talk(void *user) {
     return NULL;
 }
 
-static void together_is_as_alone(void **state) {
-    (void)state;
+static void many_are_as_one(void **state) {
     enum { CLIENTS = 8 };
-    BEGIN(s, "batch-size", "3");
+    BEGIN(s, "batch-size", *state);
     client alone[CLIENTS / 2], many[CLIENTS];
     for (int i = 0; i < CLIENTS / 2; i++) {
         alone[i] = (client){.s = &s, .number = 2 * i};
@@ -497,7 +491,8 @@ static void what_cannot_be_opened_is_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(served_is_generated),
-        cmocka_unit_test(together_is_as_alone),
+        cmocka_unit_test_prestate(many_are_as_one, "3"),
+        cmocka_unit_test_prestate(many_are_as_one, "8"),
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(a_key_is_asked_for),
         cmocka_unit_test(who_leaves_makes_room),

@@ -63,7 +63,7 @@ static graft_status open_bench(bench *b, const char *dir, graft_error *err) {
     if (!b->ids || !b->seconds[0] || !b->seconds[1])
         return gr_no_memory(err, (size_t)b->prompt * sizeof *b->ids);
     for (int64_t i = 0; i < b->prompt; i++) b->ids[i] = prompt_id(i, b->rt.model->config.vocab);
-    if (b->rows == 1) return gr_decode_init(&b->one, &b->rt, b->prompt + b->tokens, err);
+    if (b->rows == 1) return gr_decode_init(&b->one, &b->rt, b->prompt + b->tokens, false, err);
     return gr_decode_batch_init(&b->many, &b->rt, b->rows, b->rows, b->prompt + b->tokens, err);
 }
 

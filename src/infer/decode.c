@@ -1,13 +1,13 @@
 #include "infer/decode.h"
 
-static void take_vectors(gr_decode *d, gr_arena *a) {
+static void take_vectors(gr_decode *d, gr_arena *a, bool lent) {
     const gr_model_config *c = &d->rt->model->config;
     const gr_kernels *k = &d->rt->kernels;
     size_t act = (size_t)k->act_bytes;
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim, capacity = d->cache.capacity;
     int64_t ranges = gr_attend_ranges(capacity);
-    d->cache.k = gr_arena_array(a, c->layers * capacity * kv, act);
-    d->cache.v = gr_arena_array(a, c->layers * capacity * kv, act);
+    if (!lent) d->cache.k = gr_arena_array(a, c->layers * capacity * kv, act);
+    if (!lent) d->cache.v = gr_arena_array(a, c->layers * capacity * kv, act);
     d->x = gr_arena_array(a, c->hidden, act);
     d->q = gr_arena_array(a, q, act);
     d->attn = gr_arena_array(a, q, act);
@@ -42,18 +42,19 @@ static void take_vectors(gr_decode *d, gr_arena *a) {
     gr_decode_bind_legs(d, a);
 }
 
-graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graft_error *err) {
+graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, bool lent, graft_error *err) {
     const gr_model_config *c = &rt->model->config;
     gr_arena counting = {0};
     int64_t elements;
     *d = (gr_decode){.rt = rt, .cache = {.capacity = capacity}};
     GR_TRY(gr_runtime_row_fits(rt->model, capacity, err));
-    if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements)) take_vectors(d, &counting);
+    if (gr_mul_i64(capacity, c->layers * c->kv_heads * c->head_dim, &elements))
+        take_vectors(d, &counting, lent);
     if (!counting.used || counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "a cache of %lld tokens is larger than memory can be",
                        (long long)capacity);
     GR_TRY(gr_arena_reserve(&d->arena, counting.used, err));
-    take_vectors(d, &d->arena);
+    take_vectors(d, &d->arena, lent);
     return GRAFT_OK;
 }
 

@@ -35,8 +35,10 @@ typedef struct gr_decode {
     size_t space_bytes;
 } gr_decode;
 
-/* Reserves the cache for `capacity` tokens. Owned by caller until gr_decode_free. */
-graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, graft_error *err) GR_MUST_CHECK;
+/* Reserves the cache for `capacity` tokens; lent: its memory is put into d->cache by whoever lends it, and
+ * gr_decode_legs follows each time. Owned by caller until gr_decode_free. */
+graft_status gr_decode_init(gr_decode *d, gr_runtime *rt, int64_t capacity, bool lent,
+                            graft_error *err) GR_MUST_CHECK;
 void gr_decode_free(gr_decode *d);
 
 /* Runs a prompt of count <= bound tokens through the batch path, fills the cache, and leaves the last token's

@@ -99,7 +99,7 @@ static graft_status reserve(gr_session *s, gr_decode *d, int64_t count, graft_er
         return gr_found(err, "%llu MB", (unsigned long long)((saved + scratch) >> 20));
     }
     GR_TRY(gr_runtime_bind(&s->rt, &config, err));
-    return gr_decode_init(d, &s->rt, count + gr_answer_most(s->o), err);
+    return gr_decode_init(d, &s->rt, count + gr_answer_most(s->o), false, err);
 }
 
 static graft_status run(gr_session *s, graft_generation *result, graft_generation *base, graft_error *err) {

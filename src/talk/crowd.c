@@ -1,6 +1,6 @@
-/* talk/crowd.c - several answers at once. Those of one voice go through the model together, a token each;
- * voices take turns. A prompt is read whole between two tokens of the others, one at a time, in the order in
- * which they came.
+/* talk/crowd.c - several answers at once. Where many may be, those of one voice go through the model
+ * together, a token each, and voices take turns; else answers take turns. A prompt is read whole between two
+ * tokens of the others, one at a time, in the order in which they came.
  */
 #include "base/os.h"
 #include "talk/service.h"
@@ -93,8 +93,26 @@ static bool take_token(gr_service *s, int64_t i, float *logits) {
     return !over;
 }
 
+/* Its cache, where the voice's next token looks for it. */
+static gr_decode *lend(gr_job *job) {
+    job->voice->one.cache = *job->cache;
+    gr_decode_legs(&job->voice->one);
+    return &job->voice->one;
+}
+
+/* A token of every answer, one after the other. */
+static void step_in_turn(gr_service *s) {
+    for (int64_t i = 0; i < s->count;) {
+        gr_job *job = s->jobs[i];
+        gr_decode *d = lend(job);
+        gr_decode_token(d, job->id_next);
+        job->cache->length = d->cache.length;
+        i += take_token(s, i, d->logits); /* else the last one stands there now */
+    }
+}
+
 /* A token of every answer of one voice. */
-static void step(gr_service *s, gr_voice *v) {
+static void step_together(gr_service *s, gr_voice *v) {
     int32_t ids[GR_DECODE_BATCH_MOST];
     gr_job *taken[GR_DECODE_BATCH_MOST];
     gr_decode_batch *d = &v->d;
@@ -114,6 +132,12 @@ static void step(gr_service *s, gr_voice *v) {
         while (s->jobs[i] != taken[r]) i++;
         (void)take_token(s, i, d->logits + r * vocab);
     }
+}
+
+static void step(gr_service *s) {
+    if (s->talk.way == GR_TALK_IN_TURN) step_in_turn(s);
+    for (size_t v = 0; s->talk.way == GR_TALK_TOGETHER && v < s->talk.count; v++)
+        step_together(s, s->talk.voices[v]);
 }
 
 /* ------------------------------------------------------------------ beginnings */
@@ -151,16 +175,24 @@ static gr_kv_cache *free_cache(gr_service *s) {
 }
 
 static void read_prompt(gr_service *s, gr_job *job) {
-    gr_decode_batch *d = &job->voice->d;
     int64_t start[2] = {0, (int64_t)job->prompt.count};
     gr_batch batch = {.ids = job->prompt.ids, .start = start, .nrows = 1, .tokens = start[1]};
+    float *logits;
     job->cache = free_cache(s);
-    d->rows = 0;
-    d->cache[0] = *job->cache;
-    gr_decode_batch_prompts(d, &batch);
-    job->cache->length = d->cache[0].length;
+    if (s->talk.way == GR_TALK_IN_TURN) {
+        gr_decode *d = lend(job);
+        gr_decode_prompt(d, job->prompt.ids, start[1]);
+        logits = d->logits;
+    } else {
+        gr_decode_batch *d = &job->voice->d;
+        d->rows = 0;
+        d->cache[0] = *job->cache;
+        gr_decode_batch_prompts(d, &batch);
+        logits = d->logits;
+    }
+    job->cache->length = start[1];
     s->jobs[s->count++] = job;
-    (void)take_token(s, s->count - 1, d->logits);
+    (void)take_token(s, s->count - 1, logits);
 }
 
 /* Takes the job over. */
@@ -228,7 +260,7 @@ void gr_crowd_run(gr_service *s, double grace) {
         } else if (job) {
             begin(s, job);
         }
-        for (size_t v = 0; v < s->talk.count; v++) step(s, s->talk.voices[v]);
+        step(s);
         if (closed || !stop || !__atomic_load_n(stop, __ATOMIC_RELAXED)) continue;
         until = gr_clock() + grace;
         close_door(s);

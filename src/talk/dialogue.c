@@ -1,4 +1,8 @@
 /* talk/dialogue.c - one conversation: its messages, and a cache of what the model has seen of them.
+ *
+ * The cache keeps prompts alone. An answer's tokens grow in it one at a time, by the way that is fastest for
+ * one, and are read again as part of the next prompt, many at once: what the cache holds, and so every
+ * answer, then follows from the text of the conversation, whenever and however it came in.
  */
 #include "base/os.h"
 #include "files/json_read.h"
@@ -43,7 +47,7 @@ static graft_status begin(graft_chat *c, const char *dir, const graft_options *o
     gr_stops stops;
     GR_TRY(gr_stops_init(&stops, o->stop, err));
     gr_stops_free(&stops);
-    GR_TRY(gr_talk_open(&c->talk, dir, o, PIECE, false, hooks, err));
+    GR_TRY(gr_talk_open(&c->talk, dir, o, PIECE, GR_TALK_GROWING, hooks, err));
     if (!c->talk.s.chat) {
         gr_fail(err, GRAFT_USAGE, "the model has no chat template to talk by");
         return gr_hint(err, "put the model family's chat_template.jinja into the model directory, or let it "
@@ -184,6 +188,9 @@ static graft_status grow(graft_chat *c, gr_growth *g, const gr_session *s, graft
                          graft_error *err) {
     bool over = gr_answer_most(s->o) == 0;
     int32_t id;
+    float *logits = c->voice->d.logits; /* the prompt's */
+    c->voice->one.cache = c->cache;     /* with the length that the prompt has */
+    gr_decode_legs(&c->voice->one);
     answer->finish = over ? "length" : "stop";
     while (!over) {
         if (stopped(s->hooks)) {
@@ -191,9 +198,11 @@ static graft_status grow(graft_chat *c, gr_growth *g, const gr_session *s, graft
             answer->finish = "interrupted";
             return GRAFT_OK;
         }
-        GR_TRY(gr_growth_next(g, s, c->voice->d.logits, &id, &over, err));
+        GR_TRY(gr_growth_next(g, s, logits, &id, &over, err));
         if (over && g->full) answer->finish = "length";
-        if (!over) GR_TRY(append(c, &id, 1, err));
+        if (over) break;
+        gr_decode_token(&c->voice->one, id);
+        logits = c->voice->one.logits;
     }
     return GRAFT_OK;
 }

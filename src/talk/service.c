@@ -283,7 +283,8 @@ static graft_status open_service(gr_service *s, const char *dir, graft_error *er
     }
     s->name = name_of(s->o->model);
     if (!s->name) return gr_no_memory(err, 0);
-    GR_TRY(gr_talk_open(&s->talk, dir, s->o, s->rows, true, s->hooks, err));
+    gr_talk_way way = s->rows < GR_TOGETHER_FROM ? GR_TALK_IN_TURN : GR_TALK_TOGETHER;
+    GR_TRY(gr_talk_open(&s->talk, dir, s->o, s->rows, way, s->hooks, err));
     GR_TRY(open_voices(s, err));
     return gr_crowd_open(s, err);
 }

@@ -17,13 +17,13 @@ static void note(const graft_hooks *hooks, const char *text) {
         hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
 }
 
-graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, bool prompts,
+graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, gr_talk_way way,
                           const graft_hooks *hooks, graft_error *err) {
-    *t = (gr_talk){.o = o, .plain = *o, .most = most};
+    *t = (gr_talk){.o = o, .plain = *o, .way = way, .most = most};
     t->plain.adapter_path = NULL;
     GR_TRY(gr_session_open(&t->s, dir, &t->plain, hooks, err));
     t->context = context_of(o, &t->s.rt.model->config);
-    t->config.longest = prompts ? t->context : 1;
+    t->config.longest = way == GR_TALK_GROWING ? 1 : t->context;
     t->config.tokens = gr_max_i64(t->config.longest, most);
     graft_status st = gr_runtime_row_fits(t->s.rt.model, t->context, err);
     uint64_t saved, scratch, available = gr_memory_available();
@@ -42,6 +42,7 @@ graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, i
 static void free_voice(gr_voice *v) {
     if (!v) return;
     gr_decode_batch_free(&v->d);
+    gr_decode_free(&v->one);
     gr_arena_free(&v->rt.saved);
     gr_arena_free(&v->rt.scratch);
     gr_tuning_free(v->rt.tuning);
@@ -86,7 +87,8 @@ static graft_status open_voice(gr_voice *v, gr_talk *t, const graft_hooks *hooks
     if (v->path) GR_TRY(load(v, t, hooks, err));
     GR_TRY(gr_runtime_bind(&v->rt, &t->config, err));
     gr_net_refresh(&v->rt.net);
-    return gr_decode_batch_init(&v->d, &v->rt, t->most, 0, t->context, err);
+    if (t->way != GR_TALK_IN_TURN) GR_TRY(gr_decode_batch_init(&v->d, &v->rt, t->most, 0, t->context, err));
+    return t->way == GR_TALK_TOGETHER ? GRAFT_OK : gr_decode_init(&v->one, &v->rt, t->context, true, err);
 }
 
 graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const char *path,

@@ -5,6 +5,7 @@
  */
 #ifndef GR_TALK_TALK_H
 #define GR_TALK_TALK_H
+#include "infer/decode.h"
 #include "infer/decode_batch.h"
 #include "infer/session.h"
 
@@ -14,14 +15,24 @@ typedef struct gr_voice {
     char *path;        /* of the adapter, or a list as gr_adapter_load takes it; NULL: the base */
     gr_chat *chat;     /* with the adapter's template variables; NULL: the model has no template */
     gr_runtime rt;     /* model, kernels and pool are the session's; the rest is its own */
-    gr_decode_batch d; /* its caches are lent */
+    gr_decode_batch d; /* of several tokens at once; its caches are lent */
+    gr_decode one;     /* of one token of one row; likewise */
 } gr_voice;
+
+/* How tokens go through the model. Which of these it is changes an answer's last bits, and nothing else does.
+ */
+typedef enum gr_talk_way {
+    GR_TALK_GROWING, /* prompts by gr_decode_batch_extend, answers a token at a time */
+    GR_TALK_IN_TURN, /* prompts whole, answers a token at a time: as graft generate */
+    GR_TALK_TOGETHER /* prompts whole, a token of every answer at a time: as graft generate --prompts */
+} gr_talk_way;
 
 typedef struct gr_talk {
     const graft_options *o; /* borrowed */
     graft_options plain;    /* a view of them that names no adapter */
     gr_session s;           /* the base; not bound */
     bool identified;
+    gr_talk_way way;
     gr_net_config config;
     int64_t most;    /* rows, or tokens of one row, that go through the model at once */
     int64_t context; /* tokens of a prompt and its answer */
@@ -29,9 +40,9 @@ typedef struct gr_talk {
     size_t count, room;
 } gr_talk;
 
-/* Opens dir with threads, compute and so on of the options. prompts: prompts go through the batch path whole,
- * not by gr_decode_batch_extend. Owned by caller until gr_talk_close, which is harmless on a zeroed one. */
-graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, bool prompts,
+/* Opens dir with threads, compute and so on of the options. Owned by caller until gr_talk_close, which is
+ * harmless on a zeroed one. */
+graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, gr_talk_way way,
                           const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
 void gr_talk_close(gr_talk *t);
 /* The voice of that path (NULL: the base), loaded once. Borrowed; lives as long as the talk. name may be

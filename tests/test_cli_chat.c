@@ -1,0 +1,152 @@
+/* cmd_chat.c at a terminal: Ctrl-C ends the answer and not the conversation; at the prompt a second one ends
+ * the program, which says so; a command that fails ends nothing. Without a terminal lines are turns. */
+#include "tests/tiny_dir.h"
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <termios.h>
+
+static char *root, *model;
+
+static int setup(void **state) {
+    (void)state;
+    root = tiny_temp();
+    model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    tiny_remove(model);
+    tiny_remove(root);
+    return 0;
+}
+
+typedef struct terminal {
+    int fd;
+    pid_t child;
+    gr_buf seen;
+    size_t looked; /* bytes of it in which everything was found */
+} terminal;
+
+/* The program with a terminal of its own, from which Ctrl-C comes as from any. */
+static void begin(terminal *t, const char *max_tokens) {
+    *t = (terminal){.fd = posix_openpt(O_RDWR | O_NOCTTY)};
+    assert_true(t->fd >= 0 && grantpt(t->fd) == 0 && unlockpt(t->fd) == 0);
+    char name[100];
+    snprintf(name, sizeof name, "%s", ptsname(t->fd));
+    t->child = fork();
+    assert_true(t->child >= 0);
+    if (t->child == 0) {
+        setsid(); /* the next terminal that it opens is its own */
+        for (int i = 0; i < 3; i++) close(i);
+        if (open(name, O_RDWR) != 0 || dup(0) != 1 || dup(0) != 2) _exit(126);
+        close(t->fd);
+        setenv("TERM", "xterm", 1);
+        alarm(60);
+        execl(GRAFT_BINARY, "graft", "chat", "--model", model, "--threads", "1", "--max-seq-length", "30000",
+              "--max-tokens", max_tokens, (char *)NULL);
+        _exit(127);
+    }
+}
+
+static void type(const terminal *t, const char *text) {
+    assert_int_equal(write(t->fd, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+/* Waits until the text stands there, behind what was waited for before. */
+static void expect(terminal *t, const char *text) {
+    for (;;) {
+        char *at = t->seen.data ? strstr(t->seen.data + t->looked, text) : NULL;
+        if (at) {
+            t->looked = (size_t)(at - t->seen.data) + strlen(text);
+            return;
+        }
+        char piece[4096];
+        struct pollfd p = {.fd = t->fd, .events = POLLIN};
+        ssize_t n = poll(&p, 1, 30000) > 0 ? read(t->fd, piece, sizeof piece) : 0;
+        if (n <= 0) fail_msg("no \"%s\" in: %s", text, t->seen.data);
+        for (ssize_t i = 0; i < n; i++)
+            if (piece[i]) gr_buf_putc(&t->seen, piece[i]);
+    }
+}
+
+static int end(terminal *t) {
+    int status;
+    char rest[4096];
+    while (read(t->fd, rest, sizeof rest) > 0) {
+    }
+    while (waitpid(t->child, &status, 0) < 0) {
+    }
+    close(t->fd);
+    gr_buf_free(&t->seen);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void ctrl_c_ends_the_answer(void **state) {
+    (void)state;
+    terminal t;
+    begin(&t, "25000");
+    expect(&t, "> ");
+    type(&t, "a\n");
+    expect(&t, "a\r\n");
+    usleep(300000); /* an answer without an end has begun, or will */
+    type(&t, "\x03");
+    expect(&t, "> ");
+    assert_null(strstr(t.seen.data, "once more"));
+    type(&t, "/save /nowhere/x\n");
+    expect(&t, "graft chat: ");
+    expect(&t, "> ");
+    type(&t, "\x03");
+    expect(&t, "(once more, or /quit, to end)");
+    type(&t, "/help\n"); /* between the two: it is no second one in a row */
+    expect(&t, "/adapter");
+    expect(&t, "> ");
+    type(&t, "\x03");
+    expect(&t, "(once more, or /quit, to end)");
+    type(&t, "\x03");
+    assert_int_equal(end(&t), 0);
+}
+
+static void the_end_of_input_and_signals_end_it(void **state) {
+    (void)state;
+    for (int how = 0; how < 3; how++) {
+        terminal t;
+        begin(&t, "2");
+        expect(&t, "> ");
+        if (how < 2)
+            type(&t, how ? "/quit\n" : "\x04");
+        else
+            kill(t.child, SIGTERM);
+        assert_int_equal(end(&t), 0);
+    }
+}
+
+static void lines_are_turns(void **state) {
+    (void)state;
+    char command[2000], line[4000];
+    int turns = 0;
+    snprintf(command, sizeof command,
+             "printf 'a\\n\\n/set max-tokens 3\\n//b' | %s chat --model %s --max-tokens 2 --json 2>&1",
+             GRAFT_BINARY, model);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    for (; fgets(line, sizeof line, f); turns++) {
+        json_t *answer = json_loads(line, 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(answer, "tokens")), turns ? 3 : 2);
+        assert_string_equal(json_string_value(json_object_get(answer, "finish_reason")), "length");
+        json_decref(answer);
+    }
+    assert_int_equal(pclose(f), 0);
+    assert_int_equal(turns, 2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ctrl_c_ends_the_answer),
+        cmocka_unit_test(the_end_of_input_and_signals_end_it),
+        cmocka_unit_test(lines_are_turns),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -163,7 +163,7 @@ static const verb table[] = {
      "it: answers under way have five seconds more. docs/serve.md has every field.",
      cmd_serve,
      {"graft serve --model model-4bit --port 8080",
-      "graft serve --model model-4bit --adapter tales=adapters --adapter mix=a=0.7,b=0.3",
+      "graft serve --model model-4bit --adapter style=style --adapter both=style=0.7,facts=0.3",
       "GRAFT_API_KEY=secret graft serve --model model-4bit --host 0.0.0.0 --max-tokens 512"}},
     {"tokenize",
      GRAFT_VERB_TOKENIZE,

@@ -205,6 +205,7 @@ static void it_is_saved_as_a_row(void **state) {
     assert_string_equal(json_string_value(json_object_get(json_array_get(list, 2), "content")), a.text);
     json_decref(row);
     assert_int_equal(graft_chat_save(t.chat, "/nowhere/x", &err), GRAFT_NOT_FOUND);
+    assert_int_equal(graft_chat_use(t.chat, "nowhere", NULL, NULL), GRAFT_NOT_FOUND); /* no error struct */
     graft_answer_free(&a);
     free(path);
     end(&t);

@@ -90,6 +90,8 @@ static void forget_cache(graft_chat *c) {
 
 graft_status graft_chat_use(graft_chat *c, const char *path, const graft_hooks *hooks, graft_error *err) {
     gr_voice *voice;
+    graft_error own;
+    if (!err) err = &own;
     gr_error_clear(err);
     GR_TRY(gr_talk_voice(&voice, &c->talk, NULL, path, hooks, err));
     if (voice != c->voice) forget_cache(c);
@@ -98,6 +100,8 @@ graft_status graft_chat_use(graft_chat *c, const char *path, const graft_hooks *
 }
 
 graft_status graft_chat_system(graft_chat *c, const char *prompt, graft_error *err) {
+    graft_error own;
+    if (!err) err = &own;
     gr_error_clear(err);
     if (prompt && !gr_json_utf8(prompt))
         return gr_fail(err, GRAFT_USAGE, "the system prompt is not valid UTF-8");
@@ -261,6 +265,8 @@ void graft_answer_free(graft_answer *answer) {
 }
 
 graft_status graft_chat_save(const graft_chat *c, const char *path, graft_error *err) {
+    graft_error own;
+    if (!err) err = &own;
     gr_error_clear(err);
     json_t *list = messages_from(c, 0), *row = list ? json_pack("{s:o}", "messages", list) : NULL;
     char *text = row ? gr_json_dump(row, JSON_COMPACT) : NULL;

@@ -98,6 +98,7 @@ page() {
     ln -s "$work/tiny" "$dir/tiny"
     extract "$name" >"$dir.todo"
     cd "$dir" || exit 1
+    taskset -pc $((turn % $(nproc))) $BASHPID >/dev/null 2>&1 # one thread: tiny models only wait with more
     export HOME=$dir/home XDG_CACHE_HOME=$dir/home/.cache
     while IFS= read -r record <&3; do
         kind=${record%%$'\t'*} text=${record#*$'\t'}
@@ -129,8 +130,10 @@ mkdir "$work/tiny" "$work/bin"
 ln -s "$GRAFT" "$work/bin/graft"
 export PATH=$work/bin:$PATH HF_HUB_OFFLINE=1 COLUMNS=100
 [ $# -gt 0 ] || set -- README.md CONTRIBUTING.md SECURITY.md src/README.md docs/*.md docs/*/*.md
+turn=0
 for name in "$@"; do
     [ -e "$name" ] || continue
+    turn=$((turn + 1))
     (page "$name" "$work/${name//\//-}") &
     [ "$(jobs -pr | wc -l)" -lt 2 ] || wait -n
 done

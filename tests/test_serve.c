@@ -225,7 +225,7 @@ static void *talk(void *user) {
         char json[300], *body = NULL;
         snprintf(json, sizeof json,
                  "{%s, \"messages\": [{\"role\": \"user\", \"content\": \"say %d\"}], \"max_tokens\": 25, "
-                 "\"temperature\": 0.5, \"seed\": 9}",
+                 "\"temperature\": 1, \"seed\": 9}",
                  fields[i], c->number / 2);
         int status = ask(c->s, "/v1/chat/completions", json, &body);
         c->text[i] = field_of(body, "content");

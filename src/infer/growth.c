@@ -115,8 +115,10 @@ static void look(const gr_session *s, gr_growth *g, size_t len, bool *over) {
 graft_status gr_growth_next(gr_growth *g, const gr_session *s, float *logits, int32_t *id, bool *over,
                             graft_error *err) {
     size_t first = g->prompt;
+    /* heads have rows for ids that no token has: padding, which nobody trained */
+    int64_t vocab = gr_min_i64(s->rt.model->config.vocab, gr_tokenizer_vocab_size(s->tok));
     gr_sampler_penalize(&g->sampler, logits, g->ids.ids, (int64_t)g->ids.count);
-    *id = gr_sample(&g->sampler, logits, s->rt.model->config.vocab);
+    *id = gr_sample(&g->sampler, logits, vocab);
     *over = gr_tokenizer_is_stop(s->tok, *id);
     if (*over) {
         look(s, g, g->text.len, over);

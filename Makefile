@@ -10,7 +10,7 @@ GRAFT = build/release/graft
 export JOBS TIME FRESH
 
 .PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz kill-test fault-test \
-        bad-inputs docs memcheck analyze coverage soak format clean
+        bad-inputs docs symbols dist memcheck analyze coverage soak format clean
 all: build
 
 build:
@@ -58,6 +58,8 @@ bad-inputs: build
 	@GRAFT_BAD_INPUTS=$(CURDIR)/docs/bad-inputs.md build/release/tests/test_bad_inputs
 
 docs: build
+	@bash tools/deps.sh docs
+	@bash tools/api_docs.sh
 	@build/release/tests/make_reference markdown >docs/reference.md
 	@build/release/tests/make_reference man >docs/graft.1
 
@@ -75,6 +77,13 @@ analyze:
 
 coverage: build
 	@bash tools/coverage.sh
+
+symbols: build
+	@nm -D --defined-only build/release/libgraft.so | awk '{print $$NF}' | sort >cmake/graft.symbols
+
+dist:
+	@bash tools/deps.sh build
+	@bash tools/dist.sh
 
 soak: build
 	@bash tools/soak.sh

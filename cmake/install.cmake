@@ -23,5 +23,7 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/graftConfigVersion.
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/graftConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/graftConfigVersion.cmake
         DESTINATION ${package_dir})
 
+install(DIRECTORY examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+
 configure_file(cmake/graft.pc.in ${CMAKE_CURRENT_BINARY_DIR}/graft.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/graft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -4,6 +4,7 @@ include(CheckCSourceCompiles)
 include(CheckPIESupported)
 check_pie_supported(LANGUAGES C)
 option(GRAFT_FUZZ "build the fuzz targets with libFuzzer (clang)" OFF)
+option(GRAFT_STATIC "link the libraries' archives, as `make dist` does" OFF)
 set(GRAFT_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")
 
 add_library(graft_flags INTERFACE)

@@ -1,10 +1,10 @@
-# libgraft.so shows the graft_ names and nothing else. Sanitizer builds have no use for it.
+# libgraft.so shows the graft_ names and nothing else. Its soname has the minor version, since structs may grow with it. Sanitizer builds have no use for it.
 if(GRAFT_SANITIZE)
   return()
 endif()
 add_library(graft_shared SHARED $<TARGET_OBJECTS:graft_objects>)
 set_target_properties(graft_shared PROPERTIES OUTPUT_NAME graft VERSION ${PROJECT_VERSION}
-                                              SOVERSION ${PROJECT_VERSION_MAJOR})
+                                              SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 target_include_directories(graft_shared PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                                $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(graft_shared PRIVATE ${GRAFT_LIBRARIES} graft_flags)

@@ -34,7 +34,9 @@
 extern "C" {
 #endif
 
+/* Of these headers. */
 #define GRAFT_VERSION "0.1.0"
+/* Of the library that is linked. Structs of this version fit where MAJOR.MINOR is the same. Static. */
 const char *graft_version(void);
 
 #ifdef __cplusplus

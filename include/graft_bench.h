@@ -12,6 +12,7 @@ extern "C" {
 /* Names of the benchmarks, ended by NULL, and whether one of them takes an option of GRAFT_VERB_BENCH. What
  * was set with graft_options_set and the benchmark does not take is refused with GRAFT_USAGE. */
 const char *const *graft_benchmarks(void);
+/* Whether the benchmark takes the option. */
 bool graft_bench_takes(const char *benchmark, const char *option);
 
 /* One part of a training step, for options.profile: means over the steps after the first. */
@@ -25,6 +26,7 @@ typedef struct graft_bench_part {
     double idle_percent;     /* of the threads' time in the part: waiting and handing out */
 } graft_bench_part;
 
+/* What a step of training takes. Free it. */
 typedef struct graft_bench_result {
     double tokens_per_second, step_seconds, fastest_step_seconds;
     double gflops, peak_gflops, percent_of_peak, percent_of_peak_without_recompute;
@@ -75,6 +77,7 @@ typedef struct graft_bench_half {
     double loss, perplexity; /* on options.data; NaN without */
 } graft_bench_half;
 
+/* The two halves beside each other. Free it. */
 typedef struct graft_bench_load_result {
     graft_bench_half plain, quantized; /* 16-bit (or the source's 32), options.bits */
     double memory_saved_percent;       /* of the peak; NaN: unknown */
@@ -108,6 +111,7 @@ typedef struct graft_bench_length {
     double mlp_forecast_slower_percent, mlp_slower_percent;
 } graft_bench_length;
 
+/* One row for each sequence length. Free it. */
 typedef struct graft_bench_checkpoint_result {
     int64_t batch_size, steps;
     graft_bench_length *lengths;
@@ -129,7 +133,9 @@ typedef struct graft_bench_split {
     double means_largest_difference, means_relative_difference; /* were it the mean of the means */
 } graft_bench_split;
 
+/* Most ways to cut a batch. */
 #define GRAFT_BENCH_SPLITS 4
+/* One gradient, and how near the ways to cut it come. */
 typedef struct graft_bench_accumulate_result {
     int64_t rows, tokens, targets, parameters;
     int64_t shortest, longest; /* targets of a row */
@@ -154,6 +160,7 @@ typedef struct graft_bench_kernel {
     double scaling;     /* rate on all threads over rate on one; NaN: not measured */
 } graft_bench_kernel;
 
+/* One line for each kernel. Free it. */
 typedef struct graft_bench_kernels_result {
     bool fp32;
     int threads;
@@ -171,11 +178,14 @@ typedef struct graft_bench_cost {
     double tokens_per_second, percent_of_peak;
     uint64_t peak_rss_bytes, forecast_bytes;
 } graft_bench_cost;
+/* One value of the setting that is varied. */
 typedef struct graft_bench_point {
     int64_t value;
     graft_bench_cost none, layer; /* everything kept; blocks computed again */
 } graft_bench_point;
+/* Most values of a curve. */
 #define GRAFT_BENCH_POINTS 16
+/* How cost grows with a setting. */
 typedef struct graft_bench_curves_result {
     const char *over; /* seq-length, batch-size, lora-rank or threads; static */
     size_t npoints;
@@ -193,6 +203,7 @@ typedef struct graft_bench_tokenize_result {
     double open_seconds;    /* reading the tokenizer */
     double tokens_per_second, megabytes_per_second;
 } graft_bench_tokenize_result;
+/* Measures how fast texts become tokens. */
 graft_status graft_bench_tokenize(const graft_options *options, const graft_hooks *hooks,
                                   graft_bench_tokenize_result *result, graft_error *err);
 /* Writes dir/run.json for another program: model (the directory), data (the file), threads. dir NULL: only
@@ -210,6 +221,7 @@ typedef struct graft_bench_generate_result {
     uint64_t step_bytes;     /* read for one token of every row: weights, adapter, cache */
     uint64_t peak_rss_bytes; /* without what measures the bandwidth */
 } graft_bench_generate_result;
+/* Measures how fast prompts are read and answers written. */
 graft_status graft_bench_generate(const graft_options *options, const graft_hooks *hooks,
                                   graft_bench_generate_result *result, graft_error *err);
 /* Writes dir/run.json for another program, which reads options.model itself: a GGUF file. dir NULL: only
@@ -220,11 +232,15 @@ graft_status graft_bench_generate_export(const graft_options *options, const gra
 /* Pictures of the results, as SVG. peer may be NULL. */
 graft_status graft_bench_train_svg(const graft_bench_result *result, const graft_bench_peer *peer,
                                    const char *path, graft_error *err);
+/* Likewise. */
 graft_status graft_bench_load_svg(const graft_bench_load_result *result, const char *path, graft_error *err);
+/* Likewise. */
 graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *result, const char *path,
                                         graft_error *err);
+/* Likewise. */
 graft_status graft_bench_curves_svg(const graft_bench_curves_result *result, const char *path,
                                     graft_error *err);
+/* Likewise. */
 graft_status graft_bench_accumulate_svg(const graft_bench_accumulate_result *result, const char *path,
                                         graft_error *err);
 

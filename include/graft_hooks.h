@@ -8,6 +8,7 @@
 extern "C" {
 #endif
 
+/* What an event tells; after each kind the fields that it fills. */
 typedef enum graft_event_kind {
     GRAFT_EVENT_NOTE,     /* text: something the user should know */
     GRAFT_EVENT_PROGRESS, /* phase, done, total */
@@ -26,6 +27,8 @@ typedef struct graft_preference {
     double nll_loss, log_odds_ratio, log_odds_chosen; /* orpo; else NaN */
 } graft_preference;
 
+/* Something that happened. Pointers are borrowed until the callback returns; fields that a kind does not name
+ * are 0. */
 typedef struct graft_event {
     graft_event_kind kind;
     const char *text;
@@ -39,6 +42,7 @@ typedef struct graft_event {
     graft_preference preference; /* train, valid: with a loss of preferences */
 } graft_event;
 
+/* What the host hangs into a call. Borrowed until the call returns. */
 typedef struct graft_hooks {
     void *user;
     void (*event)(void *user, const graft_event *event); /* may be NULL; called in the calling thread */

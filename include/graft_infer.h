@@ -11,6 +11,7 @@ extern "C" {
 
 /* ------------------------------------------------------------------------------------------- eval */
 
+/* How well one row is predicted. */
 typedef struct graft_row_loss {
     uint64_t line; /* in the file, from 1 */
     double loss;   /* mean over the row's targets, NaN without any; with preferences the pair's */
@@ -18,6 +19,7 @@ typedef struct graft_row_loss {
     double reward_chosen, reward_rejected; /* with preferences */
 } graft_row_loss;
 
+/* How well rows are predicted. Free it. */
 typedef struct graft_eval_result {
     double loss, perplexity, perplexity_stderr, accuracy; /* with preferences perplexity is NaN: pairs have
                                                              none, and accuracy is that of the rewards */
@@ -26,12 +28,14 @@ typedef struct graft_eval_result {
     graft_row_loss *row_losses;                           /* `rows` of them when options.per_row, else NULL */
 } graft_eval_result;
 
+/* Evaluates options.split of options.data, with options.adapter_path if it is set. */
 graft_status graft_eval(const graft_options *options, const graft_hooks *hooks, graft_eval_result *result,
                         graft_error *err);
 void graft_eval_result_free(graft_eval_result *result);
 
 /* ------------------------------------------------------------------------------------------- generate */
 
+/* One answer. Free it. */
 typedef struct graft_generation {
     char *text;
     int64_t tokens, prompt_tokens;
@@ -55,6 +59,7 @@ graft_status graft_generate_batch(const graft_options *options, const graft_hook
 
 /* ------------------------------------------------------------------------------------------- tokenize */
 
+/* One row as the model sees it. Borrowed until the callback returns. */
 typedef struct graft_row {
     uint64_t line;
     const int32_t *ids;

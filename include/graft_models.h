@@ -9,12 +9,14 @@
 extern "C" {
 #endif
 
+/* What converting wrote. Free it. */
 typedef struct graft_convert_result {
     double bits_per_weight;
     int64_t tensors;
     uint64_t bytes;
     char *notes; /* lines; "" if none; malloc'ed */
 } graft_convert_result;
+/* Writes options.model, of any format that can be read, as an MLX directory to options.mlx_path. */
 graft_status graft_convert(const graft_options *options, const graft_hooks *hooks,
                            graft_convert_result *result, graft_error *err);
 void graft_convert_result_free(graft_convert_result *result);
@@ -22,6 +24,7 @@ void graft_convert_result_free(graft_convert_result *result);
 /* Least share of the adapter's gain that a fused model keeps without a warning. */
 #define GRAFT_FUSE_KEPT 0.8
 
+/* What fusing wrote, and what it did to the loss. */
 typedef struct graft_fuse_result {
     int64_t tensors, changed; /* written; of the base's, those that are other bytes now */
     uint64_t bytes;
@@ -39,6 +42,7 @@ typedef struct graft_fuse_result {
 graft_status graft_fuse(const graft_options *options, const graft_hooks *hooks, graft_fuse_result *result,
                         graft_error *err);
 
+/* What exporting wrote. Free it. */
 typedef struct graft_export_result {
     char *base;            /* as the files record it; malloc'ed, as notes */
     const char *files[4];  /* names of the tensor files; ended by NULL, static */
@@ -61,6 +65,7 @@ const char *graft_adapter_program(const char *file_name);
 /* What is in a file or directory, as one JSON document (malloc'ed). */
 graft_status graft_info(const char *path, char **json, graft_error *err);
 
+/* Where the model is, and what had to be fetched. Free it. */
 typedef struct graft_download_result {
     char *path;       /* of the snapshot: what --model takes, though owner/name will do */
     char commit[41];  /* that the revision stands for now */

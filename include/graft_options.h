@@ -12,6 +12,7 @@
 extern "C" {
 #endif
 
+/* What to do: one bit each, so that an option can name all that take it. */
 typedef enum graft_verb {
     GRAFT_VERB_PLAN = 1 << 0,
     GRAFT_VERB_CONVERT = 1 << 1,
@@ -173,8 +174,14 @@ typedef struct graft_option {
     double min, max; /* range of a number */
 } graft_option;
 
+/* Sets every default; before anything else. */
 void graft_options_init(graft_options *options);
+/* Frees the strings; the struct is the caller's. */
 void graft_options_free(graft_options *options);
+/* The two with memory of the library, for languages that do not know the struct. NULL when out of memory. */
+graft_options *graft_options_new(void);
+void graft_options_delete(graft_options *options); /* NULL is fine */
+/* Rows of the option table. */
 size_t graft_option_count(void);
 const graft_option *graft_option_at(size_t index); /* NULL past the end */
 /* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */

@@ -20,6 +20,7 @@ typedef struct graft_plan_type {
     uint64_t bytes;
 } graft_plan_type;
 
+/* One tensor of the base, as it will be in the run. Borrowed from the plan. */
 typedef struct graft_plan_tensor {
     const char *name; /* as in the model's files, without .weight for linears */
     int64_t shape[2]; /* [out, in]; norms and biases [n, 0] */
@@ -32,6 +33,7 @@ typedef struct graft_plan_tensor {
     uint64_t bytes;
 } graft_plan_tensor;
 
+/* Bytes that a process takes, by what for. */
 typedef struct graft_memory {
     uint64_t mapped;  /* base weights touched; with no_mmap whole files */
     uint64_t state;   /* adapter, gradients, optimizer */
@@ -41,6 +43,7 @@ typedef struct graft_memory {
     uint64_t total;
 } graft_memory;
 
+/* The guide's layer types. */
 #define GRAFT_PLAN_TYPES 13
 /* options.pack; all 0 without it. Every epoch has as many packs, as full. */
 typedef struct graft_packing {
@@ -50,6 +53,7 @@ typedef struct graft_packing {
     double percent_full;
 } graft_packing;
 
+/* What a training will do and cost. Free it. */
 typedef struct graft_plan {
     char *model, *model_type;
     graft_plan_type types[GRAFT_PLAN_TYPES];
@@ -71,6 +75,7 @@ typedef struct graft_plan {
     char *storage;            /* internal: what the strings above point into */
 } graft_plan;
 
+/* Forecasts the training that the options ask for. Weights are not needed, nothing is written. */
 graft_status graft_plan_make(const graft_options *options, const graft_hooks *hooks, graft_plan *plan,
                              graft_error *err);
 void graft_plan_free(graft_plan *plan);

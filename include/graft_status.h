@@ -24,6 +24,7 @@ extern "C" {
     X(INTERRUPTED, 9, "interrupted")  /* the stop flag was raised; training saved its state */               \
     X(INTERNAL, 10, "internal error") /* a bug in graft */
 
+/* What a call came to. */
 typedef enum graft_status {
 #define X(name, number, text) GRAFT_##name = number,
     GRAFT_STATUS_MAP(X)

@@ -8,6 +8,7 @@
 extern "C" {
 #endif
 
+/* What a run did, and what it cost. */
 typedef struct graft_train_result {
     int64_t iterations, updates, trained_tokens;
     int64_t skipped_updates;              /* not among updates: loss or gradient was not a number */
@@ -46,6 +47,7 @@ graft_status graft_train(const graft_options *options, const graft_hooks *hooks,
 
 typedef struct graft_trainer graft_trainer;
 
+/* One tensor of a trainer. */
 typedef struct graft_parameter {
     const char *name; /* "model.layers.0.self_attn.q_proj.weight", ".bias"; adapters ".lora_A", ".lora_B",
                          ".magnitude"; borrowed until freeze or free */
@@ -61,6 +63,7 @@ graft_status graft_trainer_open(graft_trainer **trainer, const graft_options *op
                                 const graft_hooks *hooks, graft_error *err);
 /* Every tensor of base and adapter, in a fixed order; index < graft_trainer_count. */
 size_t graft_trainer_count(const graft_trainer *trainer);
+/* Name, shape and kind of one of them. */
 void graft_trainer_parameter(const graft_trainer *trainer, size_t index, graft_parameter *parameter);
 /* Digest of the tensor's bytes as they are now: two that differ are two values. */
 uint64_t graft_trainer_digest(const graft_trainer *trainer, size_t index);

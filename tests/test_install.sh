@@ -1,44 +1,85 @@
 #!/bin/bash
-# A stranger's program finds the installed library by pkg-config and by find_package, and the shared library
-# shows the graft_ names only.
+# An installed copy serves strangers outside the tree: the examples build by pkg-config and by find_package, with the
+# static and the shared library, and run; Python calls it through ctypes; a C++ program includes it; the shared library
+# shows the names that are listed, and no other.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+fail() { echo "failed: $*"; exit 1; }
 cmake --install "$GRAFT_BUILD_DIR" --prefix "$work/usr" >/dev/null
-
-cat >"$work/main.c" <<'C'
-#include <graft.h>
-#include <stdio.h>
-#include <string.h>
-int main(void) {
-    puts(graft_status_text(GRAFT_OK));
-    return strcmp(graft_status_text(GRAFT_OK), "done") != 0;
-}
-C
-cat >"$work/CMakeLists.txt" <<'C'
-cmake_minimum_required(VERSION 3.25)
-project(stranger C)
-find_package(graft 0.1 REQUIRED)
-add_executable(with_static main.c)
-target_link_libraries(with_static graft::graft)
-add_executable(with_shared main.c)
-target_link_libraries(with_shared graft::graft_shared)
-C
-
+cp -r "$GRAFT_SOURCE_DIR/examples" "$work/examples"
+mkdir "$work/tiny"
+"$MAKE_TINY" "$work/tiny"
+cd "$work/tiny"
 PKG_CONFIG_PATH=$(dirname "$(find "$work/usr" -name graft.pc)")
 export PKG_CONFIG_PATH
-"$CC" "$work/main.c" $(pkg-config --cflags --libs graft) -o "$work/by_pkg_config"
-LD_LIBRARY_PATH=$(pkg-config --variable=libdir graft) "$work/by_pkg_config" | grep -qx done
-echo "ok: pkg-config"
+libdir=$(pkg-config --variable=libdir graft)
 
-cmake -S "$work" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$CC" >"$work/log" 2>&1 &&
-    cmake --build "$work/build" >>"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-"$work/build/with_static" | grep -qx done
-"$work/build/with_shared" | grep -qx done
+for name in finetune event_loop buffers; do
+    "$CC" -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror "$work/examples/$name.c" \
+        $(pkg-config --cflags --libs graft) -pthread -o "$work/$name"
+done
+export LD_LIBRARY_PATH=$libdir
+"$work/finetune" base data a >log || { cat log; fail "finetune"; }
+grep -q '^60 updates in .* s, peak .* MB' log || { cat log; fail "finetune tells nothing"; }
+[ -s a/adapters.safetensors ] && [ -s a/adapter_model.safetensors ] || fail "finetune wrote no adapter"
+"$work/finetune" nowhere data b 2>log && fail "finetune takes a model that is not there"
+grep -q nowhere log || { cat log; fail "finetune does not name it"; }
+echo "ok: pkg-config, finetune"
+
+"$work/event_loop" base data c </dev/null >log || { cat log; fail "event_loop"; }
+grep -q '^done: loss' log || { cat log; fail "event_loop does not end"; }
+(echo how far; sleep 0.2; echo stop) | "$work/event_loop" base-16bit data d >log || { cat log; fail "event_loop, stopped"; }
+grep -qE '^(stopped|done)' log && grep -q '^at iteration' log || { cat log; fail "event_loop hears nothing"; }
+echo "ok: event loop"
+
+(mkdir "$work/empty" && cd "$work/empty" && "$work/buffers" "$work/tiny/base" >../log && [ -z "$(ls -A)" ]) ||
+    { cat log; fail "buffers"; }
+grep -qE '^[0-9]+ tensors, [0-9]+ numbers' ../log || { cat ../log; fail "buffers took no adapter"; }
+echo "ok: buffers"
+
+python3 "$work/examples/finetune.py" base data e >log || { cat log; fail "ctypes"; }
+cmp a/adapters.safetensors e/adapters.safetensors && fail "other settings, same adapter"
+[ -s e/adapters.safetensors ] || fail "ctypes wrote no adapter"
+echo "ok: ctypes"
+
+unset LD_LIBRARY_PATH
+cat >>"$work/examples/CMakeLists.txt" <<'C'
+add_executable(finetune_shared finetune.c)
+target_link_libraries(finetune_shared PRIVATE graft::graft_shared)
+C
+cmake -S "$work/examples" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/usr" -DCMAKE_C_COMPILER="$CC" >log 2>&1 &&
+    cmake --build "$work/build" >>log 2>&1 || { cat log; fail "find_package"; }
+for name in finetune finetune_shared; do
+    "$work/build/$name" base data "$name" >/dev/null
+    cmp "$name/adapters.safetensors" a/adapters.safetensors || fail "static and shared differ"
+done
 echo "ok: find_package"
 
+if command -v c++ >/dev/null; then
+    cat >"$work/guest.cc" <<'C'
+#include <cstdio>
+#include <graft.h>
+int main() {
+    graft_options o;
+    graft_options_init(&o);
+    std::puts(graft_version());
+    graft_options_free(&o);
+}
+C
+    c++ -Wall -Wextra -Wpedantic -Werror "$work/guest.cc" $(pkg-config --cflags --libs graft) -o "$work/guest"
+    LD_LIBRARY_PATH=$libdir "$work/guest" | grep -qx "$("$GRAFT" --version | cut -d' ' -f2)" || fail "C++"
+    echo "ok: C++"
+fi
+
 library=$(find "$work/usr" -name 'libgraft.so.*.*.*')
-foreign=$(nm -D --defined-only "$library" | awk '{print $NF}' | grep -v '^graft_' || true)
-[ -z "$foreign" ] || { echo "libgraft.so shows: $foreign"; exit 1; }
-nm -D --defined-only "$library" | grep -q ' T graft_status_text' || { echo "libgraft.so hides graft_status_text"; exit 1; }
+nm -D --defined-only "$library" | awk '{print $NF}' | sort | diff "$GRAFT_SOURCE_DIR/cmake/graft.symbols" - ||
+    fail "libgraft.so shows other names than cmake/graft.symbols: look at each, then \`make symbols\`"
+grep -v '^graft_' "$GRAFT_SOURCE_DIR/cmake/graft.symbols" && fail "names of a guest begin with graft_"
+readelf -d "$library" | grep -q 'soname: \[libgraft.so.[0-9]*\.[0-9]*\]' || fail "the soname has no minor version"
 echo "ok: symbols"
+
+if command -v doxygen >/dev/null; then
+    (cd "$GRAFT_SOURCE_DIR" && tools/api_docs.sh) || fail "the headers' documentation"
+    echo "ok: documentation"
+fi

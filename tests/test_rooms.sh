@@ -12,7 +12,7 @@ rooms=$(sed -nE 's/^### `([^`]+)`.*/\1/p' src/README.md)
 for room in $rooms; do
     [ -e "$room" ] || fail "src/README.md describes $room, which is not in the tree"
 done
-for room in include ref src/*/ src/*.c cli tests fuzz bench tools docs; do
+for room in include ref src/*/ src/*.c cli examples tests fuzz bench tools docs; do
     room=${room%/}
     # An empty directory is no room yet: git does not know it either.
     [ -f "$room" ] || [ -n "$(find "$room" -type f 2>/dev/null | head -1)" ] || continue

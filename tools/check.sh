@@ -53,7 +53,7 @@ headers() {
     started=$SECONDS
     : >"$log"
     for header in include/*.h; do
-        for compiler in 'gcc -std=c17 -xc' 'clang -std=c17 -xc' 'g++ -std=c++17 -xc++' 'clang++ -std=c++17 -xc++'; do
+        for compiler in 'gcc -std=c11 -xc' 'clang -std=c11 -xc' 'g++ -std=c++17 -xc++' 'clang++ -std=c++17 -xc++'; do
             if $compiler -Wall -Wextra -Wpedantic -Werror -fsyntax-only "$header" >>"$log" 2>&1; then
                 good=$((good + 1))
             else

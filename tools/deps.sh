@@ -1,7 +1,7 @@
 #!/bin/bash
 # deps.sh GROUP...: makes sure that what the groups need is here. Probes for the thing itself, so any system
 # that has it will do; what is missing is installed with apt-get (through sudo where not root). Without apt-get
-# or sudo it prints the one line to type and fails. Groups: build, check, memcheck, analyze, arm64,
+# or sudo it prints the one line to type and fails. Groups: build, check, docs, memcheck, analyze, arm64,
 # browser, peers, demo.
 set -u
 
@@ -21,6 +21,8 @@ build | pkg-config --exists cmocka | libcmocka-dev
 check | command -v c++ | g++
 check | command -v git | git
 check | command -v mandoc | mandoc
+check | command -v doxygen | doxygen
+docs | command -v doxygen | doxygen
 check | command -v clang | clang
 check | clang_has_sanitizers | clang
 check | command -v python3 | python3

@@ -39,6 +39,18 @@ static bool is_text(const gr_option_row *row) {
            row->kind == GR_OPTION_CONFIG;
 }
 
+graft_options *graft_options_new(void) {
+    graft_options *o = gr_calloc(1, sizeof *o);
+    if (o) graft_options_init(o);
+    return o;
+}
+
+void graft_options_delete(graft_options *o) {
+    if (!o) return;
+    graft_options_free(o);
+    free(o);
+}
+
 void graft_options_free(graft_options *o) {
     if (!o) return;
     for (size_t i = 0; i < graft_option_count(); i++) {

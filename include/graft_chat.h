@@ -16,6 +16,7 @@ extern "C" {
  * at a time. */
 typedef struct graft_chat graft_chat;
 
+/* What a turn cost, and how it ended. */
 typedef struct graft_answer {
     char *text;
     const char *finish;    /* "stop", "length", "interrupted"; a constant */

@@ -12,6 +12,7 @@ extern "C" {
 /* Most directories of one report. */
 #define GRAFT_REPORT_DIRS 8
 
+/* What a report holds, and where it is. Free it. */
 typedef struct graft_report_result {
     char *html;  /* where the page is; malloc'ed */
     char *json;  /* the numbers of the page, one document: {"runs": [..]}; malloc'ed */

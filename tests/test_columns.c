@@ -156,6 +156,22 @@ static const char *config_of(const packed_linear *p) {
     return text;
 }
 
+/* Of the golden biases, in f32, those that are no f16. */
+static void says_what_is_rounded(const packed_linear *p, const gr_convert_result *result) {
+    char said[100];
+    int rounded = 0;
+    for (int i = 0; i < OUT * GROUPS; i++) {
+        float bias;
+        memcpy(&bias, &p->biases[i], 4);
+        rounded += gr_f16_to_f32(gr_f32_to_f16(bias)) != bias;
+    }
+    assert_true(rounded > 0);
+    snprintf(said, sizeof said, "of %d scales and biases (zero times scale) of their groups %d are rounded",
+             2 * OUT * GROUPS, rounded);
+    assert_int_equal(result->note_count, 1);
+    if (!strstr(result->notes[0], said)) fail_msg("%s, not %s", result->notes[0], said);
+}
+
 static void directories_convert(void **state) {
     (void)state;
     json_t *root = golden(), *row;
@@ -172,6 +188,7 @@ static void directories_convert(void **state) {
         parts x = parts_of(&p, awq ? NULL : index, awq ? NULL : no_bias);
         make_packed(&src, &x, config_of(&p));
         assert_int_equal(run(src.path, out.path, (gr_convert_options){0}, &result), GRAFT_OK);
+        says_what_is_rounded(&p, &result);
         gr_convert_result_free(&result);
         gr_safetensors *file = load(out.path);
         const gr_tensor *weight = gr_safetensors_find(file, MODULE ".weight"),
@@ -204,6 +221,7 @@ static void directories_convert(void **state) {
         /* Without rounding: in f32, and back to floats. */
         assert_int_equal(run(src.path, exact.path, (gr_convert_options){.dtype = "float32"}, &result),
                          GRAFT_OK);
+        assert_int_equal(result.note_count, 0);
         gr_convert_result_free(&result);
         file = load(exact.path);
         biases = gr_safetensors_find(file, MODULE ".biases");

@@ -66,6 +66,8 @@ graft_status gr_conversion_add_columns(gr_conversion *c, const gr_tensor *words,
 bool gr_conversion_columns_part(const gr_conversion *c, const gr_tensor *t);
 /* GRAFT_CORRUPT where the config speaks of such linears and there is none. */
 graft_status gr_conversion_check_columns(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+/* One note of what of such linears the output's type does not hold. */
+graft_status gr_conversion_note_columns(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* The dtype of the whole, where the options name none: the scales'. */
 void gr_conversion_columns_dtype(gr_conversion *c);
 /* config.json from a GGUF's metadata, into c->config. */

@@ -1,6 +1,8 @@
 /* Linears that AutoAWQ and AutoGPTQ quantized, as sources: X.qweight, X.qzeros, X.scales (and X.g_idx). */
 #include "convert/conversion.h"
+#include "convert/job_values.h"
 #include "weights/affine.h"
+#include <math.h>
 #include <stdio.h>
 
 static const gr_tensor *part(const gr_conversion *c, const char *name, size_t n, const char *suffix) {
@@ -120,4 +122,58 @@ void gr_conversion_columns_dtype(gr_conversion *c) {
         c->dtype = (int)t->dtype;
         return;
     }
+}
+
+/* ---- what is lost */
+
+typedef struct loss {
+    size_t all, rounded; /* scales and biases of groups; of which the type does not hold the value */
+    double largest;      /* relative */
+} loss;
+
+static graft_status add_loss(loss *l, const gr_job *job, graft_error *err) {
+    const gr_columns *col = &job->from.columns;
+    const int64_t n = 2 * (col->in / col->group); /* scales, then biases */
+    float *value = gr_calloc((size_t)n, sizeof *value), *back = gr_calloc((size_t)n, sizeof *back);
+    uint8_t *written = gr_calloc((size_t)n, sizeof *value);
+    graft_status st = value && back && written ? GRAFT_OK : gr_no_memory(err, (size_t)n * 12);
+    for (int64_t o = 0; st == GRAFT_OK && o < col->out; o++) {
+        gr_columns_groups(col, o, value, value + n / 2);
+        gr_values_narrow(written, value, n, job->dtype);
+        gr_values_widen(back, written, n, job->dtype);
+        l->all += (size_t)n;
+        for (int64_t i = 0; i < n; i++) {
+            if (back[i] == value[i]) continue;
+            l->rounded++;
+            l->largest = fmax(l->largest, fabs((double)back[i] / (double)value[i] - 1));
+        }
+    }
+    free(value);
+    free(back);
+    free(written);
+    return st;
+}
+
+graft_status gr_conversion_note_columns(const gr_conversion *c, graft_error *err) {
+    loss l = {0};
+    size_t decoded = 0;
+    const char *name = c->dtype == GR_BF16 ? "bfloat16" : "float16", *kind = c->columns.awq ? "AWQ" : "GPTQ";
+    if (c->dtype == GR_F32) return GRAFT_OK;
+    for (size_t i = 0; i < c->jobs.count; i++) {
+        const gr_job *job = &c->jobs.items[i];
+        if (job->from.kind != GR_FROM_COLUMNS) continue;
+        decoded += job->op == GR_JOB_FLOAT;
+        if (job->op == GR_JOB_REPACK) GR_TRY(add_loss(&l, job, err));
+    }
+    if (decoded)
+        GR_TRY(gr_note(c->result, err,
+                       "%zu %s matrices decoded, rounded to %s; --dtype float32 keeps their values", decoded,
+                       kind, name));
+    if (l.rounded)
+        GR_TRY(gr_note(
+            c->result, err,
+            "%s codes stay as they are; of %zu scales and biases (zero times scale) of their groups %zu "
+            "are rounded to %s, by at most %.2g of themselves: --dtype float32 keeps them",
+            kind, l.all, l.rounded, name, l.largest));
+    return GRAFT_OK;
 }

@@ -41,6 +41,10 @@ void gr_columns_row(const gr_columns *c, int64_t o, uint8_t *codes, float *scale
     memset(codes, 0, (size_t)gr_affine_row_bytes(c->in, c->bits));
     for (int64_t i = 0; i < c->in; i++) /* 4 or 8 bits: never across bytes */
         codes[i * c->bits / 8] |= (uint8_t)(code_at(c, i, o) << i * c->bits % 8);
+    gr_columns_groups(c, o, scales, biases);
+}
+
+void gr_columns_groups(const gr_columns *c, int64_t o, float *scales, float *biases) {
     for (int64_t g = 0; g < c->in / c->group; g++) group_of(c, g, o, &scales[g], &biases[g]);
 }
 

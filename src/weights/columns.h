@@ -33,6 +33,8 @@ static inline uint32_t gr_columns_ones(int bits) {
 /* Output o: its codes as an affine row of in * bits / 8 bytes, and in / group scales and biases, exact in f32
  * (a zero times a scale of 16 bits is). */
 void gr_columns_row(const gr_columns *columns, int64_t o, uint8_t *codes, float *scales, float *biases);
+/* Its scales and biases alone. */
+void gr_columns_groups(const gr_columns *columns, int64_t o, float *scales, float *biases);
 /* Output o as in values. */
 void gr_columns_values(const gr_columns *columns, int64_t o, float *values);
 

@@ -1,22 +1,32 @@
 #!/bin/bash
 # fuse_table.sh GRAFT MODEL DATA [WORK]: what fusing costs. Trains three adapters on MODEL (an MLX directory in 4 bits) with
-# the same settings: plain LoRA, --qat and --group-pooled; fuses each into 4 bits and the first into 16; prints the losses on
-# the first ROWS rows of DATA/test.jsonl by graft, and by mlx-lm (in 32 bits) where PEERS names a python that has it.
-# ITERS, BATCH and RATE change the training, ROWS the measurement.
+# the same settings: plain LoRA, --qat and --group-pooled; fuses each into 4 bits, the first into 16 as well and the last with
+# 32-bit biases; prints the losses on the first ROWS rows of DATA/test.jsonl, by graft and, where PEERS names a python that
+# has it, by mlx-lm, both computing in 32 bits. ITERS, BATCH and RATE change the training.
+# What is in WORK (fuse-table) is used again; the settings that made it stand in WORK/settings.
 set -eu
-graft=$1 model=$2 data=$3 work=${4:-fuse-table}
+graft=$(realpath "$1") model=$(realpath "$2") data=$(realpath "$3") work=${4:-fuse-table}
+here=$(dirname "$(realpath "$0")")
+iters=${ITERS:-100} batch=${BATCH:-4} rate=${RATE:-2e-4} rows=${ROWS:-30}
+settings="iterations $iters, rows of a batch $batch, rate $rate, model $model, data $data"
 mkdir -p "$work"
-head -n "${ROWS:-30}" "$data/test.jsonl" >"$work/rows.jsonl"
+[ -e "$work/settings" ] || echo "$settings" >"$work/settings"
+[ "$(cat "$work/settings")" = "$settings" ] || {
+    echo "$0: $work was made with other settings: $(cat "$work/settings"); name another WORK" >&2
+    exit 1
+}
+head -n "$rows" "$data/test.jsonl" >"$work/rows.jsonl"
 train() { # name, options
     [ -e "$work/$1/adapter_config.json" ] && return
-    "$graft" train --model "$model" --data "$data" --adapter-path "$work/$1" --iters "${ITERS:-100}" \
-        --batch-size "${BATCH:-4}" --learning-rate "${RATE:-2e-4}" --steps-per-eval 100000 --val-batches 5 \
-        --save-every 100000 --seed 1 "${@:2}"
+    "$graft" train --model "$model" --data "$data" --adapter-path "$work/$1" --iters "$iters" --batch-size "$batch" \
+        --learning-rate "$rate" --steps-per-eval 100000 --val-batches 5 --save-every 100000 --seed 1 "${@:2}" >&2
 }
 fuse() { # adapter, name, options
+    [ -e "$work/$2.json" ] && return
     rm -rf "${work:?}/$2"
     "$graft" fuse --model "$model" --adapter-path "$work/$1" --save-path "$work/$2" --data "$work/rows.jsonl" --json \
-        "${@:3}" >"$work/$2.json"
+        --compute fp32 "${@:3}" >"$work/$2.part"
+    mv "$work/$2.part" "$work/$2.json"
 }
 train plain
 train qat --qat
@@ -25,40 +35,26 @@ fuse plain fused16 --dequantize --dtype float16
 fuse plain fused4
 fuse qat fused4-qat
 fuse pooled fused4-pooled
+fuse pooled fused4-pooled32 --dtype float32
+if [ -n "${PEERS:-}" ]; then
+    "$graft" tokenize --model "$model" --data "$work/rows.jsonl" --json >"$work/rows.tok"
+    "$PEERS" "$here/fuse_table_mlx.py" "$work" "$model"
+fi
 python3 - "$work" <<'END'
-import json, sys
-print("| adapter, fused into | base | base + adapter | fused | kept of the gain |\n|---|---:|---:|---:|---:|")
-for what, name in (("LoRA, 16 bits", "fused16"), ("LoRA, 4 bits", "fused4"), ("--qat, 4 bits", "fused4-qat"),
-                   ("--group-pooled, 4 bits", "fused4-pooled")):
-    d = json.load(open(f"{sys.argv[1]}/{name}.json"))
-    print(f"| {what} | {d['loss_base']:.4f} | {d['loss_adapter']:.4f} | {d['loss_fused']:.4f} | {100 * d['kept']:.1f} % |")
-END
-[ -n "${PEERS:-}" ] || exit 0
-"$graft" tokenize --model "$model" --data "$work/rows.jsonl" --json >"$work/rows.tok"
-"$PEERS" - "$work" "$model" <<'END'
-import json, sys
-import mlx.core as mx
-import mlx_lm
-import numpy as np
-
-work, base = sys.argv[1:]
-rows = [json.loads(line) for line in open(f"{work}/rows.tok")]
-
-
-def loss(folder, adapter=None):
-    model, _ = mlx_lm.load(folder, adapter_path=adapter)
-    model.set_dtype(mx.float32)
-    total = count = 0
-    for row in rows:
-        logits = model(mx.array([row["ids"]]))[0]
-        target, trains = mx.array(row["ids"][1:]), np.array(row["mask"][1:], bool)
-        picked = mx.take_along_axis(logits[:-1], target[:, None], axis=1)[:, 0]
-        total += np.array(mx.logsumexp(logits[:-1], axis=1) - picked)[trains].sum(dtype=np.float64)
-        count += trains.sum()
-    return total / count
-
-
-for name, adapter in ((base, None), (base, "plain"), (f"{work}/fused16", None), (f"{work}/fused4", None), (base, "qat"),
-                      (f"{work}/fused4-qat", None), (base, "pooled"), (f"{work}/fused4-pooled", None)):
-    print(f"mlx-lm: {name}{' + ' + adapter if adapter else ''}: {loss(name, adapter and f'{work}/{adapter}'):.4f}", flush=True)
+import json, os, sys
+work = sys.argv[1]
+mlx = json.load(open(f"{work}/mlx.json")) if os.path.exists(f"{work}/mlx.json") else {}
+print(open(f"{work}/settings").read().strip())
+print("| adapter, fused into | base | base + adapter | fused | kept of the gain |"
+      + (" mlx-lm: base | base + adapter | fused | kept |" if mlx else ""))
+print("|---|---:|---:|---:|---:|" + ("---:|---:|---:|---:|" if mlx else ""))
+for what, adapter, name in (("LoRA, 16 bits", "plain", "fused16"), ("LoRA, 4 bits", "plain", "fused4"),
+                            ("--qat, 4 bits", "qat", "fused4-qat"), ("--group-pooled, 4 bits", "pooled", "fused4-pooled"),
+                            ("the same, --dtype float32", "pooled", "fused4-pooled32")):
+    d = json.load(open(f"{work}/{name}.json"))
+    losses = [[d["loss_base"], d["loss_adapter"], d["loss_fused"]]]
+    if mlx:
+        losses.append([mlx["base"], mlx[adapter], mlx[name]])
+    print(f"| {what} | " + " | ".join(f"{a:.4f} | {b:.4f} | {c:.4f} | {100 * (a - c) / (a - b):.1f} %" for a, b, c in losses)
+          + " |")
 END

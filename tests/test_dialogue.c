@@ -2,36 +2,7 @@
  * talking; an answer can be stopped; a history that is too long loses its oldest turns; it is saved as a row
  * that training reads. */
 #include "files/json_read.h"
-#include "tests/tiny_dir.h"
-
-static char *root, *model, *data, *adapter;
-
-static int setup(void **state) {
-    (void)state;
-    graft_options o;
-    graft_error err = {0};
-    root = tiny_temp();
-    model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
-    data = tiny_data_dir(root, "data", 40, 9);
-    adapter = tiny_join(root, "adapter");
-    graft_options_init(&o);
-    tiny_set(&o, GRAFT_VERB_TRAIN,
-             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "30",
-                                   "lora-rank", "4", "lora-targets", "full", "learning-rate", "2e-2",
-                                   "threads", "1", NULL});
-    if (graft_train(&o, NULL, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
-    graft_options_free(&o);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    free(data);
-    tiny_remove(adapter);
-    tiny_remove(model);
-    tiny_remove(root);
-    return 0;
-}
+#include "tests/tiny_taught.h"
 
 typedef struct talk {
     graft_options o;

@@ -3,32 +3,19 @@
  * mistakes in the file are named by line. */
 #include "infer/decode_batch.h"
 #include "infer/session.h"
-#include "tests/tiny_dir.h"
+#include "tests/tiny_taught.h"
 
-static char *root, *model, *data, *adapter, *prompts;
+static char *prompts;
 enum { PROMPTS = 7 };
 
 static const char *const texts[PROMPTS] = {
     "one two three", "a",    "the quick brown fox jumps over it, and again and again", "zz", "hello there",
     "one two three", "say 3"};
 
-static int setup(void **state) {
-    (void)state;
+static int begin(void **state) {
     gr_buf lines = {0};
-    graft_options o;
-    graft_error err = {0};
-    root = tiny_temp();
-    model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
-    data = tiny_data_dir(root, "data", 40, 9);
-    adapter = tiny_join(root, "adapter");
+    setup(state);
     prompts = tiny_join(root, "prompts.jsonl");
-    graft_options_init(&o);
-    tiny_set(&o, GRAFT_VERB_TRAIN,
-             (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "20",
-                                   "lora-rank", "4", "lora-targets", "full", "learning-rate", "2e-2",
-                                   "threads", "1", NULL});
-    if (graft_train(&o, NULL, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
-    graft_options_free(&o);
     for (int i = 0; i < PROMPTS; i++)
         gr_buf_printf(&lines, i % 2 ? "\"%s\"\n\n" : "{\"prompt\": \"%s\"}\n", texts[i]);
     tiny_write(root, "prompts.jsonl", lines.data);
@@ -36,14 +23,9 @@ static int setup(void **state) {
     return 0;
 }
 
-static int teardown(void **state) {
-    (void)state;
-    free(data);
+static int end(void **state) {
     free(prompts);
-    tiny_remove(adapter);
-    tiny_remove(model);
-    tiny_remove(root);
-    return 0;
+    return teardown(state);
 }
 
 typedef struct heard {
@@ -199,5 +181,5 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_in_every_batch), cmocka_unit_test(same_as_alone),
                                        cmocka_unit_test(mistakes), cmocka_unit_test(stops),
                                        cmocka_unit_test(bench_runs)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, begin, end);
 }

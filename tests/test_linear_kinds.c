@@ -48,31 +48,12 @@ static void test_families(void **state) {
 /* The same step under two ways of computing it gives the same bits. */
 static void same_bits(const char *isa, bool fp32) {
     static const int lengths[] = {33, 90, 5, 64, 18};
-    static const struct {
-        int threads, at_once;
-        gr_recompute recompute;
-    } ways[] = {{1, 5, GR_RECOMPUTE_NONE}, {2, 5, GR_RECOMPUTE_NONE},  {3, 5, GR_RECOMPUTE_LAYER},
-                {2, 1, GR_RECOMPUTE_NONE}, {1, 2, GR_RECOMPUTE_LAYER}, {2, 5, GR_RECOMPUTE_MLP},
-                {3, 2, GR_RECOMPUTE_MLP}};
-    for (int kind = 0; kind < KINDS; kind++) {
-        float *first = NULL;
-        double first_loss = 0;
-        for (int w = 0; w < 7; w++) {
-            tiny_net n;
-            rows r;
-            open_kind(&n, &r, lengths, 5, kind, 4, isa, fp32, ways[w].threads);
-            size_t bytes = (size_t)n.rt.tuning->parameters * sizeof(float);
-            float *grad = malloc(bytes);
-            assert_non_null(grad);
-            double loss = tiny_step(&n, &r.batch, ways[w].at_once, ways[w].recompute, grad);
-            if (w == 0) first = grad, first_loss = loss;
-            if (w && (memcmp(first, grad, bytes) != 0 || loss != first_loss))
-                fail_msg("%s fp32 %d, kind %d: way %d gives other bits", isa, fp32, kind, w);
-            if (w) free(grad);
-            tiny_close(&n);
-        }
-        free(first);
-    }
+    static const step_way ways[] = {{1, 5, GR_RECOMPUTE_NONE},  {2, 5, GR_RECOMPUTE_NONE},
+                                    {3, 5, GR_RECOMPUTE_LAYER}, {2, 1, GR_RECOMPUTE_NONE},
+                                    {1, 2, GR_RECOMPUTE_LAYER}, {2, 5, GR_RECOMPUTE_MLP},
+                                    {3, 2, GR_RECOMPUTE_MLP}};
+    for (int kind = 0; kind < KINDS; kind++)
+        same_bits_each_way(lengths, 5, kind, 4, isa, fp32, ways, sizeof ways / sizeof *ways);
 }
 
 static void test_same_bits(void **state) {

@@ -171,32 +171,13 @@ static void test_no_leak(void **state) {
 
 /* Threads, recompute and slices of the batch of packs. */
 static void same_bits(const char *isa, bool fp32) {
-    static const struct {
-        int threads, at_once;
-        gr_recompute recompute;
-    } ways[] = {{1, 3, GR_RECOMPUTE_NONE},  {2, 3, GR_RECOMPUTE_NONE}, {3, 3, GR_RECOMPUTE_LAYER},
-                {2, 1, GR_RECOMPUTE_LAYER}, {1, 2, GR_RECOMPUTE_MLP},  {2, 1, GR_RECOMPUTE_MLP}};
+    static const step_way ways[] = {{1, 3, GR_RECOMPUTE_NONE},  {2, 3, GR_RECOMPUTE_NONE},
+                                    {3, 3, GR_RECOMPUTE_LAYER}, {2, 1, GR_RECOMPUTE_LAYER},
+                                    {1, 2, GR_RECOMPUTE_MLP},   {2, 1, GR_RECOMPUTE_MLP}};
     tiny_per_pack = 2;
-    for (int kind = 0; kind < KINDS; kind++) {
-        float *first = NULL;
-        double first_loss = 0;
-        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-            tiny_net n;
-            rows r;
-            open_kind(&n, &r, longer, 5, kind, kind == WEIGHTS || kind == EVERYTHING ? 0 : 4, isa, fp32,
-                      ways[w].threads);
-            size_t bytes = (size_t)n.rt.tuning->parameters * sizeof(float);
-            float *grad = malloc(bytes);
-            assert_non_null(grad);
-            double loss = tiny_step(&n, &r.batch, ways[w].at_once, ways[w].recompute, grad);
-            if (w == 0) first = grad, first_loss = loss;
-            if (w && (memcmp(first, grad, bytes) != 0 || loss != first_loss))
-                fail_msg("%s fp32 %d kind %d: way %zu gives other bits", isa, fp32, kind, w);
-            if (w) free(grad);
-            tiny_close(&n);
-        }
-        free(first);
-    }
+    for (int kind = 0; kind < KINDS; kind++)
+        same_bits_each_way(longer, 5, kind, kind == WEIGHTS || kind == EVERYTHING ? 0 : 4, isa, fp32, ways,
+                           sizeof ways / sizeof *ways);
     tiny_per_pack = 1;
 }
 

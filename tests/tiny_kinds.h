@@ -269,4 +269,31 @@ static inline void open_kind(tiny_net *n, rows *r, const int *lengths, int count
     open_traits(n, r, lengths, count, which, kind, bits, isa, fp32, threads);
 }
 
+/* A way of computing a step that changes no bit of it. */
+typedef struct step_way {
+    int threads, at_once;
+    gr_recompute recompute;
+} step_way;
+
+static inline void same_bits_each_way(const int *lengths, int count, int kind, int bits, const char *isa,
+                                      bool fp32, const step_way *ways, size_t nways) {
+    float *first = NULL;
+    double first_loss = 0;
+    for (size_t w = 0; w < nways; w++) {
+        tiny_net n;
+        rows r;
+        open_kind(&n, &r, lengths, count, kind, bits, isa, fp32, ways[w].threads);
+        size_t bytes = (size_t)n.rt.tuning->parameters * sizeof(float);
+        float *grad = malloc(bytes);
+        assert_non_null(grad);
+        double loss = tiny_step(&n, &r.batch, ways[w].at_once, ways[w].recompute, grad);
+        if (w == 0) first = grad, first_loss = loss;
+        if (w && (memcmp(first, grad, bytes) != 0 || loss != first_loss))
+            fail_msg("%s fp32 %d, kind %d: way %zu gives other bits", isa, fp32, kind, w);
+        if (w) free(grad);
+        tiny_close(&n);
+    }
+    free(first);
+}
+
 #endif

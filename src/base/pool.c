@@ -1,6 +1,7 @@
 #include "base/pool.h"
 #include "base/memory.h"
 #include "base/os.h"
+#include "base/spin.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -25,18 +26,6 @@ typedef struct start_arg {
     gr_pool *pool;
     int worker;
 } start_arg;
-
-/* About 20 us on today's processors: longer than the gaps inside a training step, shorter than a time slice.
- */
-#define SPINS 4000
-
-static inline void cpu_relax(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
 
 /* Runs one task, timed if somebody wants to know. */
 static void run_one(gr_pool *pool, gr_task *task, void *context, int number, int worker) {
@@ -69,10 +58,10 @@ static void *worker_main(void *arg) {
     uint32_t seen = 0;
     free(arg);
     for (;;) {
-        for (int i = 0; i < SPINS; i++) {
+        for (int i = 0; i < GR_SPINS; i++) {
             if ((uint32_t)(atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32) != seen) break;
             if (atomic_load_explicit(&pool->stop, memory_order_relaxed)) break;
-            cpu_relax();
+            gr_cpu_relax();
         }
         pthread_mutex_lock(&pool->lock);
         while ((uint32_t)(atomic_load(&pool->ticket) >> 32) == seen && !atomic_load(&pool->stop))
@@ -152,8 +141,8 @@ void gr_pool_run(gr_pool *pool, gr_task *task, void *context, int count) {
     pthread_cond_broadcast(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
     work(pool, job, task, context, count, 0);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&pool->unfinished, memory_order_acquire); i++)
-        cpu_relax();
+    for (int i = 0; i < GR_SPINS && atomic_load_explicit(&pool->unfinished, memory_order_acquire); i++)
+        gr_cpu_relax();
     pthread_mutex_lock(&pool->lock);
     while (atomic_load(&pool->unfinished)) pthread_cond_wait(&pool->idle, &pool->lock);
     pthread_mutex_unlock(&pool->lock);

@@ -1,4 +1,5 @@
 #include "base/relay.h"
+#include "base/spin.h"
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -9,17 +10,6 @@ struct gr_leg_state {
 };
 
 #define SHARES_MOST 8 /* more threads begin at the same places */
-
-/* Looks at the counter this often before the time slice is given away: about 20 us, as in the pool. */
-#define SPINS 4000
-
-static inline void cpu_relax(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
 
 void gr_relay_bind(gr_relay *r, gr_arena *arena, const gr_pool *pool, int64_t most) {
     *r = (gr_relay){.shares = (int)gr_min_i64(gr_pool_threads(pool), SHARES_MOST)};
@@ -60,8 +50,8 @@ static void run_legs(void *context, int unused, int worker) {
         for (int k = 0; k < r->shares; k++) run_share(r, leg, s, (worker + k) % r->shares, worker);
         if (atomic_load_explicit(&s->done, memory_order_acquire) < leg->count) look_ahead(r, i + 1, worker);
         for (int n = 0; atomic_load_explicit(&s->done, memory_order_acquire) < leg->count; n++) {
-            if (n < SPINS)
-                cpu_relax();
+            if (n < GR_SPINS)
+                gr_cpu_relax();
             else
                 sched_yield(); /* a thread with a task of this leg has lost its processor */
         }

@@ -30,6 +30,16 @@ typedef struct gr_attend_layer {
     int64_t layer, window; /* keys that a query sees, itself included; 0: all */
 } gr_attend_layer;
 
+/* What the model says of it; the rest is zero. */
+static inline gr_attend gr_attend_of(const gr_kernels *k, const gr_model_config *c) {
+    return (gr_attend){.k = k,
+                       .heads = c->heads,
+                       .kv_heads = c->kv_heads,
+                       .d = c->head_dim,
+                       .scale = (float)c->attention_scale,
+                       .cap = (float)c->attention_cap};
+}
+
 /* Bytes of one worker's block. */
 size_t gr_attend_space(const gr_kernels *k, int64_t heads, int64_t kv_heads, int64_t d);
 /* Ranges that a row of `length` tokens has without a window: the most it can have. */

@@ -26,18 +26,10 @@ static void take_vectors(gr_decode *d, gr_arena *a, bool lent) {
     }
     if (c->arch->traits & GR_ARCH_WIDE_QK_NORM) d->k_flat = gr_arena_array(a, kv, act);
     d->logits = gr_arena_array(a, c->vocab, sizeof(float));
-    d->attend = (gr_attend){.k = k,
-                            .heads = c->heads,
-                            .kv_heads = c->kv_heads,
-                            .d = c->head_dim,
-                            .scale = (float)c->attention_scale,
-                            .cap = (float)c->attention_cap,
-                            .cache = &d->cache,
-                            .rows = 1,
-                            .q = d->q,
-                            .ldq = q,
-                            .out = d->attn,
-                            .ranges_most = ranges};
+    d->attend = gr_attend_of(k, c);
+    d->attend.cache = &d->cache, d->attend.rows = 1;
+    d->attend.q = d->q, d->attend.ldq = q, d->attend.out = d->attn;
+    d->attend.ranges_most = ranges;
     d->attend.parts = gr_arena_array(a, ranges * c->heads, sizeof(float) * (size_t)(c->head_dim + 2));
     gr_decode_bind_legs(d, a);
 }

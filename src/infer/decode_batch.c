@@ -64,17 +64,10 @@ static void take_vectors(gr_decode_batch *d, gr_arena *a, int64_t caches, int64_
     d->rotation = gr_arena_array(a, gr_rope_count(c) * n * c->head_dim, sizeof(float));
     d->logits = gr_arena_array(a, n * c->vocab, sizeof(float));
     d->start = gr_arena_array(a, n + 1, sizeof *d->start);
-    d->attend = (gr_attend){.k = k,
-                            .heads = c->heads,
-                            .kv_heads = c->kv_heads,
-                            .d = c->head_dim,
-                            .scale = (float)c->attention_scale,
-                            .cap = (float)c->attention_cap,
-                            .cache = d->cache,
-                            .q = d->q,
-                            .ldq = fused ? q + 2 * kv : q,
-                            .out = d->attn,
-                            .ranges_most = ranges};
+    d->attend = gr_attend_of(k, c);
+    d->attend.cache = d->cache;
+    d->attend.q = d->q, d->attend.ldq = fused ? q + 2 * kv : q, d->attend.out = d->attn;
+    d->attend.ranges_most = ranges;
     d->attend.parts = gr_arena_array(a, n * ranges * c->heads, sizeof(float) * (size_t)(c->head_dim + 2));
     d->attend.space_bytes = gr_round_up(gr_attend_space(k, c->heads, c->kv_heads, c->head_dim), 4096);
     d->attend.space = gr_arena_array(a, gr_pool_threads(d->rt->pool), d->attend.space_bytes);

@@ -20,6 +20,21 @@ graft_status gr_tuning_new(gr_tuning **out, const gr_model_config *c, graft_erro
     return GRAFT_OK;
 }
 
+graft_status gr_tuning_like(gr_tuning **out, const gr_tuning *from, const gr_model_config *c,
+                            graft_error *err) {
+    GR_TRY(gr_tuning_new(out, c, err));
+    gr_tuning *t = *out;
+    t->kind = from->kind;
+    t->scale = from->scale;
+    t->alpha = from->alpha;
+    t->use_rslora = from->use_rslora;
+    t->pool = from->pool;
+    t->qat = from->qat;
+    t->bias = from->bias;
+    t->dropout = from->dropout;
+    return GRAFT_OK;
+}
+
 void gr_tuning_free(gr_tuning *t) {
     if (!t) return;
     free(t->block);

@@ -126,6 +126,9 @@ graft_status gr_tuning_qat(gr_tuning *tuning, const struct gr_model *model, graf
  * dora, train_bias, train_weight) and gr_tuning_place then lays out: places, params, parameters, lowest,
  * rank. */
 graft_status gr_tuning_new(gr_tuning **tuning, const gr_model_config *config, graft_error *err) GR_MUST_CHECK;
+/* .. with the settings of another, from its kind to its dropout. */
+graft_status gr_tuning_like(gr_tuning **tuning, const gr_tuning *from, const gr_model_config *config,
+                            graft_error *err) GR_MUST_CHECK;
 graft_status gr_tuning_place(gr_tuning *tuning, const gr_model_config *config,
                              graft_error *err) GR_MUST_CHECK;
 void gr_tuning_free(gr_tuning *tuning);

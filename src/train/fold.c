@@ -12,15 +12,7 @@ static graft_status plain_tuning(gr_tuning **out, const gr_tuning *from, const g
                                  graft_error *err) {
     gr_tuning *t;
     bool adapters = false;
-    GR_TRY(gr_tuning_new(&t, c, err));
-    t->kind = from->kind;
-    t->scale = from->scale;
-    t->alpha = from->alpha;
-    t->use_rslora = from->use_rslora;
-    t->pool = from->pool;
-    t->qat = from->qat;
-    t->bias = from->bias;
-    t->dropout = from->dropout;
+    GR_TRY(gr_tuning_like(&t, from, c, err));
     for (gr_role role = 0; role < GR_ROLES; role++)
         for (int64_t l = 0; l < (gr_role_table[role].in_block ? c->layers : 1); l++) {
             gr_tuned x = *gr_tuning_of(from, role, l);

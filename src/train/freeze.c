@@ -81,15 +81,8 @@ static graft_status check_freeze(const gr_trainer *t, bool lora_only, graft_erro
 static graft_status retune(gr_tuning **out, const gr_tuning *from, const gr_model_config *c, bool lora_only,
                            graft_error *err) {
     gr_tuning *t;
-    GR_TRY(gr_tuning_new(&t, c, err));
-    t->kind = from->kind;
-    t->scale = from->scale;
-    t->alpha = from->alpha;
-    t->use_rslora = from->use_rslora;
-    t->pool = from->pool;
-    t->qat = from->qat;
+    GR_TRY(gr_tuning_like(&t, from, c, err));
     t->bias = lora_only ? GR_BIAS_NONE : GR_BIAS_ALL;
-    t->dropout = from->dropout;
     for (gr_role role = 0; role < GR_ROLES; role++)
         for (int64_t l = 0; l < (gr_role_table[role].in_block ? c->layers : 1); l++) {
             const gr_tuned *x = gr_tuning_of(from, role, l);

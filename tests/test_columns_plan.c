@@ -100,6 +100,7 @@ static void tokenizes_and_exports(void **state) {
     assert_int_equal(gr_model_open(&m, model, &err), GRAFT_UNSUPPORTED);
     assert_non_null(strstr(err.hint, "graft convert"));
     free(out);
+    free(adapter);
     forget("adapter");
     tiny_remove(four);
     tiny_remove(model);

@@ -9,11 +9,16 @@
 extern "C" {
 #endif
 
+/* Not started. */
 #define GRAFT_SWEEP_WAITING "waiting"
-#define GRAFT_SWEEP_DONE    "done"
-#define GRAFT_SWEEP_STOPPED "stopped" /* the sweep's time was over */
-#define GRAFT_SWEEP_FAILED  "failed"  /* it diverged: error says how */
+/* Trained to its end. */
+#define GRAFT_SWEEP_DONE "done"
+/* The sweep's time was over. */
+#define GRAFT_SWEEP_STOPPED "stopped"
+/* It diverged: error says how. */
+#define GRAFT_SWEEP_FAILED "failed"
 
+/* One combination of settings, and what came of it. */
 typedef struct graft_sweep_trial {
     char *name, *values; /* directory below the sweep's; "lora-rank 8, learning-rate 1e-4" */
     const char *state;   /* one of the above; static */
@@ -25,6 +30,7 @@ typedef struct graft_sweep_trial {
     uint64_t peak_memory_bytes, forecast_bytes;
 } graft_sweep_trial;
 
+/* All combinations, in their order. Free it. */
 typedef struct graft_sweep_result {
     graft_sweep_trial *trials;
     size_t ntrials;

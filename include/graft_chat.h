@@ -51,6 +51,7 @@ graft_status graft_chat_save(const graft_chat *chat, const char *path, graft_err
 
 /* ------------------------------------------------------------------------------------------- serve */
 
+/* What a server did until it stopped. */
 typedef struct graft_serve_result {
     int64_t requests; /* for an answer */
     int64_t answers;  /* given whole */

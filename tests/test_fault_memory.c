@@ -2,6 +2,7 @@
  * and gives every block back. FAULT_POINTS is the most points per call (a few by default; 0: all). */
 #include "hub/hub_list.h"
 #include "model/locate.h"
+#include "talk/ask.h"
 #include "tests/fault_shim.h"
 #include "tests/tiny_gguf.h"
 #include "tests/tiny_run.h"
@@ -264,13 +265,62 @@ static graft_status make_locate(graft_error *err) {
     return st;
 }
 
+static graft_status make_chat(graft_error *err) {
+    graft_options o;
+    graft_chat *chat = NULL;
+    graft_answer answer = {0};
+    char *out = gr_path_join(place, "talk.jsonl");
+    if (!out) return gr_no_memory(err, 0);
+    bool set = options(&o, GRAFT_VERB_CHAT,
+                       (const char *const[]){"model", base, "system-prompt", "be", "stop", "z", "max-tokens",
+                                             "3", "threads", "1", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_chat_open(&chat, &o, NULL, err);
+    if (st == GRAFT_OK) st = graft_chat_say(chat, "one", NULL, &answer, err);
+    graft_answer_free(&answer);
+    if (st == GRAFT_OK) st = graft_chat_use(chat, adapter, NULL, err);
+    if (st == GRAFT_OK) st = graft_chat_say(chat, "two", NULL, &answer, err);
+    if (st == GRAFT_OK) st = graft_chat_save(chat, out, err);
+    graft_answer_free(&answer);
+    graft_chat_close(chat);
+    graft_options_free(&o);
+    free(out);
+    return st;
+}
+
+static graft_status make_ask(graft_error *err) {
+    static const char json[] =
+        "{\"messages\": [{\"role\": \"system\", \"content\": \"be\"}, {\"role\": \"user\", "
+        "\"content\": [{\"type\": \"text\", \"text\": \"a\"}]}], \"stop\": [\"x\", \"yy\"]}";
+    graft_options defaults = {0};
+    gr_refusal why = {0};
+    gr_ask ask;
+    bool read = gr_ask_read(&ask, true, json, sizeof json - 1, &defaults, &why);
+    gr_ask_free(&ask);
+    return read ? GRAFT_OK
+                : gr_fail(err, why.status == 503 ? GRAFT_NO_MEMORY : GRAFT_CORRUPT, "%s", why.message);
+}
+
 static const call calls[] = {
-    {"plan", make_plan},         {"convert", make_convert},     {"train", make_train},
-    {"trainer", make_trainer},   {"eval", make_eval},           {"generate", make_generate},
-    {"tokenize", make_tokenize}, {"render", make_render},       {"load_yaml", make_yaml},
-    {"info", make_info},         {"info gguf", make_gguf_info}, {"unigram", make_unigram},
-    {"spm", make_spm},           {"hub_list", make_hub_list},   {"locate", make_locate},
-    {"export", make_export},     {"fuse", make_fuse},           {"fuse gguf", make_fuse_gguf},
+    {"chat", make_chat},
+    {"ask", make_ask},
+    {"plan", make_plan},
+    {"convert", make_convert},
+    {"train", make_train},
+    {"trainer", make_trainer},
+    {"eval", make_eval},
+    {"generate", make_generate},
+    {"tokenize", make_tokenize},
+    {"render", make_render},
+    {"load_yaml", make_yaml},
+    {"info", make_info},
+    {"info gguf", make_gguf_info},
+    {"unigram", make_unigram},
+    {"spm", make_spm},
+    {"hub_list", make_hub_list},
+    {"locate", make_locate},
+    {"export", make_export},
+    {"fuse", make_fuse},
+    {"fuse gguf", make_fuse_gguf},
 };
 
 /* What the calls write is removed between them: each begins anew. */

@@ -164,9 +164,12 @@ static json_t *content_of(const json_t *content, size_t number, gr_refusal *why)
     gr_buf text = {0};
     const json_t *part;
     size_t i;
-    if (!content || json_is_null(content)) return json_string("");
-    if (json_is_string(content)) return json_string(json_string_value(content));
-    gr_buf_puts(&text, "");
+    bool list = json_is_array(content);
+    if (content && !json_is_null(content) && !json_is_string(content) && !list) {
+        gr_refuse(why, "messages", "the content of message %zu is neither text nor a list of parts", number);
+        return NULL;
+    }
+    gr_buf_puts(&text, list || !json_is_string(content) ? "" : json_string_value(content));
     json_array_foreach(content, i, part) {
         const char *type = json_string_value(json_object_get(part, "type")),
                    *piece = json_string_value(json_object_get(part, "text"));
@@ -178,10 +181,9 @@ static json_t *content_of(const json_t *content, size_t number, gr_refusal *why)
         }
         gr_buf_puts(&text, piece);
     }
-    json_t *all = json_is_array(content) && !text.failed ? json_string(text.data) : NULL;
+    json_t *all = text.failed ? NULL : json_string(text.data);
     gr_buf_free(&text);
-    if (!all)
-        gr_refuse(why, "messages", "the content of message %zu is neither text nor a list of parts", number);
+    if (!all) no_memory(why);
     return all;
 }
 
@@ -235,7 +237,8 @@ static bool take_stop(gr_ask *a, gr_refusal *why) {
     size_t i;
     if (!stop || json_is_null(stop)) return true;
     list = json_is_array(stop) ? json_incref(stop) : json_pack("[O]", stop);
-    bool good = list && json_array_size(list) <= STOPS_MOST;
+    if (!list) return no_memory(why);
+    bool good = json_array_size(list) <= STOPS_MOST;
     json_array_foreach(list, i, text) good &= json_string_length(text) > 0;
     char *dumped = good && json_array_size(list) ? gr_json_dump(list, JSON_COMPACT) : NULL;
     bool none = good && !json_array_size(list);

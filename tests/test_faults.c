@@ -39,6 +39,7 @@ static const command commands[] = {
      true},
     {"export sum", "export --adapter-path adapter=0.5,adapter=0.5 --merge svd --to gguf --out new",
      ADDS_FILES, true},
+    {"report", "report adapter --html page.html --json", ADDS_FILES, true},
     {"fuse",
      "fuse --model ../base --adapter-path adapter --save-path new --data ../data --split valid --threads 2",
      ALL_OR_NONE, true},
@@ -46,7 +47,8 @@ static const command commands[] = {
      true},
     {"train",
      "train --model ../base --data ../data --adapter-path run --iters 2 --save-every 1 --keep-best "
-     "--lora-rank 2 --batch-size 2 --threads 2 --steps-per-report 1 --steps-per-eval 1",
+     "--lora-rank 2 --batch-size 2 --threads 2 --steps-per-report 1 --steps-per-eval 1 --report-to "
+     "tensorboard",
      KEEPS_ADAPTER, false},
     {"train --resume",
      "train --model ../base --data ../data --adapter-path part --iters 8 --save-every 3 --lora-rank 4 "

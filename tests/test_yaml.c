@@ -155,7 +155,7 @@ static const char example[] = "# The path to the local model directory or Huggin
                               "test_batches: 10\n"
                               "max_seq_length: 512\n"
                               "grad_checkpoint: true\n"
-                              "report_to: null\n"
+                              "report_to: tensorboard\n"
                               "lora_parameters:\n"
                               "  keys: [\"self_attn.q_proj\", \"self_attn.v_proj\"]\n"
                               "  rank: 12\n"
@@ -183,6 +183,7 @@ static void whole_example(void **state) {
     assert_int_equal(o.num_layers, 4);
     assert_int_equal(o.val_batches, -1);
     assert_null(o.resume_adapter_file);
+    assert_string_equal(o.report_to, "tensorboard");
     assert_string_equal(o.grad_checkpoint, "layer");
     assert_string_equal(o.lora_targets, "self_attn.q_proj,self_attn.v_proj");
     assert_int_equal(o.lora_rank, 12);
@@ -358,6 +359,7 @@ static void wrong_configs(void **state) {
         {"optimizer: adafactor\noptimizer_config: {adafactor: {momentum: 0.8}}", GRAFT_USAGE, ""},
         {"lora_parameters: {scale: 2, alpha: 4}", GRAFT_USAGE, "keep one"},
         {"iters: 5\nepochs: 1", GRAFT_USAGE, "keep one"},
+        {"report_to: [tensorboard]", GRAFT_UNSUPPORTED, "tensorboard"},
         {"report_to: wandb", GRAFT_UNSUPPORTED, "metrics.jsonl"},
         {"hf_dataset: {path: x}", GRAFT_UNSUPPORTED, "download"},
         {"iters: 1.5", GRAFT_USAGE, ""},

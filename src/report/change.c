@@ -138,6 +138,13 @@ static void take_file(gr_change *c, const reading *r, const gr_safetensors *file
     c->rows++;
 }
 
+/* What is wrong with the machine, not with the file, is an error. */
+static graft_status pass_on(const graft_error *why, graft_error *err) {
+    if (why->status != GRAFT_NO_MEMORY && why->status != GRAFT_IO) return GRAFT_OK;
+    if (err->status == GRAFT_OK) *err = *why;
+    return why->status;
+}
+
 static graft_status take_config(gr_change *c, const char *dir, const json_t *config, graft_error *err) {
     reading r = {.config = config};
     gr_safetensors *file = NULL;
@@ -150,7 +157,7 @@ static graft_status take_config(gr_change *c, const char *dir, const json_t *con
         if (gr_path_exists(path) && gr_safetensors_open_as(&file, path, GR_IN_MEMORY, &why) != GRAFT_OK)
             c->none = "the adapter's file cannot be read";
         free(path);
-        if (why.status != GRAFT_OK) return why.status == GRAFT_NO_MEMORY ? gr_no_memory(err, 0) : GRAFT_OK;
+        if (why.status != GRAFT_OK) return pass_on(&why, err);
     }
     if (!file) return GRAFT_OK;
     r.gram[0] = gr_calloc((size_t)RANK_MOST * RANK_MOST, sizeof(double));
@@ -177,7 +184,7 @@ graft_status gr_change_read(gr_change *c, const char *dir, graft_error *err) {
     graft_status st = GRAFT_OK;
     if (gr_path_exists(path) && gr_json_load(&config, path, GR_CONFIG_LIMIT, &why) != GRAFT_OK) {
         c->none = "adapter_config.json cannot be read";
-        if (why.status == GRAFT_NO_MEMORY) st = gr_no_memory(err, 0);
+        st = pass_on(&why, err);
     }
     const char *kind = json_string_value(json_object_get(config, "fine_tune_type"));
     if (kind && strcmp(kind, "full") == 0)

@@ -23,8 +23,8 @@ typedef struct gr_change {
     double most;      /* the largest */
     const char *none; /* why there is nothing to show; NULL: there is. Static */
 } gr_change;
-/* dir: with adapters.safetensors or adapter_model.safetensors and adapter_config.json. What cannot be read is
- * change->none; only GRAFT_NO_MEMORY is an error. Owned by caller until gr_change_free. */
+/* dir: with adapters.safetensors or adapter_model.safetensors and adapter_config.json. A file that makes no sense is
+ * change->none; only GRAFT_NO_MEMORY and GRAFT_IO are errors. Owned by caller until gr_change_free. */
 graft_status gr_change_read(gr_change *change, const char *dir, graft_error *err) GR_MUST_CHECK;
 void gr_change_free(gr_change *change);
 

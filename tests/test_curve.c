@@ -112,10 +112,17 @@ static void few_points(void **state) {
 
 static void strange_values(void **state) {
     (void)state;
-    static const double values[][4] = {
-        {1e300, -1e300, 0, 5},     {0, 0, 0, 0},          {1e-300, 2e-300, 3e-300, 1e-299},
-        {1e15, 1e15 + 1, 1e15, 1}, {INFINITY, NAN, 1, 2}, {5, 5, 5, 5},
-        {-3, -2, -1, -4},          {1e-7, 2e-7, 3e-7, 0}, {1.7e308, -1.7e308, 1, 2}};
+    static const double values[][4] = {{1e300, -1e300, 0, 5},
+                                       {0, 0, 0, 0},
+                                       {1e-300, 2e-300, 3e-300, 1e-299},
+                                       {1e15, 1e15 + 1, 1e15, 1},
+                                       {INFINITY, NAN, 1, 2},
+                                       {5, 5, 5, 5},
+                                       {-1e308, -1e308, -1e308, -1e308},
+                                       {1e308, 1e308, 1e308, 1e308},
+                                       {-3, -2, -1, -4},
+                                       {1e-7, 2e-7, 3e-7, 0},
+                                       {1.7e308, -1.7e308, 1, 2}};
     double x[] = {0, 1, 2, 3};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         gr_series s = series_of("s", x, values[i], 4, true);

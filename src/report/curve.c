@@ -34,8 +34,8 @@ static bool find_axes(const gr_series *series, size_t count, gr_axis *x, gr_axis
     bool any = low[0] <= high[0];
     /* half of the range at most, so that differences of huge values do not overflow */
     for (int k = 0; any && k < 2; k++) {
-        low[k] = fmax(low[k], -1e300);
-        high[k] = fmin(high[k], 1e300);
+        low[k] = fmin(fmax(low[k], -1e300), 1e300);
+        high[k] = fmin(fmax(high[k], -1e300), 1e300);
     }
     *x = any ? gr_axis_round(low[0], high[0], true) : (gr_axis){0, 1, 1, 0};
     *y = any ? gr_axis_round(low[1], high[1], false) : (gr_axis){0, 1, 0.2, 1};

@@ -62,6 +62,8 @@ struct cli {
     bool stream;   /* stdout is a terminal */
     int out_errno; /* why stdout stopped taking bytes; 0 while it does */
     progress bar;
+    int rank;          /* among those that mpirun started; 0: alone, or the one that prints */
+    bool told;         /* the error is rank 0's to print */
     graft_hooks hooks; /* user is this cli; event prints notes and bars */
     graft_error err;
 };
@@ -117,6 +119,13 @@ void signals_raise_stop(void);          /* as if a signal had come */
  * down again; true where it was Ctrl-C that raised it. A second one before that exits at once. */
 void signals_answers_only(void);
 bool signals_interrupted(void);
+
+/* mpi_run.c */
+/* Ranks that a launcher started together; 1: this process is alone. */
+int mpi_ranks(void);
+/* Initializes MPI where there are several ranks; c->rank is set. GRAFT_UNSUPPORTED without -DGRAFT_MPI=ON. */
+graft_status mpi_begin(cli *c, graft_comm *comm);
+void mpi_end(graft_comm *comm);
 
 /* bus.c */
 void bus_install(void); /* SIGBUS from a mapped file becomes an error that names it, with EXIT_FAILED */

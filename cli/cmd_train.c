@@ -127,14 +127,26 @@ static graft_status interrupted(cli *c, const graft_train_result *r) {
     return GRAFT_INTERRUPTED;
 }
 
+/* One of several ranks, or alone. Rank 0 speaks for all. */
+static graft_status run(train_view *v, graft_train_result *result) {
+    cli *c = v->c;
+    graft_comm comm;
+    graft_hooks hooks = {.user = v, .stop = c->hooks.stop, .ranks = &comm};
+    graft_status status = mpi_begin(c, &comm);
+    if (c->rank == 0) hooks.event = on_event;
+    if (c->rank == 0 && c->options.config_file) print_values(c);
+    if (status == GRAFT_OK) status = graft_train(&c->options, &hooks, result, &c->err);
+    c->told = comm.told;
+    mpi_end(&comm);
+    return status;
+}
+
 int cmd_train(cli *c) {
     train_view v = {.c = c, .reports = c->json ? stderr : stdout, .files = json_array()};
-    graft_hooks hooks = {.user = &v, .event = on_event, .stop = c->hooks.stop};
     graft_train_result result = {0};
-    if (c->options.config_file) print_values(c);
-    graft_status status = graft_train(&c->options, &hooks, &result, &c->err);
+    graft_status status = run(&v, &result);
     progress_clear(&c->bar);
-    if (status == GRAFT_OK || status == GRAFT_INTERRUPTED) {
+    if (c->rank == 0 && (status == GRAFT_OK || status == GRAFT_INTERRUPTED)) {
         graft_status printed = GRAFT_OK;
         if (c->json)
             printed = print_document(&v, &result);

@@ -48,8 +48,10 @@ static int exit_code(graft_status status) {
 int cli_report(cli *c, graft_status status) {
     progress_clear(&c->bar);
     if (status == GRAFT_OK) return EXIT_DONE;
+    if (c->told) return exit_code(status);
     fflush(stdout); /* keeps the order on a terminal */
     const graft_error *e = &c->err;
+    if (c->rank) fprintf(stderr, "rank %d: ", c->rank);
     fprintf(stderr, "graft%s%s", c->verb ? " " : "", c->verb ? c->verb->name : "");
     part(": ", e->what[0] ? e->what : graft_status_text(status));
     part(", ", e->where);

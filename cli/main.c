@@ -37,6 +37,11 @@ static int run(cli *c, int argc, char **argv) {
             help_program(stdout);
         return EXIT_DONE;
     }
+    if (mpi_ranks() > 1 && c->verb->bit != GRAFT_VERB_TRAIN) {
+        cli_fail(c, GRAFT_USAGE, "only train runs as several ranks");
+        cli_hint(c, "start %s without mpirun", c->verb->name);
+        return cli_report(c, GRAFT_USAGE);
+    }
     return c->verb->run(c);
 }
 

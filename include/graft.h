@@ -25,6 +25,7 @@
 #include "graft_models.h"
 #include "graft_options.h"
 #include "graft_plan.h"
+#include "graft_ranks.h"
 #include "graft_report.h"
 #include "graft_status.h"
 #include "graft_sweep.h"

@@ -47,6 +47,8 @@ typedef struct graft_hooks {
     void *user;
     void (*event)(void *user, const graft_event *event); /* may be NULL; called in the calling thread */
     const volatile int *stop; /* may be NULL; non-zero asks to stop soon (training saves first) */
+    struct graft_comm *ranks; /* graft_train: the ranks that train together (graft_ranks.h); NULL: this
+                                 process alone. Everything else runs alone and leaves it unread */
 } graft_hooks;
 
 #ifdef __cplusplus

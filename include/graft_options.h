@@ -93,6 +93,8 @@ typedef struct graft_options {
     int64_t patience;                 /* validations in a row without a better one; 0: any number */
     int64_t watch;                    /* train: a port of this machine with the page of the run; 0: none */
     char *report_to;                  /* NULL, or "tensorboard" */
+    double rank_timeout; /* seconds without a sign of life of another rank; counts where graft_comm.timeout is
+                            0 */
     bool keep_best, verify_frozen, resume, gguf;
     char *allow_changes; /* with resume: settings that may differ from the checkpoint's, "iters,data" */
     char *resume_adapter_file;

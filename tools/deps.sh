@@ -26,6 +26,8 @@ docs | command -v doxygen | doxygen
 check | command -v clang | clang
 check | clang_has_sanitizers | clang
 check | command -v python3 | python3
+check | pkg-config --exists ompi-c | libopenmpi-dev
+check | command -v mpirun | openmpi-bin
 memcheck | command -v valgrind | valgrind
 analyze | command -v clang-tidy | clang-tidy
 analyze | command -v cppcheck | cppcheck

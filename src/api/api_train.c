@@ -34,15 +34,22 @@ graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft
     graft_train_result unused;
     if (!result) result = &unused;
     memset(result, 0, sizeof *result);
-    GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
-    GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
+    if (gr_api_begin(o, GRAFT_VERB_TRAIN, err) != GRAFT_OK ||
+        gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err) != GRAFT_OK)
+        return gr_trainer_part_early(hooks, err);
     watched w = {.hooks = hooks};
-    const graft_hooks through = {.user = &w, .event = on_event, .stop = hooks ? hooks->stop : NULL};
-    graft_status st = start_watch(&w, o, err);
+    const graft_hooks through = {.user = &w,
+                                 .event = on_event,
+                                 .stop = hooks ? hooks->stop : NULL,
+                                 .ranks = hooks ? hooks->ranks : NULL};
+    graft_status st = through.ranks && through.ranks->rank ? GRAFT_OK : start_watch(&w, o, err);
     if (st == GRAFT_OK)
         st = gr_trainer_open(&trainer, dir, o, w.watch ? &through : hooks, GR_TRAINER_RUN, err);
+    else
+        gr_trainer_part_early(hooks, err);
     if (st == GRAFT_OK) {
         st = gr_trainer_run(&trainer, result, err);
+        if (trainer.together.ranks) st = gr_trainer_part(&trainer, err);
         gr_trainer_close(&trainer);
     }
     gr_watch_close(w.watch);
@@ -67,6 +74,8 @@ graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, con
     char *dir;
     *out = NULL;
     GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
+    if (hooks && hooks->ranks && hooks->ranks->size > 1)
+        return gr_fail(err, GRAFT_UNSUPPORTED, "several ranks train with graft_train, not step by step");
     GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_trainer *t = gr_calloc(1, sizeof *t);
     graft_status st =

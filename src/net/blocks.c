@@ -352,6 +352,7 @@ void gr_net_backward(gr_net *n, const gr_batch *batch, const gr_gradients *gradi
         }
         mlp_backward(&b, gradients, l + 1 == n->model->config.layers);
         attention_backward(&b, gradients, l == n->tuning->lowest && !n->tuning->embedding_trains);
+        if (n->left) n->left(n->left_context, l);
     }
     if (!n->tuning->embedding_trains) return;
     unscale_embedding(n, batch->tokens);

@@ -86,6 +86,9 @@ typedef struct gr_net {
     gr_mat (*sums)[GR_LINEARS]; /* [layers]: W + scale B A, quantized as W is; NULL: no qat */
     void *zeros;                /* of a pooled A; zeros_bytes of them */
     int64_t zeros_bytes;
+    /* backward: block `layer` and all above it have their gradients; NULL: nobody wants to know */
+    void (*left)(void *context, int64_t layer);
+    void *left_context;
     bool squared; /* the rows' squares of the base are there: they never change */
     bool stale;   /* the parameters changed since; bind sets it, and who updates them */
 } gr_net;

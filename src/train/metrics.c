@@ -79,6 +79,7 @@ static bool write_whole(int fd, const char *bytes, size_t n, off_t end) {
 
 /* Appends one line, usually in one write, so that a reader never sees a part of it. */
 static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
+    if (!gr_trainer_writes(t)) return GRAFT_OK;
     char *path = metrics_path(t);
     graft_status st = GRAFT_OK;
     if (!path || line->failed) {

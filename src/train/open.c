@@ -316,6 +316,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     t->preference = gr_options_preference(o);
     /* templates may print the date: a resumed run must see the day it was started */
     if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
+    if (purpose == GR_TRAINER_RUN) GR_TRY(gr_trainer_join(t, err));
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = t->saved = -1;
     GR_TRY(gr_schedule_check(o, err));
@@ -349,7 +350,10 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
                              gr_trainer_purpose purpose, graft_error *err) {
     *t = (gr_trainer){.o = o, .hooks = hooks};
     graft_status st = open_all(t, dir, purpose, err);
-    if (st != GRAFT_OK) gr_trainer_close(t);
+    if (st != GRAFT_OK) {
+        gr_trainer_part(t, err);
+        gr_trainer_close(t);
+    }
     return st;
 }
 
@@ -360,6 +364,10 @@ void gr_trainer_close(gr_trainer *t) {
     gr_order_free(&t->order);
     free(t->indices);
     free(t->results);
+    free(t->together.wire);
+    free(t->together.wire_start);
+    free(t->together.leaves);
+    gr_reduce_free(&t->together.reduction);
     free(t->start);
     gr_optim_free(&t->optim);
     gr_events_close(t->events);

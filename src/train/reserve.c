@@ -46,6 +46,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer
     gr_arena counting = {0};
     config->training = true;
     GR_TRY(gr_trainer_optimizer(t, err));
+    GR_TRY(gr_trainer_chunks(t, err));
     gr_trainer_bind_state(t, &counting);
     if (counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "the adapter's state is larger than memory can be");

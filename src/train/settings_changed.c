@@ -33,6 +33,7 @@ static const struct {
     {"patience", NULL},
     {"watch", NULL},
     {"report-to", NULL},
+    {"rank-timeout", NULL},
     {"allow-other-base", NULL},
     {"fine-tune-type", vectors},
     {"num-layers", vectors},

@@ -72,6 +72,13 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     t->reference = from_adapter ? gr_arena_array(arena, n, sizeof(float)) : NULL;
     t->preference.reference = t->reference;
     t->gradients.count = gr_gradients_slots(rows, has_leaves(t->rt.tuning));
+    if (t->together.ranks) {
+        int64_t batch = gr_min_i64(rows, t->o->batch_size), size = gr_ranks_size(t->together.ranks);
+        int most = gr_share_slots((uint64_t)((batch + size - 1) / size), has_leaves(t->rt.tuning));
+        /* checkpoints inside an update pass through them */
+        t->gradients.count = rows > batch && t->gradients.count > most ? t->gradients.count : most;
+        gr_reduce_bind(&t->together.reduction, arena, rows, batch);
+    }
     for (int i = 0; i < t->gradients.count; i++)
         t->gradients.slots[i] = gr_arena_array(arena, n, sizeof(float));
     t->grad = t->gradients.slots[0]; /* an update empties the tree before the next row */

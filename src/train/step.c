@@ -63,15 +63,16 @@ static void note_results(gr_trainer *t, gr_row_result *results) {
 
 /* Forward, loss and backward of the rows in the buffer; each unit is one leaf of the tree. Returns how many
  * rows of the data they are. */
-static int64_t run_slice(gr_trainer *t, gr_row_result *results) {
+static int64_t run_slice(gr_trainer *t, const gr_gradients *gradients, uint64_t skip,
+                         gr_row_result *results) {
     gr_batch *batch = &t->buffer.batch;
     if (batch->nrows == 0) return 0;
     if (t->preference.kind) return gr_trainer_run_pairs(t, results);
     batch->dropout = gr_trainer_dropout(t);
+    t->dropout.skip = skip;
     gr_net_forward(&t->rt.net, batch);
-    gr_net_loss(&t->rt.net, batch, &t->gradients);
-    gr_net_backward(&t->rt.net, batch, &t->gradients);
-    t->p.pending_rows += (uint64_t)batch->nrows;
+    gr_net_loss(&t->rt.net, batch, gradients);
+    gr_net_backward(&t->rt.net, batch, gradients);
     note_results(t, results);
     return batch->segment ? batch->nsegments : batch->nrows;
 }
@@ -109,22 +110,50 @@ static void add_unit(gr_trainer *t, int64_t unit) {
     }
 }
 
-/* Gradients and results of these units, slice by slice. */
-static void run_units(gr_trainer *t, const int64_t *units, int64_t n) {
-    int64_t most = gr_min_i64(t->slice_tokens, t->buffer.max_tokens);
-    gr_row_result *results = t->results;
-    gr_batch_clear(&t->buffer, t->p.pending_rows);
+/* Tells the reduction of a block whose gradients are complete. */
+static void on_left(void *context, int64_t layer) {
+    gr_reduce_ready(context, layer);
+}
+
+int64_t gr_trainer_run_units(gr_trainer *t, const int64_t *units, int64_t n, const gr_gradients *gradients,
+                             uint64_t first, uint64_t skip, bool last, gr_row_result *results) {
+    int64_t most = gr_min_i64(t->slice_tokens, t->buffer.max_tokens), rows = 0;
+    gr_net *net = &t->rt.net;
+    gr_batch_clear(&t->buffer, first);
     for (int64_t i = 0; i < n; i++) {
         int64_t cost = gr_trainer_unit_cost(t, units[i]);
         if (cost == 0) continue;
         const gr_batch *b = &t->buffer.batch;
         if (b->nrows && (b->tokens + cost > most || b->nrows == t->slice_rows)) {
-            results += run_slice(t, results);
-            gr_batch_clear(&t->buffer, t->p.pending_rows);
+            first += (uint64_t)b->nrows;
+            rows += run_slice(t, gradients, skip, results + rows);
+            gr_batch_clear(&t->buffer, first);
         }
         add_unit(t, units[i]);
     }
-    run_slice(t, results);
+    if (last) net->left = on_left, net->left_context = &t->together.reduction;
+    rows += run_slice(t, gradients, skip, results + rows);
+    net->left = NULL;
+    return rows;
+}
+
+/* Units of an iteration that have a target: its leaves. */
+static int64_t count_leaves(const gr_trainer *t, const int64_t *units, int64_t n) {
+    int64_t leaves = 0;
+    for (int64_t i = 0; i < n; i++) leaves += gr_trainer_unit_cost(t, units[i]) > 0;
+    return leaves;
+}
+
+/* Gradients and results of these units. False: some other rank's are missing. */
+static bool run_iteration(gr_trainer *t, const int64_t *units, int64_t n) {
+    gr_train_progress *p = &t->p;
+    int64_t leaves = count_leaves(t, units, n);
+    if (t->together.ranks) {
+        if (!gr_trainer_run_share(t, units, n, leaves)) return false;
+    } else
+        gr_trainer_run_units(t, units, n, &t->gradients, p->pending_rows, 0, false, t->results);
+    p->pending_rows += (uint64_t)leaves;
+    return true;
 }
 
 int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
@@ -136,7 +165,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
         t->rt.net.head.weight = 1 / (float)gr_max_i64(targets, 1);
         t->p.report_loss = 0;
     }
-    run_units(t, units, n);
+    if (!run_iteration(t, units, n)) return 0;
     if (t->preference.kind)
         gr_trainer_account_pairs(t, units, n);
     else
@@ -163,6 +192,12 @@ int64_t gr_trainer_loss_parts(const gr_trainer *t) {
 
 double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor) {
     float *level[GR_TREE_LEVELS];
+    gr_together *with = &t->together;
+    if (with->ranks) { /* the sum comes as one */
+        if (gr_reduce_total(&with->reduction, rows, t->gradients.slots[0], &with->broken) != GRAFT_OK)
+            return NAN;
+        rows = 1;
+    }
     gr_gradients_levels(&t->gradients, rows, level);
     return gr_optim_collect(t->rt.pool, t->grad, level, rows, divisor, t->rt.tuning->parameters);
 }
@@ -174,6 +209,7 @@ static void apply(gr_trainer *t) {
     int64_t parts = t->preference.kind ? (int64_t)p->pending_rows : p->pending_targets;
     int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : parts;
     double norm = gr_trainer_collect(t, p->pending_rows, divisor);
+    if (t->together.broken.status != GRAFT_OK) return;
     gr_health_judge(&p->health, &t->verdict, norm, parts);
     if (t->verdict.skipped) {
         p->trained_tokens -= p->pending_targets;
@@ -209,6 +245,7 @@ void gr_trainer_iteration(gr_trainer *t) {
     int64_t n = gr_trainer_take(t);
     t->verdict = (gr_verdict){0};
     t->timed_tokens += gr_trainer_rows(t, t->indices, n);
+    if (t->together.broken.status != GRAFT_OK) return;
     p->epoch = t->order.epoch;
     p->position = t->order.position;
     p->iteration++;

@@ -41,7 +41,6 @@ int64_t gr_trainer_run_pairs(gr_trainer *t, gr_row_result *results) {
     }
     gr_net_loss(net, batch, &t->gradients);
     gr_net_backward(net, batch, &t->gradients);
-    t->p.pending_rows += (uint64_t)batch->nrows;
     note_results(t, results, pairs);
     return 2 * batch->nrows;
 }

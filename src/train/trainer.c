@@ -7,10 +7,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static bool stopping(const gr_trainer *t) {
-    return t->hooks && t->hooks->stop && *t->hooks->stop;
-}
-
 const char *gr_trainer_base(const gr_trainer *t) {
     const char *model = t->o->model ? t->o->model : "";
     if (gr_options_base(t->o) != GR_BASE_4_BIT) return model;
@@ -91,18 +87,21 @@ static void note_bad_pair(void *user, int64_t pair, const gr_pair *scored, const
     if (!isfinite(value->loss)) gr_lines_add(&b->lines, gr_rows_at(b->rows, 2 * pair).line);
 }
 
-/* The mean loss of the first n rows or pairs; NaN: nothing has one. */
-static double score_validation(gr_trainer *t, int64_t n, bad_rows *bad, graft_preference *means) {
-    const volatile int *stop = t->hooks ? t->hooks->stop : NULL;
+/* *loss: the mean of the first n rows or pairs; NaN: nothing has one. */
+static graft_status score_validation(gr_trainer *t, int64_t n, bad_rows *bad, double *loss,
+                                     graft_preference *means, graft_error *err) {
     gr_score score;
     gr_preference_sums sums;
     if (!t->preference.kind) {
-        gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, &score, note_bad_row, bad, stop);
-        return score.tokens ? score.loss / (double)score.tokens : NAN;
+        GR_TRY(gr_trainer_score(t, n, &score, note_bad_row, bad, err));
+        *loss = score.tokens ? score.loss / (double)score.tokens : NAN;
+        return GRAFT_OK;
     }
-    gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad, stop);
+    gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad,
+                   t->hooks ? t->hooks->stop : NULL);
     *means = gr_preference_means(&t->preference, &sums);
-    return sums.loss / (double)gr_max_i64(sums.pairs, 1);
+    *loss = sums.loss / (double)gr_max_i64(sums.pairs, 1);
+    return GRAFT_OK;
 }
 
 static graft_status validate(gr_trainer *t, graft_error *err) {
@@ -111,8 +110,9 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
     bad_rows bad = {.rows = t->valid};
     double start = gr_clock();
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
-    double loss = score_validation(t, n, &bad, &means);
-    if (stopping(t)) return GRAFT_OK; /* an interrupted mean is no mean */
+    double loss;
+    GR_TRY(score_validation(t, n, &bad, &loss, &means, err));
+    if (gr_trainer_stopping(t)) return GRAFT_OK; /* an interrupted mean is no mean */
     t->p.validated = t->p.iteration;
     if (isnan(loss) && !bad.lines.count) return GRAFT_OK;
     if (bad.lines.count) say_bad_validation(t, &bad.lines);
@@ -162,13 +162,7 @@ static graft_status report(gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
-static graft_status save_all(gr_trainer *t, graft_error *err) {
-    if (!gr_trainer_sound(t)) {
-        if (t->best_due) t->p.best_val = NAN; /* nobody has it: the next is better */
-        t->best_due = false;
-        t->saved_at = gr_clock(); /* not again at once */
-        return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);
-    }
+static graft_status write_all(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_metrics_sync(t, err));
     GR_TRY(gr_checkpoint_save(t, err));
     t->saved = t->p.iteration;
@@ -176,12 +170,27 @@ static graft_status save_all(gr_trainer *t, graft_error *err) {
     if (t->best_due) GR_TRY(gr_best_save(t, err));
     gr_trainer_event(t,
                      &(graft_event){.kind = GRAFT_EVENT_SAVED, .text = t->dir, .iteration = t->p.iteration});
+    return GRAFT_OK;
+}
+
+static graft_status save_all(gr_trainer *t, graft_error *err) {
+    if (!gr_trainer_sound(t)) {
+        if (t->best_due) t->p.best_val = NAN; /* nobody has it: the next is better */
+        t->best_due = false;
+        t->saved_at = gr_clock(); /* not again at once */
+        return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);
+    }
+    GR_TRY(gr_trainer_gather(t, err));
+    if (gr_trainer_writes(t)) GR_TRY(write_all(t, err));
+    t->saved = t->p.iteration;
+    t->best_due = false;
     t->saved_at = gr_clock();
     return GRAFT_OK;
 }
 
 /* Saving reads and changes nothing that training uses: when it happens leaves no trace in the results. */
 static bool save_due(const gr_trainer *t) {
+    if (t->together.ranks) return t->together.save; /* rank 0's clock, or its iterations */
     if (t->save_iterations) return t->p.iteration % t->save_iterations == 0;
     return gr_clock() - t->saved_at >= t->save_seconds;
 }
@@ -191,6 +200,29 @@ static graft_status give_up(gr_trainer *t, graft_error *err) {
     bool sound = gr_trainer_sound(t);
     if (sound) GR_TRY(save_all(t, err));
     return gr_trainer_fail_lost(t, sound, err);
+}
+
+/* Other ranks' part of an iteration is missing. */
+static graft_status give_back(const gr_trainer *t, graft_error *err) {
+    if (err->status == GRAFT_OK) *err = t->together.broken;
+    return err->status;
+}
+
+/* Before everything that other ranks take part in: what a checkpoint would hold, were they gone. */
+static void note_boundary(gr_trainer *t) {
+    if (t->together.ranks && t->p.pending_iterations == 0) t->together.boundary = t->p;
+}
+
+/* A run that the other ranks, or the host's hurry, cut short inside an update: the vectors are still those of
+ * the last whole one, and rank 0 saves them. */
+static void salvage(gr_trainer *t) {
+    graft_error own = {0};
+    const gr_train_progress *p = &t->together.boundary;
+    if (!gr_trainer_writes(t) || gr_ranks_check(t->together.ranks, &own) == GRAFT_OK) return;
+    if (p->iteration <= t->saved || p->iteration == 0 || p->health.in_a_row) return;
+    gr_error_clear(&own);
+    t->p = *p;
+    if (write_all(t, &own) != GRAFT_OK) gr_trainer_note(t, "saving failed too: %s %s", own.what, own.where);
 }
 
 static graft_status loop(gr_trainer *t, graft_error *err) {
@@ -203,10 +235,13 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
             "not full",
             gr_rows_name(t->valid));
     t->saved_at = gr_clock();
+    note_boundary(t);
     if (validation_due(t)) GR_TRY(validate(t, err));
     if (t->best_due && p->iteration < t->iters) GR_TRY(save_all(t, err));
-    while (p->iteration < t->iters && !stopping(t) && !out_of_patience(t)) {
+    while (p->iteration < t->iters && !gr_trainer_stopping(t) && !out_of_patience(t)) {
+        note_boundary(t);
         gr_trainer_iteration(t);
+        if (t->together.broken.status != GRAFT_OK) return give_back(t, err);
         GR_TRY(gr_trainer_heed(t, true, err));
         if (gr_trainer_lost(t)) return give_up(t, err);
         bool last = p->iteration == t->iters;
@@ -214,6 +249,7 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
             t, &(graft_event){
                    .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
         if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, err));
+        note_boundary(t);
         if (validation_due(t)) GR_TRY(validate(t, err));
         if (!last && !out_of_patience(t) && (t->best_due || save_due(t))) GR_TRY(save_all(t, err));
     }
@@ -223,7 +259,8 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
 
 /* A run that the machine ended says what is left of it, and how it goes on. */
 static graft_status say_what_is_left(const gr_trainer *t, graft_status st, graft_error *err) {
-    if (st != GRAFT_IO && st != GRAFT_NO_MEMORY && st != GRAFT_NOT_FOUND) return st;
+    bool cut = t->together.ranks && st == GRAFT_INTERRUPTED;
+    if (st != GRAFT_IO && st != GRAFT_NO_MEMORY && st != GRAFT_NOT_FOUND && !cut) return st;
     err->hint[0] = 0;
     if (t->saved >= 0)
         gr_hint(err,
@@ -283,7 +320,7 @@ static void forget(const gr_trainer *t) {
     gr_events_forget(t->dir);
 }
 
-static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
+static graft_status start_here(gr_trainer *t, graft_error *err) {
     bool found = false;
     GR_TRY(gr_make_dirs(t->dir, err));
     GR_TRY(gr_dir_lock_take(&t->lock, t->dir, "wait for it, or give another --adapter-path", err));
@@ -310,31 +347,41 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     return gr_record_save(t, err);
 }
 
+/* Files are rank 0's, and what it finds in them is everybody's. */
+static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
+    GR_TRY(gr_trainer_agree(t, err));
+    if (gr_trainer_writes(t)) GR_TRY(start_here(t, err));
+    return gr_trainer_spread(t, err);
+}
+
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {
     double start = gr_clock();
     GR_TRY(start_or_resume(t, err));
     if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
     graft_status st = loop(t, err);
-    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
+    if (st != GRAFT_OK && t->together.ranks) salvage(t);
+    if (st != GRAFT_OK && st != GRAFT_INTERRUPTED) return say_what_is_left(t, st, err);
     bool early = out_of_patience(t) && t->p.iteration < t->iters;
-    *result = (graft_train_result){
-        .iterations = t->p.iteration,
-        .updates = t->p.health.applied,
-        .skipped_updates = t->p.health.skipped,
-        .loss_spikes = t->p.health.loss_spikes,
-        .gradient_spikes = t->p.health.norm_spikes,
-        .trained_tokens = t->p.trained_tokens,
-        .packing = gr_trainer_packing(t),
-        .train_loss = t->p.train_loss,
-        .val_loss_first = t->p.first_val,
-        .val_loss_last = t->p.last_val,
-        .val_loss_best = t->p.best_val,
-        .seconds = gr_clock() - start,
-        .forecast = t->forecast,
-        .peak_memory_bytes = gr_peak_rss(),
-        .stopped_early = early,
-        .interrupted = !early && (t->p.iteration < t->iters || (stopping(t) && validation_due(t)))};
-    st = write_reports(t, result, err);
+    *result = (graft_train_result){.iterations = t->p.iteration,
+                                   .updates = t->p.health.applied,
+                                   .skipped_updates = t->p.health.skipped,
+                                   .loss_spikes = t->p.health.loss_spikes,
+                                   .gradient_spikes = t->p.health.norm_spikes,
+                                   .trained_tokens = t->p.trained_tokens,
+                                   .packing = gr_trainer_packing(t),
+                                   .train_loss = t->p.train_loss,
+                                   .val_loss_first = t->p.first_val,
+                                   .val_loss_last = t->p.last_val,
+                                   .val_loss_best = t->p.best_val,
+                                   .seconds = gr_clock() - start,
+                                   .forecast = t->forecast,
+                                   .peak_memory_bytes = gr_peak_rss(),
+                                   .stopped_early = early,
+                                   .interrupted = !early && (t->p.iteration < t->iters ||
+                                                             (gr_trainer_stopping(t) && validation_due(t)))};
+    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
+    gr_trainer_say_ranks(t, start);
+    if (gr_trainer_writes(t)) st = write_reports(t, result, err);
     if (st != GRAFT_OK) return say_what_is_left(t, st, err);
     if (t->before) GR_TRY(gr_trainer_prove(t, result, err));
     if (!result->interrupted) return GRAFT_OK;

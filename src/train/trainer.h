@@ -14,6 +14,7 @@
 #include "adapters/adapter.h"
 #include "base/os.h"
 #include "data/rows.h"
+#include "dist/reduce.h"
 #include "graft.h"
 #include "net/runtime.h"
 #include "report/events.h"
@@ -59,6 +60,18 @@ typedef struct gr_row_result {
     bool gradient;          /* what came back through it is all numbers */
 } gr_row_result;
 
+/* What several ranks need to train as one. */
+typedef struct gr_together {
+    gr_ranks *ranks; /* NULL: this process is alone, and nothing of this is used */
+    gr_reduction reduction;
+    struct gr_wire *wire;       /* [rows of an iteration + size]: results under way */
+    size_t *wire_start;         /* [size + 1] bytes */
+    uint64_t *leaves;           /* [size + 1] first leaf of each rank */
+    bool stop, save;            /* all agree: to stop, and to save after this iteration */
+    gr_train_progress boundary; /* after the last whole update: what the vectors hold until the next */
+    graft_error broken;         /* why an iteration or update could not end; status GRAFT_OK: it could */
+} gr_together;
+
 /* What a run will go through. */
 #define GR_SLICES 12
 typedef struct gr_work {
@@ -84,6 +97,7 @@ typedef struct gr_trainer {
     float *params, *grad;
     float *reference; /* of dpo: the parameters that --resume-adapter-file brought; NULL: the base alone */
     gr_gradients gradients;
+    gr_together together;
     gr_optim optim;
     gr_batch_buffer buffer;
     gr_dropout dropout;   /* of the update in progress */
@@ -194,6 +208,11 @@ void gr_trainer_account_pairs(gr_trainer *t, const int64_t *units, int64_t n);
 bool gr_all_finite(const float *x, int64_t n);
 /* What report_loss is the sum of: targets, with mlx_loss iterations, with preferences pairs. */
 int64_t gr_trainer_loss_parts(const gr_trainer *t);
+/* Units whose leaves follow each other in `gradients`, from number `first` there, with `skip` leaves of the
+ * update before that tree's. last: t->together hears of blocks that are complete. Results of their rows with
+ * a target; returns how many those are. */
+int64_t gr_trainer_run_units(gr_trainer *t, const int64_t *units, int64_t n, const gr_gradients *gradients,
+                             uint64_t first, uint64_t skip, bool last, gr_row_result *results);
 /* The gradient of `rows` rows, divided, from the tree into t->grad, which ends the tree; its norm. */
 double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor);
 /* Ends the update: mean gradient, clip, optimizer; or, where a number went wrong, nothing but the count of
@@ -234,6 +253,36 @@ graft_status gr_trainer_fold(const gr_trainer *t, gr_tuning **tuning, float **pa
 graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_unwatch(gr_trainer *t);
+
+/* together.c: several ranks as one. Alone all of it does nothing. */
+/* Joins the ranks of the hooks; GRAFT_USAGE where they cannot share the batch. They agree on t->now. */
+graft_status gr_trainer_join(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Leaves them, saying how it went: *err is the run's outcome, also that of the others. Returns its status. */
+graft_status gr_trainer_part(gr_trainer *t, graft_error *err);
+/* The same of a run that failed before there was a trainer. */
+graft_status gr_trainer_part_early(const graft_hooks *hooks, graft_error *err);
+/* Is it this rank that writes files? */
+bool gr_trainer_writes(const gr_trainer *t);
+/* Room for the iterations' results; the chunks of what trains. */
+graft_status gr_trainer_wire(gr_trainer *t, int64_t rows, graft_error *err) GR_MUST_CHECK;
+graft_status gr_trainer_chunks(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* This rank's part of an iteration of `leaves` units with a target; then everybody's results are in
+ * t->results and the tree has all leaves. False: t->together.broken. */
+bool gr_trainer_run_share(gr_trainer *t, const int64_t *units, int64_t n, int64_t leaves);
+/* Sums over validation rows [0, n), each rank scoring its part; each as in gr_runtime_score. */
+graft_status gr_trainer_score(gr_trainer *t, int64_t n, gr_score *score,
+                              void (*each)(void *user, int64_t row, const gr_score *own), void *user,
+                              graft_error *err) GR_MUST_CHECK;
+/* What rank 0 took up from a checkpoint is everybody's. */
+graft_status gr_trainer_spread(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Before a checkpoint: rank 0 gets the tree, and all parameters are the same. */
+graft_status gr_trainer_gather(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Says what being several cost this rank, from `start` (gr_clock) to now. */
+void gr_trainer_say_ranks(const gr_trainer *t, double start);
+/* The stop flag of all ranks. */
+bool gr_trainer_stopping(const gr_trainer *t);
+/* agree.c: GRAFT_MISMATCH, on all ranks, names what differs and whose it is. */
+graft_status gr_trainer_agree(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* The whole run from the current progress. */
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;

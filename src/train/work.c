@@ -85,6 +85,7 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
         if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
             return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
     }
+    for (int i = 0; t->together.ranks && i < GR_SLICES; i++) w->slice[i].targets = 0; /* cut elsewhere */
     if (it == t->iters) return GRAFT_OK;
     w->unit = t->order.packs ? t->order.packs->largest : largest_unit(t->train);
     w->batch = w->unit * gr_min_i64(o->batch_size, count);
@@ -118,6 +119,7 @@ static graft_status order_rows(gr_trainer *t, graft_error *err) {
     t->results = gr_calloc((size_t)most, sizeof *t->results);
     if (!t->results) return gr_no_memory(err, (size_t)most * sizeof *t->results);
     t->order.width = width;
+    GR_TRY(gr_trainer_wire(t, most, err));
     if (!o->pack) return GRAFT_OK;
     int32_t *cost = gr_calloc((size_t)count, sizeof *cost);
     if (!cost) return gr_no_memory(err, (size_t)count * sizeof *cost);

@@ -1,0 +1,290 @@
+/* dist/ and train/together.c: ranks as threads of this process train to the bits of one, whatever the number
+ * of ranks, and end together when one of them disagrees, fails, stops or is gone. */
+#include "dist/share.h"
+#include "tests/thread_comm.h"
+#include "tests/tiny_run.h"
+
+/* ------------------------------------------------------------------------------------- nodes of the tree */
+
+/* Nodes of neighbouring runs follow each other as a counter's carries need them. */
+static void nodes_fit_the_tree(void **state) {
+    (void)state;
+    for (uint64_t begin = 0; begin < 70; begin++)
+        for (uint64_t end = begin; end < 140; end++) {
+            int level[GR_SHARE_NODES], count = gr_share_nodes(level, begin, end);
+            uint64_t at = begin;
+            assert_true(count <= gr_share_most(end - begin));
+            for (int i = 0; i < count; i++) {
+                assert_int_equal(at & (((uint64_t)1 << level[i]) - 1), 0);
+                at += (uint64_t)1 << level[i];
+            }
+            assert_int_equal(at, end);
+        }
+}
+
+static void shares_are_even(void **state) {
+    (void)state;
+    for (int64_t n = 0; n < 50; n++)
+        for (int size = 1; size < 9; size++) {
+            assert_int_equal(gr_share_begin(n, 0, size), 0);
+            assert_int_equal(gr_share_begin(n, size, size), n);
+            for (int r = 0; r < size; r++) {
+                int64_t mine = gr_share_begin(n, r + 1, size) - gr_share_begin(n, r, size);
+                assert_true(mine == n / size || mine == n / size + 1);
+            }
+        }
+}
+
+/* ------------------------------------------------------------------------------------------------- runs */
+
+typedef struct rank_run {
+    pthread_t thread;
+    graft_comm comm;
+    thread_rank place;
+    const char *model, *out;
+    const char *const *more;
+    const char *const *own; /* of this rank alone; may be NULL */
+    watch w;
+    graft_status st;
+    graft_error err;
+    graft_train_result result;
+    thread_world *world;
+    int64_t mute_after; /* iterations; 0: never */
+} rank_run;
+
+static void on_rank_event(void *user, const graft_event *e) {
+    rank_run *r = user;
+    on_event(&r->w, e);
+    if (r->mute_after && e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "train") == 0 &&
+        e->done == r->mute_after)
+        thread_mute(r->world, r->comm.rank);
+}
+
+static void *run_rank(void *context) {
+    rank_run *r = context;
+    graft_options o;
+    char *adapter = tiny_join(root, r->out);
+    graft_hooks hooks = {.user = r, .event = on_rank_event, .stop = &r->w.stop, .ranks = &r->comm};
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_TRAIN,
+             (const char *const[]){"model", r->model, "data", data, "adapter-path", adapter, NULL});
+    tiny_set(&o, GRAFT_VERB_TRAIN, common + (own_rank ? 2 : 0));
+    tiny_set(&o, GRAFT_VERB_TRAIN, r->more);
+    tiny_set(&o, GRAFT_VERB_TRAIN, r->own);
+    if (isnan(o.epochs) && !gr_options_given(&o, "iters")) o.iters = 8;
+    r->st = graft_train(&o, &hooks, &r->result, &r->err);
+    graft_options_free(&o);
+    free(adapter);
+    return NULL;
+}
+
+/* runs [n], of which own, w and mute_after may be set. */
+static void train_ranks(rank_run *runs, int n, const char *model, const char *out, const char *const *more) {
+    thread_world world;
+    thread_world_init(&world, n);
+    for (int i = 0; i < n; i++) {
+        thread_comm(&runs[i].comm, &runs[i].place, &world, i);
+        runs[i].comm.timeout = 60;
+        for (int k = 0; k < n; k++)
+            if (runs[k].mute_after) runs[i].comm.timeout = i ? 2.5 : 1.5; /* rank 0 notices first */
+        runs[i].model = model;
+        runs[i].out = out;
+        runs[i].more = more;
+        runs[i].world = &world;
+    }
+    for (int i = 0; i < n; i++)
+        assert_int_equal(pthread_create(&runs[i].thread, NULL, run_rank, &runs[i]), 0);
+    for (int i = 0; i < n; i++) pthread_join(runs[i].thread, NULL);
+    thread_world_free(&world);
+}
+
+static void must_train_ranks(int n, const char *model, const char *out, const char *const *more) {
+    rank_run runs[RANKS_MOST] = {0};
+    train_ranks(runs, n, model, out, more);
+    for (int i = 0; i < n; i++)
+        if (runs[i].st != GRAFT_OK)
+            fail_msg("rank %d of %d: %s, %s, %s", i, n, runs[i].err.what, runs[i].err.where,
+                     runs[i].err.found);
+    assert_false(runs[0].comm.lost);
+    assert_true(runs[0].result.trained_tokens == runs[n - 1].result.trained_tokens);
+}
+
+/* Of the formats each kind of training has some. */
+static void same_files(const char *a, const char *b) {
+    static const char *const names[] = {"adapters.safetensors", "adapter_model.safetensors",
+                                        "adapter_config.json"};
+    char *x = tiny_join(root, a), *y = tiny_join(root, b), *m = timeless(x), *n = timeless(y);
+    assert_string_equal(m, n);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = tiny_join(x, names[i]);
+        if (gr_path_exists(path)) tiny_same_file(x, y, names[i]);
+        free(path);
+    }
+    free(n);
+    free(m);
+    free(y);
+    free(x);
+}
+
+#define BATCH(n) "batch-size", #n
+
+static void same_bits(void **state) {
+    (void)state;
+    static const struct {
+        tiny_spec base;
+        const char *more[12];
+        int ranks[4];
+    } cases[] = {
+        {{.bits = 4}, {BATCH(4), "weight-decay", "0.1"}, {2, 4}},
+        {{.bits = 4}, {BATCH(6), "grad-accumulation-steps", "1", "lora-dropout", "0.3"}, {2, 3, 6}},
+        {{.bits = 4}, {BATCH(8), "pack", "-", "max-seq-length", "90", "keep-best", "-"}, {2, 4}},
+        {{0}, {BATCH(6), "fine-tune-type", "full", "optimizer", "muon", "learning-rate", "1e-3"}, {3}},
+        {{.untied = true}, {BATCH(6), "fine-tune-type", "dora", "modules-to-save", "lm_head,norm"}, {2, 3}},
+        {{.bits = 4}, {BATCH(6), "qat", "-", "optimizer", "adafactor"}, {2}},
+        {{.bits = 4}, {BATCH(6), "loss", "mlx-lm", "lora-bias", "none"}, {2, 3}},
+        {{.bits = 4}, {BATCH(4), "group-pooled", "-", "epochs", "2"}, {4}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *model = tiny_model_dir(root, "base", &cases[i].base);
+        own_rank = strcmp(cases[i].more[2], "fine-tune-type") == 0 && strcmp(cases[i].more[3], "full") == 0;
+        must_train(model, "one", cases[i].more, NULL, NULL);
+        for (int k = 0; k < 4 && cases[i].ranks[k]; k++) {
+            must_train_ranks(cases[i].ranks[k], model, "many", cases[i].more);
+            same_files("one", "many");
+            forget("many");
+        }
+        forget("one");
+        tiny_remove(model);
+    }
+    own_rank = false;
+}
+
+/* ----------------------------------------------------------------------------------------------- resuming */
+
+/* 2 ranks, then 4, then one; the first two stop inside an update. */
+static void goes_on_with_other_ranks(void **state) {
+    (void)state;
+    static const char *const more[] = {BATCH(4), NULL};
+    static const char *const resume[] = {BATCH(4), "resume", "-", NULL};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    must_train(model, "one", more, NULL, NULL);
+    rank_run two[RANKS_MOST] = {{.w.stop_after = 1}}, four[RANKS_MOST] = {[3] = {.w.stop_after = 4}};
+    train_ranks(two, 2, model, "many", more);
+    for (int i = 0; i < 2; i++) assert_int_equal(two[i].st, GRAFT_INTERRUPTED);
+    train_ranks(four, 4, model, "many", resume);
+    for (int i = 0; i < 4; i++) assert_int_equal(four[i].st, GRAFT_INTERRUPTED);
+    assert_true(four[0].result.iterations >= 4 && four[0].result.iterations < 8);
+    assert_int_equal(four[0].result.iterations, four[3].result.iterations);
+    must_train(model, "many", resume, NULL, NULL);
+    same_results("one", "many");
+    forget("many");
+    forget("one");
+    tiny_remove(model);
+}
+
+/* ------------------------------------------------------------------------------------------ disagreement */
+
+static void all_must_say(const rank_run *runs, int n, graft_status st, const char *where, const char *part) {
+    for (int i = 0; i < n; i++) {
+        if (runs[i].st != st) fail_msg("rank %d: %d %s", i, runs[i].st, runs[i].err.what);
+        char all[2048];
+        snprintf(all, sizeof all, "%s|%s|%s", runs[i].err.what, runs[i].err.where, runs[i].err.found);
+        bool own = strstr(all, "nowhere") && !strstr(all, "rank "); /* the rank that failed needs no name */
+        if (!strstr(all, part) || (!own && !strstr(all, where))) fail_msg("rank %d: %s", i, all);
+    }
+}
+
+static void names_what_differs(void **state) {
+    (void)state;
+    static const char *const more[] = {BATCH(6), NULL};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    char *fewer = tiny_data_dir(root, "fewer", 12, 5);
+    rank_run a[RANKS_MOST] = {[2] = {.own = (const char *const[]){"learning-rate", "1e-3", NULL}}};
+    train_ranks(a, 3, model, "many", more);
+    all_must_say(a, 3, GRAFT_MISMATCH, "rank 2", "learning-rate: 0.005 on rank 0, 0.001 on rank 2");
+    assert_true(a[1].comm.told && a[2].comm.told && !a[0].comm.told);
+    rank_run b[RANKS_MOST] = {[1] = {.own = (const char *const[]){"data", fewer, NULL}}};
+    train_ranks(b, 2, model, "many", more);
+    all_must_say(b, 2, GRAFT_MISMATCH, "rows: 13 on rank 0, 12 on rank 1", "data digest: ");
+    char *other = tiny_model_dir(root, "other", &(tiny_spec){.bits = 4, .seed = 9});
+    rank_run c[RANKS_MOST] = {[1] = {.own = (const char *const[]){"model", other, NULL}}};
+    train_ranks(c, 2, model, "many", more);
+    all_must_say(c, 2, GRAFT_MISMATCH, "rank 1", "base digest: ");
+    /* threads and such are a rank's own affair */
+    rank_run d[RANKS_MOST] = {[1] = {.own = (const char *const[]){"threads", "2", "keep-last", "1", NULL}}};
+    train_ranks(d, 2, model, "many", more);
+    assert_int_equal(d[0].st, GRAFT_OK);
+    forget("many");
+    rank_run e[RANKS_MOST] = {0};
+    train_ranks(e, 4, model, "many", more);
+    all_must_say(e, 4, GRAFT_USAGE, "4 ranks", "cannot share a batch of 6");
+    rank_run f[RANKS_MOST] = {[1] = {.own = (const char *const[]){"data", "/nowhere", NULL}}};
+    train_ranks(f, 3, model, "many", more);
+    all_must_say(f, 3, GRAFT_NOT_FOUND, "rank 1", "");
+    rank_run g[RANKS_MOST] = {[2] = {.own = (const char *const[]){"model", "/nowhere", NULL}}};
+    train_ranks(g, 3, model, "many", more);
+    all_must_say(g, 3, GRAFT_NOT_FOUND, "rank 2", "");
+    tiny_remove(other);
+    tiny_remove(fewer);
+    tiny_remove(model);
+}
+
+/* -------------------------------------------------------------------------------------------------- losses
+ */
+
+/* Ranks that are gone: what was trained until then is saved by rank 0, and going on gives the bits of one. */
+static void a_rank_is_lost(void **state) {
+    (void)state;
+    static const char *const more[] = {BATCH(4), "save-every", "100", NULL};
+    static const char *const resume[] = {BATCH(4), "save-every", "100", "resume", "-", NULL};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    must_train(model, "one", more, NULL, NULL);
+    rank_run runs[RANKS_MOST] = {[1] = {.mute_after = 4}}; /* one iteration after an update */
+    train_ranks(runs, 2, model, "many", more);
+    assert_int_equal(runs[0].st, GRAFT_IO);
+    assert_string_equal(runs[0].err.what, "rank 1 of 2 is lost");
+    assert_non_null(strstr(runs[0].err.hint, "everything up to iteration 3 is saved"));
+    assert_true(runs[0].comm.lost && runs[1].comm.lost);
+    assert_int_equal(runs[1].st, GRAFT_IO);
+    must_train(model, "many", resume, NULL, NULL);
+    same_results("one", "many");
+    forget("many");
+    /* rank 0 itself: nobody saves, and the others say so */
+    rank_run zero[RANKS_MOST] = {{.mute_after = 4}};
+    train_ranks(zero, 3, model, "many", (const char *const[]){BATCH(6), "save-every", "3", NULL});
+    assert_int_equal(zero[2].st, GRAFT_IO);
+    assert_string_equal(zero[2].err.what, "rank 0 of 3 is lost");
+    assert_false(zero[2].comm.told);
+    forget("many");
+    forget("one");
+    tiny_remove(model);
+}
+
+/* --------------------------------------------------------------------------------------- the table of ways
+ */
+
+static void opens_by_name(void **state) {
+    (void)state;
+    graft_comm comm;
+    graft_error err = {0};
+    assert_int_equal(graft_comm_open(&comm, "self", NULL, &err), GRAFT_OK);
+    assert_int_equal(comm.size, 1);
+    graft_comm_close(&comm);
+    assert_int_equal(graft_comm_open(&comm, "carrier pigeons", NULL, &err), GRAFT_USAGE);
+    assert_string_equal(err.expected, "self, mpi");
+    assert_int_not_equal(graft_comm_open(&comm, "mpi", NULL, &err),
+                         GRAFT_OK); /* not built, or not initialized */
+    assert_non_null(strstr(err.what, "MPI"));
+    assert_int_equal(comm.size, 1);
+    graft_comm_close(&comm);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nodes_fit_the_tree), cmocka_unit_test(shares_are_even),
+        cmocka_unit_test(same_bits),          cmocka_unit_test(goes_on_with_other_ranks),
+        cmocka_unit_test(names_what_differs), cmocka_unit_test(a_rank_is_lost),
+        cmocka_unit_test(opens_by_name),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -9,7 +9,7 @@ TESTS ?=
 GRAFT = build/release/graft
 export JOBS TIME FRESH
 
-.PHONY: all build deps demo check check-peers bench bench-memory bench-peers install fuzz kill-test fault-test \
+.PHONY: all build deps demo check check-mpi check-peers bench bench-memory bench-peers install fuzz kill-test fault-test \
         bad-inputs docs symbols dist memcheck analyze coverage soak format clean
 all: build
 
@@ -28,6 +28,12 @@ demo: build
 check:
 	@bash tools/deps.sh build check
 	@bash tools/check.sh
+
+check-mpi: build
+	@bash tools/deps.sh build check
+	@cmake --preset mpi >/dev/null
+	@cmake --build build/mpi -j $(JOBS) --target graft_cli test_ranks make_tiny
+	@ctest --test-dir build/mpi --output-on-failure -R '^test_(ranks|mpi|mpi_netns)$$' </dev/null
 
 kill-test: build
 	@bash tools/kill_test.sh

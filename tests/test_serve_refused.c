@@ -1,0 +1,165 @@
+/* talk/service.c over loopback: what is wrong with a request is named, a key is asked for, what cannot be
+ * opened is an error; whatever a client says, the server answers the next one. */
+#include "tests/served.h"
+
+static void what_is_wrong_is_named(void **state) {
+    (void)state;
+#define USER "\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]"
+    static const struct {
+        const char *json;
+        int status;
+        const char *words;
+    } bad[] = {
+        {"", 400, "not JSON"},
+        {"{\"messages\"", 400, "not JSON"},
+        {"[]", 400, "no JSON object"},
+        {"{}", 400, "messages is missing"},
+        {"{\"messages\": []}", 400, "messages is missing"},
+        {"{\"messages\": [1]}", 400, "the role of message 0 is missing"},
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"x\"}]}", 400, "the role of message 0 is tool"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": 7}]}", 400, "the content of message 0"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}", 400,
+         "image_url"},
+        {"{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": [1]}]}", 400, "tool_calls"},
+        {"{" USER ", \"messages\": []}", 400, "duplicate"},
+        {"{" USER ", \"temprature\": 1}", 400, "unknown request field: temprature"},
+        {"{" USER ", \"temperature\": \"hot\"}", 400, "temperature is a string"},
+        {"{" USER ", \"temperature\": -1}", 400, "temperature is -1, expected 0 to"},
+        {"{" USER ", \"top_p\": 1.5}", 400, "top_p"},
+        {"{" USER ", \"max_tokens\": 0}", 400, "max_tokens"},
+        {"{" USER ", \"max_tokens\": 1.5}", 400, "an integer"},
+        {"{" USER ", \"max_tokens\": 99999999999999999999}", 400, "not JSON"},
+        {"{" USER ", \"n\": 2}", 400, "n is not supported"},
+        {"{" USER ", \"logprobs\": true}", 400, "logprobs is not supported"},
+        {"{" USER ", \"tools\": [{}]}", 400, "tools is not supported"},
+        {"{" USER ", \"response_format\": {\"type\": \"json_object\"}}", 400, "response_format"},
+        {"{" USER ", \"presence_penalty\": 0.5}", 400, "presence_penalty"},
+        {"{" USER ", \"stop\": [\"\"]}", 400, "stop"},
+        {"{" USER ", \"stop\": 3}", 400, "stop"},
+        {"{" USER ", \"seed\": \"x\"}", 400, "seed"},
+        {"{" USER ", \"stream\": 1}", 400, "stream"},
+        {"{" USER ", \"stream_options\": {\"include_usage\": true}}", 400, "without stream"},
+        {"{" USER ", \"stream\": true, \"stream_options\": {\"x\": true}}", 400, "stream_options"},
+        {"{" USER ", \"model\": \"three\"}", 404, "no such model: three"},
+        {"{" USER ", \"adapter\": \"three\"}", 404, "no such adapter: three"},
+        {"{" USER ", \"adapter\": 3}", 400, "adapter"},
+        {"{" USER ", \"user\": \"u\", \"n\": 1, \"logprobs\": false, \"tools\": [], \"logit_bias\": {}, "
+         "\"response_format\": {\"type\": \"text\"}, \"frequency_penalty\": 0, \"max_completion_tokens\": 1}",
+         200, "content"},
+        {"{\"messages\": [{\"role\": \"developer\", \"content\": \"a\", \"name\": \"x\"}, {\"role\": "
+         "\"user\", "
+         "\"content\": [{\"type\": \"text\", \"text\": \"b\"}]}], \"max_tokens\": 1}",
+         200, "content"},
+    };
+    BEGIN(s, "max-body", "2000");
+    char *body, longer[1200] = "", prompt[1000] = "";
+    int64_t refused = 0;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        int status = ask(&s, "/v1/chat/completions", bad[i].json, &body);
+        if (status != bad[i].status || !strstr(body, bad[i].words))
+            fail_msg("%s gave %d %s", bad[i].json, status, body);
+        refused += status != 200;
+        free(body);
+    }
+    memset(prompt, 'x', 900); /* a byte is a token */
+    snprintf(longer, sizeof longer, "{\"prompt\": \"%s\"}", prompt);
+    assert_int_equal(ask(&s, "/v1/completions", longer, &body), 400);
+    assert_non_null(strstr(body, "context_length_exceeded"));
+    free(body);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": [1, 2]}", NULL), 400);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": [\"a\", \"b\"]}", NULL), 400);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"logprobs\": 0}", NULL), 400);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"\"}", &body), 400);
+    assert_non_null(strstr(body, "no tokens"));
+    free(body);
+    char *huge = malloc(3001);
+    memset(huge, ' ', 3000);
+    huge[3000] = 0;
+    assert_int_equal(ask(&s, "/v1/completions", huge, NULL), 413);
+    free(huge);
+    assert_int_equal(http_ask(s.port, "GET", "/v1/chat/completions", "", NULL, NULL), 405);
+    assert_int_equal(http_ask(s.port, "GET", "/", "", NULL, NULL), 404);
+    assert_int_equal(http_ask(s.port, "GET", "/v1/models/two", "", NULL, NULL), 200);
+    assert_int_equal(http_ask(s.port, "GET", "/v1/models/three", "", NULL, NULL), 404);
+    assert_int_equal(http_ask(s.port, "GET", "/v1/models", "", NULL, &body), 200);
+    assert_true(strstr(body, "\"base\"") && strstr(body, "\"one\"") && strstr(body, "\"two\""));
+    free(body);
+    static const char form[] = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16\r\n"
+                               "Content-Type: text/plain\r\n\r\n{\"prompt\": \"a\"}  ";
+    assert_int_equal(http_say(s.port, form, sizeof form - 1, NULL), 415);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 2}", NULL), 200);
+    graft_serve_result r = end(&s);
+    assert_int_equal(r.refused, refused + 6);
+    assert_int_equal(r.answers, 3);
+}
+
+static void a_key_is_asked_for(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"",
+                                        "Authorization: Bearer wrong\r\n",
+                                        "Authorization: Bearer secre\r\n",
+                                        "Authorization: Bearer secrets\r\n",
+                                        "Authorization: Bearer \r\n",
+                                        "Authorization: Basic secret\r\n"};
+    static const char json[] = "{\"prompt\": \"a\", \"max_tokens\": 2}";
+    BEGIN(s, "api-key", "secret");
+    char *body;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(http_ask(s.port, "POST", "/v1/completions", wrong[i], json, &body), 401);
+        assert_null(strstr(body, "secret"));
+        assert_non_null(strstr(body, "invalid_api_key"));
+        free(body);
+        assert_int_equal(http_ask(s.port, "GET", "/v1/models", wrong[i], NULL, NULL), 401);
+    }
+    assert_int_equal(http_ask(s.port, "GET", "/health", "", NULL, NULL), 200);
+    assert_int_equal(
+        http_ask(s.port, "POST", "/v1/completions", "Authorization: Bearer secret\r\n", json, NULL), 200);
+    char *text = graft_options_text(&s.o, GRAFT_VERB_SERVE);
+    assert_null(strstr(text, "secret"));
+    free(text);
+    assert_int_equal(end(&s).answers, 1);
+}
+
+static void what_cannot_be_opened_is_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *option, *value, *words;
+        graft_status status;
+    } bad[] = {
+        {"adapter", "nowhere", "--adapter has no name, or no path", GRAFT_USAGE},
+        {"adapter", "=x", "--adapter has no name, or no path", GRAFT_USAGE},
+        {"adapter", "one=x", "an adapter's name is taken", GRAFT_USAGE},
+        {"adapter", "base=x", "an adapter's name is taken", GRAFT_USAGE},
+        {"adapter", "three=nowhere", "no such adapter", GRAFT_NOT_FOUND},
+        {"api-key", "two words", "the API key is not one word of ASCII", GRAFT_USAGE},
+        {"api-key", "", "the API key is not one word of ASCII", GRAFT_USAGE},
+        {"batch-size", "1000", "too many answers at once", GRAFT_USAGE},
+        {"host", "192.0.2.1", "cannot listen", GRAFT_IO},
+        {"port", NULL, "the port is in use", GRAFT_IO},
+    };
+    BEGIN(s, NULL);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char one[600], port[20];
+        server other = {0};
+        snprintf(one, sizeof one, "one=%s", adapters[0]);
+        snprintf(port, sizeof port, "%d", s.port);
+        graft_options_init(&other.o);
+        tiny_set(&other.o, GRAFT_VERB_SERVE,
+                 (const char *const[]){"model", model, "port", "0", "adapter", one, bad[i].option,
+                                       bad[i].value ? bad[i].value : port, NULL});
+        graft_status st = graft_serve(&other.o, NULL, NULL, NULL, NULL, &other.err);
+        if (st != bad[i].status || strcmp(other.err.what, bad[i].words) != 0)
+            fail_msg("%s %s: %d %s", bad[i].option, bad[i].value, st, other.err.what);
+        graft_options_free(&other.o);
+    }
+    (void)end(&s);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(a_key_is_asked_for),
+        cmocka_unit_test(what_cannot_be_opened_is_named),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

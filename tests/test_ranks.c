@@ -142,6 +142,7 @@ static void same_bits(void **state) {
         {{.untied = true}, {BATCH(6), "fine-tune-type", "dora", "modules-to-save", "lm_head,norm"}, {2, 3}},
         {{.bits = 4}, {BATCH(6), "qat", "-", "optimizer", "adafactor"}, {2}},
         {{.bits = 4}, {BATCH(6), "loss", "mlx-lm", "lora-bias", "none"}, {2, 3}},
+        {{.type = "qwen3_moe"}, {BATCH(6), "lora-targets", "extended"}, {2, 3}},
         {{.bits = 4}, {BATCH(4), "group-pooled", "-", "epochs", "2"}, {4}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -157,6 +158,35 @@ static void same_bits(void **state) {
         tiny_remove(model);
     }
     own_rank = false;
+}
+
+static void write_pairs(const char *dir, const char *name, int rows) {
+    gr_buf text = {0};
+    for (int i = 0; i < rows; i++)
+        gr_buf_printf(&text, "{\"prompt\": \"say %d\", \"chosen\": \"%.*s%d\", \"rejected\": \"no%.*s\"}\n",
+                      i, 1 + i % 5, "yes yes", i * 7, 1 + i % 3, " no no");
+    tiny_write(dir, name, text.data);
+    gr_buf_free(&text);
+}
+
+static void same_preferences(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *pairs = tiny_subdir(root, "pairs");
+    write_pairs(pairs, "train.jsonl", 13);
+    write_pairs(pairs, "valid.jsonl", 5);
+    static const char *const losses[] = {"dpo", "orpo"};
+    for (size_t i = 0; i < 2; i++) {
+        const char *const more[] = {"data", pairs, "loss", losses[i], BATCH(6), "lora-dropout", "0.2", NULL};
+        must_train(model, "one", more, NULL, NULL);
+        must_train_ranks(2, model, "many", more);
+        same_files("one", "many");
+        must_train_ranks(3, model, "many", more);
+        same_files("one", "many");
+        forget("many");
+        forget("one");
+    }
+    tiny_remove(pairs);
+    tiny_remove(model);
 }
 
 /* ----------------------------------------------------------------------------------------------- resuming */
@@ -281,9 +311,13 @@ static void opens_by_name(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nodes_fit_the_tree), cmocka_unit_test(shares_are_even),
-        cmocka_unit_test(same_bits),          cmocka_unit_test(goes_on_with_other_ranks),
-        cmocka_unit_test(names_what_differs), cmocka_unit_test(a_rank_is_lost),
+        cmocka_unit_test(nodes_fit_the_tree),
+        cmocka_unit_test(shares_are_even),
+        cmocka_unit_test(same_bits),
+        cmocka_unit_test(same_preferences),
+        cmocka_unit_test(goes_on_with_other_ranks),
+        cmocka_unit_test(names_what_differs),
+        cmocka_unit_test(a_rank_is_lost),
         cmocka_unit_test(opens_by_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

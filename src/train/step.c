@@ -67,9 +67,9 @@ static int64_t run_slice(gr_trainer *t, const gr_gradients *gradients, uint64_t 
                          gr_row_result *results) {
     gr_batch *batch = &t->buffer.batch;
     if (batch->nrows == 0) return 0;
-    if (t->preference.kind) return gr_trainer_run_pairs(t, results);
     batch->dropout = gr_trainer_dropout(t);
     t->dropout.skip = skip;
+    if (t->preference.kind) return gr_trainer_run_pairs(t, gradients, results);
     gr_net_forward(&t->rt.net, batch);
     gr_net_loss(&t->rt.net, batch, gradients);
     gr_net_backward(&t->rt.net, batch, gradients);

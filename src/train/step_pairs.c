@@ -29,18 +29,17 @@ static void note_results(const gr_trainer *t, gr_row_result *results, const gr_p
     }
 }
 
-int64_t gr_trainer_run_pairs(gr_trainer *t, gr_row_result *results) {
+int64_t gr_trainer_run_pairs(gr_trainer *t, const gr_gradients *gradients, gr_row_result *results) {
     gr_net *net = &t->rt.net;
     gr_batch *batch = &t->buffer.batch;
     gr_pair pairs[GR_SLICE_ROWS];
-    batch->dropout = gr_trainer_dropout(t);
     gr_pairs_forward(net, batch, t->train, t->pair_at, pairs, &t->preference);
     for (int64_t i = 0; i < batch->nrows; i++) {
         gr_pair_value value = gr_preference_value(&t->preference, &pairs[i], t->nll_share);
         gr_pair_weigh(&t->buffer, t->train, t->pair_at[i], i, &value);
     }
-    gr_net_loss(net, batch, &t->gradients);
-    gr_net_backward(net, batch, &t->gradients);
+    gr_net_loss(net, batch, gradients);
+    gr_net_backward(net, batch, gradients);
     note_results(t, results, pairs);
     return 2 * batch->nrows;
 }

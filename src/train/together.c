@@ -5,7 +5,7 @@
 
 /* A row's result as it travels; the first of each rank's says what its host wants. */
 typedef struct gr_wire {
-    double loss;
+    double loss, logp, reference;
     uint32_t gradient;
     uint32_t wants;
 } gr_wire;
@@ -15,10 +15,6 @@ graft_status gr_trainer_join(gr_trainer *t, graft_error *err) {
     graft_comm *comm = t->hooks ? t->hooks->ranks : NULL;
     if (!comm || comm->size < 2) return GRAFT_OK;
     GR_TRY(gr_ranks_open(&t->together.ranks, comm, t->o->rank_timeout, t->hooks->stop, err));
-    if (t->preference.kind) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "--loss %s trains as one rank alone", t->o->loss);
-        return gr_found(err, "%d ranks", comm->size);
-    }
     if (t->o->batch_size % comm->size != 0) {
         gr_fail(err, GRAFT_USAGE, "%d ranks cannot share a batch of %lld", comm->size,
                 (long long)t->o->batch_size);
@@ -149,8 +145,10 @@ static graft_status share_results(gr_trainer *t, int64_t rows, graft_error *err)
     int size = gr_ranks_size(with->ranks), me = gr_ranks_rank(with->ranks);
     gr_wire *own = with->wire + with->wire_start[me] / sizeof *own;
     own[0] = (gr_wire){.wants = wants(t)};
-    for (int64_t i = 0; i < rows; i++)
-        own[i + 1] = (gr_wire){.loss = t->results[i].loss, .gradient = t->results[i].gradient};
+    for (int64_t i = 0; i < rows; i++) {
+        gr_row_result x = t->results[i];
+        own[i + 1] = (gr_wire){x.loss, x.logp, x.reference, x.gradient, 0};
+    }
     GR_TRY(gr_ranks_share(with->ranks, with->wire, with->wire_start, err));
     gr_row_result *to = t->results;
     with->stop = with->save = false;
@@ -159,7 +157,8 @@ static graft_status share_results(gr_trainer *t, int64_t rows, graft_error *err)
         const gr_wire *end = with->wire + with->wire_start[r + 1] / sizeof *from;
         with->stop |= from->wants & WANTS_STOP;
         with->save |= (from->wants & WANTS_SAVE) != 0;
-        while (++from < end) *to++ = (gr_row_result){.loss = from->loss, .gradient = from->gradient};
+        while (++from < end)
+            *to++ = (gr_row_result){from->loss, from->logp, from->reference, from->gradient != 0};
     }
     return GRAFT_OK;
 }
@@ -242,6 +241,19 @@ graft_status gr_trainer_score(gr_trainer *t, int64_t n, gr_score *score,
         }
     }
     free(all);
+    return st;
+}
+
+graft_status gr_trainer_agree_to_stop(gr_trainer *t, graft_error *err) {
+    gr_together *with = &t->together;
+    if (!with->ranks) return GRAFT_OK;
+    int size = gr_ranks_size(with->ranks);
+    char *stops = gr_calloc((size_t)size, 1);
+    if (!stops) return gr_no_memory(err, (size_t)size);
+    stops[gr_ranks_rank(with->ranks)] = own_stop(t);
+    graft_status st = gr_ranks_share_each(with->ranks, stops, 1, err);
+    for (int r = 0; r < size; r++) with->stop |= stops[r];
+    free(stops);
     return st;
 }
 

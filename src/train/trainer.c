@@ -99,6 +99,7 @@ static graft_status score_validation(gr_trainer *t, int64_t n, bad_rows *bad, do
     }
     gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad,
                    t->hooks ? t->hooks->stop : NULL);
+    GR_TRY(gr_trainer_agree_to_stop(t, err)); /* pairs are scored by every rank, each all of them */
     *means = gr_preference_means(&t->preference, &sums);
     *loss = sums.loss / (double)gr_max_i64(sums.pairs, 1);
     return GRAFT_OK;

@@ -201,7 +201,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n);
 double gr_trainer_nll_share(const gr_trainer *t, const int64_t *units, int64_t n);
 /* The slice of pairs in the buffer, at most GR_SLICE_ROWS: forward, losses, backward, a result for each half.
  * Returns the number of halves. */
-int64_t gr_trainer_run_pairs(gr_trainer *t, gr_row_result *results);
+int64_t gr_trainer_run_pairs(gr_trainer *t, const gr_gradients *gradients, gr_row_result *results);
 /* The iteration's pairs in their order, from t->results. */
 void gr_trainer_account_pairs(gr_trainer *t, const int64_t *units, int64_t n);
 /* Is there neither infinity nor NaN among them? */
@@ -273,6 +273,8 @@ bool gr_trainer_run_share(gr_trainer *t, const int64_t *units, int64_t n, int64_
 graft_status gr_trainer_score(gr_trainer *t, int64_t n, gr_score *score,
                               void (*each)(void *user, int64_t row, const gr_score *own), void *user,
                               graft_error *err) GR_MUST_CHECK;
+/* Something that every rank did alone is over: does the host of one of them want to stop? */
+graft_status gr_trainer_agree_to_stop(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* What rank 0 took up from a checkpoint is everybody's. */
 graft_status gr_trainer_spread(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Before a checkpoint: rank 0 gets the tree, and all parameters are the same. */

@@ -47,7 +47,6 @@ static const struct {
 } not_run[] = {
     {"download", "asks the hub"},
     {"HuggingFaceTB", "asks the hub"},
-    {"graft serve", "goes on until it is stopped"},
     {"--peer", "runs another program"},
     {"bench kernels", "takes longer than a test may"},
     {"bench checkpoint", "takes longer than a test may"},

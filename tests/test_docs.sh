@@ -15,7 +15,8 @@
 # where DOCS_PYTHON and DOCS_LLAMA_PYTHON name an interpreter that has these (tools/peers/check_docs.py does), and so are
 # commands marked `needs mlx-lm`, from the same directory.
 set -u
-cd "$GRAFT_SOURCE_DIR" || exit 1
+cd "${GRAFT_SOURCE_DIR:-$(dirname "$0")/..}" || exit 1
+graft=${GRAFT:-$PWD/build/release/graft} make_tiny=${MAKE_TINY:-$PWD/build/release/tests/make_tiny}
 programs='graft make cmake python python3 pip pipx mlx_lm mlx_lm.generate mlx_lm.lora llama-cli llama-server
     llama-quantize llama-export-lora ollama curl wget apt-get git mpirun tools/[a-z_/]*'
 
@@ -71,8 +72,9 @@ extract() {
 
 # A server, at a free port, until it listens and has ended as asked.
 serve() {
-    local tries=200 server
-    eval "exec ${1%% #*} --port 0" &
+    local tries=200 server line
+    line=$(sed -E 's/ #.*//; s/ --port [0-9]+//' <<<"$1")
+    eval "exec env $line --port 0" &
     server=$!
     until grep -q listening "$dir.said" || [ $((tries -= 1)) = 0 ] || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
     kill -TERM $server 2>/dev/null
@@ -84,7 +86,7 @@ serve() {
 try() {
     [ "${at:0:1}" = - ] || echo >>"$dir.ran"
     case $1 in
-    "graft serve "*) serve "$1" ;;
+    *"graft serve "*) serve "$1" ;;
     *) eval "$1" ;;
     esac </dev/null >"$dir.said" 2>&1 && return
     echo "FAILED: $name:${at#-}: $1"
@@ -126,8 +128,8 @@ page() {
 work=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/tiny" "$work/bin"
-"$MAKE_TINY" "$work/tiny" || exit 1
-ln -s "$GRAFT" "$work/bin/graft"
+"$make_tiny" "$work/tiny" || exit 1
+ln -s "$graft" "$work/bin/graft"
 export PATH=$work/bin:$PATH HF_HUB_OFFLINE=1 COLUMNS=100
 [ $# -gt 0 ] || set -- README.md CONTRIBUTING.md SECURITY.md src/README.md docs/*.md docs/*/*.md
 turn=0

@@ -353,6 +353,25 @@ static void steps_of_a_host(void **state) {
     close_run(r);
 }
 
+/* The steps that a plan is timed with are of pairs too: no more leaves than an update has. */
+static void planned(void **state) {
+    static const char *const batches[] = {"1", "2", "3", "4"};
+    pref_run *r = open_run(entry_named(*state), 4);
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        graft_options o;
+        graft_plan plan;
+        graft_error err = {0};
+        graft_options_init(&o);
+        common(&o, GRAFT_VERB_PLAN, r);
+        tiny_set(&o, GRAFT_VERB_PLAN, (const char *const[]){"data", r->data, "batch-size", batches[i], NULL});
+        if (graft_plan_make(&o, NULL, &plan, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+        assert_true(plan.tokens_per_second > 0);
+        graft_plan_free(&plan);
+        graft_options_free(&o);
+    }
+    close_run(r);
+}
+
 static int setup(void **state) {
     (void)state;
     golden = json_load_file(GRAFT_SOURCE_DIR "/tests/golden/preference.json", 0, NULL);
@@ -369,10 +388,12 @@ int main(void) {
     struct CMUnitTest tests[40] = {cmocka_unit_test(begins_at_the_reference),
                                    cmocka_unit_test(steps_of_a_host),
                                    cmocka_unit_test(full_training),
+                                   cmocka_unit_test_prestate(planned, "sigmoid"),
+                                   cmocka_unit_test_prestate(planned, "orpo"),
                                    cmocka_unit_test_prestate(other_ways, "sigmoid"),
                                    cmocka_unit_test_prestate(other_ways, "dora"),
                                    cmocka_unit_test_prestate(other_ways, "orpo")};
-    size_t count = 6, i;
+    size_t count = 8, i;
     json_t *entry;
     setup(NULL);
     json_array_foreach(golden_member(golden, "entries"), i, entry) {

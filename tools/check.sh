@@ -69,7 +69,6 @@ pages() {
     local log=$logs/docs.log build=$PWD/build/release good bad
     started=$SECONDS
     [ -x $build/graft ] || return # told above
-    export GRAFT_SOURCE_DIR=$PWD GRAFT=$build/graft MAKE_TINY=$build/tests/make_tiny MAKE_REFERENCE=$build/tests/make_reference
     bash tests/test_reference.sh >$log 2>&1
     local status=$?
     bash tests/test_docs.sh >>$log 2>&1 </dev/null

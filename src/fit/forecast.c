@@ -46,19 +46,23 @@ double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t
 static void make_up(gr_trainer *t, int64_t tokens) {
     gr_batch_buffer *b = &t->buffer;
     const gr_packs *packs = t->order.packs;
-    int64_t vocab = t->rt.model->config.vocab, unit = packs ? packs->largest : t->rt.net.config.longest,
-            piece = packs ? packs->tokens / packs->rows : unit;
+    bool pairs = t->preference.kind != GR_PREFERENCE_NONE, pieces = packs || pairs;
+    int64_t vocab = t->rt.model->config.vocab, longest = t->rt.net.config.longest,
+            unit = packs   ? packs->largest
+                   : pairs ? 2 * longest
+                           : longest,
+            piece = packs ? packs->tokens / packs->rows : longest;
     gr_batch *batch = &b->batch;
     gr_batch_clear(b, 0);
     batch->dropout = gr_trainer_dropout(t);
-    if (packs) batch->segment = b->segment;
+    if (pieces) batch->segment = b->segment;
     while (batch->tokens < tokens && batch->nrows < t->slice_rows) {
         int64_t end = gr_min_i64(tokens, batch->tokens + unit);
         for (int64_t at = batch->tokens; at < end; at++) {
             b->ids[at] = (int32_t)(at * 7919 % vocab);
             b->target[at] = (int32_t)(at * 104729 % vocab);
         }
-        for (int64_t at = batch->tokens; packs && at < end; at += piece)
+        for (int64_t at = batch->tokens; pieces && at < end; at += piece)
             b->segment[++batch->nsegments] = gr_min_i64(end, at + piece);
         b->start[++batch->nrows] = batch->tokens = end;
     }

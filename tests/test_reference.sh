@@ -1,6 +1,6 @@
 #!/bin/bash
 # docs/reference.md and docs/graft.1 are what the tables of verbs and options say today, and a manual page without
-# faults (`make docs` writes both); and the map of docs/how-it-works.md shows every room.
+# faults (`make docs` writes both); the map of docs/how-it-works.md shows every room; links between pages lead somewhere.
 set -u
 cd "${GRAFT_SOURCE_DIR:-$(dirname "$0")/..}" || exit 1
 make_reference=build/release/tests/make_reference
@@ -27,6 +27,13 @@ for room in src/*/; do
     sed -n '/^## The map/,/^## /p' docs/how-it-works.md | grep -q "| .*\b$room  " && continue
     echo "FAILED: the map of docs/how-it-works.md does not show the room $room"
     bad=1
+done
+for page in *.md src/*.md docs/*.md docs/*/*.md; do
+    while read -r target; do
+        [ -e "$(dirname "$page")/$target" ] && continue
+        echo "FAILED: $page leads to $target, which is not there"
+        bad=1
+    done < <(grep -oE '\]\([^)#:]+[)#]' "$page" | sed -E 's/^..//; s/.$//')
 done
 [ $bad = 0 ] && echo "ok: reference and manual page"
 exit $bad

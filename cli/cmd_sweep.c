@@ -83,7 +83,7 @@ static void on_event(void *user, const graft_event *e) {
 }
 
 int cmd_sweep(cli *c) {
-    graft_hooks hooks = {.user = c, .event = on_event, .stop = c->hooks.stop};
+    graft_hooks hooks = {.user = c, .event = on_event, .stop = c->hooks.stop, .ranks = c->hooks.ranks};
     graft_sweep_result result = {0};
     graft_status status = graft_sweep(&c->options, &hooks, &result, &c->err), printed = GRAFT_OK;
     progress_clear(&c->bar);

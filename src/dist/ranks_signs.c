@@ -2,6 +2,7 @@
 #include <math.h>
 
 #define INTERVAL 1.0   /* seconds between two signs of life, or an eighth of the timeout */
+#define START    20    /* timeouts that a rank has for its first sign: it may be converting its model */
 #define LOOK     0.02  /* between two looks for others' */
 #define LOOK_END 0.001 /* the same while everybody waits for the last words */
 
@@ -35,7 +36,7 @@ graft_status gr_signs_open(gr_ranks *r, graft_error *err) {
     if (!r->peers) return gr_no_memory(err, (size_t)r->npeers * sizeof *r->peers);
     for (int i = 0; i < r->npeers; i++) {
         r->peers[i].rank = rank ? 0 : i + 1;
-        r->peers[i].heard = gr_clock();
+        r->peers[i].heard = gr_clock() + (START - 1) * r->timeout;
     }
     return GRAFT_OK;
 }

@@ -17,8 +17,8 @@
 set -u
 cd "${GRAFT_SOURCE_DIR:-$(dirname "$0")/..}" || exit 1
 graft=${GRAFT:-$PWD/build/release/graft} make_tiny=${MAKE_TINY:-$PWD/build/release/tests/make_tiny}
-programs='graft make cmake python python3 pip pipx mlx_lm mlx_lm.generate mlx_lm.lora llama-cli llama-server
-    llama-quantize llama-export-lora ollama curl wget apt-get git mpirun tools/[a-z_/]*'
+programs='graft make cmake cc python python3 pip pipx mlx_lm mlx_lm.generate mlx_lm.lora llama-cli llama-server
+    llama-quantize llama-export-lora ollama curl wget apt-get git mpirun tensorboard tools/[a-z_/]*'
 
 # One record for each thing to do: kind, line, and by kind: command; reason, command; name (of a new file); its line.
 extract() {

@@ -20,15 +20,17 @@ int cmd_serve(cli *c) {
     progress_clear(&c->bar);
     if (status != GRAFT_OK) return cli_report(c, status);
     if (c->json)
-        status = doc_print(c,
-                           json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "requests", (json_int_t)r.requests,
-                                     "answers", (json_int_t)r.answers, "refused", (json_int_t)r.refused,
-                                     "left", (json_int_t)r.left, "prompt_tokens", (json_int_t)r.prompt_tokens,
-                                     "tokens", (json_int_t)r.tokens),
-                           true);
+        status =
+            doc_print(c,
+                      json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests", (json_int_t)r.requests,
+                                "answers", (json_int_t)r.answers, "refused", (json_int_t)r.refused, "left",
+                                (json_int_t)r.left, "cut", (json_int_t)r.cut, "prompt_tokens",
+                                (json_int_t)r.prompt_tokens, "tokens", (json_int_t)r.tokens),
+                      true);
     else
-        printf("%lld requests: %lld answers of %lld tokens, %lld refused, %lld left by their clients\n",
+        printf("%lld requests: %lld answers of %lld tokens, %lld refused, %lld left by their clients, "
+               "%lld cut\n",
                (long long)r.requests, (long long)r.answers, (long long)r.tokens, (long long)r.refused,
-               (long long)r.left);
+               (long long)r.left, (long long)r.cut);
     return cli_report(c, status);
 }

@@ -12,8 +12,8 @@ extern "C" {
 /* ------------------------------------------------------------------------------------------- chat */
 
 /* A model that is open, adapters over it, and one conversation. What the model has read of it stays in its
- * cache: a turn reads the last answer and what is new, and gives the bits that reading all of it would give. One thread
- * at a time. */
+ * cache: a turn reads the last answer and what is new, and gives the bits that reading all of it would give.
+ * One thread at a time. */
 typedef struct graft_chat graft_chat;
 
 /* What a turn cost, and how it ended. */
@@ -55,9 +55,10 @@ graft_status graft_chat_save(const graft_chat *chat, const char *path, graft_err
 typedef struct graft_serve_result {
     int64_t requests; /* for an answer */
     int64_t answers;  /* given whole */
-    int64_t refused;  /* of the requests: malformed, unknown, or one too many */
+    int64_t refused;  /* malformed, unknown, one too many, without memory, or not begun when it stopped */
     int64_t left;     /* clients that went away before the end */
-    int64_t prompt_tokens, tokens;
+    int64_t cut;      /* by stopping; requests is the sum of these four */
+    int64_t prompt_tokens, tokens; /* of all but those refused */
 } graft_serve_result;
 
 /* Answers OpenAI's requests for chat completions and completions at options.host and port until the stop flag

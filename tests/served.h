@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 static char *root, *model, *data, *adapters[2];
+static double grace = 0.3; /* seconds, of servers that begin */
 
 static inline int setup(void **state) {
     (void)state;
@@ -66,7 +67,7 @@ static inline void *serve(void *user) {
 
 static inline bool begin(server *s, const char *const *more) {
     char one[600], two[600];
-    *s = (server){.grace = 0.3};
+    *s = (server){.grace = grace};
     snprintf(one, sizeof one, "one=%s", adapters[0]);
     snprintf(two, sizeof two, "two=%s", adapters[1]);
     graft_options_init(&s->o);

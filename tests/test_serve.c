@@ -169,15 +169,21 @@ static void many_are_as_one(void **state) {
 /* The base, at temperature 0, goes on until its context is full. */
 #define LONG "{\"prompt\": \"a\", \"stream\": true}"
 
-static int begin_long(const server *s, gr_buf *in) {
+/* Its connection. */
+static int send_ask(const server *s, const char *json) {
     gr_buf out = {0};
     int fd = http_connect(s->port);
     gr_buf_printf(&out,
                   "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                  "Content-Length: %zu\r\n\r\n" LONG,
-                  sizeof LONG - 1);
+                  "Content-Length: %zu\r\n\r\n%s",
+                  strlen(json), json);
     http_write(fd, out.data, out.len);
     gr_buf_free(&out);
+    return fd;
+}
+
+static int begin_long(const server *s, gr_buf *in) {
+    int fd = send_ask(s, LONG);
     while (!in->data || !strstr(in->data, "data: ")) assert_true(http_more(fd, in, 10));
     return fd;
 }
@@ -186,11 +192,7 @@ static void who_leaves_makes_room(void **state) {
     (void)state;
     BEGIN(s, "batch-size", "1", "max-requests", "1", "max-seq-length", "30000");
     gr_buf in = {0};
-    int first = begin_long(&s, &in), second = http_connect(s.port);
-    static const char whole[] =
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        "Content-Length: 32\r\n\r\n{\"prompt\": \"a\", \"max_tokens\": 3} ";
-    http_write(second, whole, sizeof whole - 1);
+    int first = begin_long(&s, &in), second = send_ask(&s, "{\"prompt\": \"a\", \"max_tokens\": 3}");
     usleep(100000); /* it waits */
     char *body;
     assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\"}", &body), 429);
@@ -209,16 +211,71 @@ static void who_leaves_makes_room(void **state) {
     assert_true(r.tokens < 29000);
 }
 
+static void who_leaves_the_line_makes_room(void **state) {
+    (void)state;
+    BEGIN(s, "batch-size", "1", "max-requests", "2", "max-seq-length", "30000");
+    gr_buf in = {0};
+    int first = begin_long(&s, &in), waits[3];
+    for (int i = 0; i < 2; i++) waits[i] = send_ask(&s, "{\"prompt\": \"a\"}");
+    usleep(100000);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\"}", NULL), 429);
+    for (int i = 0; i < 2; i++) close(waits[i]);
+    usleep(500000); /* the first goes on */
+    waits[2] = send_ask(&s, "{\"prompt\": \"a\", \"max_tokens\": 3}");
+    usleep(100000);
+    close(first);
+    gr_buf_clear(&in);
+    http_read(waits[2], &in);
+    assert_int_equal(http_status_of(&in), 200);
+    close(waits[2]);
+    gr_buf_free(&in);
+    graft_serve_result r = end(&s);
+    assert_int_equal(r.left, 3);
+    assert_int_equal(r.refused, 1);
+    assert_int_equal(r.answers, 1);
+    assert_int_equal(r.requests, 5);
+}
+
+/* A request whose prompt takes the tiny model seconds; free. */
+static char *long_prompt(void) {
+    enum { N = 29000 };
+    char *json = malloc(N + 20);
+    int at = sprintf(json, "{\"prompt\": \"");
+    memset(json + at, 'x', N); /* a byte is a token */
+    strcpy(json + at + N, "\"}");
+    return json;
+}
+
+static void a_prompt_is_given_up(void **state) {
+    bool stops = *state != NULL; /* else its client leaves */
+    if (stops) grace = 0;
+    BEGIN(s, "batch-size", "1", "max-seq-length", "30000");
+    char *json = long_prompt();
+    int fd = send_ask(&s, json);
+    usleep(100000);
+    grace = 0.3;
+    if (!stops) close(fd);
+    if (!stops)
+        assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1}", NULL), 200);
+    graft_serve_result r = end(&s);
+    assert_int_equal(r.left, !stops);
+    assert_int_equal(r.refused, stops);
+    assert_int_equal(r.answers, !stops);
+    assert_int_equal(r.tokens, !stops);
+    gr_buf in = {0};
+    if (stops) http_read(fd, &in);
+    if (stops) assert_int_equal(http_status_of(&in), 503);
+    if (stops) close(fd);
+    gr_buf_free(&in);
+    free(json);
+}
+
 static void stopping_cuts_answers_and_says_so(void **state) {
     (void)state;
     BEGIN(s, "batch-size", "1", "max-seq-length", "30000");
     gr_buf in = {0};
     const char *finish;
-    int fd = begin_long(&s, &in), waits = http_connect(s.port);
-    static const char whole[] =
-        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        "Content-Length: 15\r\n\r\n{\"prompt\": \"a\"}";
-    http_write(waits, whole, sizeof whole - 1);
+    int fd = begin_long(&s, &in), waits = send_ask(&s, "{\"prompt\": \"a\"}");
     usleep(50000);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
     http_read(fd, &in);
@@ -233,7 +290,10 @@ static void stopping_cuts_answers_and_says_so(void **state) {
     gr_buf_free(&in);
     close(fd);
     close(waits);
-    assert_int_equal(end(&s).refused, 1);
+    graft_serve_result r = end(&s);
+    assert_int_equal(r.refused, 1);
+    assert_int_equal(r.cut, 1);
+    assert_int_equal(r.requests, 2);
 }
 
 int main(void) {
@@ -242,6 +302,9 @@ int main(void) {
         cmocka_unit_test_prestate(many_are_as_one, "3"),
         cmocka_unit_test_prestate(many_are_as_one, "8"),
         cmocka_unit_test(who_leaves_makes_room),
+        cmocka_unit_test(who_leaves_the_line_makes_room),
+        cmocka_unit_test_prestate(a_prompt_is_given_up, NULL),
+        cmocka_unit_test_prestate(a_prompt_is_given_up, "stops"),
         cmocka_unit_test(stopping_cuts_answers_and_says_so),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -191,6 +191,7 @@ void gr_net_forward(gr_net *n, const gr_batch *batch) {
     gr_net_refresh(n);
     gr_embedding_forward(&n->compute, &n->embedding, n->saved[0].x, batch->ids, batch->tokens);
     for (int64_t l = 0; l < n->model->config.layers; l++) {
+        if (n->go_on && !n->go_on(n->go_on_context)) break;
         block b = block_of(n, batch, l);
         block_forward(&b, n->saved[l + 1].x);
         keep_job job = {n, batch, b.s, l, b.k.ld};

@@ -89,6 +89,10 @@ typedef struct gr_net {
     /* backward: block `layer` and all above it have their gradients; NULL: nobody wants to know */
     void (*left)(void *context, int64_t layer);
     void *left_context;
+    /* forward, before each block: false, and nothing more is computed, what is there then means nothing;
+     * NULL: nobody is asked */
+    bool (*go_on)(void *context);
+    void *go_on_context;
     bool squared; /* the rows' squares of the base are there: they never change */
     bool stale;   /* the parameters changed since; bind sets it, and who updates them */
 } gr_net;

@@ -4,7 +4,7 @@
  */
 #include "base/os.h"
 #include "talk/service.h"
-#include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 graft_status gr_crowd_open(gr_service *s, graft_error *err) {
@@ -29,7 +29,7 @@ graft_status gr_crowd_open(gr_service *s, graft_error *err) {
 }
 
 void gr_crowd_close(gr_service *s) {
-    for (int64_t i = 0; i < s->count; i++) gr_job_free(s->jobs[i]);
+    for (int64_t i = 0; i < s->count; i++) gr_job_end(s, s->jobs[i], GR_CUT); /* none after a run */
     gr_arena_free(&s->arena);
     free(s->caches);
     free(s->jobs);
@@ -37,30 +37,74 @@ void gr_crowd_close(gr_service *s) {
 
 /* ------------------------------------------------------------------ ends */
 
+static const gr_refusal stopping = {
+    .status = 503, .type = "server_error", .message = "the server is stopping"};
+
 /* Job number i leaves; the last one takes its place. */
-static void leave(gr_service *s, int64_t i) {
-    gr_job_free(s->jobs[i]);
-    s->jobs[i] = s->jobs[--s->count];
-}
-
-static void count_end(gr_service *s, const gr_job *job, bool whole) {
-    pthread_mutex_lock(&s->lock);
-    s->result.answers += whole;
-    s->result.left += !whole;
-    s->result.prompt_tokens += (int64_t)job->prompt.count;
-    s->result.tokens += gr_growth_tokens(&job->growth);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void finish(gr_service *s, int64_t i, const char *why) {
+static void leave(gr_service *s, int64_t i, gr_ending how) {
     gr_job *job = s->jobs[i];
-    gr_buf_puts(&job->growth.text, "");
-    if (job->growth.text.failed)
-        gr_say_broken(job);
-    else
-        gr_say_end(s, job, why);
-    count_end(s, job, true);
-    leave(s, i);
+    s->jobs[i] = s->jobs[--s->count];
+    gr_job_end(s, job, how);
+}
+
+/* An error in its middle. */
+static void fail(gr_service *s, int64_t i, const char *what) {
+    gr_refusal why = {.status = 503, .type = "server_error"};
+    snprintf(why.message, sizeof why.message, "%s", what);
+    gr_say_refusal(s->jobs[i]->x, &why); /* not after a stream's begin */
+    gr_say_broken(s->jobs[i]);
+    leave(s, i, GR_REFUSED);
+}
+
+static void finish(gr_service *s, int64_t i, const char *why, gr_ending how) {
+    gr_job *job = s->jobs[i];
+    gr_buf *text = &job->growth.text;
+    gr_buf_puts(text, "");
+    if (text->failed) {
+        fail(s, i, "out of memory");
+        return;
+    }
+    /* of an answer that is cut, what could have become a stop text */
+    size_t sent = job->growth.sent;
+    if (job->streams && text->len > sent) (void)gr_say_piece(s, job, text->data + sent, text->len - sent);
+    gr_say_end(s, job, why);
+    leave(s, i, how);
+}
+
+/* Its time is over. */
+static void cut(gr_service *s, int64_t i) {
+    gr_job *job = s->jobs[i];
+    if (job->streams || gr_growth_tokens(&job->growth)) {
+        finish(s, i, "length", GR_CUT);
+        return;
+    }
+    gr_say_refusal(job->x, &stopping);
+    leave(s, i, GR_REFUSED);
+}
+
+/* Nobody is let in any more. */
+static void close_door(gr_service *s) {
+    pthread_mutex_lock(&s->lock);
+    gr_job *job = s->first, *next;
+    s->stopping = true;
+    s->first = s->last = NULL;
+    s->waiting = 0;
+    pthread_mutex_unlock(&s->lock);
+    for (; job; job = next) {
+        next = job->next;
+        gr_job_refuse(s, job, &stopping);
+    }
+}
+
+/* May answers still grow? */
+static bool open_still(gr_service *s) {
+    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
+    if (!s->closed && stop && __atomic_load_n(stop, __ATOMIC_RELAXED)) {
+        s->closed = true;
+        s->until = gr_clock() + s->grace;
+        close_door(s);
+    }
+    return !s->closed || gr_clock() < s->until;
 }
 
 static void on_piece(void *user, const graft_event *e) {
@@ -77,19 +121,14 @@ static bool take_token(gr_service *s, int64_t i, float *logits) {
     bool over;
     graft_error err = {0};
     if (gr_growth_next(&job->growth, &job->s, logits, &job->id_next, &over, &err) != GRAFT_OK) {
-        gr_refusal why = {.status = 503, .type = "server_error"};
-        memcpy(why.message, err.what, sizeof err.what);
-        gr_say_refusal(job->x, &why); /* not after a stream's begin */
-        gr_say_broken(job);
-        leave(s, i);
+        fail(s, i, err.what);
         return false;
     }
     if (job->left || gr_serve_gone(job->x)) {
-        count_end(s, job, false);
-        leave(s, i);
+        leave(s, i, GR_LEFT);
         return false;
     }
-    if (over) finish(s, i, job->growth.full ? "length" : "stop");
+    if (over) finish(s, i, job->growth.full ? "length" : "stop", GR_ANSWERED);
     return !over;
 }
 
@@ -174,11 +213,22 @@ static gr_kv_cache *free_cache(gr_service *s) {
     return NULL; /* not with fewer jobs than rows */
 }
 
-static void read_prompt(gr_service *s, gr_job *job) {
+/* Asked before each block of the model: a long prompt takes minutes, and neither a client that leaves nor
+ * stopping waits for its end. */
+static bool go_on(void *user) {
+    gr_job *job = user;
+    job->cut |= !open_still(job->service);
+    job->left |= gr_serve_gone(job->x);
+    return !job->cut && !job->left;
+}
+
+/* Whole, as generate does it, for the same bits; its logits. */
+static float *read_prompt(gr_service *s, gr_job *job) {
     int64_t start[2] = {0, (int64_t)job->prompt.count};
     gr_batch batch = {.ids = job->prompt.ids, .start = start, .nrows = 1, .tokens = start[1]};
+    gr_net *net = &job->voice->rt.net;
     float *logits;
-    job->cache = free_cache(s);
+    net->go_on = go_on, net->go_on_context = job;
     if (s->talk.way == GR_TALK_IN_TURN) {
         gr_decode *d = lend(job);
         gr_decode_prompt(d, job->prompt.ids, start[1]);
@@ -190,9 +240,9 @@ static void read_prompt(gr_service *s, gr_job *job) {
         gr_decode_batch_prompts(d, &batch);
         logits = d->logits;
     }
+    net->go_on = NULL;
     job->cache->length = start[1];
-    s->jobs[s->count++] = job;
-    (void)take_token(s, s->count - 1, logits);
+    return logits;
 }
 
 /* Takes the job over. */
@@ -204,16 +254,24 @@ static void begin(gr_service *s, gr_job *job) {
     bool good = encode(s, job, &why) &&
                 gr_growth_init(&job->growth, &job->s, &job->prompt, job->ask.stream, &err) == GRAFT_OK;
     if (!good) {
-        gr_service_refuse(s, job->x, &why);
-        gr_job_free(job);
+        gr_job_refuse(s, job, &why);
         return;
     }
     if (job->ask.stream) job->left = !gr_say_begin(s, job);
-    read_prompt(s, job);
+    job->cache = free_cache(s);
+    s->jobs[s->count++] = job;
+    float *logits = job->left ? NULL : read_prompt(s, job);
+    if (job->left)
+        leave(s, s->count - 1, GR_LEFT);
+    else if (job->cut)
+        cut(s, s->count - 1);
+    else
+        (void)take_token(s, s->count - 1, logits);
 }
 
 /* The one that came first; NULL: none waits. With nothing else to do waits for one, for a moment. */
 static gr_job *next_job(gr_service *s) {
+    gr_service_sweep(s);
     pthread_mutex_lock(&s->lock);
     if (!s->first && !s->count) {
         struct timespec until;
@@ -232,39 +290,11 @@ static gr_job *next_job(gr_service *s) {
     return job;
 }
 
-/* Nobody is let in any more. */
-static void close_door(gr_service *s) {
-    gr_refusal why = {.status = 503, .type = "server_error", .message = "the server is stopping"};
-    pthread_mutex_lock(&s->lock);
-    gr_job *job = s->first, *next;
-    s->stopping = true;
-    s->first = s->last = NULL;
-    s->waiting = 0;
-    pthread_mutex_unlock(&s->lock);
-    for (; job; job = next) {
-        next = job->next;
-        gr_service_refuse(s, job->x, &why);
-        gr_job_free(job);
-    }
-}
-
-void gr_crowd_run(gr_service *s, double grace) {
-    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
-    bool closed = false;
-    double until = 0;
-    while (!closed || (s->count && gr_clock() < until)) {
-        gr_job *job = closed ? NULL : next_job(s);
-        if (job && gr_serve_gone(job->x)) {
-            count_end(s, job, false);
-            gr_job_free(job);
-        } else if (job) {
-            begin(s, job);
-        }
+void gr_crowd_run(gr_service *s) {
+    while (open_still(s) && (!s->closed || s->count)) {
+        gr_job *job = s->closed ? NULL : next_job(s);
+        if (job) begin(s, job);
         step(s);
-        if (closed || !stop || !__atomic_load_n(stop, __ATOMIC_RELAXED)) continue;
-        until = gr_clock() + grace;
-        close_door(s);
-        closed = true;
     }
-    while (s->count) finish(s, s->count - 1, "length"); /* cut */
+    while (s->count) cut(s, s->count - 1);
 }

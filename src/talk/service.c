@@ -12,20 +12,49 @@ const char *gr_service_voice_name(const gr_service *s, const gr_voice *v) {
     return v->name ? v->name : s->name;
 }
 
-void gr_job_free(gr_job *job) {
+void gr_job_end(gr_service *s, gr_job *job, gr_ending how) {
+    graft_serve_result *r = &s->result;
+    int64_t *const numbers[] = {&r->answers, &r->refused, &r->left, &r->cut};
+    pthread_mutex_lock(&s->lock);
+    ++*numbers[how];
+    if (job && how != GR_REFUSED) {
+        r->prompt_tokens += (int64_t)job->prompt.count;
+        r->tokens += gr_growth_tokens(&job->growth);
+    }
+    pthread_mutex_unlock(&s->lock);
     if (!job) return;
-    gr_serve_drop(job->x);
+    if (job->x) gr_serve_drop(job->x);
     gr_growth_free(&job->growth);
     gr_ids_free(&job->prompt);
     gr_ask_free(&job->ask);
     free(job);
 }
 
-void gr_service_refuse(gr_service *s, gr_exchange *x, const gr_refusal *why) {
-    gr_say_refusal(x, why);
+void gr_job_refuse(gr_service *s, gr_job *job, const gr_refusal *why) {
+    gr_say_refusal(job->x, why);
+    gr_job_end(s, job, GR_REFUSED);
+}
+
+void gr_service_sweep(gr_service *s) {
+    gr_job *gone = NULL, *last = NULL, *job;
     pthread_mutex_lock(&s->lock);
-    s->result.refused++;
+    for (gr_job **at = &s->first; (job = *at);) {
+        if (!gr_serve_gone(job->x)) {
+            last = job;
+            at = &job->next;
+            continue;
+        }
+        *at = job->next;
+        job->next = gone;
+        gone = job;
+        s->waiting--;
+    }
+    s->last = last;
     pthread_mutex_unlock(&s->lock);
+    while ((job = gone)) {
+        gone = job->next;
+        gr_job_end(s, job, GR_LEFT);
+    }
 }
 
 static bool refuse_with(gr_refusal *why, int status, const char *type, const char *code) {
@@ -79,6 +108,7 @@ static bool choose_voice(const gr_service *s, gr_job *job, gr_refusal *why) {
 /* Behind those that wait; false where too many do. */
 static bool wait_in_line(gr_service *s, gr_job *job, gr_refusal *why) {
     bool stopping, full;
+    gr_service_sweep(s);
     pthread_mutex_lock(&s->lock);
     stopping = s->stopping;
     full = s->waiting >= s->o->max_requests;
@@ -142,10 +172,8 @@ static void take_request(gr_service *s, const gr_serve_request *r, gr_exchange *
     }
     if (good) return;
     if (why.status == 429) gr_serve_add_header(x, "Retry-After", "1");
-    gr_service_refuse(s, x, &why);
-    if (job && job->x) gr_serve_drop(x);
-    if (job) gr_ask_free(&job->ask);
-    free(job);
+    gr_say_refusal(x, &why);
+    gr_job_end(s, job, GR_REFUSED);
 }
 
 /* ------------------------------------------------------------------ paths */
@@ -301,7 +329,8 @@ static void note_open_door(const gr_service *s) {
 graft_status gr_service_run(const char *dir, const graft_options *o, const graft_hooks *hooks,
                             void (*ready)(void *user, int port), void *user, double grace,
                             graft_serve_result *result, graft_error *err) {
-    gr_service s = {.o = o, .hooks = hooks, .rows = o->batch_size, .started = (int64_t)time(NULL)};
+    gr_service s = {
+        .o = o, .hooks = hooks, .rows = o->batch_size, .grace = grace, .started = (int64_t)time(NULL)};
     gr_serve *server = NULL;
     gr_serve_wish wish = {.host = o->host, .port = (int)o->port, .handler = on_request, .user = &s};
     wish.body_bytes = (size_t)o->max_body;
@@ -313,7 +342,7 @@ graft_status gr_service_run(const char *dir, const graft_options *o, const graft
     if (st == GRAFT_OK) {
         note_open_door(&s);
         if (ready) ready(user, gr_serve_port(server));
-        gr_crowd_run(&s, grace);
+        gr_crowd_run(&s);
         gr_serve_close(server, 1);
         *result = s.result;
     }

@@ -16,7 +16,7 @@ typedef struct gr_job {
     struct gr_job *next; /* that waits behind it */
     gr_exchange *x;      /* kept */
     gr_ask ask;
-    const struct gr_service *service;
+    struct gr_service *service;
     gr_voice *voice;
     char id[48];
     int64_t created; /* seconds since the epoch */
@@ -29,7 +29,16 @@ typedef struct gr_job {
     int32_t id_next;    /* the token that the model has to see next */
     bool streams;       /* the head of its stream is out */
     bool left;          /* its client went away */
+    bool cut;           /* stopping ended it while its prompt was read */
 } gr_job;
+
+/* How a request for an answer ends; each is one of them. */
+typedef enum gr_ending {
+    GR_ANSWERED, /* whole */
+    GR_REFUSED,
+    GR_LEFT, /* by its client */
+    GR_CUT   /* by stopping */
+} gr_ending;
 
 /* So many answers at once are worth going through the model together: a token of fewer is faster one answer
  * after the other. Measured, see docs/serve.md. */
@@ -55,13 +64,16 @@ typedef struct gr_service {
     gr_kv_cache *caches; /* [rows] */
     gr_job **jobs;       /* [count], of at most `rows` */
     int64_t rows, count;
+    bool closed;  /* the stop flag was seen */
+    double grace; /* seconds from then on; until: the clock's */
+    double until;
 } gr_service;
 
 /* crowd.c: several answers at once. */
 graft_status gr_crowd_open(gr_service *s, graft_error *err) GR_MUST_CHECK;
 /* Answers until the stop flag is raised; those that wait are then refused, those that have begun are given up
- * to `grace` seconds more, and cut. */
-void gr_crowd_run(gr_service *s, double grace);
+ * to s->grace seconds more, and cut. */
+void gr_crowd_run(gr_service *s);
 void gr_crowd_close(gr_service *s);
 
 /* say.c: what is sent back. An answer's text is UTF-8, but a cut one may not be: such bytes become U+FFFD. */
@@ -77,8 +89,11 @@ void gr_say_broken(gr_job *job);
 
 /* service.c */
 const char *gr_service_voice_name(const gr_service *s, const gr_voice *v);
-/* Refuses a request that was to be answered, and counts it. */
-void gr_service_refuse(gr_service *s, gr_exchange *x, const gr_refusal *why);
-void gr_job_free(gr_job *job); /* drops its exchange */
+/* Counts the end of a request and frees its job (NULL: there was no memory for one), which drops its
+ * exchange. */
+void gr_job_end(gr_service *s, gr_job *job, gr_ending how);
+void gr_job_refuse(gr_service *s, gr_job *job, const gr_refusal *why);
+/* Ends those that wait and whose clients went away. */
+void gr_service_sweep(gr_service *s);
 
 #endif

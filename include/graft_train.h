@@ -51,7 +51,9 @@ typedef struct graft_trainer graft_trainer;
 typedef struct graft_parameter {
     const char *name; /* "model.layers.0.self_attn.q_proj.weight", ".bias"; adapters ".lora_A", ".lora_B",
                          ".magnitude"; borrowed until freeze or free */
-    int64_t shape[2]; /* [out, in]; A [rank, in], B [rank, out]; norms, biases and magnitudes [n, 0] */
+    int64_t shape[2]; /* [out, in]; A [rank, in], B [rank, out]; norms, biases and magnitudes [n, 0]. All
+                         experts of a mixture are one tensor, one expert's rows after another's: [experts *
+                         out, in], A [experts * rank, in], B [experts * rank, out] */
     bool trainable;   /* else frozen */
     bool adapter;     /* beside a tensor of the base, not one of it */
     int bits;         /* of an element as it is held: trainable tensors are f32 */

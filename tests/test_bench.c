@@ -207,9 +207,10 @@ static void loads_both_ways(void **state) {
     char *quantized = tiny_model_dir(root, "four", &(tiny_spec){.bits = 4, .dtype = GR_BF16});
     char *plain = tiny_model_dir(root, "sixteen", &(tiny_spec){.dtype = GR_BF16});
     char *picture = tiny_join(root, "load.svg");
-    const char *models[] = {quantized, plain};
+    char *mixture = tiny_model_dir(root, "mixture", &(tiny_spec){.type = "qwen3_moe", .dtype = GR_BF16});
+    const char *models[] = {quantized, plain, mixture}; /* whose router stays in 16 bits */
     setenv("XDG_CACHE_HOME", cache, 1);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         graft_error err = {0};
         graft_options o;
         graft_options_init(&o);
@@ -235,6 +236,7 @@ static void loads_both_ways(void **state) {
     }
     unsetenv("XDG_CACHE_HOME");
     free(picture);
+    free(mixture);
     free(plain);
     free(quantized);
     free(rows);

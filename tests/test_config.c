@@ -302,6 +302,8 @@ static void other_architectures(void **state) {
     must_parse(&c, MOE_WITH(",\"norm_topk_prob\":true,\"mlp_only_layers\":[],\"use_sliding_window\":false"));
     assert_true(c.qk_norm && c.experts == 8 && c.experts_used == 2 && c.experts_normed && c.mlp == 32);
     assert_true(gr_role_exists(GR_ROUTER, &c) && !gr_role_exists(GR_UP_PROJ, &c) && gr_mlp_width(&c) == 64);
+    must_parse(&c, MOE("\"num_attention_heads\":8,\"num_key_value_heads\":null")); /* transformers' default */
+    assert_int_equal(c.kv_heads, 4);
     must_parse(&c, MOE("\"num_experts\":null,\"num_local_experts\":5"));
     assert_true(c.experts == 5 && !c.experts_normed);
     must_parse(&c,

@@ -199,6 +199,10 @@ static void test_adapters(void **state) {
     gr_adapter_info info = {
         .base = "some/base", .model = &base_model, .iteration = 12, .formats = 1u << 2}; /* GGUF alone */
     assert_int_equal(gr_adapter_save(ex, &config, m.tuning, m.params, &info, &err), GRAFT_OK);
+    graft_error lost = {0}; /* PEFT's alone would hold nothing: what was there stays */
+    info.formats = GR_ADAPTER_PEFT;
+    assert_int_equal(gr_adapter_save(ex, &config, m.tuning, m.params, &info, &lost), GRAFT_UNSUPPORTED);
+    assert_non_null(strstr(lost.found, "experts"));
     made back = load(&m, ex);
     assert_memory_equal(back.params, m.params, (size_t)m.tuning->parameters * sizeof(float));
     drop(&back);
@@ -208,6 +212,25 @@ static void test_adapters(void **state) {
     for (int i = 0; i < 2; i++) free(all[i]);
     tiny_remove(dir);
     tiny_remove(ex);
+    tiny_remove(model);
+}
+
+/* Picks are counted in 32 bits: more of them at once are refused before anything is bound. */
+static void test_picks_fit(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "qwen3_moe"});
+    graft_error err = {0};
+    gr_model *m = NULL;
+    gr_runtime rt;
+    uint64_t saved, scratch;
+    assert_int_equal(gr_model_open(&m, model, &err), GRAFT_OK);
+    assert_int_equal(gr_runtime_init(&rt, m, 1, true, &err), GRAFT_OK);
+    gr_net_config config = {.tokens = INT32_MAX / 2, .longest = TOKENS};
+    assert_int_equal(gr_runtime_measure(&rt, &config, &saved, &scratch, &err), GRAFT_OK);
+    config.tokens++;
+    assert_int_equal(gr_runtime_measure(&rt, &config, &saved, &scratch, &err), GRAFT_RANGE);
+    assert_non_null(strstr(err.what, "too many tokens"));
+    gr_runtime_free(&rt);
     tiny_remove(model);
 }
 
@@ -233,8 +256,9 @@ static void test_gguf_names(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),  cmocka_unit_test(test_router_codes),
-                                       cmocka_unit_test(test_refused),  cmocka_unit_test(test_too_many),
-                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_gguf_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),   cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused),   cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_adapters),  cmocka_unit_test(test_picks_fit),
+                                       cmocka_unit_test(test_gguf_names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

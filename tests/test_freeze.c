@@ -50,6 +50,12 @@ static const freeze_case cases[] = {
      20,
      8,
      "adapter_model.safetensors"},
+    {"experts that lie alone",
+     {.type = "qwen3_moe"},
+     {"lora-targets", "o_proj,up_proj"},
+     26,
+     8,
+     "adapters.safetensors"},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -208,6 +214,15 @@ static void a_change_is_found(void **state) {
         assert_string_equal(err.where, "frozen");
         codes[i] ^= 0x80;
     }
+    const void *const places[] = {codes + 2, codes, codes + 9}; /* experts that lie alone */
+    rows[0] = (gr_ledger_row){
+        .name = "frozen", .data = {codes + 2}, .bytes = {2}, .places = places, .place_count = 3};
+    before[0] = gr_ledger_digest(&rows[0]);
+    for (size_t i = 0; i < sizeof codes; i++) {
+        codes[i] ^= 0x80;
+        assert_int_equal(gr_ledger_digest(&rows[0]) != before[0], i < 4 || i >= 9);
+        codes[i] ^= 0x80;
+    }
 }
 
 /* ---- a host's trainer */
@@ -289,6 +304,37 @@ static void frozen_and_unfrozen(void **state) {
     for (size_t i = 0; i < 29; i++) assert_true(before[i] != graft_trainer_digest(t, i));
     assert_int_equal(graft_trainer_freeze(t, true, &err), GRAFT_USAGE);
     assert_int_equal(trainable(t, false), 29);
+    graft_trainer_free(t);
+    graft_options_free(&o);
+    tiny_remove(model);
+}
+
+/* A mixture: every number that trains can be asked for, and neither router nor whole experts can be unfrozen.
+ */
+static void experts(void **state) {
+    (void)state;
+    graft_options o;
+    graft_error err = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.type = "qwen3_moe"});
+    const char *const more[] = {"lora-targets", "all-linear", NULL};
+    graft_trainer *t = open_trainer(&o, model, more);
+    int64_t all = 0, of_experts = 4 * TINY_EXPERTS * 3 * (TINY_HIDDEN + TINY_EXPERT_MLP),
+            of_attention = 4 * 4 * TINY_HIDDEN + 4 * (2 * TINY_HIDDEN + 2 * TINY_KV * TINY_DIM);
+    for (size_t i = 0; i < graft_trainer_count(t); i++) {
+        graft_parameter p;
+        graft_trainer_parameter(t, i, &p);
+        if (!p.trainable) continue;
+        assert_non_null(graft_trainer_values(t, i));
+        all += p.shape[0] * p.shape[1];
+        if (strcmp(p.name, "model.layers.1.mlp.switch_mlp.down_proj.lora_B") != 0) continue;
+        assert_int_equal(p.shape[0], 4 * TINY_EXPERTS);
+        assert_int_equal(p.shape[1], TINY_HIDDEN);
+    }
+    assert_int_equal(all, TINY_LAYERS * (of_experts + of_attention));
+    assert_int_equal(graft_trainer_freeze(t, false, &err), GRAFT_UNSUPPORTED);
+    assert_non_null(strstr(err.what, "router"));
+    assert_int_equal(graft_trainer_freeze(t, true, &err), GRAFT_OK);
+    assert_int_equal(graft_trainer_step(t, NULL, &err), GRAFT_OK);
     graft_trainer_free(t);
     graft_options_free(&o);
     tiny_remove(model);
@@ -389,6 +435,7 @@ int main(void) {
         cmocka_unit_test(steps_are_the_run),
         cmocka_unit_test(frozen_and_unfrozen),
         cmocka_unit_test(freezing_keeps_values),
+        cmocka_unit_test(experts),
         cmocka_unit_test(unfrozen_is_saved_whole),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

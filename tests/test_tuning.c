@@ -230,7 +230,16 @@ static void mixtures(void **state) {
                  {"re:.*mlp.*", NULL, NULL, GR_TUNE_LORA, 0, "router"},
                  {"extended", NULL, "mlp.gate", GR_TUNE_LORA, 0, "router"},
                  {"extended", NULL, "up_proj", GR_TUNE_LORA, 0, "LoRA alone"},
-                 {NULL, NULL, NULL, GR_TUNE_FULL, 0, "LoRA alone"}};
+                 {NULL, NULL, NULL, GR_TUNE_FULL, 0, "LoRA alone"},
+                 /* in some other block than the first */
+                 {"re:.*layers\\.1\\.mlp.*up_proj", NULL, NULL, GR_TUNE_DORA, 0, "LoRA alone"},
+                 {"re:.*layers\\.1\\.mlp.*up_proj", NULL, NULL, GR_TUNE_LORA, 0.1, "without dropout"},
+                 {"re:.*layers\\.3\\.mlp\\.gate", NULL, NULL, GR_TUNE_LORA, 0, "router"},
+                 {"extended", NULL, "layers.2.mlp.gate", GR_TUNE_LORA, 0, "router"},
+                 /* what no file can hold */
+                 {"all-linear", NULL, "norm", GR_TUNE_LORA, 0, "no adapter file"},
+                 {"all-linear", NULL, "lm_head", GR_TUNE_LORA, 0, "no adapter file"},
+                 {"extended", NULL, "norm,lm_head", GR_TUNE_LORA, 0, NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gr_tuning_request r = request(cases[i].targets);
         graft_error e = {0};
@@ -242,6 +251,9 @@ static void mixtures(void **state) {
         if (cases[i].said && !strstr(e.what, cases[i].said)) fail_msg("%zu: %s", i, e.what);
         gr_tuning_free(t);
     }
+    gr_tuning_request r = request("re:.*(o_proj|layers\\.1\\.mlp.*up_proj)");
+    r.kind = GR_TUNE_DORA, r.num_layers = 2; /* block 1 is left out */
+    gr_tuning_free(selected(&c, &r));
 }
 
 /* Ranks and scales by module; the first key that matches counts, and scale follows the module's own rank. */

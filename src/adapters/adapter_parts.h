@@ -44,8 +44,9 @@ typedef struct gr_adapter_format {
 /* Ended by name == NULL. ORDER: GR_ADAPTER_MLX .. */
 extern const gr_adapter_format gr_adapter_format_table[GR_ADAPTER_FORMATS + 1];
 
-/* Can the format hold all that trains? Of the usual two one always can. *why (may be NULL): what it cannot
- * hold, for people, with the first tensor that is so. */
+/* Can the format hold all that trains? Of the usual two one always can
+ * (gr_tuning_select refuses the exception: experts beside biases or whole tensors). *why (may be NULL): what
+ * it cannot hold, for people, with the first tensor that is so. */
 bool gr_adapter_holds(const gr_adapter_format *format, const gr_model_config *config, const gr_tuning *tuning,
                       gr_buf *why);
 /* Does the slot speak of that tensor of the base? `adapted`: it has A and B. */

@@ -33,6 +33,24 @@ static graft_status commit(saving *s, const char *dir, graft_error *err) {
     return gr_dir_sync(dir, err);
 }
 
+/* Some file takes all that trains; without one a save would lose it. */
+static graft_status check_held(const gr_model_config *c, const gr_tuning *tuning, unsigned formats,
+                               graft_error *err) {
+    const char *names[GR_ADAPTER_FORMATS + 1];
+    gr_buf why = {0};
+    gr_adapter_files(names, c, tuning, formats);
+    if (names[0]) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "no file that is to be written holds all that was trained");
+    for (int i = 0; i < GR_ADAPTER_FORMATS; i++) {
+        if (!(formats >> i & 1)) continue;
+        gr_buf_puts(&why, why.len ? "; " : "");
+        gr_adapter_holds(&gr_adapter_format_table[i], c, tuning, &why);
+    }
+    gr_found(err, "%s", why.data && !why.failed ? why.data : "");
+    gr_buf_free(&why);
+    return GRAFT_UNSUPPORTED;
+}
+
 graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr_tuning *tuning,
                              const float *params, const gr_adapter_info *info, graft_error *err) {
     unsigned formats = info->formats ? info->formats : GR_ADAPTER_USUAL;
@@ -45,7 +63,8 @@ graft_status gr_adapter_save(const char *dir, const gr_model_config *c, const gr
                  (unsigned long long)info->model->digest);
     else if (info->record)
         memcpy(words.base_digest, info->record->base_digest, sizeof words.base_digest);
-    graft_status st = gr_make_dirs(dir, err);
+    graft_status st = check_held(c, tuning, formats, err);
+    if (st == GRAFT_OK) st = gr_make_dirs(dir, err);
     for (int i = 0; st == GRAFT_OK && i < GR_ADAPTER_FORMATS; i++) {
         const gr_adapter_format *f = &gr_adapter_format_table[i];
         if (!(formats >> i & 1) || !gr_adapter_holds(f, c, tuning, NULL)) continue;

@@ -21,13 +21,14 @@ static uint64_t bytes_of(const gr_safetensors *file) {
     return bytes;
 }
 
-/* Bits of the linears of the first block; 0: they differ. */
+/* Bits of the blocks' linears; 0: they differ. What conversion leaves in 16 bits, a mixture's router, does
+ * not count. */
 static int bits_of(const gr_model *m) {
     int bits = -1;
     for (int64_t l = 0; l < m->config.layers; l++)
         for (gr_role role = 0; role < GR_LINEARS; role++) {
             const gr_mat *mat = &m->layer[l].linear[role];
-            if (!gr_role_exists(role, &m->config)) continue;
+            if (!gr_role_exists(role, &m->config) || !gr_role_table[role].quantize) continue;
             int own = mat->layout == GR_DENSE ? 8 * (int)gr_dtype_bytes(mat->dtype) : mat->bits;
             if (bits < 0) bits = own;
             if (own != bits) return 0;

@@ -4,10 +4,10 @@
 #include "infer/decode_parts.h"
 
 enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
-enum {
-    LEGS = 13
-}; /* of a block at most: four groups with low ranks, norms of q and k, attention and its join, two branches
-    */
+/* Legs of a block at most: q, k, v with their low ranks and norms over the whole width, attention and its
+ * join, its output with low rank and a branch; then gate, up and down likewise, or a mixture. */
+enum { OF_ATTENTION = 3 + 2 + 3, OF_MLP = 2 + 3, OF_EXPERTS = 6, LEGS = OF_ATTENTION + OF_EXPERTS };
+_Static_assert(OF_MLP <= OF_EXPERTS, "LEGS has room for either");
 
 typedef gr_decode_part part;
 typedef gr_decode_space space;

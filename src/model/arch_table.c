@@ -31,7 +31,7 @@ const gr_arch gr_arch_table[] = {
      GR_ARCH_LAYER_NORM | GR_ARCH_PLAIN_MLP | GR_ARCH_USE_BIAS | GR_ARCH_WINDOW, "StarCoder2", .tied = true,
      .eps_key = "norm_epsilon", .kv_heads = 2},
     {"qwen3_moe", "Qwen3MoeForCausalLM", GR_ARCH_QK_NORM | GR_ARCH_BIAS_OPTION | GR_ARCH_EXPERTS, "Qwen3-MoE",
-     .mlp_key = "moe_intermediate_size"},
+     .mlp_key = "moe_intermediate_size", .kv_heads = 4},
     {"olmoe", "OlmoeForCausalLM", GR_ARCH_WIDE_QK_NORM | GR_ARCH_BIAS_OPTION | GR_ARCH_EXPERTS, "OLMoE",
      .eps = 1e-5},
     {0},

@@ -32,13 +32,18 @@ graft_status gr_runtime_row_fits(const gr_model *m, int64_t tokens, graft_error 
 graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
                                 uint64_t *scratch, graft_error *err) {
     gr_arena a = {0}, b = {0};
+    const gr_model_config *c = &r->model->config;
+    /* gr_routing counts picks in 32 bits */
+    const int64_t most = c->experts ? INT32_MAX / c->experts_used : GR_NET_TOKENS_MAX;
     *saved = *scratch = 0;
-    if (config->tokens > GR_NET_TOKENS_MAX || config->longest > GR_NET_TOKENS_MAX) {
+    if (config->tokens > most || config->longest > most) {
         gr_fail(err, GRAFT_RANGE, "too many tokens at once");
-        gr_expected(err, "at most %lld", (long long)GR_NET_TOKENS_MAX);
+        gr_expected(err, "at most %lld", (long long)most);
         return gr_found(err, "%lld", (long long)gr_max_i64(config->tokens, config->longest));
     }
     GR_TRY(gr_runtime_row_fits(r->model, config->longest, err));
+    if (c->experts && gr_net_joins(c))
+        return gr_fail(err, GRAFT_UNSUPPORTED, "a mixture of experts joins its block by a sum alone");
     gr_net net = net_of(r, config);
     gr_net_bind(&net, &a, &b);
     if (a.overflow || b.overflow)

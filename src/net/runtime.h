@@ -25,7 +25,8 @@ graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool f
 /* GRAFT_UNSUPPORTED for rows longer than the architecture is computed for. */
 graft_status gr_runtime_row_fits(const gr_model *model, int64_t tokens, graft_error *err) GR_MUST_CHECK;
 /* Measures (base NULL) what a configuration would take, in bytes. Keeps nothing. GRAFT_RANGE when the tokens
- * are above GR_NET_TOKENS_MAX or the bytes do not fit 64 bits. */
+ * are above GR_NET_TOKENS_MAX, or their picks of a mixture's experts above INT32_MAX, or the bytes do not fit
+ * 64 bits. */
 graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
                                 uint64_t *scratch, graft_error *err) GR_MUST_CHECK;
 /* Reserves and binds; a second call replaces the first's buffers. */

@@ -20,21 +20,40 @@ typedef struct selection {
     bool bad_layers;
 } selection;
 
-/* A wish for tensors of a mixture that stay as they are: its router, and whole experts. NULL: for all. */
-static graft_status check_mixture(const selection *s, const gr_matcher *wish, unsigned roles,
-                                  const char *option, graft_error *err) {
+static bool layer_wanted(selection *s, int64_t l) {
+    const gr_tuning_request *r = s->r;
+    bool wanted = r->num_layers <= 0 || l >= s->config->layers - r->num_layers;
+    return (!r->layers || gr_in_layers(r->layers, l, s->config->layers, &s->bad_layers)) && wanted;
+}
+
+static bool want_adapter(const selection *s, gr_role role, const char *path) {
+    return gr_matches(s->want, role, path) && !(s->without && gr_matches(s->without, role, path));
+}
+
+static graft_status refuse_mixture(gr_role role, const char *path, const char *option, graft_error *err) {
+    gr_fail(err, GRAFT_UNSUPPORTED, "%s",
+            role == GR_ROUTER ? "the router of a mixture cannot be trained"
+                              : "experts of a mixture train by LoRA alone, without dropout");
+    gr_where(err, "%s", option);
+    gr_found(err, "%s", path);
+    return gr_hint(err, "--lora-targets extended adapts all of attention");
+}
+
+/* A wish for tensors of a mixture that stay as they are, its router and whole experts, in any block: a
+ * regular expression may mean one. wish NULL: for all; that of --lora-targets: less what options leave out.
+ */
+static graft_status check_mixture(selection *s, const gr_matcher *wish, unsigned roles, const char *option,
+                                  graft_error *err) {
+    const bool adapters = wish == s->want; /* or blocks that train whole, chosen by number as well */
     char path[200];
     for (gr_role role = 0; role < GR_ROLES; role++) {
         if (!(BITS(role) & roles) || !gr_role_exists(role, s->config)) continue;
-        gr_role_name(path, sizeof path, role, 0);
-        if (wish && (!gr_matches(wish, role, path) || (s->without && gr_matches(s->without, role, path))))
-            continue;
-        gr_fail(err, GRAFT_UNSUPPORTED, "%s",
-                role == GR_ROUTER ? "the router of a mixture cannot be trained"
-                                  : "experts of a mixture train by LoRA alone, without dropout");
-        gr_where(err, "%s", option);
-        gr_found(err, "%s", path);
-        return gr_hint(err, "--lora-targets extended adapts all of attention");
+        for (int64_t l = 0; l < s->config->layers; l++) {
+            if (adapters && !layer_wanted(s, l)) continue;
+            gr_role_name(path, sizeof path, role, l);
+            bool wished = !wish || (adapters ? want_adapter(s, role, path) : gr_matches(wish, role, path));
+            if (wished) return refuse_mixture(role, path, option, err);
+        }
     }
     return GRAFT_OK;
 }
@@ -74,12 +93,6 @@ static void release(selection *s) {
     gr_matcher_free(s->save);
     gr_patterns_free(s->ranks);
     gr_patterns_free(s->alphas);
-}
-
-static bool layer_wanted(selection *s, int64_t l) {
-    const gr_tuning_request *r = s->r;
-    bool wanted = r->num_layers <= 0 || l >= s->config->layers - r->num_layers;
-    return (!r->layers || gr_in_layers(r->layers, l, s->config->layers, &s->bad_layers)) && wanted;
 }
 
 /* Gives one tensor its adapter. */
@@ -125,9 +138,7 @@ static graft_status decide(selection *s, gr_role role, int64_t layer, bool layer
         x->train_weight = x->train_bias = layer_in && gr_role_table[role].in_block;
         return GRAFT_OK;
     }
-    bool adapted = layer_in && BITS(role) & ADAPTABLE && gr_matches(s->want, role, path) &&
-                   !(s->without && gr_matches(s->without, role, path));
-    if (adapted) GR_TRY(adapt(s, x, path, err));
+    if (layer_in && BITS(role) & ADAPTABLE && want_adapter(s, role, path)) GR_TRY(adapt(s, x, path, err));
     if (r->bias == GR_BIAS_ALL) x->train_bias = true;
     return GRAFT_OK;
 }
@@ -200,6 +211,24 @@ static bool trains_bias(const gr_tuning *t) {
     return i < t->param_count;
 }
 
+/* No file holds both: PEFT's has no place for experts, the others none for what is not A and B. ORDER:
+ * gr_adapter_holds */
+static graft_status check_files(const gr_tuning *t, graft_error *err) {
+    const gr_param *expert = NULL, *own = NULL;
+    char name[256];
+    for (size_t i = 0; i < t->param_count; i++) {
+        const gr_param *p = &t->params[i];
+        if (p->kind == GR_PARAM_A && gr_role_expert(p->role)) expert = p;
+        if (!own && (p->kind == GR_PARAM_BIAS || p->kind == GR_PARAM_WEIGHT)) own = p;
+    }
+    if (!expert || !own) return GRAFT_OK;
+    gr_param_name(name, sizeof name, own);
+    gr_fail(err, GRAFT_UNSUPPORTED, "no adapter file holds adapted experts beside biases or whole tensors");
+    gr_found(err, "%s", name);
+    return gr_hint(err,
+                   "leave out --modules-to-save and --lora-bias, or the experts: --lora-targets extended");
+}
+
 graft_status gr_tuning_select(gr_tuning **out, const gr_model_config *c, const gr_tuning_request *r,
                               graft_error *err) {
     selection s = {.config = c, .r = r};
@@ -220,6 +249,7 @@ graft_status gr_tuning_select(gr_tuning **out, const gr_model_config *c, const g
     if (st == GRAFT_OK) st = decide_all(&s, &anything, err);
     if (st == GRAFT_OK) st = check(&s, anything, err);
     if (st == GRAFT_OK) st = gr_tuning_place(t, c, err);
+    if (st == GRAFT_OK) st = check_files(t, err);
     if (st == GRAFT_OK && !trains_bias(t)) t->bias = GR_BIAS_NONE;
     release(&s);
     if (st != GRAFT_OK) {

@@ -67,6 +67,9 @@ static graft_status check_freeze(const gr_trainer *t, bool lora_only, graft_erro
     if (t->p.iteration) return gr_fail(err, GRAFT_USAGE, "freezing comes before the first step");
     for (size_t i = 0; i < tuning->param_count; i++)
         own |= tuning->params[i].kind == GR_PARAM_WEIGHT || tuning->params[i].kind == GR_PARAM_BIAS;
+    if (!lora_only && t->rt.model->config.experts)
+        return gr_fail(err, GRAFT_UNSUPPORTED,
+                       "cannot unfreeze a mixture: its router and whole experts do not train");
     if (!lora_only) return check_dense(t, err);
     if (!tuning->adapted) {
         gr_fail(err, GRAFT_USAGE, "nothing would train: the run has no adapters");

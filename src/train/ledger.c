@@ -36,6 +36,14 @@ static void hold_matrix(gr_ledger_row *row, const gr_mat *w) {
     if (w->biases) row->bytes[2] = (all - codes) / 2;
 }
 
+/* .. and of experts that each lie alone: the first's size is that of all. */
+static void hold_stack(gr_ledger_row *row, const gr_stack *experts) {
+    const gr_mat first = gr_stack_mat(experts, 0);
+    hold_matrix(row, &first);
+    row->places = experts->at;
+    row->place_count = experts->count;
+}
+
 static void hold_floats(gr_ledger_row *row, const float *data, int64_t count) {
     row->bits = 32;
     row->data[0] = data;
@@ -45,6 +53,7 @@ static void hold_floats(gr_ledger_row *row, const float *data, int64_t count) {
 /* A weight or bias: the base's, or the one that trains in its place. */
 static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind, int64_t at) {
     const gr_mat *w = gr_model_matrix(l->model, role, layer);
+    const gr_stack experts = gr_model_stack(l->model, role, layer);
     gr_ledger_row *row = next_row(l);
     int64_t out, in;
     if (!row) return;
@@ -58,6 +67,8 @@ static void list_own(listing *l, gr_role role, int64_t layer, gr_param_kind kind
         hold_floats(row, l->params + at, in ? out * in : out);
     else if (kind == GR_PARAM_BIAS)
         hold_floats(row, gr_model_bias(l->model, role, layer), out);
+    else if (experts.at)
+        hold_stack(row, &experts);
     else if (w)
         hold_matrix(row, w);
     else
@@ -88,10 +99,11 @@ static void list_role(listing *l, gr_role role, int64_t layer) {
     gr_role_shape(role, &l->model->config, &out, &in);
     list_own(l, role, layer, GR_PARAM_WEIGHT, x->weight);
     if (gr_role_has_bias(role, &l->model->config)) list_own(l, role, layer, GR_PARAM_BIAS, x->bias);
-    gr_ledger_row *a = list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, x->rank,
+    const int64_t stack = gr_role_expert(role) ? l->model->config.experts : 1, rows = x->rank * stack;
+    gr_ledger_row *a = list_adapter(l, role, layer, GR_PARAM_A, x->rank ? x->a : GR_NOWHERE, rows,
                                     x->pool ? in / x->pool : in);
     if (a) a->waits = all_zero(l->params + x->b, x->rank * out);
-    list_adapter(l, role, layer, GR_PARAM_B, x->rank ? x->b : GR_NOWHERE, x->rank, out);
+    list_adapter(l, role, layer, GR_PARAM_B, x->rank ? x->b : GR_NOWHERE, rows, out / stack);
     list_adapter(l, role, layer, GR_PARAM_MAGNITUDE, x->magnitude, out, 0);
 }
 
@@ -113,6 +125,13 @@ graft_status gr_ledger_new(gr_ledger *ledger, const gr_model *model, const gr_tu
     if (!ledger->rows) return gr_no_memory(err, l.count * sizeof *l.rows);
     l.rows = ledger->rows;
     list_all(&l);
+    for (size_t i = 0; i < l.count; i++) { /* nothing is proved of what is not read */
+        if (l.rows[i].data[0] && l.rows[i].bytes[0]) continue;
+        gr_fail(err, GRAFT_INTERNAL, "a tensor has no bytes to look at");
+        gr_where(err, "%s", l.rows[i].name);
+        gr_ledger_free(ledger);
+        return GRAFT_INTERNAL;
+    }
     return GRAFT_OK;
 }
 
@@ -123,7 +142,8 @@ void gr_ledger_free(gr_ledger *ledger) {
 
 uint64_t gr_ledger_digest(const gr_ledger_row *row) {
     uint64_t h = GR_DIGEST_START;
-    for (int i = 0; i < GR_LEDGER_PARTS; i++)
+    for (int64_t e = 0; e < row->place_count; e++) h = gr_digest_blocks(h, row->places[e], row->bytes[0]);
+    for (int i = 0; !row->places && i < GR_LEDGER_PARTS; i++)
         if (row->data[i]) h = gr_digest_blocks(h, row->data[i], row->bytes[i]);
     return h;
 }

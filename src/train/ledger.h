@@ -11,9 +11,9 @@
 #define GR_LEDGER_PARTS 3 /* codes, scales and biases of a quantized matrix */
 
 typedef struct gr_ledger_row {
-    char name[96]; /* "model.layers.0.self_attn.q_proj.weight", .bias; of adapters .lora_A, .lora_B,
-                      .magnitude */
-    int64_t shape[2];
+    char name[96];    /* "model.layers.0.self_attn.q_proj.weight", .bias; of adapters .lora_A, .lora_B,
+                         .magnitude */
+    int64_t shape[2]; /* of experts: rows are those of one after another, in A and B too */
     bool trainable;
     bool adapter; /* beside the base's tensor, not in its place */
     int bits;     /* of an element as it is held */
@@ -21,6 +21,9 @@ typedef struct gr_ledger_row {
     bool waits;                        /* an A whose B is all zero: its gradient is zero until B has moved */
     const void *data[GR_LEDGER_PARTS]; /* borrowed; NULL: no such part */
     size_t bytes[GR_LEDGER_PARTS];
+    const void *const
+        *places;         /* [place_count] of experts that lie alone, bytes[0] each: data has the first */
+    int64_t place_count; /* 0: no such places */
 } gr_ledger_row;
 
 typedef struct gr_ledger {

@@ -117,6 +117,7 @@ static void warn_of_ranks(const gr_trainer *t) {
         gr_role_shape(role, &t->rt.model->config, &out, &in);
         for (int64_t l = 0; l < (gr_role_table[role].in_block ? t->rt.tuning->layers : 1); l++)
             most = gr_max_i64(most, gr_tuning_of(t->rt.tuning, role, l)->rank);
+        if (gr_role_expert(role)) out /= gr_max_i64(1, t->rt.model->config.experts); /* of each by itself */
         if (most > gr_min_i64(out, in))
             gr_buf_printf(&text, "%s%s has %lld x %lld", text.len ? ", " : "", gr_role_table[role].type,
                           (long long)out, (long long)in);
@@ -162,6 +163,12 @@ static graft_status check_loaded(const gr_trainer *t, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "--%s is for adapters, and the file holds whole tensors alone",
                 of_adapters[i]);
         return gr_where(err, "%s", o->resume_adapter_file);
+    }
+    for (size_t i = 0; o->lora_dropout > 0 && i < t->rt.tuning->param_count; i++) {
+        if (!gr_role_expert(t->rt.tuning->params[i].role)) continue;
+        gr_fail(err, GRAFT_UNSUPPORTED, "experts of a mixture train without dropout");
+        gr_where(err, "%s", o->resume_adapter_file);
+        return gr_hint(err, "leave out --lora-dropout");
     }
     return GRAFT_OK;
 }

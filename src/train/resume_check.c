@@ -12,8 +12,9 @@ static uint64_t adapter_shape(const gr_tuning *tuning) {
         const gr_param *p = &tuning->params[i];
         double of = p->kind == GR_PARAM_A ? (double)gr_tuning_of(tuning, p->role, p->layer)->scale : 0;
         memcpy(&scale, &of, 8);
-        uint64_t words[] = {(uint64_t)p->kind, (uint64_t)p->role, (uint64_t)p->layer,
-                            (uint64_t)p->rows, (uint64_t)p->cols, scale};
+        uint64_t words[] = {(uint64_t)p->kind,  (uint64_t)gr_role_table[p->role].number,
+                            (uint64_t)p->layer, (uint64_t)p->rows,
+                            (uint64_t)p->cols,  scale};
         for (size_t k = 0; k < sizeof words / sizeof *words; k++) h = gr_digest_step(h, words[k]);
     }
     return h;

@@ -23,15 +23,16 @@ static graft_file take(const char *path, const char *dir, const char *name) {
     graft_file file = {.path = path};
     snprintf(from, sizeof from, "%s/%s", dir, name);
     FILE *f = fopen(from, "rb");
-    if (!f) return file;
-    if (fseek(f, 0, SEEK_END) == 0 && ftell(f) > 0) {
-        size_t bytes = (size_t)ftell(f);
-        void *data = malloc(bytes);
-        rewind(f);
-        if (data && fread(data, 1, bytes, f) == bytes) file.bytes = bytes;
-        file.data = data;
+    long bytes = f && fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
+    void *data = bytes > 0 ? malloc((size_t)bytes) : NULL;
+    if (data) rewind(f);
+    if (!data || fread(data, 1, (size_t)bytes, f) != (size_t)bytes) {
+        fprintf(stderr, "cannot read %s\n", from);
+        exit(1);
     }
     fclose(f);
+    file.data = data;
+    file.bytes = (size_t)bytes;
     return file;
 }
 

@@ -51,15 +51,20 @@ static void *train(void *user) {
     return NULL;
 }
 
-/* A line that the user typed; false at the end of the input. */
-static int on_command(training *t, message last) {
-    char line[80];
-    if (!fgets(line, sizeof line, stdin)) return 0;
-    if (strncmp(line, "stop", 4) == 0) {
-        t->stop = 1;
-        puts("stopping after this iteration");
-    } else {
-        printf("at iteration %lld of %lld\n", last.done, last.total);
+/* Lines that the user typed; 0 at the end of the input. read(2), since a stream would keep lines from
+ * poll(2). */
+static int on_commands(training *t, message last) {
+    char typed[256];
+    ssize_t n = read(0, typed, sizeof typed - 1);
+    if (n <= 0) return 0;
+    typed[n] = '\0';
+    for (char *line = strtok(typed, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strcmp(line, "stop") == 0) {
+            t->stop = 1;
+            puts("stopping after this iteration");
+        } else {
+            printf("at iteration %lld of %lld\n", last.done, last.total);
+        }
     }
     return 1;
 }
@@ -73,7 +78,7 @@ static void loop(training *t, int from_training) {
             if (m.kind == PROGRESS) last = m;
             if (m.kind == LOSS) printf("iteration %lld: loss %.4f\n", m.done, m.loss);
         }
-        if (watched[1].revents && !on_command(t, last)) watched[1].fd = -1; /* nobody types any more */
+        if (watched[1].revents && !on_commands(t, last)) watched[1].fd = -1; /* nobody types any more */
     }
 }
 
@@ -89,14 +94,16 @@ int main(int argc, char **argv) {
     int ends[2];
     pthread_t thread;
     graft_options options;
-    training t = {.options = &options};
+    training t = {
+        .options = &options, .status = GRAFT_INTERNAL, .err = {.what = "no thread could be started"}};
     if (argc != 4) return fprintf(stderr, "usage: event_loop MODEL DATA ADAPTERS\n"), 2;
     graft_options_init(&options);
     options.iters = 200;
     options.steps_per_report = 20;
-    if (set_paths(&options, argv, &t.err) != GRAFT_OK || pipe(ends) != 0) {
+    graft_error err = {0};
+    if (set_paths(&options, argv, &err) != GRAFT_OK || pipe(ends) != 0) {
         graft_options_free(&options);
-        return fprintf(stderr, "%s\n", t.err.what), 1;
+        return fprintf(stderr, "%s\n", err.what[0] ? err.what : "no pipe"), 1;
     }
     t.to_loop = ends[1];
     if (pthread_create(&thread, NULL, train, &t) == 0) {

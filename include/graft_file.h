@@ -9,8 +9,9 @@ extern "C" {
 #endif
 
 /* Whatever opens `path` reads these bytes, and the disk is not asked. Paths are compared as they are written,
- * so "base/config.json" is found by the model "base". The bytes are copied when the file is opened: they may
- * go when the call that opened it returns. */
+ * so "base/config.json" is found by the model "base". The bytes are copied each time it is opened. The list
+ * and its bytes stay for as long as options that name them are borrowed: a chat or a server opens adapters
+ * later. */
 typedef struct graft_file {
     const char *path;
     const void *data;

@@ -45,8 +45,10 @@ typedef struct graft_options {
      * the library installs no handler. Without maps it is an error when the file is opened. (Adapters are
      * always read; graft_info maps.) */
     bool no_mmap;
-    /* Files that the host holds in memory: models, data and configuration; borrowed until the call returns,
-     * or the trainer is freed. Only by these fields: no flag sets them. */
+    /* Files that the host holds in memory: models, adapters, data and configuration. Borrowed until the call
+     * returns, or the trainer is freed, or the chat is closed. Plan, convert, train, eval, generate,
+     * tokenize, chat and serve look at them; other calls refuse them. Only by these fields: no flag sets
+     * them. */
     const graft_file *files;
     size_t file_count;
     /* data */

@@ -184,8 +184,71 @@ static void missing(void **state) {
     tiny_remove(model);
 }
 
+/* A model in a file of another name, an adapter too: found by looking into the directory that the host holds.
+ */
+static void other_names(void **state) {
+    (void)state;
+    held h = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.dtype = GR_BF16}),
+         *adapter = tiny_join(root, "out");
+    must_train(model, "out", NULL, NULL, NULL);
+    hold_dir(&h, model, "model");
+    hold_dir(&h, adapter, "adapter");
+    for (size_t i = 0; i < h.count; i++) {
+        const char *renamed =
+            gr_ends_with(h.file[i].path, "/model.safetensors")           ? "held/model/weights.safetensors"
+            : gr_ends_with(h.file[i].path, "/adapters.safetensors")      ? "held/adapter/mine.safetensors"
+            : gr_ends_with(h.file[i].path, "/adapter_model.safetensors") ? "held/elsewhere.safetensors"
+                                                                         : NULL;
+        if (!renamed) continue;
+        free((void *)(uintptr_t)h.file[i].path);
+        h.file[i].path = gr_strdup(renamed);
+    }
+    assert_true(loss_of(model, data, adapter, NULL, false) ==
+                loss_of("held/model", data, "held/adapter", &h, false));
+    drop(&h);
+    tiny_remove(adapter);
+    tiny_remove(model);
+}
+
+/* Converting reads what is held; what is about files says so. */
+static void other_verbs(void **state) {
+    (void)state;
+    held h = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.dtype = GR_BF16}), *a = tiny_join(root, "a"),
+         *b = tiny_join(root, "b");
+    graft_options o;
+    graft_error err = {0};
+    graft_convert_result r;
+    graft_export_result e;
+    hold_dir(&h, model, "model");
+    for (int i = 0; i < 2; i++) {
+        graft_options_init(&o);
+        tiny_set(&o, GRAFT_VERB_CONVERT,
+                 (const char *const[]){"model", i ? "held/model" : model, "mlx-path", i ? b : a, "quantize",
+                                       "-", NULL});
+        if (i) o.files = h.file, o.file_count = h.count;
+        if (graft_convert(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s: %s", err.what, err.where);
+        graft_convert_result_free(&r);
+        graft_options_free(&o);
+    }
+    tiny_same_file(a, b, "model.safetensors");
+    tiny_same_file(a, b, "config.json");
+    tiny_same_file(a, b, "tokenizer.json");
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_EXPORT, (const char *const[]){"adapter-path", a, "out", b, NULL});
+    o.files = h.file, o.file_count = h.count;
+    assert_int_equal(graft_export(&o, NULL, &e, &err), GRAFT_UNSUPPORTED);
+    graft_options_free(&o);
+    drop(&h);
+    tiny_remove(a);
+    tiny_remove(b);
+    tiny_remove(model);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(training), cmocka_unit_test(before_the_disk),
-                                       cmocka_unit_test(with_adapter), cmocka_unit_test(missing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(training),     cmocka_unit_test(before_the_disk),
+                                       cmocka_unit_test(with_adapter), cmocka_unit_test(missing),
+                                       cmocka_unit_test(other_names),  cmocka_unit_test(other_verbs)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

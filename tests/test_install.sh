@@ -72,6 +72,11 @@ C
     echo "ok: C++"
 fi
 
+for header in "$GRAFT_SOURCE_DIR"/include/*.h; do
+    name=$(basename "$header")
+    [ "$name" = graft.h ] || grep -q "^| \`$name\`" "$GRAFT_SOURCE_DIR/docs/library.md" || fail "docs/library.md lacks $name"
+done
+
 library=$(find "$work/usr" -name 'libgraft.so.*.*.*')
 nm -D --defined-only "$library" | awk '{print $NF}' | sort | diff "$GRAFT_SOURCE_DIR/cmake/graft.symbols" - ||
     fail "libgraft.so shows other names than cmake/graft.symbols: look at each, then \`make symbols\`"

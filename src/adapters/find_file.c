@@ -1,23 +1,18 @@
 /* Where the files of an adapter are. */
 #include "adapters/adapter_parts.h"
-#include <limits.h>
+#include "base/dir_names.h"
 
 /* The one file of that kind in a directory, as other programs name theirs; *file stays NULL if there are none
  * or several. */
-static graft_status only_one(char **file, const char *dir, const char *suffix, graft_error *err) {
-    DIR *d = gr_list_open(dir);
-    int found = 0;
-    for (struct dirent *entry; d && (entry = readdir(d));) {
-        if (!gr_ends_with(entry->d_name, suffix) || ++found > 1) continue;
-        if (!(*file = gr_path_join(dir, entry->d_name))) found = INT_MAX - 1;
-    }
-    if (d) closedir(d);
-    if (found >= INT_MAX - 1) return gr_no_memory(err, strlen(dir));
-    if (found > 1) {
-        free(*file);
-        *file = NULL;
-    }
-    return GRAFT_OK;
+static graft_status only_one(char **file, const char *dir, const char *suffix, gr_reading how,
+                             graft_error *err) {
+    gr_names names = {0};
+    graft_error none = {0};
+    graft_status st = gr_names_list(&names, dir, suffix, how, &none);
+    if (st == GRAFT_OK && names.count == 1) *file = gr_path_join(dir, names.name[0]);
+    bool failed = st == GRAFT_NO_MEMORY || (names.count == 1 && !*file);
+    gr_names_free(&names);
+    return failed ? gr_no_memory(err, strlen(dir)) : GRAFT_OK;
 }
 
 graft_status gr_adapter_spot_find(gr_adapter_spot *spot, const char *path, graft_error *err) {
@@ -41,8 +36,8 @@ graft_status gr_adapter_spot_find(gr_adapter_spot *spot, const char *path, graft
         free(*file);
         *file = NULL;
     }
-    if (*dir) GR_TRY(only_one(file, path, ".gguf", err));
-    if (*dir && !*file) GR_TRY(only_one(file, path, ".safetensors", err));
+    if (*dir) GR_TRY(only_one(file, path, ".gguf", spot->how, err));
+    if (*dir && !*file) GR_TRY(only_one(file, path, ".safetensors", spot->how, err));
     if (*file) return GRAFT_OK;
     gr_fail(err, GRAFT_NOT_FOUND, "no adapter in this directory");
     gr_where(err, "%s", path);

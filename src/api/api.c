@@ -11,6 +11,13 @@ const char *graft_version(void) {
 
 graft_status gr_api_begin(const graft_options *o, graft_verb verb, graft_error *err) {
     gr_error_clear(err);
+    const unsigned reading = GRAFT_VERB_PLAN | GRAFT_VERB_CONVERT | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL |
+                             GRAFT_VERB_GENERATE | GRAFT_VERB_TOKENIZE | GRAFT_VERB_CHAT | GRAFT_VERB_SERVE;
+    if (o->file_count && !(verb & reading)) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "this call does not look at files that the host holds in memory");
+        return gr_hint(err,
+                       "options.files is for plan, convert, train, eval, generate, tokenize, chat and serve");
+    }
     return gr_options_check(o, verb, err);
 }
 
@@ -31,7 +38,7 @@ graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, bool
                            const graft_hooks *hooks, graft_error *err) {
     char *dir;
     GR_TRY(gr_model_locate_as(path, gguf, o->model, gr_options_reading(o), err));
-    if (*gguf || !gr_convert_is_columns(*path)) return GRAFT_OK;
+    if (*gguf || !gr_convert_is_columns(*path, gr_options_reading(o))) return GRAFT_OK;
     gr_convert_options wish = as_it_is(*path, o, hooks);
     graft_status st =
         weights ? gr_api_use_kept(&dir, *path, o, hooks, err) : gr_convert_kept_or_own(&dir, &wish, err);

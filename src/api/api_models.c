@@ -27,7 +27,7 @@ graft_status graft_convert(const graft_options *o, const graft_hooks *hooks, gra
     gr_convert_result r = {0};
     memset(result, 0, sizeof *result);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_CONVERT, err));
-    GR_TRY(gr_model_locate(&path, &gguf, o->model, err));
+    GR_TRY(gr_model_locate_as(&path, &gguf, o->model, gr_options_reading(o), err));
     gr_convert_options options = {.model = path,
                                   .out = o->mlx_path ? o->mlx_path : "mlx_model",
                                   .quantize = o->quantize,

@@ -174,7 +174,7 @@ static graft_status check_quantized(const gr_conversion *c, graft_error *err) {
 }
 
 static graft_status convert(gr_conversion *c, graft_error *err) {
-    bool dir = gr_path_is_dir(c->options->model);
+    bool dir = gr_path_is_dir_as(c->options->model, c->options->reading);
     if (dir && c->options->q_embeddings && !c->options->quantize) {
         gr_fail(err, GRAFT_USAGE, "q-embeddings without quantize");
         return gr_hint(err, "add -q");

@@ -86,7 +86,7 @@ graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish,
                                     graft_error *err) GR_MUST_CHECK;
 /* Are the directory's linears those of AutoAWQ or AutoGPTQ, which only a conversion makes usable? Says its
  * config.json; false where that cannot be read. */
-bool gr_convert_is_columns(const char *dir);
+bool gr_convert_is_columns(const char *dir, gr_reading how);
 void gr_convert_result_free(gr_convert_result *result);
 
 #endif

@@ -82,7 +82,7 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
 
 static graft_status load_config(gr_conversion *c, const char *path, graft_error *err) {
     const char *type = NULL, *dtype = NULL;
-    GR_TRY(gr_json_load(&c->config, path, GR_CONFIG_LIMIT, err));
+    GR_TRY(gr_json_load_as(&c->config, path, GR_CONFIG_LIMIT, c->options->reading, err));
     if (!json_is_object(c->config)) {
         gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
         return gr_where(err, "%s", path);
@@ -230,8 +230,8 @@ graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) 
         size_t size;
         if (!from || !to)
             st = gr_no_memory(err, strlen(names[i]));
-        else if (gr_path_exists(from)) {
-            st = gr_file_read(&data, &size, from, GR_JSON_LIMIT, err);
+        else if (gr_path_exists_as(from, c->options->reading)) {
+            st = gr_file_read_as(&data, &size, from, GR_JSON_LIMIT, c->options->reading, err);
             if (st == GRAFT_OK) st = gr_file_replace(to, data, size, err);
         }
         free(data);

@@ -194,12 +194,12 @@ graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish, 
     return *dir ? GRAFT_OK : gr_no_memory(err, strlen(wish->model));
 }
 
-bool gr_convert_is_columns(const char *dir) {
+bool gr_convert_is_columns(const char *dir, gr_reading how) {
     graft_error none = {0};
     json_t *config = NULL;
     char *path = gr_path_join(dir, "config.json");
     bool found = false;
-    if (path && !gr_json_load(&config, path, GR_CONFIG_LIMIT, &none) &&
+    if (path && !gr_json_load_as(&config, path, GR_CONFIG_LIMIT, how, &none) &&
         !json_object_get(config, "quantization")) {
         const char *method = json_string_value(
             json_object_get(json_object_get(config, "quantization_config"), "quant_method"));

@@ -1,4 +1,5 @@
 #include "files/safetensors.h"
+#include "base/dir_names.h"
 #include "files/json_read.h"
 #include "files/problems.h"
 #include <dirent.h>
@@ -323,34 +324,14 @@ done:
 
 /* Without index and model.safetensors: every *.safetensors of the directory. */
 static graft_status open_all(gr_safetensors *file, const char *dir, graft_error *err) {
-    static const char suffix[] = ".safetensors";
-    char **names = NULL;
-    size_t n = 0, cap = 0;
-    graft_status st = GRAFT_OK;
-    DIR *d = gr_list_open(dir);
-    if (!d) return gr_fail_errno(err, errno, "cannot list", dir);
-    for (struct dirent *entry; (entry = readdir(d));) {
-        size_t len = strlen(entry->d_name);
-        if (len < sizeof suffix || strcmp(entry->d_name + len - (sizeof suffix - 1), suffix) != 0) continue;
-        char *name = gr_strdup(entry->d_name);
-        if (!name || !gr_grow((void **)&names, &cap, n, sizeof *names)) {
-            free(name);
-            st = gr_no_memory(err, len);
-            goto done;
-        }
-        names[n++] = name;
-    }
-    if (!n) {
+    gr_names names = {0};
+    graft_status st = gr_names_list(&names, dir, ".safetensors", file->how, err);
+    if (st == GRAFT_OK && !names.count) {
         gr_fail(err, GRAFT_NOT_FOUND, "no .safetensors file in the directory");
         st = gr_where(err, "%s", dir);
-        goto done;
     }
-    qsort(names, n, sizeof *names, by_string);
-    for (size_t i = 0; i < n; i++) GR_GOTO(add_named(file, dir, names[i], err));
-done:
-    closedir(d);
-    for (size_t i = 0; i < n; i++) free(names[i]);
-    free(names);
+    for (size_t i = 0; st == GRAFT_OK && i < names.count; i++) st = add_named(file, dir, names.name[i], err);
+    gr_names_free(&names);
     return st;
 }
 

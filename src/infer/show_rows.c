@@ -89,9 +89,10 @@ static graft_status show(const gr_session *s, const gr_rows *rows, const row_sin
 }
 
 /* One message file as one row: an array of messages becomes {KEY: array}. */
-static graft_status messages_row(char **json, const char *path, const char *key, graft_error *err) {
+static graft_status messages_row(char **json, const char *path, const char *key, gr_reading how,
+                                 graft_error *err) {
     json_t *value = NULL, *row = NULL;
-    GR_TRY(gr_json_load(&value, path, GR_ROW_LIMIT, err));
+    GR_TRY(gr_json_load_as(&value, path, GR_ROW_LIMIT, how, err));
     row = json_is_array(value) ? json_pack("{s:O}", key, value) : json_incref(value);
     *json = row ? gr_json_dump(row, JSON_COMPACT) : NULL;
     json_decref(row);
@@ -151,7 +152,7 @@ static graft_status render_file(const gr_session *s, const char *path, const row
 /* --text or --messages as JSON; NULL: a data file. */
 static graft_status single_row(char **json, const graft_options *o, graft_error *err) {
     *json = NULL;
-    if (o->messages) return messages_row(json, o->messages, o->chat_feature, err);
+    if (o->messages) return messages_row(json, o->messages, o->chat_feature, gr_options_reading(o), err);
     if (o->text) return text_row(json, o->text, o->text_feature, err);
     return GRAFT_OK;
 }

@@ -32,7 +32,7 @@ typedef struct graft_preference {
 typedef struct graft_event {
     graft_event_kind kind;
     const char *text;
-    const char *phase; /* what is under way: "train", "validate", "tokenize", "convert", "evaluate" .. */
+    const char *phase; /* what is under way: "train", "validate", "tokenize", "convert" or "evaluate", say */
     int64_t done, total;
     int64_t iteration;
     double train_loss, val_loss, val_time, learning_rate;

@@ -117,8 +117,23 @@ static uint64_t wish_key(const gr_convert_options *o) {
     return add_text(add_text(add_text(h, o->q_mode), o->quant_predicate), o->dtype);
 }
 
+/* Of a directory whose files the host holds: of their bytes. False: none is there. */
+static bool held_key(uint64_t *key, const char *dir, gr_reading how) {
+    size_t n = strlen(dir);
+    bool any = false;
+    *key = 0;
+    for (size_t i = 0; i < how.count; i++) {
+        const graft_file *f = &how.files[i];
+        if (strncmp(f->path, dir, n) != 0 || f->path[n] != '/') continue;
+        *key +=
+            gr_digest_bytes(gr_digest_blocks(GR_DIGEST_START, f->data, f->bytes), f->path, strlen(f->path));
+        any = true;
+    }
+    return any;
+}
+
 graft_status gr_conversion_key(uint64_t *key, const gr_convert_options *o, graft_error *err) {
-    GR_TRY(gr_convert_key(key, o->model, err));
+    if (!held_key(key, o->model, o->reading)) GR_TRY(gr_convert_key(key, o->model, err));
     *key = gr_digest_number(*key, wish_key(o));
     return GRAFT_OK;
 }

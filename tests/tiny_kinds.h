@@ -238,7 +238,10 @@ static inline void open_traits(tiny_net *n, rows *r, const int *lengths, int cou
     ref_tiny spec = traits(which);
     spec.train_all = true;
     spec.dora = kind == DORA || kind == EVERYTHING;
-    spec.expert_rank = 0;                                /* other kinds of training are not theirs */
+    spec.expert_rank = 0; /* other kinds of training are not theirs */
+    /* Where two probabilities are nearer than bf16 can tell, another expert is picked than in ref, and all
+     * that follows differs: picking is compared in fp32, and here every expert works. */
+    if (!fp32 && spec.experts) spec.experts_used = spec.experts;
     if (kind == POOLED) spec.pool = POOL, spec.rank = 8; /* fewer numbers may be next to zero as a whole */
     tiny_start(n, spec, bits, 64, isa, fp32, threads);
     make_rows(r, lengths, count, spec.vocab);

@@ -107,11 +107,11 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first
     for (int g = GATE_UP; g < GR_GROUPS; g++) bind_low_rank(n, s, arena, g);
 }
 
-static void bind_all_saved(gr_net *n, gr_arena *saved) {
+static void bind_all_saved(gr_net *n, gr_arena *lasting, gr_arena *saved) {
     int64_t layers = n->model->config.layers, lowest = lowest_block(n);
     size_t act = (size_t)n->compute.k->act_bytes;
     gr_saved first = {0};
-    n->saved = gr_arena_array(saved, layers + 1, sizeof *n->saved);
+    n->saved = gr_arena_array(lasting, layers + 1, sizeof *n->saved);
     void *ping[2] = {0}; /* where nothing is kept two inputs suffice */
     for (int64_t l = 0; l <= layers; l++) {
         gr_saved s = first;
@@ -290,20 +290,20 @@ static void bind_workers(gr_net *n, gr_arena *scratch) {
     n->compute.scratch = gr_arena_array(scratch, gr_pool_threads(n->compute.pool), n->compute.scratch_bytes);
 }
 
-void gr_net_bind(gr_net *n, gr_arena *saved, gr_arena *scratch) {
+void gr_net_bind(gr_net *n, gr_arena *kept, gr_arena *saved, gr_arena *scratch) {
     const gr_model_config *c = &n->model->config;
     int64_t half = c->rotary / 2;
     n->norm = take(scratch, n->config.tokens, c->hidden, (size_t)n->compute.k->act_bytes);
-    bind_all_saved(n, saved);
+    bind_all_saved(n, kept, saved);
     for (int i = 0; i < gr_rope_count(c); i++) {
-        n->cosine[i] = take(scratch, n->config.longest, half, sizeof(float));
-        n->sine[i] = take(scratch, n->config.longest, half, sizeof(float));
+        n->cosine[i] = take(kept, n->config.longest, half, sizeof(float));
+        n->sine[i] = take(kept, n->config.longest, half, sizeof(float));
     }
     n->targets = gr_arena_array(scratch, n->config.tokens, sizeof *n->targets);
-    gr_net_bind_dora(n, scratch);
-    gr_net_bind_norms(n, scratch);
-    bind_zeros(n, scratch);
-    gr_net_bind_qat(n, scratch);
+    gr_net_bind_dora(n, kept);
+    gr_net_bind_norms(n, kept);
+    bind_zeros(n, kept);
+    gr_net_bind_qat(n, kept);
     if (descends(n)) bind_backward(n, scratch);
     bind_in_turns(n, scratch);
     bind_workers(n, scratch);

@@ -98,8 +98,10 @@ typedef struct gr_net {
 } gr_net;
 
 /* Sizes (arenas with NULL bases) or places every buffer. net->model, tuning, compute.k, compute.pool and
- * config are set. Nothing fails here: test the arenas' overflow flags once. */
-void gr_net_bind(gr_net *net, gr_arena *saved, gr_arena *scratch);
+ * config are set. Nothing fails here: test the arenas' overflow flags once.
+ * kept: what outlives a batch; may be scratch. Without training the other two may be shared by nets that take
+ * turns, a forward pass with what is read of it each. */
+void gr_net_bind(gr_net *net, gr_arena *kept, gr_arena *saved, gr_arena *scratch);
 /* Fills the tables that bind placed (rotary angles). */
 void gr_net_prepare(gr_net *net);
 

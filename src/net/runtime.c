@@ -29,13 +29,13 @@ graft_status gr_runtime_row_fits(const gr_model *m, int64_t tokens, graft_error 
     return gr_hint(err, "--max-seq-length, --max-tokens");
 }
 
-graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
-                                uint64_t *scratch, graft_error *err) {
-    gr_arena a = {0}, b = {0};
+graft_status gr_runtime_measure_kept(const gr_runtime *r, const gr_net_config *config, uint64_t *kept,
+                                     uint64_t *saved, uint64_t *scratch, graft_error *err) {
+    gr_arena own = {0}, a = {0}, b = {0};
     const gr_model_config *c = &r->model->config;
     /* gr_routing counts picks in 32 bits */
     const int64_t most = c->experts ? INT32_MAX / c->experts_used : GR_NET_TOKENS_MAX;
-    *saved = *scratch = 0;
+    *kept = *saved = *scratch = 0;
     if (config->tokens > most || config->longest > most) {
         gr_fail(err, GRAFT_RANGE, "too many tokens at once");
         gr_expected(err, "at most %lld", (long long)most);
@@ -45,13 +45,33 @@ graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config
     if (c->experts && gr_net_joins(c))
         return gr_fail(err, GRAFT_UNSUPPORTED, "a mixture of experts joins its block by a sum alone");
     gr_net net = net_of(r, config);
-    gr_net_bind(&net, &a, &b);
-    if (a.overflow || b.overflow)
+    gr_net_bind(&net, &own, &a, &b);
+    if (own.overflow || a.overflow || b.overflow)
         return gr_fail(err, GRAFT_RANGE,
                        "this model with %lld tokens at once takes more than can be addressed",
                        (long long)config->tokens);
+    *kept = gr_round_up(own.used, GR_ARENA_ALIGN);
     *saved = a.used;
     *scratch = b.used;
+    return GRAFT_OK;
+}
+
+graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config, uint64_t *saved,
+                                uint64_t *scratch, graft_error *err) {
+    uint64_t kept;
+    GR_TRY(gr_runtime_measure_kept(r, config, &kept, saved, scratch, err));
+    *scratch += kept;
+    return GRAFT_OK;
+}
+
+static graft_status place(gr_runtime *r, const gr_net_config *config, gr_arena *kept, gr_arena *saved,
+                          gr_arena *scratch, graft_error *err) {
+    kept->used = saved->used = scratch->used = 0;
+    r->net = net_of(r, config);
+    gr_net_bind(&r->net, kept, saved, scratch);
+    if (kept->overflow || saved->overflow || scratch->overflow)
+        return gr_fail(err, GRAFT_INTERNAL, "buffers outgrew their measure");
+    gr_net_prepare(&r->net);
     return GRAFT_OK;
 }
 
@@ -62,12 +82,15 @@ graft_status gr_runtime_bind(gr_runtime *r, const gr_net_config *config, graft_e
     gr_arena_free(&r->scratch);
     GR_TRY(gr_arena_reserve(&r->saved, saved, err));
     GR_TRY(gr_arena_reserve(&r->scratch, scratch, err));
-    r->net = net_of(r, config);
-    gr_net_bind(&r->net, &r->saved, &r->scratch);
-    if (r->saved.overflow || r->scratch.overflow)
-        return gr_fail(err, GRAFT_INTERNAL, "buffers outgrew their measure");
-    gr_net_prepare(&r->net);
-    return GRAFT_OK;
+    return place(r, config, &r->scratch, &r->saved, &r->scratch, err);
+}
+
+graft_status gr_runtime_bind_lent(gr_runtime *r, const gr_net_config *config, gr_arena *saved,
+                                  gr_arena *scratch, graft_error *err) {
+    uint64_t kept, others[2];
+    GR_TRY(gr_runtime_measure_kept(r, config, &kept, &others[0], &others[1], err));
+    if (!r->scratch.base) GR_TRY(gr_arena_reserve(&r->scratch, kept, err));
+    return place(r, config, &r->scratch, saved, scratch, err);
 }
 
 void gr_runtime_free(gr_runtime *r) {

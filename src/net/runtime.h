@@ -31,6 +31,12 @@ graft_status gr_runtime_measure(const gr_runtime *r, const gr_net_config *config
                                 uint64_t *scratch, graft_error *err) GR_MUST_CHECK;
 /* Reserves and binds; a second call replaces the first's buffers. */
 graft_status gr_runtime_bind(gr_runtime *r, const gr_net_config *config, graft_error *err) GR_MUST_CHECK;
+/* The same for runtimes that answer in turns and share two arenas, which the caller has reserved: r->scratch
+ * holds what r keeps to itself, by gr_runtime_measure_kept. A second call cannot fail. */
+graft_status gr_runtime_bind_lent(gr_runtime *r, const gr_net_config *config, gr_arena *saved,
+                                  gr_arena *scratch, graft_error *err) GR_MUST_CHECK;
+graft_status gr_runtime_measure_kept(const gr_runtime *r, const gr_net_config *config, uint64_t *kept,
+                                     uint64_t *saved, uint64_t *scratch, graft_error *err) GR_MUST_CHECK;
 void gr_runtime_free(gr_runtime *r);
 
 /* Sums over rows, in double and in row order. */

@@ -9,19 +9,12 @@
 
 graft_status gr_crowd_open(gr_service *s, graft_error *err) {
     gr_arena counting = {0};
-    uint64_t available = gr_memory_available();
     s->caches = gr_calloc((size_t)s->rows, sizeof *s->caches);
     s->jobs = gr_calloc((size_t)s->rows, sizeof(gr_job *));
     if (!s->caches || !s->jobs) return gr_no_memory(err, (size_t)s->rows * sizeof *s->caches);
     for (int64_t i = 0; i < s->rows; i++)
         (void)gr_decode_batch_cache(&counting, &s->talk.s.rt, s->talk.context);
-    if (counting.overflow || (available && counting.used > available)) {
-        gr_fail(err, GRAFT_RANGE, "%lld answers of %lld tokens at once take more memory than there is",
-                (long long)s->rows, (long long)s->talk.context);
-        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
-        gr_found(err, "%llu MB", (unsigned long long)(counting.used >> 20));
-        return gr_hint(err, "a smaller --max-seq-length or --batch-size takes less");
-    }
+    GR_TRY(gr_talk_take(&s->talk, counting.overflow ? UINT64_MAX : counting.used, err));
     GR_TRY(gr_arena_reserve(&s->arena, counting.used, err));
     for (int64_t i = 0; i < s->rows; i++)
         s->caches[i] = gr_decode_batch_cache(&s->arena, &s->talk.s.rt, s->talk.context);

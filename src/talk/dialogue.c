@@ -30,13 +30,8 @@ static bool stopped(const graft_hooks *hooks) {
 
 static graft_status take_cache(graft_chat *c, graft_error *err) {
     gr_arena counting = {0};
-    uint64_t available = gr_memory_available();
     (void)gr_decode_batch_cache(&counting, &c->talk.s.rt, c->talk.context);
-    if (counting.overflow || (available && counting.used > available)) {
-        gr_fail(err, GRAFT_RANGE, "a conversation of %lld tokens takes more memory than there is",
-                (long long)c->talk.context);
-        return gr_hint(err, "a smaller --max-seq-length takes less");
-    }
+    GR_TRY(gr_talk_take(&c->talk, counting.overflow ? UINT64_MAX : counting.used, err));
     GR_TRY(gr_arena_reserve(&c->arena, counting.used, err));
     c->cache = gr_decode_batch_cache(&c->arena, &c->talk.s.rt, c->talk.context);
     return GRAFT_OK;

@@ -26,24 +26,29 @@ graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, i
     t->config.longest = way == GR_TALK_GROWING ? 1 : t->context;
     t->config.tokens = gr_max_i64(t->config.longest, most);
     graft_status st = gr_runtime_row_fits(t->s.rt.model, t->context, err);
-    uint64_t saved, scratch, available = gr_memory_available();
-    if (st == GRAFT_OK) st = gr_runtime_measure(&t->s.rt, &t->config, &saved, &scratch, err);
-    if (st == GRAFT_OK && available && saved + scratch > available) {
-        gr_fail(err, GRAFT_RANGE, "a prompt of %lld tokens takes more memory than there is",
-                (long long)t->context);
-        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
-        gr_found(err, "%llu MB", (unsigned long long)((saved + scratch) >> 20));
-        st = gr_hint(err, "a smaller --max-seq-length takes less");
-    }
+    t->available = gr_memory_available();
     if (st != GRAFT_OK) gr_talk_close(t);
     return st;
+}
+
+graft_status gr_talk_take(gr_talk *t, uint64_t bytes, graft_error *err) {
+    uint64_t all, shared = t->saved.cap + t->scratch.cap;
+    if (__builtin_add_overflow(t->taken + shared, bytes, &all)) all = UINT64_MAX;
+    if (all < UINT64_MAX && (!t->available || all <= t->available)) {
+        t->taken += bytes;
+        return GRAFT_OK;
+    }
+    gr_fail(err, GRAFT_RANGE, "answers within %lld tokens take more memory than there is",
+            (long long)t->context);
+    gr_expected(err, "at most %llu MB", (unsigned long long)(t->available >> 20));
+    gr_found(err, "%llu MB", (unsigned long long)(all >> 20));
+    return gr_hint(err, "a smaller --max-seq-length or --batch-size, or fewer adapters, take less");
 }
 
 static void free_voice(gr_voice *v) {
     if (!v) return;
     gr_decode_batch_free(&v->d);
     gr_decode_free(&v->one);
-    gr_arena_free(&v->rt.saved);
     gr_arena_free(&v->rt.scratch);
     gr_tuning_free(v->rt.tuning);
     free(v->rt.owned_params);
@@ -56,6 +61,8 @@ static void free_voice(gr_voice *v) {
 void gr_talk_close(gr_talk *t) {
     for (size_t i = 0; i < t->count; i++) free_voice(t->voices[i]);
     free(t->voices);
+    gr_arena_free(&t->saved);
+    gr_arena_free(&t->scratch);
     gr_session_close(&t->s);
     *t = (gr_talk){0};
 }
@@ -81,14 +88,51 @@ static graft_status load(gr_voice *v, gr_talk *t, const graft_hooks *hooks, graf
     return GRAFT_OK;
 }
 
+/* Larger buffers for all; the voices that are bound move along. After a failure all is as before. */
+static graft_status grow(gr_talk *t, uint64_t saved, uint64_t scratch, graft_error *err) {
+    gr_arena one = {0}, two = {0};
+    graft_status st = gr_arena_reserve(&one, saved, err);
+    if (st == GRAFT_OK) st = gr_arena_reserve(&two, scratch, err);
+    if (st != GRAFT_OK) {
+        gr_arena_free(&one);
+        return st;
+    }
+    gr_arena_free(&t->saved);
+    gr_arena_free(&t->scratch);
+    t->saved = one, t->scratch = two;
+    for (size_t i = 0; i < t->count; i++) {
+        GR_TRY(gr_runtime_bind_lent(&t->voices[i]->rt, &t->config, &t->saved, &t->scratch, err));
+        gr_net_refresh(&t->voices[i]->rt.net);
+    }
+    return GRAFT_OK;
+}
+
+static uint64_t beyond(uint64_t wanted, uint64_t have) {
+    return wanted > have ? wanted - have : 0;
+}
+
+/* Binds v to the buffers of all, which grow where it needs more. */
+static graft_status bind(gr_voice *v, gr_talk *t, graft_error *err) {
+    uint64_t kept, saved, scratch;
+    GR_TRY(gr_runtime_measure_kept(&v->rt, &t->config, &kept, &saved, &scratch, err));
+    uint64_t more[] = {beyond(saved, t->saved.cap), beyond(scratch, t->scratch.cap)};
+    for (int i = 0; i < 2; i++) GR_TRY(gr_talk_take(t, more[i], err));
+    GR_TRY(gr_talk_take(t, kept, err));
+    if (more[0] || more[1]) GR_TRY(grow(t, t->saved.cap + more[0], t->scratch.cap + more[1], err));
+    t->taken -= more[0] + more[1]; /* the arenas say it now */
+    GR_TRY(gr_runtime_bind_lent(&v->rt, &t->config, &t->saved, &t->scratch, err));
+    gr_net_refresh(&v->rt.net);
+    return GRAFT_OK;
+}
+
 static graft_status open_voice(gr_voice *v, gr_talk *t, const graft_hooks *hooks, graft_error *err) {
     v->rt = (gr_runtime){.model = t->s.rt.model, .kernels = t->s.rt.kernels, .pool = t->s.rt.pool};
     GR_TRY(open_template(v, t, hooks, err));
     if (v->path) GR_TRY(load(v, t, hooks, err));
-    GR_TRY(gr_runtime_bind(&v->rt, &t->config, err));
-    gr_net_refresh(&v->rt.net);
+    GR_TRY(bind(v, t, err));
     if (t->way != GR_TALK_IN_TURN) GR_TRY(gr_decode_batch_init(&v->d, &v->rt, t->most, 0, t->context, err));
-    return t->way == GR_TALK_TOGETHER ? GRAFT_OK : gr_decode_init(&v->one, &v->rt, t->context, true, err);
+    if (t->way != GR_TALK_TOGETHER) GR_TRY(gr_decode_init(&v->one, &v->rt, t->context, true, err));
+    return gr_talk_take(t, v->d.arena.cap + v->one.arena.cap, err);
 }
 
 graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const char *path,
@@ -98,6 +142,7 @@ graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const
         *voice = t->voices[i];
         if (!name && (have == path || (have && path && !strcmp(have, path)))) return GRAFT_OK;
     }
+    uint64_t before = t->taken;
     *voice = NULL;
     if (!gr_grow((void **)&t->voices, &t->room, t->count, sizeof *t->voices)) return gr_no_memory(err, 0);
     gr_voice *v = gr_calloc(1, sizeof *v);
@@ -108,6 +153,7 @@ graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const
         (path && !v->path) || (name && !v->name) ? gr_no_memory(err, 0) : open_voice(v, t, hooks, err);
     if (st != GRAFT_OK) {
         free_voice(v);
+        t->taken = before;
         return st;
     }
     t->voices[t->count++] = v;

@@ -11,10 +11,10 @@
 
 /* The base as it is, or with an adapter. */
 typedef struct gr_voice {
-    char *name;        /* how clients ask for it; NULL: the base */
-    char *path;        /* of the adapter, or a list as gr_adapter_load takes it; NULL: the base */
-    gr_chat *chat;     /* with the adapter's template variables; NULL: the model has no template */
-    gr_runtime rt;     /* model, kernels and pool are the session's; the rest is its own */
+    char *name;    /* how clients ask for it; NULL: the base */
+    char *path;    /* of the adapter, or a list as gr_adapter_load takes it; NULL: the base */
+    gr_chat *chat; /* with the adapter's template variables; NULL: the model has no template */
+    gr_runtime rt; /* model, kernels and pool are the session's, buffers the talk's; the rest is its own */
     gr_decode_batch d; /* of several tokens at once; its caches are lent */
     gr_decode one;     /* of one token of one row; likewise */
 } gr_voice;
@@ -34,8 +34,10 @@ typedef struct gr_talk {
     bool identified;
     gr_talk_way way;
     gr_net_config config;
-    int64_t most;    /* rows, or tokens of one row, that go through the model at once */
-    int64_t context; /* tokens of a prompt and its answer */
+    int64_t most;              /* rows, or tokens of one row, that go through the model at once */
+    int64_t context;           /* tokens of a prompt and its answer */
+    gr_arena saved, scratch;   /* of the forward passes of all voices, one at a time */
+    uint64_t available, taken; /* bytes: when it was opened (0: unknown), and since then for what follows */
     gr_voice **voices;
     size_t count, room;
 } gr_talk;
@@ -49,6 +51,8 @@ void gr_talk_close(gr_talk *t);
  * NULL. */
 graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const char *path,
                            const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
+/* Notes that so many bytes more will be used. GRAFT_RANGE when all that was noted is more than there is. */
+graft_status gr_talk_take(gr_talk *t, uint64_t bytes, graft_error *err) GR_MUST_CHECK;
 /* What gr_growth and the encoders need of a session: the talk's tokenizer and model, the voice's template,
  * options and hooks of one answer. Borrows all. */
 gr_session gr_talk_session(const gr_talk *t, const gr_voice *v, const graft_options *o,

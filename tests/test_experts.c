@@ -71,6 +71,17 @@ static void must_convert(const char *from, const char *to, gr_convert_options o)
     if (convert(from, to, o, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
 }
 
+/* A directory has that tensor, and none with those words in its name. */
+static void names(const char *dir, const char *has, const char * not ) {
+    graft_error err = {0};
+    gr_safetensors *file;
+    assert_int_equal(gr_safetensors_open(&file, dir, &err), GRAFT_OK);
+    assert_non_null(gr_safetensors_find(file, has));
+    for (size_t i = 0; i < gr_safetensors_count(file); i++)
+        if (strstr(gr_safetensors_at(file, i)->name, not )) fail_msg("%s", gr_safetensors_at(file, i)->name);
+    gr_safetensors_close(file);
+}
+
 static void stacked(const char *type, gr_dtype dtype) {
     char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = type, .dtype = dtype, .untied = true}),
          *mlx = tiny_join(root, "mlx"), *codes = tiny_join(root, "codes"), *back = tiny_join(root, "back");
@@ -79,12 +90,15 @@ static void stacked(const char *type, gr_dtype dtype) {
     bool same;
     must_convert(model, mlx, (gr_convert_options){0});
     assert_true(apart(model, mlx, &same) == 0 && same);
+    names(mlx, "model.layers.1.mlp.experts.3.down_proj.weight",
+          "switch_mlp"); /* as transformers loads them */
     must_convert(model, codes, (gr_convert_options){.quantize = true, .q_bits = 8, .q_group_size = 32});
     double off =
         apart(model, codes, &same); /* 8 bits round by 2^-9 of a group's width, in each of a dozen products */
     assert_true(off > 0 && off < 0.05 && !same);
     must_convert(codes, back, (gr_convert_options){.dequantize = true, .dtype = "float32"});
     assert_true(apart(codes, back, &same) < 1e-5);
+    names(back, "model.layers.0.mlp.experts.0.gate_proj.weight", "switch_mlp");
     assert_int_equal(gr_safetensors_open(&file, codes, &err), GRAFT_OK);
     const gr_tensor *w = gr_safetensors_find(file, "model.layers.1.mlp.switch_mlp.down_proj.weight"),
                     *s = gr_safetensors_find(file, "model.layers.1.mlp.switch_mlp.down_proj.scales"),
@@ -129,6 +143,7 @@ static void test_refused(void **state) {
     } cases[] = {{{.type = "qwen3_moe", .skip = name}, "experts.2.up_proj"},
                  {{.type = "qwen3_moe", .misshapen = name}, "experts.2.up_proj"},
                  {{.type = "qwen3_moe", .extra = ",\"num_local_experts\":4"}, NULL},
+                 {{.type = "qwen3_moe", .extra = ",\"num_local_experts\":8"}, "num_local_experts 8"},
                  {{.type = "olmoe", .skip = "model.layers.0.mlp.gate.weight"}, "mlp.gate"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *model = tiny_model_dir(root, "model", &cases[i].spec), *out = tiny_join(root, "out"), said[800];
@@ -144,6 +159,60 @@ static void test_refused(void **state) {
         assert_int_equal(converted == GRAFT_OK, !cases[i].said);
         if (cases[i].said && !strstr(said, cases[i].said)) fail_msg("%zu: %s", i, said);
         gr_model_free(m);
+        tiny_remove(model);
+        tiny_remove(out);
+    }
+}
+
+/* A tensor has another name. */
+static void rename_tensor(const char *dir, const char *from, const char *to) {
+    graft_error err = {0};
+    gr_safetensors *file;
+    char *path = tiny_join(dir, "model.safetensors");
+    assert_int_equal(gr_safetensors_open(&file, dir, &err), GRAFT_OK);
+    size_t n = gr_safetensors_count(file), found = 0;
+    gr_tensor *all = calloc(n, sizeof *all);
+    assert_non_null(all);
+    for (size_t i = 0; i < n; i++) {
+        all[i] = *gr_safetensors_at(file, i);
+        if (strcmp(all[i].name, from) == 0) all[i].name = to, found++;
+    }
+    assert_int_equal(found, 1);
+    assert_int_equal(gr_safetensors_save(path, all, n, NULL, &err), GRAFT_OK);
+    gr_safetensors_close(file);
+    free(all);
+    free(path);
+}
+
+/* Names that only look like an expert's, layouts that are not read, and both at once: each is said. */
+static void test_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *from, *to, *opened, *converted;
+    } cases[] = {
+        {"experts.0.up_proj.weight", "experts.00.up_proj.weight", "experts.0.up_proj has no weight",
+         "experts.0.up_proj.weight is missing"},
+        {"experts.2.up_proj.weight", "experts.+2.up_proj.weight", "experts.2.up_proj has no weight",
+         "experts.2.up_proj.weight is missing"},
+        {"experts.0.up_proj.weight", "other", "experts.0.up_proj has no weight",
+         "experts.0.up_proj.weight is missing"},
+        {"self_attn.q_proj.weight", "switch_mlp.up_proj.weight", "second time", "there twice"},
+        {"self_attn.q_proj.weight", "experts.gate_up_proj", "transformers' stack", "transformers' stack"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "qwen3_moe"}),
+             *out = tiny_join(root, "out"), from[160], to[160], said[1200];
+        bool attention = strncmp(cases[i].from, "self_attn", 9) == 0;
+        snprintf(from, sizeof from, "model.layers.1.%s%s", attention ? "" : "mlp.", cases[i].from);
+        snprintf(to, sizeof to, "model.layers.1.mlp.%s", cases[i].to);
+        rename_tensor(model, from, to);
+        graft_error err = {0};
+        gr_model *m = NULL;
+        assert_int_equal(gr_model_open(&m, model, &err), GRAFT_MISMATCH);
+        if (!strstr(err.found, cases[i].opened)) fail_msg("%zu: %s", i, err.found);
+        err = (graft_error){0};
+        assert_int_not_equal(convert(model, out, (gr_convert_options){0}, &err), GRAFT_OK);
+        snprintf(said, sizeof said, "%s %s", err.what, err.found);
+        if (!strstr(said, cases[i].converted)) fail_msg("%zu: %s", i, said);
         tiny_remove(model);
         tiny_remove(out);
     }
@@ -256,9 +325,9 @@ static void test_gguf_names(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),   cmocka_unit_test(test_router_codes),
-                                       cmocka_unit_test(test_refused),   cmocka_unit_test(test_too_many),
-                                       cmocka_unit_test(test_adapters),  cmocka_unit_test(test_picks_fit),
-                                       cmocka_unit_test(test_gguf_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),  cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused),  cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_picks_fit),
+                                       cmocka_unit_test(test_names),    cmocka_unit_test(test_gguf_names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -55,10 +55,14 @@ graft_status gr_conversion_plan_dense(gr_conversion *c, gr_job *job, const gr_te
 /* convert_experts.c: a mixture's config as other programs read it; GRAFT_UNSUPPORTED where its experts are
  * AWQ's or GPTQ's. */
 graft_status gr_conversion_experts_config(gr_conversion *c, const char *path, graft_error *err) GR_MUST_CHECK;
-/* Is it an expert's own tensor? All of a block's then become one job, added with the first of them. */
+/* Is it an expert's own tensor, or a stack that is not read? All of a block's become one job, added with the
+ * first of them. errors  GRAFT_NOT_FOUND, GRAFT_MISMATCH name what is missing, twice there, or unlike others
+ */
 bool gr_conversion_expert(const gr_tensor *tensor);
 graft_status gr_conversion_add_experts(gr_conversion *c, const gr_tensor *tensor,
                                        graft_error *err) GR_MUST_CHECK;
+/* Of an output without codes every expert is to be a tensor of its own. */
+void gr_conversion_part_experts(gr_conversion *c);
 /* X.qweight with its parts becomes the job X.weight. GRAFT_UNSUPPORTED for act-order. */
 graft_status gr_conversion_add_columns(gr_conversion *c, const gr_tensor *words,
                                        graft_error *err) GR_MUST_CHECK;

@@ -93,15 +93,17 @@ static int by_name(const void *a, const void *b) {
     return strcmp((*(const gr_job *const *)a)->name, (*(const gr_job *const *)b)->name);
 }
 
-/* experts > 0: that many matrices in one, whose rows are `out` together. */
+/* experts > 0: that many matrices in one, whose rows are `out` together; alone: a name that the first may
+ * have instead, or NULL. */
 static void check_tensor(const gr_job **sorted, size_t count, const char *module, const char *part,
-                         int64_t experts, int64_t out, int64_t in, gr_problems *bad) {
+                         const char *alone, int64_t experts, int64_t out, int64_t in, gr_problems *bad) {
     char name[160];
     snprintf(name, sizeof name, "%s.%s", module, part);
     gr_job wanted = {.name = name}, *key = &wanted;
     const gr_job **found = bsearch(&key, sorted, count, sizeof *sorted, by_name);
     if (!found) {
-        gr_problems_add(bad, GRAFT_NOT_FOUND, "tensor %s is missing", name);
+        gr_problems_add(bad, GRAFT_NOT_FOUND, "tensor %s%s%s is missing", name, alone ? ", or each of " : "",
+                        alone ? alone : "");
         return;
     }
     const gr_job *job = *found;
@@ -124,15 +126,18 @@ static graft_status check_complete(const gr_conversion *c, const gr_model_config
     qsort(sorted, c->jobs.count, sizeof *sorted, by_name);
     for (int64_t layer = 0; layer < config->layers; layer++) {
         for (int r = 0; r < GR_ROLES; r++) {
-            char module[128];
+            char module[128], alone[160];
             int64_t out, in;
+            const bool experts = gr_role_expert((gr_role)r);
             if (!gr_role_exists((gr_role)r, config) || (!gr_role_table[r].in_block && layer > 0)) continue;
             gr_role_name(module, sizeof module, (gr_role)r, layer);
             gr_role_shape((gr_role)r, config, &out, &in);
-            check_tensor(sorted, c->jobs.count, module, "weight",
-                         gr_role_expert((gr_role)r) ? config->experts : 0, out, in, &bad);
+            snprintf(alone, sizeof alone, "model.layers.%lld.mlp.experts.N.%s.weight", (long long)layer,
+                     gr_role_table[r].type);
+            check_tensor(sorted, c->jobs.count, module, "weight", experts && c->tensors ? alone : NULL,
+                         experts ? config->experts : 0, out, in, &bad);
             if (gr_role_has_bias((gr_role)r, config))
-                check_tensor(sorted, c->jobs.count, module, "bias", 0, out, 0, &bad);
+                check_tensor(sorted, c->jobs.count, module, "bias", NULL, 0, out, 0, &bad);
         }
     }
     free(sorted);
@@ -183,6 +188,7 @@ static graft_status convert(gr_conversion *c, graft_error *err) {
     GR_TRY(check_model(c, err));
     GR_TRY(gr_conversion_edit(c, err));
     GR_TRY(check_quantized(c, err));
+    gr_conversion_part_experts(c);
     GR_TRY(gr_conversion_note_undivided(c, err));
     if (c->columns.bits) GR_TRY(gr_conversion_note_columns(c, err));
     GR_TRY(gr_conversion_prepare_out(c, err));

@@ -110,8 +110,8 @@ static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const
     }
     job->op = GR_JOB_FLOAT;
     job->dtype = dtype;
-    /* norms and biases come as f32: 16 bits hold those of nearly every model exactly, and a note says where
-     * not */
+    /* norms, biases and routers come as f32: 16 bits hold those of nearly every model exactly, and a note
+     * says where not */
     if (c->dtype < 0 && dtype != GR_F32 && (job->role == GR_ROLES || job->role == GR_ROUTER) &&
         !gr_job_exact_in(job, dtype)) {
         job->dtype = GR_F32;
@@ -144,7 +144,8 @@ static graft_status say(gr_conversion *c, const tally *said, gr_dtype dtype, gra
             "embedding%s stored as %s, rounded from the file's blocks: --q-embeddings keeps Q8_0 codes",
             said->embeddings > 1 ? "s and output head are" : " is", name));
     if (said->kept_32)
-        GR_TRY(gr_note(c->result, err, "%zu norms or biases stay float32: %s cannot hold their values",
+        GR_TRY(gr_note(c->result, err,
+                       "%zu norms, biases or routers stay float32: %s cannot hold their values",
                        said->kept_32, name));
     if (said->wide_scales)
         GR_TRY(gr_note(c->result, err,

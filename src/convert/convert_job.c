@@ -4,6 +4,7 @@
 #include "weights/affine.h"
 #include "weights/gguf_blocks.h"
 #include <math.h>
+#include <stdio.h>
 
 /* Elements that are in memory at a time as f32 (4 MB), unless one row is longer. */
 #define CHUNK ((int64_t)1 << 20)
@@ -76,34 +77,53 @@ static gr_tensor declare(const char *path, const char *suffix, gr_dtype dtype, i
     return t;
 }
 
-/* n if all have names, else 0, and none has one. */
-static int all_named(gr_tensor *out, int n) {
-    int named = 0;
-    for (int i = 0; i < n; i++) named += out[i].name != NULL;
-    if (named == n) return n;
-    for (int i = 0; i < n; i++) free((void *)(uintptr_t)out[i].name);
-    return 0;
+/* False, and none has a name, if not all have. */
+static bool all_named(gr_tensor *out, size_t n) {
+    size_t named = 0;
+    for (size_t i = 0; i < n; i++) named += out[i].name != NULL;
+    for (size_t i = 0; named < n && i < n; i++) {
+        free((void *)(uintptr_t)out[i].name);
+        out[i].name = NULL;
+    }
+    return named == n;
 }
 
-int gr_job_outputs(const gr_job *job, gr_tensor out[3]) {
-    if (!gr_job_quantized(job)) {
-        out[0] = declare(job->name, "", job->dtype, job->ndim, job->shape);
-        return all_named(out, 1);
+size_t gr_job_output_count(const gr_job *job) {
+    if (job->alone) return (size_t)job->shape[0];
+    return !gr_job_quantized(job) ? 1 : gr_job_micro(job) ? 2 : 3;
+}
+
+static void declare_alone(const gr_job *job, gr_tensor *out) {
+    const char *at = strstr(job->path, GR_STACKED);
+    char path[200];
+    for (int64_t e = 0; e < job->shape[0]; e++) {
+        snprintf(path, sizeof path, "%.*sexperts.%lld%s", (int)(at - job->path), job->path, (long long)e,
+                 at + sizeof GR_STACKED - 1);
+        out[e] = declare(path, ".weight", job->dtype, 2, job->shape + 1);
     }
+}
+
+static void declare_packed(const gr_job *job, gr_tensor *out) {
     int64_t codes[GR_MAX_DIMS], groups[GR_MAX_DIMS];
     const int n = job->ndim;
+    const bool micro = gr_job_micro(job);
     memcpy(codes, job->shape, sizeof codes);
     memcpy(groups, job->shape, sizeof groups);
     codes[n - 1] = job->cols * job->bits / 32;
     groups[n - 1] = job->cols / job->group;
     out[0] = declare(job->path, ".weight", GR_U32, n, codes);
-    if (gr_job_micro(job)) {
-        out[1] = declare(job->path, ".scales", GR_U8, n, groups);
-        return all_named(out, 2);
-    }
-    out[1] = declare(job->path, ".scales", job->dtype, n, groups);
-    out[2] = declare(job->path, ".biases", job->dtype, n, groups);
-    return all_named(out, 3);
+    out[1] = declare(job->path, ".scales", micro ? GR_U8 : job->dtype, n, groups);
+    if (!micro) out[2] = declare(job->path, ".biases", job->dtype, n, groups);
+}
+
+bool gr_job_outputs(const gr_job *job, gr_tensor *out) {
+    if (job->alone)
+        declare_alone(job, out);
+    else if (gr_job_quantized(job))
+        declare_packed(job, out);
+    else
+        out[0] = declare(job->name, "", job->dtype, job->ndim, job->shape);
+    return all_named(out, gr_job_output_count(job));
 }
 
 /* ---- running */

@@ -46,6 +46,7 @@ typedef struct gr_job {
     gr_dtype dtype;  /* of the output's floats (of scales and biases when quantized) */
     int bits, group; /* of the output; 0 when it is not quantized */
     int undivided;   /* the group that should have divided its rows; 0: none */
+    bool alone;      /* experts, each of which becomes a tensor of its own */
     int ndim;
     int64_t shape[GR_MAX_DIMS]; /* of the values */
     int64_t rows, cols;
@@ -72,9 +73,12 @@ static inline bool gr_job_micro(const gr_job *job) { /* of the output */
     return job->bits != 0 && job->from.kind == GR_FROM_MICRO;
 }
 
-/* The job's output tensors (1, or 2 or 3: weight, scales, biases), names owned by caller through free();
- * returns how many, 0 when out of memory. */
-int gr_job_outputs(const gr_job *job, gr_tensor out[3]);
+/* What stands in the path of stacked experts where an expert alone has "experts.N". */
+#define GR_STACKED "switch_mlp"
+/* The job's output tensors: 1, or 2 or 3 (weight, scales, biases), or each expert's weight. */
+size_t gr_job_output_count(const gr_job *job);
+/* Names owned by caller through free(); false when out of memory, and none has a name then. */
+bool gr_job_outputs(const gr_job *job, gr_tensor *out);
 /* Writes them; GRAFT_RANGE when a value does not fit `dtype`. */
 graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_pool *pool,
                         graft_error *err) GR_MUST_CHECK;

@@ -27,23 +27,26 @@ static void layout_free(layout *l) {
 
 static graft_status layout_new(layout *l, const gr_jobs *jobs, uint64_t shard_bytes, graft_error *err) {
     uint64_t in_shard = 0;
-    *l = (layout){.tensors = gr_calloc(jobs->count * 3, sizeof *l->tensors),
+    size_t most = 0;
+    for (size_t j = 0; j < jobs->count; j++) most += gr_job_output_count(&jobs->items[j]);
+    *l = (layout){.tensors = gr_calloc(most, sizeof *l->tensors),
                   .first = gr_calloc(jobs->count + 1, sizeof *l->first),
                   .shard = gr_calloc(jobs->count, sizeof *l->shard),
                   .shards = 1};
-    if (!l->tensors || !l->first || !l->shard) return gr_no_memory(err, jobs->count * sizeof *l->tensors);
+    if (!l->tensors || !l->first || !l->shard) return gr_no_memory(err, most * sizeof *l->tensors);
     for (size_t j = 0; j < jobs->count; j++) {
         uint64_t bytes = 0;
-        int n = gr_job_outputs(&jobs->items[j], &l->tensors[l->count]);
-        if (!n) return gr_no_memory(err, sizeof *l->tensors);
-        for (int k = 0; k < n; k++) bytes += l->tensors[l->count + (size_t)k].bytes;
+        const size_t n = gr_job_output_count(&jobs->items[j]);
+        if (!gr_job_outputs(&jobs->items[j], &l->tensors[l->count]))
+            return gr_no_memory(err, n * sizeof *l->tensors);
+        for (size_t k = 0; k < n; k++) bytes += l->tensors[l->count + k].bytes;
         if (in_shard && in_shard + bytes > shard_bytes) {
             l->shards++;
             in_shard = 0;
         }
         l->first[j] = l->count;
         l->shard[j] = l->shards - 1;
-        l->count += (size_t)n;
+        l->count += n;
         l->first[j + 1] = l->count;
         l->bytes += bytes;
         in_shard += bytes;

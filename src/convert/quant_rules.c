@@ -190,11 +190,12 @@ bool gr_quant_rules_mixed(const gr_quant_rules *r) {
     return r->low != 0;
 }
 
-/* "names are q_proj, .. lm_head" of the table of roles: all that are matrices. */
+/* "names are q_proj, .. lm_head" of the table of roles: all that are matrices. Experts' are among the
+ * others'. */
 static graft_status hint_names(graft_error *err) {
     gr_buf names = {0};
     for (gr_role role = 0; role <= GR_LM_HEAD; role++)
-        gr_buf_printf(&names, "%s%s", role ? ", " : "", gr_role_table[role].type);
+        if (!gr_role_expert(role)) gr_buf_printf(&names, "%s%s", role ? ", " : "", gr_role_table[role].type);
     graft_status st = gr_hint(err, "names are %s; re: needs the whole path", names.data ? names.data : "");
     gr_buf_free(&names);
     return st;

@@ -144,6 +144,9 @@ graft_status gr_config_columns_kept(json_t **kept, const gr_model_config *config
 /* config_experts.c: the numbers of a mixture; part of reading a config. */
 graft_status gr_config_experts(gr_model_config *config, const gr_json_scope *root,
                                graft_error *err) GR_MUST_CHECK;
+/* How many experts; of two keys that a config may have both must say the same. */
+graft_status gr_config_expert_count(int64_t *count, const gr_json_scope *root,
+                                    graft_error *err) GR_MUST_CHECK;
 /* config_rope.c: which layers rotate how; part of reading a config. */
 graft_status gr_config_rope(gr_model_config *config, const gr_json_scope *root,
                             graft_error *err) GR_MUST_CHECK;

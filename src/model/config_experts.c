@@ -1,11 +1,16 @@
 #include "model/config.h"
 
-/* As read; transformers 5 writes num_local_experts for Qwen3-MoE. */
-static graft_status read_count(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
+graft_status gr_config_expert_count(int64_t *count, const gr_json_scope *root, graft_error *err) {
+    /* transformers 5 writes the second for Qwen3-MoE */
     static const char *const keys[] = {"num_experts", "num_local_experts"};
-    const char *key = keys[!gr_json_field(root, keys[0]) && gr_json_field(root, keys[1])];
-    GR_TRY(gr_json_need(root, key, err));
-    return gr_json_int(root, key, 1, GR_MAX_EXPERTS, &c->experts, err);
+    int64_t of[2] = {0};
+    for (int i = 0; i < 2; i++) GR_TRY(gr_json_int(root, keys[i], 1, GR_MAX_EXPERTS, &of[i], err));
+    if (!of[1]) GR_TRY(gr_json_need(root, keys[0], err));
+    *count = of[0] ? of[0] : of[1];
+    if (!of[0] || !of[1] || of[0] == of[1]) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "two numbers of experts");
+    gr_where(err, "%s", root->file);
+    return gr_found(err, "num_experts %lld, num_local_experts %lld", (long long)of[0], (long long)of[1]);
 }
 
 static graft_status refuse(const gr_json_scope *root, const char *key, const char *expected,
@@ -29,7 +34,7 @@ static graft_status check_layers(const gr_json_scope *root, graft_error *err) {
 graft_status gr_config_experts(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
     int64_t all;
     if (!(c->arch->traits & GR_ARCH_EXPERTS)) return GRAFT_OK;
-    GR_TRY(read_count(c, root, err));
+    GR_TRY(gr_config_expert_count(&c->experts, root, err));
     GR_TRY(gr_json_need(root, "num_experts_per_tok", err));
     GR_TRY(gr_json_int(root, "num_experts_per_tok", 1, c->experts, &c->experts_used, err));
     GR_TRY(gr_json_bool(root, "norm_topk_prob", &c->experts_normed, err));

@@ -69,64 +69,15 @@ static void invent(gr_mat *mat, char *bytes) {
     mat->biases = biases;
 }
 
-/* [experts, out, in] as [experts * out, in]; false where it is no such tensor. */
-static bool flatten(gr_tensor *flat, const gr_tensor *t, int64_t experts) {
-    if (t->ndim != 3 || t->shape[0] != experts || !gr_mul_i64(experts, t->shape[1], &flat->shape[0]))
-        return false;
-    flat->dtype = t->dtype, flat->data = t->data, flat->name = t->name;
-    flat->ndim = 2;
-    flat->shape[1] = t->shape[2];
-    return true;
-}
-
-/* MLX's layout: all experts of a role in one tensor. NULL, or what is wrong. */
-static const char *bind_stacked(const binder *b, gr_mat *mat, const char *base, const gr_tensor *w) {
-    static const char *const suffix[] = {".weight", ".scales", ".biases"};
-    const gr_model *m = b->model;
-    gr_tensor flat[3] = {0};
-    bool there[3] = {0};
-    for (int i = 0; i < 3; i++) {
-        const gr_tensor *t = i ? find(m, base, suffix[i]) : w;
-        if (t && !flatten(&flat[i], t, m->config.experts)) return "has a wrong type or shape";
-        there[i] = t != NULL;
-    }
-    if (there[1]) {
-        const gr_packed_tensors packed = {&flat[0], &flat[1], there[2] ? &flat[2] : NULL,
-                                          find(m, base, ".global_scale")};
-        return gr_packed_bind(mat, &m->config, base, &packed);
-    }
-    if (!gr_dtype_is_float(w->dtype) || flat[0].shape[0] != mat->rows || flat[0].shape[1] != mat->cols)
-        return "has a wrong type or shape";
-    mat->dtype = w->dtype, mat->data = w->data;
-    return NULL;
-}
-
-/* Experts of a role, in one tensor or, as Hugging Face has them, each in its own. */
-static void bind_experts(binder *b, gr_mat *mat, const char *base, gr_role role, int64_t layer) {
+/* Experts of a role, in one tensor or each in its own. */
+static void bind_experts(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     gr_model *m = b->model;
-    const gr_tensor *w = find(m, base, ".weight");
-    if (w) {
-        const char *wrong = bind_stacked(b, mat, base, w);
-        if (wrong) problem(b, base, wrong);
-        return;
-    }
-    const int64_t experts = m->config.experts, kind = role - GR_EXPERT_GATE;
-    const void **at = m->experts + (layer * GR_EXPERT_LINEARS + kind) * experts;
-    m->layer[layer].expert[kind] = at;
-    for (int64_t e = 0; e < experts; e++) {
-        char name[200];
-        gr_expert_name(name, sizeof name, role, layer, e);
-        w = find(m, name, ".weight");
-        if (!w) {
-            problem(b, name, "has no weight");
-            continue;
-        }
-        if (!e) mat->dtype = w->dtype;
-        if (!gr_dtype_is_float(w->dtype) || w->dtype != mat->dtype || w->ndim != 2 ||
-            w->shape[0] != mat->rows / experts || w->shape[1] != mat->cols)
-            problem(b, name, "has a wrong type or shape");
-        at[e] = w->data;
-    }
+    const int64_t kind = role - GR_EXPERT_GATE;
+    const void **places = m->experts + (layer * GR_EXPERT_LINEARS + kind) * m->config.experts;
+    char name[200];
+    const char *wrong = gr_experts_bind(mat, places, name, sizeof name, m->file, &m->config, role, layer);
+    if (wrong) problem(b, name, wrong);
+    m->layer[layer].expert[kind] = mat->data ? NULL : places;
 }
 
 static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
@@ -143,7 +94,7 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
         return;
     }
     if (gr_role_expert(role)) {
-        bind_experts(b, mat, base, role, layer);
+        bind_experts(b, mat, role, layer);
         return;
     }
     gr_packed_tensors packed = {find(m, base, ".weight"), find(m, base, ".scales"), find(m, base, ".biases"),

@@ -1,10 +1,11 @@
-/* model/packed.h - matrices stored as codes: which format, from config.json and the tensors' shapes.
+/* model/packed.h - matrices stored as codes: which format, from config.json and the tensors' shapes; and a
+ * mixture's experts, many matrices in one tensor or in many (bind_experts.c).
  * What it does: fills a gr_mat or says in words why it cannot. May include: base, files, weights, kernels
  * (gr_mat), model/config.h, model/roles.h. Never: reads codes.
  */
 #ifndef GR_MODEL_PACKED_H
 #define GR_MODEL_PACKED_H
-#include "files/tensor.h"
+#include "files/safetensors.h"
 #include "kernels/kernels.h"
 #include "model/roles.h"
 
@@ -22,5 +23,15 @@ const char *gr_packed_bind(gr_mat *mat, const gr_model_config *config, const cha
 /* Without weights: what the config says; the guide's policy where it says nothing, as far as the group
  * divides the row. NULL, or what is wrong. */
 const char *gr_packed_plan(gr_mat *mat, const gr_model_config *config, gr_role role, const char *module);
+
+/* The experts of a role in a block, all in one tensor, which mat then is (quantized or not), or each in its
+ * own: mat's data stays NULL then, and places[experts] says where each one's first element lies. NULL, or
+ * what is wrong with the module `name`. */
+const char *gr_experts_bind(gr_mat *mat, const void **places, char *name, size_t size,
+                            const gr_safetensors *file, const gr_model_config *config, gr_role role,
+                            int64_t layer);
+/* .. of a model in memory, whose gate and up are one matrix. */
+#define GR_EXPERTS_IN_MEMORY                                                                                 \
+    "is transformers' stack of experts in memory; its save_pretrained writes each alone"
 
 #endif

@@ -208,6 +208,9 @@ def check_experts(ctx, name):
         found, want = check_logits.graft_logits(ctx, folder), check_logits.mlx_logits(folder)
         worst = float(np.max(np.abs(found - want)))
         check(worst < check_logits.BOUND, f"graft and mlx-lm compute the same of {folder.parent.name}: off by {worst:.3g}")
+    dense = fresh(ctx) / name
+    convert(ctx, ours, dense, "-d", "--dtype", "float32")
+    check_dense_experts(ctx, dense)
     adapter = fresh(ctx) / "adapter"
     ctx.run("train", "--model", ours, "--data", ctx.tiny_data("text"), "--adapter-path", adapter, "--iters", 8,
             "--batch-size", 2, "--learning-rate", 2e-3, "--lora-rank", 4, "--lora-targets", "all-linear", "--compute", "fp32")
@@ -215,6 +218,22 @@ def check_experts(ctx, name):
     moved = float(np.max(np.abs(want - check_logits.mlx_logits(ours))))
     worst = float(np.max(np.abs(found - want)))
     check(worst < check_logits.BOUND < moved / 10, f"mlx-lm with adapters on every expert: off by {worst:.3g} of {moved:.3g}")
+
+
+def check_dense_experts(ctx, folder):
+    """A mixture without codes is transformers' too: it finds every tensor, and computes what graft does."""
+    import check_logits
+    import common
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    check(not any(info.values()), "transformers loads a dequantized mixture: nothing missing, nothing left over")
+    ids = common.tokenizer(folder).encode(check_logits.PROMPT)
+    with torch.no_grad():
+        want = model(torch.tensor([ids])).logits[0].numpy()
+    worst = float(np.max(np.abs(check_logits.graft_logits(ctx, folder) - want)))
+    check(worst < check_logits.BOUND, f"and computes with it as graft does: off by {worst:.3g}")
 
 
 def fresh(ctx):

@@ -3,6 +3,7 @@
 #include "dist/share.h"
 #include "tests/thread_comm.h"
 #include "tests/tiny_run.h"
+#include "train/checkpoint_files.h"
 
 /* ------------------------------------------------------------------------------------- nodes of the tree */
 
@@ -49,15 +50,15 @@ typedef struct rank_run {
     graft_error err;
     graft_train_result result;
     thread_world *world;
-    int64_t mute_after; /* iterations; 0: never */
+    int64_t mute_after, spoil_after; /* iterations; 0: never */
 } rank_run;
 
 static void on_rank_event(void *user, const graft_event *e) {
     rank_run *r = user;
     on_event(&r->w, e);
-    if (r->mute_after && e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "train") == 0 &&
-        e->done == r->mute_after)
-        thread_mute(r->world, r->comm.rank);
+    if (e->kind != GRAFT_EVENT_PROGRESS || strcmp(e->phase, "train") != 0) return;
+    if (r->mute_after && e->done == r->mute_after) thread_mute(r->world, r->comm.rank);
+    if (r->spoil_after && e->done == r->spoil_after) thread_spoil(r->world);
 }
 
 static void *run_rank(void *context) {
@@ -212,6 +213,41 @@ static void goes_on_with_other_ranks(void **state) {
     tiny_remove(model);
 }
 
+/* The reference of a run that goes on is its checkpoint's on every rank, whatever the adapter's file holds
+ * now. */
+static void goes_on_with_its_reference(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *pairs = tiny_subdir(root, "pairs");
+    char *sft = tiny_join(root, "sft"), *other = tiny_join(root, "other");
+    write_pairs(pairs, "train.jsonl", 13);
+    must_train(model, "sft", (const char *const[]){"iters", "4", NULL}, NULL, NULL);
+    must_train(model, "other", (const char *const[]){"iters", "4", "seed", "8", NULL}, NULL, NULL);
+#define OF_PAIRS "data", pairs, "loss", "dpo", BATCH(4), "resume-adapter-file", sft
+    const char *const more[] = {OF_PAIRS, NULL}, *const resume[] = {OF_PAIRS, "resume", "-", NULL};
+    const char *const elsewhere[] = {"resume-adapter-file", other, NULL};
+    own_rank = true; /* the adapter brings it along */
+    must_train(model, "one", more, NULL, NULL);
+    rank_run first[RANKS_MOST] = {{.w.stop_after = 3}}, then[RANKS_MOST] = {{.w.stop_after = 6}};
+    train_ranks(first, 2, model, "many", more);
+    assert_int_equal(first[0].st, GRAFT_INTERRUPTED);
+    then[1].own = elsewhere;
+    train_ranks(then, 2, model, "many", resume);
+    if (then[0].st != GRAFT_INTERRUPTED) fail_msg("%s, %s", then[0].err.what, then[0].err.found);
+    must_train(model, "many", resume, NULL, NULL);
+    same_results("one", "many");
+    forget("many");
+    rank_run apart[RANKS_MOST] = {[1].own = elsewhere}; /* at the beginning it is a disagreement */
+    train_ranks(apart, 2, model, "many", more);
+    assert_int_equal(apart[0].st, GRAFT_MISMATCH);
+    assert_non_null(strstr(apart[0].err.found, "first parameters: "));
+    own_rank = false;
+    forget("one");
+    tiny_remove(other);
+    tiny_remove(sft);
+    tiny_remove(pairs);
+    tiny_remove(model);
+}
+
 /* ------------------------------------------------------------------------------------------ disagreement */
 
 static void all_must_say(const rank_run *runs, int n, graft_status st, const char *where, const char *part) {
@@ -290,6 +326,22 @@ static void a_rank_is_lost(void **state) {
     tiny_remove(model);
 }
 
+/* Ranks that no longer have the same parameters: what a check refused is not saved another way. */
+static void a_rank_drifts(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *out = tiny_join(root, "many");
+    rank_run runs[RANKS_MOST] = {{.spoil_after = 4}}; /* saves after 3 and 6 */
+    train_ranks(runs, 2, model, "many", (const char *const[]){BATCH(4), NULL});
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(runs[i].st, GRAFT_MISMATCH);
+        assert_string_equal(runs[i].err.what, "the parameters of rank 1 are no longer those of rank 0");
+    }
+    gr_trainer seen = {.dir = out};
+    assert_int_equal(gr_checkpoint_newest(&seen, INT64_MAX), 3);
+    tiny_remove(out);
+    tiny_remove(model);
+}
+
 /* --------------------------------------------------------------------------------------- the table of ways
  */
 
@@ -316,8 +368,10 @@ int main(void) {
         cmocka_unit_test(same_bits),
         cmocka_unit_test(same_preferences),
         cmocka_unit_test(goes_on_with_other_ranks),
+        cmocka_unit_test(goes_on_with_its_reference),
         cmocka_unit_test(names_what_differs),
         cmocka_unit_test(a_rank_is_lost),
+        cmocka_unit_test(a_rank_drifts),
         cmocka_unit_test(opens_by_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -6,7 +6,7 @@
 #include "graft_ranks.h"
 #include <pthread.h>
 
-enum { RANKS_MOST = 8, TAGS_MOST = 3 };
+enum { RANKS_MOST = 8, TAGS_MOST = 3, SPOILED = 512 };
 
 typedef struct parcel {
     struct parcel *next;
@@ -21,6 +21,7 @@ typedef struct thread_world {
     parcel *first[RANKS_MOST][RANKS_MOST][TAGS_MOST]; /* from, to */
     uint64_t sent[RANKS_MOST][RANKS_MOST][TAGS_MOST], awaited[RANKS_MOST][RANKS_MOST][TAGS_MOST];
     bool mute[RANKS_MOST];
+    bool spoils; /* a bit of every long message from rank 0 to rank 1 */
 } thread_world;
 
 typedef struct thread_rank {
@@ -45,6 +46,7 @@ static inline int thread_send(void *context, void **request, const void *bytes, 
     p->n = n;
     memcpy(p->bytes, bytes, n);
     pthread_mutex_lock(&w->lock);
+    if (w->spoils && me->rank == 0 && to == 1 && n >= SPOILED) p->bytes[2] ^= 0x40;
     parcel **end = &w->first[me->rank][to][tag];
     while (*end) end = &(*end)->next;
     p->number = w->sent[me->rank][to][tag]++;
@@ -96,6 +98,12 @@ static inline void thread_cancel(void *context, void **request) {
 static inline void thread_mute(thread_world *w, int rank) {
     pthread_mutex_lock(&w->lock);
     w->mute[rank] = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static inline void thread_spoil(thread_world *w) {
+    pthread_mutex_lock(&w->lock);
+    w->spoils = true;
     pthread_mutex_unlock(&w->lock);
 }
 

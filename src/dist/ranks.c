@@ -256,7 +256,9 @@ static void mind_the_host(gr_ranks *r, double began) {
 /* The lock is held. */
 static graft_status why_failed(gr_ranks *r, graft_error *err) {
     while (!r->dropped) pthread_cond_wait(&r->news, &r->lock);
-    if (err->status == GRAFT_OK) *err = r->why;
+    if (err->status != GRAFT_OK) return err->status;
+    r->passed_on = true;
+    *err = r->why;
     return err->status;
 }
 
@@ -278,6 +280,13 @@ graft_status gr_ranks_wait(gr_ranks *r, gr_message *m, size_t count, graft_error
 
 graft_status gr_ranks_check(gr_ranks *r, graft_error *err) {
     return gr_ranks_wait(r, NULL, 0, err);
+}
+
+bool gr_ranks_broke_off(gr_ranks *r) {
+    pthread_mutex_lock(&r->lock);
+    bool broke = r->passed_on;
+    pthread_mutex_unlock(&r->lock);
+    return broke;
 }
 
 void gr_ranks_usage(gr_ranks *r, uint64_t *bytes, double *seconds) {

@@ -39,6 +39,10 @@ int gr_ranks_size(const gr_ranks *ranks);
 /* GRAFT_OK, or why the run is over. */
 graft_status gr_ranks_check(gr_ranks *ranks, graft_error *err);
 
+/* Was it another rank, or the host's hurry, that ended the run? True once a wait has returned that, and not
+ * where this rank went wrong by itself, even if others have failed since. */
+bool gr_ranks_broke_off(gr_ranks *ranks);
+
 /* Begin a message to or from a rank. Those between two ranks meet in the order of their beginning. Nothing
  * fails here: waits do. */
 void gr_ranks_send(gr_ranks *ranks, gr_message *m, const void *bytes, size_t n, int to);

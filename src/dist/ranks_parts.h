@@ -41,6 +41,7 @@ struct gr_ranks {
     bool failed;     /* `why` holds */
     graft_error why; /* what ends the run */
     bool told, lost;
+    bool passed_on; /* a wait has returned `why` */
     bool dropped;   /* after a failure: no message is under way any more */
     bool cut_short; /* some were, and were not done */
     bool ending;    /* `last` is to go to every peer */

@@ -28,7 +28,10 @@ static const struct {
              {"max-seq-length", "validation losses would be of other tokens"},
              {"overflow", "validation losses would be of other rows"},
              {"val-batches", "validation losses would be of other rows"},
-             {"loss", "validation losses would mean something else"}};
+             {"loss", "validation losses would mean something else"},
+             {"loss-type", "validation losses would mean something else"},
+             {"beta", "validation losses would be in other units"},
+             {"label-smoothing", "validation losses would be in other units"}};
 
 static graft_status refuse(const char *name, const char *why, graft_error *err) {
     gr_fail(err, GRAFT_USAGE, "--grid cannot vary %s", name);

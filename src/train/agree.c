@@ -1,5 +1,6 @@
 /* train/agree.c - ranks that would train something else than rank 0 does are found before the first step. */
 #include "files/json_read.h"
+#include "train/checkpoint_files.h"
 #include "train/checkpoint_parts.h"
 
 /* What each rank may have as it likes: it costs time or memory, says where things are, or is rank 0's alone.
@@ -51,8 +52,9 @@ static void compare(gr_buf *out, int *count, int rank, const char *mine, const c
         }
 }
 
-/* Everything that the bits depend on, as lines. malloc'ed; NULL when out of memory. */
-static char *lines_of(const gr_trainer *t) {
+/* Everything that the bits depend on, as lines. fresh: no checkpoint will replace the first parameters.
+ * malloc'ed; NULL when out of memory. */
+static char *lines_of(const gr_trainer *t, bool fresh) {
     gr_buf out = {0};
     json_t *inputs = gr_checkpoint_inputs(t), *value;
     const char *key;
@@ -66,8 +68,8 @@ static char *lines_of(const gr_trainer *t) {
         if (json_is_integer(value))
             gr_buf_printf(&out, "%s: %lld\n", key, (long long)json_integer_value(value));
     }
-    gr_buf_printf(&out, "iterations: %lld\nfirst parameters: %016llx\n", (long long)t->iters,
-                  (unsigned long long)start);
+    gr_buf_printf(&out, "iterations: %lld\n", (long long)t->iters);
+    if (fresh) gr_buf_printf(&out, "first parameters: %016llx\n", (unsigned long long)start);
     const char *settings = json_string_value(json_object_get(inputs, "settings"));
     gr_buf_puts(&out, settings ? settings : "");
     json_decref(inputs);
@@ -86,7 +88,9 @@ graft_status gr_trainer_agree(gr_trainer *t, graft_error *err) {
     gr_ranks *ranks = t->together.ranks;
     if (!ranks) return GRAFT_OK;
     int rank = gr_ranks_rank(ranks), count = 0;
-    char *mine = lines_of(t), *theirs = mine;
+    bool fresh = !t->o->resume || gr_checkpoint_newest(t, INT64_MAX) < 0;
+    GR_TRY(gr_ranks_spread(ranks, &fresh, sizeof fresh, err)); /* rank 0's checkpoint holds for all */
+    char *mine = lines_of(t, fresh), *theirs = mine;
     if (!mine) return gr_no_memory(err, 0);
     graft_status st = gr_ranks_spread_text(ranks, &theirs, err);
     gr_buf differences = {0};

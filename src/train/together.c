@@ -267,6 +267,7 @@ graft_status gr_trainer_spread(gr_trainer *t, graft_error *err) {
     if (t->saved < 0) return GRAFT_OK; /* a run from the beginning, the same on every rank */
     GR_TRY(gr_ranks_spread(with->ranks, &t->p, sizeof t->p, err));
     GR_TRY(gr_ranks_spread(with->ranks, t->params, n, err));
+    if (t->reference) GR_TRY(gr_ranks_spread(with->ranks, t->reference, n, err));
     for (int i = 0; i < GR_OPTIM_STATES; i++)
         GR_TRY(gr_ranks_spread(with->ranks, t->optim.state[i],
                                (size_t)t->optim.state_floats[i] * sizeof(float), err));

@@ -215,14 +215,15 @@ static void note_boundary(gr_trainer *t) {
 }
 
 /* A run that the other ranks, or the host's hurry, cut short inside an update: the vectors are still those of
- * the last whole one, and rank 0 saves them. */
-static void salvage(gr_trainer *t) {
+ * the last whole one, and rank 0 saves them. Not where a rank found that they are no good. */
+static void salvage(gr_trainer *t, graft_status st) {
     graft_error own = {0};
     const gr_train_progress *p = &t->together.boundary;
-    if (!gr_trainer_writes(t) || gr_ranks_check(t->together.ranks, &own) == GRAFT_OK) return;
+    if (!gr_trainer_writes(t) || !gr_ranks_broke_off(t->together.ranks)) return;
+    if (st == GRAFT_MISMATCH || st == GRAFT_RANGE || st == GRAFT_INTERNAL) return;
     if (p->iteration <= t->saved || p->iteration == 0 || p->health.in_a_row) return;
-    gr_error_clear(&own);
     t->p = *p;
+    if (!gr_trainer_sound(t)) return;
     if (write_all(t, &own) != GRAFT_OK) gr_trainer_note(t, "saving failed too: %s %s", own.what, own.where);
 }
 
@@ -360,7 +361,7 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
     GR_TRY(start_or_resume(t, err));
     if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
     graft_status st = loop(t, err);
-    if (st != GRAFT_OK && t->together.ranks) salvage(t);
+    if (st != GRAFT_OK && t->together.ranks) salvage(t, st);
     if (st != GRAFT_OK && st != GRAFT_INTERRUPTED) return say_what_is_left(t, st, err);
     bool early = out_of_patience(t) && t->p.iteration < t->iters;
     *result = (graft_train_result){.iterations = t->p.iteration,

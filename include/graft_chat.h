@@ -29,7 +29,9 @@ typedef struct graft_answer {
 } graft_answer;
 
 /* Opens options.model, and options.adapter_path if set. The options are borrowed until graft_chat_close; what
- * shapes answers (max_tokens, temp, stop ..) may be set anew between them. NULL after a failure. */
+ * shapes answers (max_tokens, temp, stop ..) may be set anew between them. max_tokens and max_seq_length with
+ * the values of graft_options_init, set by no graft_options_set, mean what suits a chat: 512, and 4096 or
+ * what the model was made for. NULL after a failure. */
 graft_status graft_chat_open(graft_chat **chat, const graft_options *options, const graft_hooks *hooks,
                              graft_error *err);
 void graft_chat_close(graft_chat *chat);

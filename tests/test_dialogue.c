@@ -161,6 +161,48 @@ static void a_long_history_loses_its_oldest_turns(void **state) {
     end(&t);
 }
 
+static void a_drop_lasts_for_some_turns(void **state) {
+    (void)state;
+    enum { TURNS = 30 };
+    talk t;
+    begin(&t, (const char *const[]){"max-seq-length", "400", "max-tokens", "10", NULL});
+    int64_t dropped = 0;
+    int drops = 0, cached = 0;
+    for (int i = 0; i < TURNS; i++) {
+        graft_answer a = say(&t, said[i % SAID]);
+        drops += a.dropped > dropped;
+        if (i && a.dropped == dropped) cached += a.cached_tokens * 4 > a.prompt_tokens;
+        dropped = a.dropped;
+        graft_answer_free(&a);
+    }
+    assert_true(drops >= 2 && drops <= TURNS / 3);
+    assert_int_equal(cached, TURNS - 1 - drops);
+    end(&t);
+}
+
+/* A host need not go by the options' names. */
+static void fields_count_as_options(void **state) {
+    (void)state;
+    graft_options o;
+    graft_chat *chat;
+    graft_answer a;
+    graft_error err = {0};
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_CHAT, (const char *const[]){"model", model, "threads", "2", NULL});
+    o.max_tokens = 3;
+    o.max_seq_length = 90;
+    assert_int_equal(graft_chat_open(&chat, &o, NULL, &err), GRAFT_OK);
+    assert_int_equal(graft_chat_say(chat, "a", NULL, &a, &err), GRAFT_OK);
+    assert_true(a.tokens <= 3);
+    graft_answer_free(&a);
+    char longer[100];
+    memset(longer, 'x', 99);
+    longer[99] = 0;
+    assert_int_equal(graft_chat_say(chat, longer, NULL, &a, &err), GRAFT_RANGE);
+    graft_chat_close(chat);
+    graft_options_free(&o);
+}
+
 static void it_is_saved_as_a_row(void **state) {
     (void)state;
     talk t;
@@ -200,9 +242,14 @@ static void no_template_no_talk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_cache_changes_no_bit), cmocka_unit_test(adapters_are_switched),
-        cmocka_unit_test(an_answer_is_stopped),     cmocka_unit_test(a_long_history_loses_its_oldest_turns),
-        cmocka_unit_test(it_is_saved_as_a_row),     cmocka_unit_test(no_template_no_talk),
+        cmocka_unit_test(the_cache_changes_no_bit),
+        cmocka_unit_test(adapters_are_switched),
+        cmocka_unit_test(an_answer_is_stopped),
+        cmocka_unit_test(a_long_history_loses_its_oldest_turns),
+        cmocka_unit_test(a_drop_lasts_for_some_turns),
+        cmocka_unit_test(fields_count_as_options),
+        cmocka_unit_test(it_is_saved_as_a_row),
+        cmocka_unit_test(no_template_no_talk),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -277,7 +277,10 @@ static void stopping_cuts_answers_and_says_so(void **state) {
     const char *finish;
     int fd = begin_long(&s, &in), waits = send_ask(&s, "{\"prompt\": \"a\"}");
     usleep(50000);
+    assert_int_equal(http_ask(s.port, "GET", "/health", "", NULL, NULL), 200);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
+    usleep(100000);
+    assert_int_equal(http_ask(s.port, "GET", "/health", "", NULL, NULL), 503);
     http_read(fd, &in);
     char *body = http_body_of(&in), *text = pieces_of(body, &finish); /* [DONE] is there */
     assert_string_equal(finish, "length");

@@ -30,6 +30,12 @@ static void what_is_wrong_is_named(void **state) {
         {"{" USER ", \"max_tokens\": 1.5}", 400, "an integer"},
         {"{" USER ", \"max_tokens\": 99999999999999999999}", 400, "not JSON"},
         {"{" USER ", \"n\": 2}", 400, "n is not supported"},
+        {"{" USER ", \"max_tokens\": 3, \"max_completion_tokens\": 3}", 400, "say one of them"},
+        {"{" USER ", \"logprobs\": -1}", 400, "logprobs is not supported"},
+        {"{" USER ", \"logit_bias\": \"auto\"}", 400, "logit_bias is not supported"},
+        {"{" USER ", \"response_format\": {}}", 400, "response_format is not supported"},
+        {"{" USER ", \"tools\": 0}", 400, "tools is not supported"},
+        {"{" USER ", \"max_tokens\": 2000000000}", 400, "expected 1 to"},
         {"{" USER ", \"logprobs\": true}", 400, "logprobs is not supported"},
         {"{" USER ", \"tools\": [{}]}", 400, "tools is not supported"},
         {"{" USER ", \"response_format\": {\"type\": \"json_object\"}}", 400, "response_format"},
@@ -44,7 +50,8 @@ static void what_is_wrong_is_named(void **state) {
         {"{" USER ", \"adapter\": \"three\"}", 404, "no such adapter: three"},
         {"{" USER ", \"adapter\": 3}", 400, "adapter"},
         {"{" USER ", \"user\": \"u\", \"n\": 1, \"logprobs\": false, \"tools\": [], \"logit_bias\": {}, "
-         "\"response_format\": {\"type\": \"text\"}, \"frequency_penalty\": 0, \"max_completion_tokens\": 1}",
+         "\"response_format\": {\"type\": \"text\"}, \"frequency_penalty\": 0.0, \"tool_choice\": \"auto\", "
+         "\"service_tier\": \"default\", \"store\": null, \"max_completion_tokens\": 1}",
          200, "content"},
         {"{\"messages\": [{\"role\": \"developer\", \"content\": \"a\", \"name\": \"x\"}, {\"role\": "
          "\"user\", "
@@ -72,6 +79,14 @@ static void what_is_wrong_is_named(void **state) {
     assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"\"}", &body), 400);
     assert_non_null(strstr(body, "no tokens"));
     free(body);
+    memset(prompt, 's', sizeof prompt);
+    strcpy(prompt + 990, "");
+    snprintf(longer, sizeof longer, "{\"prompt\": \"a\", \"stop\": \"%s%s\"}", prompt,
+             "0123456789012345678901234567890123456789");
+    assert_int_equal(ask(&s, "/v1/completions", longer, &body), 400);
+    assert_non_null(strstr(body, "longer than 1024 bytes"));
+    free(body);
+    assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"suffix\": \"text\"}", NULL), 400);
     char *huge = malloc(3001);
     memset(huge, ' ', 3000);
     huge[3000] = 0;
@@ -89,8 +104,30 @@ static void what_is_wrong_is_named(void **state) {
     assert_int_equal(http_say(s.port, form, sizeof form - 1, NULL), 415);
     assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 2}", NULL), 200);
     graft_serve_result r = end(&s);
-    assert_int_equal(r.refused, refused + 6);
+    assert_int_equal(r.refused, refused + 8);
     assert_int_equal(r.answers, 3);
+}
+
+static void far_too_long_is_not_even_read(void **state) {
+    (void)state;
+    BEGIN(s, "max-seq-length", "20");
+    char *body, json[20000], *at = json + sprintf(json, "{\"prompt\": \"");
+    memset(at, 'x', 19000);
+    strcpy(at + 19000, "\"}");
+    assert_int_equal(ask(&s, "/v1/completions", json, &body), 400);
+    assert_non_null(strstr(body, "19000 bytes are more, whatever they say"));
+    assert_non_null(strstr(body, "context_length_exceeded"));
+    free(body);
+    char *many = malloc(2000020); /* a tree of 192 MB */
+    memset(many, ',', 2000020);
+    for (int i = 0; i < 2000000; i += 2) many[i] = '1';
+    memcpy(many, "{\"prompt\":[", 11);
+    strcpy(many + 2000001, "1]}");
+    assert_int_equal(ask(&s, "/v1/completions", many, &body), 400);
+    assert_non_null(strstr(body, "too many values"));
+    free(body);
+    free(many);
+    assert_int_equal(end(&s).refused, 2);
 }
 
 static void a_key_is_asked_for(void **state) {
@@ -158,6 +195,7 @@ static void what_cannot_be_opened_is_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(far_too_long_is_not_even_read),
         cmocka_unit_test(a_key_is_asked_for),
         cmocka_unit_test(what_cannot_be_opened_is_named),
     };

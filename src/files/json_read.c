@@ -34,7 +34,7 @@ static bool restore_integers(json_t *value) {
  * buckets, an array with its first slots, a number or a string's head with the slot that holds it. */
 enum { OBJECT_BYTES = 256, ARRAY_BYTES = 128, ITEM_BYTES = 96 };
 
-graft_status gr_json_fits(const char *text, size_t len, size_t limit, graft_error *err) {
+graft_status gr_json_fits_in(const char *text, size_t len, size_t limit, size_t memory, graft_error *err) {
     size_t bytes = 0;
     if (len > limit) {
         gr_fail(err, GRAFT_RANGE, "longer than a JSON text of this kind can be");
@@ -52,9 +52,9 @@ graft_status gr_json_fits(const char *text, size_t len, size_t limit, graft_erro
         else if (c == ',')
             bytes += ITEM_BYTES;
     }
-    if (bytes <= GR_JSON_MEMORY) return GRAFT_OK;
+    if (bytes <= memory) return GRAFT_OK;
     gr_fail(err, GRAFT_RANGE, "too many values in a JSON text");
-    gr_expected(err, "values of at most %zu bytes of memory", GR_JSON_MEMORY);
+    gr_expected(err, "values of at most %zu bytes of memory", memory);
     return gr_found(err, "about %zu bytes", bytes);
 }
 

@@ -25,12 +25,17 @@ static inline bool gr_json_no_memory(const json_error_t *why) {
  * Owned by caller until json_decref. */
 graft_status gr_json_parse(json_t **root, const char *text, size_t len, const char *name,
                            graft_error *err) GR_MUST_CHECK;
-/* Is the text at most `limit` bytes, and would its values fit GR_JSON_MEMORY? GRAFT_RANGE otherwise, before
+/* Is the text at most `limit` bytes, and would its values fit `memory` bytes? GRAFT_RANGE otherwise, before
  * anything is parsed: three bytes of text can become two hundred of memory. gr_json_parse asks it by itself.
  */
-graft_status gr_json_fits(const char *text, size_t len, size_t limit, graft_error *err) GR_MUST_CHECK;
+graft_status gr_json_fits_in(const char *text, size_t len, size_t limit, size_t memory,
+                             graft_error *err) GR_MUST_CHECK;
 /* Twice what the largest tokenizer.json known (Gemma 3: 262,144 tokens, 514,906 merges) needs. */
 #define GR_JSON_MEMORY ((size_t)512 << 20)
+static inline GR_MUST_CHECK graft_status gr_json_fits(const char *text, size_t len, size_t limit,
+                                                      graft_error *err) {
+    return gr_json_fits_in(text, len, limit, GR_JSON_MEMORY, err);
+}
 /* Bytes of one row of a data set: no text of so many tokens fits a context, and parsing, encoding and masking
  * take tens of bytes for each byte. */
 #define GR_ROW_LIMIT ((size_t)64 << 20)

@@ -252,6 +252,7 @@ static void handle(gr_exchange *x) {
     }
     gr_serve_request request = {x->method, x->path, x->body.data ? x->body.data : "", x->body.len};
     s->wish.handler(s->wish.user, &request, x);
+    gr_buf_free(&x->body);
     if (!x->kept) refuse(x, 500, "no answer was given\n");
 }
 

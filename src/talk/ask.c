@@ -6,6 +6,10 @@
 
 #define MESSAGES_MOST 4096
 #define STOPS_MOST    16
+#define STOP_BYTES    1024 /* each is looked for at every token */
+/* Of the values of a request, beside their texts: four times what the most messages take, each of one part.
+ * The tree is gone when the request has been read. */
+#define VALUES_MEMORY ((size_t)16 << 20)
 
 bool gr_refuse(gr_refusal *why, const char *param, const char *message, ...) {
     va_list args;
@@ -27,11 +31,10 @@ static bool no_memory(gr_refusal *why) {
 
 enum { CHAT = 1, COMPLETION = 2, BOTH = 3 };
 typedef enum kind {
-    TEXT,    /* const char * of gr_ask */
-    REAL,    /* double of the options */
-    INT,     /* int64_t of the options */
+    NAME,    /* char * of gr_ask, owned */
+    OPTION,  /* a number, as the option has it */
     FLAG,    /* bool of gr_ask */
-    NEUTRAL, /* cannot be done: only a value that asks for nothing is taken */
+    NEUTRAL, /* cannot be done: only null, and values that ask for nothing, are taken */
     IDLE,    /* has no effect on an answer */
     OTHER    /* read by a function of its own */
 } kind;
@@ -40,101 +43,100 @@ typedef struct field {
     int of;
     kind kind;
     size_t at;
-    double min, max; /* of a number; NEUTRAL: the number that asks for nothing */
+    const char *says; /* OPTION: its name; NEUTRAL: what asks for nothing, a JSON list */
 } field;
 
 #define ASK(member) offsetof(gr_ask, member)
-#define OPT(member) offsetof(gr_ask, o.member)
 static const field fields[] = {
-    {"model", BOTH, TEXT, ASK(model), 0, 0},
-    {"adapter", BOTH, OTHER, 0, 0, 0},
-    {"messages", CHAT, OTHER, 0, 0, 0},
-    {"prompt", COMPLETION, OTHER, 0, 0, 0},
-    {"max_tokens", BOTH, INT, OPT(max_tokens), 1, 0x1p30},
-    {"max_completion_tokens", CHAT, INT, OPT(max_tokens), 1, 0x1p30},
-    {"temperature", BOTH, REAL, OPT(temp), 0, 1e6},
-    {"top_p", BOTH, REAL, OPT(top_p), 0, 1},
-    {"top_k", BOTH, INT, OPT(top_k), 0, 0x1p30},
-    {"min_p", BOTH, REAL, OPT(min_p), 0, 1},
-    {"repetition_penalty", BOTH, REAL, OPT(repetition_penalty), 0, 1e6},
-    {"repetition_context_size", BOTH, INT, OPT(repetition_context_size), 0, 0x1p30},
-    {"seed", BOTH, OTHER, 0, 0, 0},
-    {"stop", BOTH, OTHER, 0, 0, 0},
-    {"stream", BOTH, FLAG, ASK(stream), 0, 0},
-    {"stream_options", BOTH, OTHER, 0, 0, 0},
-    {"n", BOTH, NEUTRAL, 0, 1, 0},
-    {"best_of", COMPLETION, NEUTRAL, 0, 1, 0},
-    {"logprobs", BOTH, NEUTRAL, 0, -1, 0}, /* a completion's 0 asks for one */
-    {"top_logprobs", CHAT, NEUTRAL, 0, 0, 0},
-    {"echo", COMPLETION, NEUTRAL, 0, 0, 0},
-    {"suffix", COMPLETION, NEUTRAL, 0, 0, 0},
-    {"presence_penalty", BOTH, NEUTRAL, 0, 0, 0},
-    {"frequency_penalty", BOTH, NEUTRAL, 0, 0, 0},
-    {"logit_bias", BOTH, NEUTRAL, 0, 0, 0},
-    {"response_format", CHAT, NEUTRAL, 0, 0, 0},
-    {"tools", CHAT, NEUTRAL, 0, 0, 0},
-    {"tool_choice", CHAT, NEUTRAL, 0, 0, 0},
-    {"functions", CHAT, NEUTRAL, 0, 0, 0},
-    {"function_call", CHAT, NEUTRAL, 0, 0, 0},
-    {"parallel_tool_calls", CHAT, IDLE, 0, 0, 0},
-    {"user", BOTH, IDLE, 0, 0, 0},
-    {"metadata", CHAT, IDLE, 0, 0, 0},
-    {"store", CHAT, NEUTRAL, 0, 0, 0},
-    {"service_tier", CHAT, NEUTRAL, 0, 0, 0},
-    {"safety_identifier", CHAT, IDLE, 0, 0, 0},
-    {"prompt_cache_key", CHAT, IDLE, 0, 0, 0},
+    {"model", BOTH, NAME, ASK(model), NULL},
+    {"adapter", BOTH, OTHER, 0, NULL},
+    {"messages", CHAT, OTHER, 0, NULL},
+    {"prompt", COMPLETION, OTHER, 0, NULL},
+    {"max_tokens", BOTH, OPTION, 0, "max-tokens"},
+    {"max_completion_tokens", CHAT, OPTION, 0, "max-tokens"},
+    {"temperature", BOTH, OPTION, 0, "temp"},
+    {"top_p", BOTH, OPTION, 0, "top-p"},
+    {"top_k", BOTH, OPTION, 0, "top-k"},
+    {"min_p", BOTH, OPTION, 0, "min-p"},
+    {"repetition_penalty", BOTH, OPTION, 0, "repetition-penalty"},
+    {"repetition_context_size", BOTH, OPTION, 0, "repetition-context-size"},
+    {"seed", BOTH, OTHER, 0, NULL},
+    {"stop", BOTH, OTHER, 0, NULL},
+    {"stream", BOTH, FLAG, ASK(stream), NULL},
+    {"stream_options", BOTH, OTHER, 0, NULL},
+    {"n", BOTH, NEUTRAL, 0, "[1]"},
+    {"best_of", COMPLETION, NEUTRAL, 0, "[1]"},
+    {"logprobs", BOTH, NEUTRAL, 0, "[false]"}, /* a completion's 0 asks for one */
+    {"top_logprobs", CHAT, NEUTRAL, 0, "[0]"},
+    {"echo", COMPLETION, NEUTRAL, 0, "[false]"},
+    {"suffix", COMPLETION, NEUTRAL, 0, "[\"\"]"},
+    {"presence_penalty", BOTH, NEUTRAL, 0, "[0]"},
+    {"frequency_penalty", BOTH, NEUTRAL, 0, "[0]"},
+    {"logit_bias", BOTH, NEUTRAL, 0, "[{}]"},
+    {"response_format", CHAT, NEUTRAL, 0, "[{\"type\": \"text\"}]"},
+    {"tools", CHAT, NEUTRAL, 0, "[[]]"},
+    {"tool_choice", CHAT, NEUTRAL, 0, "[\"none\", \"auto\"]"},
+    {"functions", CHAT, NEUTRAL, 0, "[[]]"},
+    {"function_call", CHAT, NEUTRAL, 0, "[\"none\", \"auto\"]"},
+    {"parallel_tool_calls", CHAT, IDLE, 0, NULL},
+    {"user", BOTH, IDLE, 0, NULL},
+    {"metadata", CHAT, IDLE, 0, NULL},
+    {"store", CHAT, NEUTRAL, 0, "[false]"},
+    {"service_tier", CHAT, NEUTRAL, 0, "[\"auto\", \"default\"]"},
+    {"safety_identifier", CHAT, IDLE, 0, NULL},
+    {"prompt_cache_key", CHAT, IDLE, 0, NULL},
 };
 
-static bool number(const json_t *value, const field *f, double *out, gr_refusal *why) {
-    *out = json_number_value(value);
-    if (!json_is_number(value) || (f->kind == INT && !json_is_integer(value)))
+static bool take_option(gr_ask *a, const field *f, const json_t *value, gr_refusal *why) {
+    const gr_option_row *row = gr_option_row_at((size_t)gr_option_index(f->says));
+    bool whole = row->kind == GR_OPTION_INT, tokens = !strcmp(f->says, "max-tokens");
+    double x = json_number_value(value), min = tokens ? 1 : row->shown.min;
+    char *at = (char *)&a->o + row->offset;
+    if (!json_is_number(value) || (whole && !json_is_integer(value)))
         return gr_refuse(why, f->name, "%s is %s, expected %s", f->name, gr_json_type_text(value),
-                         f->kind == INT ? "an integer" : "a number");
-    if (*out >= f->min && *out <= f->max) return true;
-    return gr_refuse(why, f->name, "%s is %g, expected %g to %g", f->name, *out, f->min, f->max);
+                         whole ? "an integer" : "a number");
+    if (!(x >= min && x <= row->shown.max))
+        return gr_refuse(why, f->name, "%s is %g, expected %g to %g", f->name, x, min, row->shown.max);
+    if (tokens && a->limited)
+        return gr_refuse(why, f->name, "max_tokens and max_completion_tokens are the same: say one of them");
+    a->limited |= tokens;
+    if (whole)
+        *(int64_t *)(void *)at = json_integer_value(value);
+    else
+        *(double *)(void *)at = x;
+    return true;
 }
 
-/* Does the value ask for nothing? "none", "auto" and so on are how the interface spells it. */
-static bool asks_nothing(const json_t *value, double number) {
-    static const char *const words[] = {"", "none", "auto", "default", "text"};
-    const json_t *type = json_object_get(value, "type");
-    if (json_is_object(value) && json_object_size(value) == 1 && type) value = type;
-    if (json_is_number(value)) return json_number_value(value) == number;
-    if (json_is_string(value))
-        for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-            if (!strcmp(json_string_value(value), words[i])) return true;
-    return json_is_null(value) || json_is_false(value) ||
-           (json_is_object(value) && !json_object_size(value)) ||
-           (json_is_array(value) && !json_array_size(value));
+static bool take_neutral(const field *f, const json_t *value, gr_refusal *why) {
+    json_t *list = json_loads(f->says, 0, NULL);
+    const json_t *one;
+    size_t i;
+    bool good = json_is_null(value);
+    if (!list) return no_memory(why);
+    json_array_foreach(list, i, one) {
+        bool numbers = json_is_number(value) && json_is_number(one); /* 0.0 is 0 */
+        good |= numbers ? json_number_value(value) == json_number_value(one) : json_equal(value, one);
+    }
+    json_decref(list);
+    return good || gr_refuse(why, f->name, "%s is not supported here", f->name);
 }
 
 static bool take(gr_ask *a, const field *f, json_t *value, gr_refusal *why) {
-    char *at = (char *)a + f->at;
-    double x;
+    char *at = (char *)a + f->at, *copy;
     switch (f->kind) {
-    case TEXT:
+    case NAME:
         if (!json_is_string(value))
             return gr_refuse(why, f->name, "%s is %s, expected a string", f->name, gr_json_type_text(value));
-        *(const char **)(void *)at = json_string_value(value);
-        return true;
+        *(char **)(void *)at = copy = gr_strdup(json_string_value(value));
+        return copy || no_memory(why);
     case FLAG:
         if (!json_is_boolean(value))
             return gr_refuse(why, f->name, "%s is %s, expected true or false", f->name,
                              gr_json_type_text(value));
         *(bool *)(void *)at = json_is_true(value);
         return true;
-    case REAL:
-        if (!number(value, f, &x, why)) return false;
-        *(double *)(void *)at = x;
-        return true;
-    case INT:
-        if (!number(value, f, &x, why)) return false;
-        *(int64_t *)(void *)at = json_integer_value(value);
-        if (f->at == OPT(max_tokens)) a->limited = true;
-        return true;
-    case NEUTRAL:
-        if (asks_nothing(value, f->min)) return true;
-        return gr_refuse(why, f->name, "%s is not supported here", f->name);
+    case OPTION: return take_option(a, f, value, why);
+    case NEUTRAL: return take_neutral(f, value, why);
     default: return true;
     }
 }
@@ -145,10 +147,10 @@ static const field *find(const char *name, int of) {
     return NULL;
 }
 
-static bool take_all(gr_ask *a, int of, gr_refusal *why) {
+static bool take_all(gr_ask *a, json_t *root, int of, gr_refusal *why) {
     const char *name;
     json_t *value;
-    json_object_foreach(a->root, name, value) {
+    json_object_foreach(root, name, value) {
         const field *f = find(name, of);
         if (!f) return gr_refuse(why, "", "unknown request field: %.100s", name);
         if (json_is_null(value) && f->kind != NEUTRAL) continue; /* as if it were not there */
@@ -209,8 +211,8 @@ static bool take_message(gr_ask *a, const json_t *message, size_t number, gr_ref
     return json_array_append_new(a->messages, plain) == 0 || no_memory(why);
 }
 
-static bool take_messages(gr_ask *a, gr_refusal *why) {
-    const json_t *list = json_object_get(a->root, "messages"), *message;
+static bool take_messages(gr_ask *a, const json_t *root, gr_refusal *why) {
+    const json_t *list = json_object_get(root, "messages"), *message;
     size_t i;
     if (!json_is_array(list) || !json_array_size(list))
         return gr_refuse(why, "messages", "messages is missing, or no list of messages");
@@ -222,47 +224,51 @@ static bool take_messages(gr_ask *a, gr_refusal *why) {
     return true;
 }
 
-static bool take_prompt(gr_ask *a, gr_refusal *why) {
-    const json_t *prompt = json_object_get(a->root, "prompt");
+static bool take_prompt(gr_ask *a, const json_t *root, gr_refusal *why) {
+    const json_t *prompt = json_object_get(root, "prompt");
     if (json_is_array(prompt) && json_array_size(prompt) == 1) prompt = json_array_get(prompt, 0);
-    a->prompt = json_string_value(prompt);
-    if (a->prompt) return true;
-    return gr_refuse(why, "prompt", "prompt is %s, expected one text",
-                     prompt ? gr_json_type_text(prompt) : "missing");
+    if (!json_is_string(prompt))
+        return gr_refuse(why, "prompt", "prompt is %s, expected one text",
+                         prompt ? gr_json_type_text(prompt) : "missing");
+    a->prompt = gr_strdup(json_string_value(prompt));
+    return a->prompt || no_memory(why);
 }
 
 /* One text or several, none of them empty; as the option holds them. */
-static bool take_stop(gr_ask *a, gr_refusal *why) {
-    json_t *stop = json_object_get(a->root, "stop"), *list, *text;
+static bool take_stop(gr_ask *a, const json_t *root, gr_refusal *why) {
+    json_t *stop = json_object_get(root, "stop"), *list, *text;
     size_t i;
     if (!stop || json_is_null(stop)) return true;
     list = json_is_array(stop) ? json_incref(stop) : json_pack("[O]", stop);
     if (!list) return no_memory(why);
     bool good = json_array_size(list) <= STOPS_MOST;
-    json_array_foreach(list, i, text) good &= json_string_length(text) > 0;
+    json_array_foreach(list, i, text) good &=
+        json_string_length(text) > 0 && json_string_length(text) <= STOP_BYTES;
     char *dumped = good && json_array_size(list) ? gr_json_dump(list, JSON_COMPACT) : NULL;
     bool none = good && !json_array_size(list);
     json_decref(list);
     if (!good)
-        return gr_refuse(why, "stop", "stop is no text and no list of up to %d, none empty", STOPS_MOST);
+        return gr_refuse(why, "stop",
+                         "stop is no text and no list of up to %d, none empty or longer than %d bytes",
+                         STOPS_MOST, STOP_BYTES);
     free(a->o.stop);
     a->o.stop = dumped;
     return dumped || none || no_memory(why);
 }
 
-static bool take_others(gr_ask *a, gr_refusal *why) {
-    json_t *seed = json_object_get(a->root, "seed"), *adapter = json_object_get(a->root, "adapter");
-    json_t *options = json_object_get(a->root, "stream_options");
+static bool take_others(gr_ask *a, const json_t *root, gr_refusal *why) {
+    json_t *seed = json_object_get(root, "seed"), *adapter = json_object_get(root, "adapter");
+    json_t *options = json_object_get(root, "stream_options");
+    const char *name = json_string_value(adapter);
     if (seed && !json_is_null(seed)) {
         if (!json_is_integer(seed)) return gr_refuse(why, "seed", "seed is no integer");
         a->o.seed = (uint64_t)json_integer_value(seed);
         a->seeded = true;
     }
-    a->adapter = json_string_value(adapter);
-    if (adapter && !a->adapter && !json_is_null(adapter))
+    if (adapter && !name && !json_is_null(adapter))
         return gr_refuse(why, "adapter", "adapter is neither a name nor null");
-    a->base = json_is_null(adapter) || (a->adapter && !strcmp(a->adapter, "none"));
-    if (a->base) a->adapter = NULL;
+    a->base = json_is_null(adapter) || (name && !strcmp(name, "none"));
+    if (name && !a->base && !(a->adapter = gr_strdup(name))) return no_memory(why);
     if (!options || json_is_null(options)) return true;
     const json_t *usage = json_object_get(options, "include_usage");
     if (!json_is_object(options) || json_object_size(options) != (usage != NULL) ||
@@ -271,6 +277,12 @@ static bool take_others(gr_ask *a, gr_refusal *why) {
     if (!a->stream) return gr_refuse(why, "stream_options", "stream_options without stream");
     a->usage = json_is_true(usage);
     return true;
+}
+
+static bool take_root(gr_ask *a, json_t *root, bool chat, gr_refusal *why) {
+    if (!json_is_object(root)) return gr_refuse(why, "", "the request is no JSON object");
+    return take_all(a, root, chat ? CHAT : COMPLETION, why) && take_others(a, root, why) &&
+           take_stop(a, root, why) && (chat ? take_messages(a, root, why) : take_prompt(a, root, why));
 }
 
 bool gr_ask_read(gr_ask *a, bool chat, const char *text, size_t n, const graft_options *defaults,
@@ -287,18 +299,28 @@ bool gr_ask_read(gr_ask *a, bool chat, const char *text, size_t n, const graft_o
                            .max_tokens = defaults->max_tokens,
                            .ignore_chat_template = !chat};
     if (defaults->stop && !(a->o.stop = gr_strdup(defaults->stop))) return no_memory(why);
-    if (gr_json_fits(text, n, GR_CONFIG_LIMIT, &err) != GRAFT_OK)
+    if (gr_json_fits_in(text, n, SIZE_MAX, VALUES_MEMORY, &err) != GRAFT_OK)
         return gr_refuse(why, "", "the request holds too many values");
-    a->root = gr_json_loadb(text, n, JSON_REJECT_DUPLICATES, &wrong);
-    if (!a->root && gr_json_no_memory(&wrong)) return no_memory(why);
-    if (!a->root) return gr_refuse(why, "", "the request is not JSON: %s", wrong.text);
-    if (!json_is_object(a->root)) return gr_refuse(why, "", "the request is no JSON object");
-    return take_all(a, chat ? CHAT : COMPLETION, why) && take_others(a, why) && take_stop(a, why) &&
-           (chat ? take_messages(a, why) : take_prompt(a, why));
+    json_t *root = gr_json_loadb(text, n, JSON_REJECT_DUPLICATES, &wrong);
+    if (!root && gr_json_no_memory(&wrong)) return no_memory(why);
+    if (!root) return gr_refuse(why, "", "the request is not JSON: %s", wrong.text);
+    bool good = take_root(a, root, chat, why);
+    json_decref(root);
+    return good;
+}
+
+size_t gr_ask_bytes(const gr_ask *a) {
+    size_t bytes = a->prompt ? strlen(a->prompt) : 0, i;
+    const json_t *message;
+    json_array_foreach(a->messages, i, message) bytes +=
+        json_string_length(json_object_get(message, "content"));
+    return bytes;
 }
 
 void gr_ask_free(gr_ask *a) {
-    json_decref(a->root);
+    free(a->model);
+    free(a->adapter);
+    free(a->prompt);
     json_decref(a->messages);
     free(a->o.stop);
     *a = (gr_ask){0};

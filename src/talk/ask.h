@@ -22,12 +22,11 @@ typedef struct gr_refusal {
 bool gr_refuse(gr_refusal *why, const char *param, const char *message, ...) GR_PRINTF(3, 4);
 
 typedef struct gr_ask {
-    json_t *root;         /* owned; the texts below are borrowed from it */
-    const char *model;    /* NULL: not said */
-    const char *adapter;  /* NULL: not said, or null */
+    char *model;          /* owned; NULL: not said */
+    char *adapter;        /* owned; NULL: not said, or null */
     bool base;            /* adapter is null or "none" */
     json_t *messages;     /* owned: as templates take them; NULL: a completion */
-    const char *prompt;   /* of a completion */
+    char *prompt;         /* owned: of a completion */
     bool stream, usage;   /* in pieces; at their end the tokens' numbers */
     bool seeded, limited; /* seed and max_tokens were said */
     graft_options o;      /* of these what shapes an answer; stop is owned, the rest zero */
@@ -38,5 +37,7 @@ typedef struct gr_ask {
 bool gr_ask_read(gr_ask *ask, bool chat, const char *text, size_t n, const graft_options *defaults,
                  gr_refusal *why) GR_MUST_CHECK;
 void gr_ask_free(gr_ask *ask);
+/* Of all that the model is to read. */
+size_t gr_ask_bytes(const gr_ask *ask);
 
 #endif

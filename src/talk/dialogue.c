@@ -137,15 +137,17 @@ static graft_status encode(const graft_chat *c, const gr_session *s, gr_ids *ids
     return st;
 }
 
-/* The prompt: the oldest turns are left out until it leaves room for an answer. */
+/* The prompt, which leaves room for an answer. Where the oldest turns have to go, half of what fits goes at
+ * once: what the model then sees begins anew, and reading all of it at every turn would be slow. */
 static graft_status fit(graft_chat *c, const gr_session *s, int64_t most, gr_ids *ids, graft_error *err) {
-    int64_t context = c->talk.context, room = gr_min_i64(most, context / 2);
+    int64_t context = c->talk.context, room = gr_min_i64(most, context / 2), goal = context - room;
     for (;;) {
         GR_TRY(encode(c, s, ids, err));
         bool last = c->first + 1 >= json_array_size(c->messages);
-        if ((int64_t)ids->count + room <= context || (last && (int64_t)ids->count < context)) return GRAFT_OK;
+        if ((int64_t)ids->count <= goal || (last && (int64_t)ids->count < context)) return GRAFT_OK;
         if (last) break;
         c->first += 2;
+        goal = (context - room) / 2;
     }
     gr_fail(err, GRAFT_RANGE, "the message leaves no room for an answer");
     gr_expected(err, "below %lld tokens with the system prompt and the template", (long long)context);
@@ -236,7 +238,7 @@ graft_status graft_chat_say(graft_chat *c, const char *text, const graft_hooks *
     if (!gr_json_utf8(text)) return gr_fail(err, GRAFT_USAGE, "the message is not valid UTF-8");
     if (!add(c->messages, "user", text)) return gr_no_memory(err, strlen(text));
     graft_options o = *c->talk.o; /* a view: for its own max_tokens */
-    if (!gr_options_given(&o, "max-tokens")) o.max_tokens = ANSWER_USUAL;
+    o.max_tokens = gr_talk_max_tokens(&o, ANSWER_USUAL);
     o.ignore_chat_template = false;
     gr_session s = gr_talk_session(&c->talk, c->voice, &o, hooks);
     gr_ids prompt = {0};

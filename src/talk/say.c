@@ -16,18 +16,7 @@ static void reply(gr_exchange *x, int status, json_t *document) {
     free(text);
 }
 
-void gr_say_refusal(gr_exchange *x, const gr_refusal *why) {
-    json_t *message = json_string(why->message); /* a name of the client's may be cut in a character */
-    if (!message) message = json_string("the request is refused");
-    reply(x, why->status,
-          json_pack("{s:{s:o, s:s, s:s?, s:s?}}", "error", "message", message, "type", why->type, "param",
-                    why->param[0] ? why->param : NULL, "code", why->code));
-}
-
-/* Bytes as a JSON string: those that are no UTF-8 as U+FFFD, and NUL, which many readers refuse, too. */
-static json_t *text_of(const char *text, size_t n) {
-    json_t *whole = n && memchr(text, 0, n) ? NULL : json_stringn(text, n);
-    if (whole) return whole;
+char *gr_say_utf8(const char *text, size_t n) {
     gr_buf clean = {0};
     gr_buf_puts(&clean, "");
     for (size_t at = 0; at < n;) {
@@ -40,9 +29,24 @@ static json_t *text_of(const char *text, size_t n) {
             gr_buf_puts(&clean, "\xef\xbf\xbd");
         at += len > 0 ? (size_t)len : 1;
     }
-    whole = clean.failed ? NULL : json_stringn(clean.data, clean.len);
-    gr_buf_free(&clean);
+    return gr_buf_take(&clean);
+}
+
+/* Bytes as a JSON string; many readers refuse NUL, which it could hold. */
+static json_t *text_of(const char *text, size_t n) {
+    json_t *whole = n && memchr(text, 0, n) ? NULL : json_stringn(text, n);
+    if (whole) return whole;
+    char *clean = gr_say_utf8(text, n);
+    whole = clean ? json_string(clean) : NULL;
+    free(clean);
     return whole;
+}
+
+void gr_say_refusal(gr_exchange *x, const gr_refusal *why) {
+    json_t *message = text_of(why->message, strlen(why->message)); /* a name may be cut in a character */
+    reply(x, why->status,
+          json_pack("{s:{s:o, s:s, s:s?, s:s?}}", "error", "message", message, "type", why->type, "param",
+                    why->param[0] ? why->param : NULL, "code", why->code));
 }
 
 static bool is_chat(const gr_job *job) {

@@ -105,6 +105,26 @@ static bool choose_voice(const gr_service *s, gr_job *job, gr_refusal *why) {
     return gr_refuse(why, "messages", "the model has no chat template: ask for /v1/completions");
 }
 
+/* What is far beyond the context is not even tokenized: a token has no more bytes than the longest one's
+ * spelling. */
+static bool may_fit(const gr_service *s, const gr_job *job, gr_refusal *why) {
+    size_t bytes = gr_ask_bytes(&job->ask);
+    if ((int64_t)(bytes / s->longest) < s->talk.context) return true;
+    gr_refuse(why, job->ask.messages ? "messages" : "prompt",
+              "this server's context is %lld tokens, and %zu bytes are more, whatever they say",
+              (long long)s->talk.context, bytes);
+    return refuse_with(why, 400, "invalid_request_error", "context_length_exceeded");
+}
+
+static size_t longest_token(const gr_tokenizer *tok) {
+    size_t most = 1;
+    for (int32_t id = 0; id < gr_tokenizer_vocab_size(tok); id++) {
+        const char *text = gr_tokenizer_token(tok, id);
+        if (text && strlen(text) > most) most = strlen(text);
+    }
+    return most;
+}
+
 /* Behind those that wait; false where too many do. */
 static bool wait_in_line(gr_service *s, gr_job *job, gr_refusal *why) {
     bool stopping, full;
@@ -160,10 +180,10 @@ static void take_request(gr_service *s, const gr_serve_request *r, gr_exchange *
         why.status = 415;
     }
     graft_options usual = *s->o;
-    if (!gr_options_given(&usual, "max-tokens")) usual.max_tokens = s->talk.context;
+    usual.max_tokens = gr_talk_max_tokens(&usual, s->talk.context);
     if (good) good = gr_ask_read(&job->ask, chat, r->body, r->length, &usual, &why);
     if (good) job->ask.o.max_tokens = gr_min_i64(job->ask.o.max_tokens, usual.max_tokens);
-    if (good) good = choose_voice(s, job, &why);
+    if (good) good = choose_voice(s, job, &why) && may_fit(s, job, &why);
     if (good) {
         gr_serve_keep(x);
         job->x = x;
@@ -192,9 +212,15 @@ static void on_model(gr_service *s, const gr_serve_request *r, gr_exchange *x) {
     gr_say_models(s, x, r->path + strlen("/v1/models/"));
 }
 static void on_health(gr_service *s, const gr_serve_request *r, gr_exchange *x) {
-    static const char ok[] = "{\"status\":\"ok\"}";
-    (void)s, (void)r;
-    gr_serve_reply(x, 200, "application/json", ok, sizeof ok - 1);
+    static const char ok[] = "{\"status\":\"ok\"}", stopping[] = "{\"status\":\"stopping\"}";
+    (void)r;
+    pthread_mutex_lock(&s->lock);
+    bool open = !s->stopping;
+    pthread_mutex_unlock(&s->lock);
+    if (open)
+        gr_serve_reply(x, 200, "application/json", ok, sizeof ok - 1);
+    else
+        gr_serve_reply(x, 503, "application/json", stopping, sizeof stopping - 1);
 }
 
 /* A path that ends in / stands for all that begin with it. */
@@ -248,7 +274,7 @@ static char *name_of(const char *model) {
     size_t from = n;
     while (from && model[from - 1] != '/') from--;
     bool path = model[0] == '/' || model[0] == '.' || gr_path_exists(model);
-    return path ? gr_strndup(model + from, n - from) : gr_strdup(model);
+    return path ? gr_say_utf8(model + from, n - from) : gr_say_utf8(model, strlen(model));
 }
 
 static graft_status take_key(gr_service *s, graft_error *err) {
@@ -313,6 +339,7 @@ static graft_status open_service(gr_service *s, const char *dir, graft_error *er
     if (!s->name) return gr_no_memory(err, 0);
     gr_talk_way way = s->rows < GR_TOGETHER_FROM ? GR_TALK_IN_TURN : GR_TALK_TOGETHER;
     GR_TRY(gr_talk_open(&s->talk, dir, s->o, s->rows, way, s->hooks, err));
+    s->longest = longest_token(s->talk.s.tok);
     GR_TRY(open_voices(s, err));
     return gr_crowd_open(s, err);
 }

@@ -48,8 +48,9 @@ typedef struct gr_service {
     const graft_options *o;
     const graft_hooks *hooks;
     gr_talk talk;
-    char *name; /* of the base, for clients */
-    char *key;  /* NULL: none is asked for */
+    char *name;     /* of the base, for clients */
+    char *key;      /* NULL: none is asked for */
+    size_t longest; /* bytes of a token */
     int64_t started;
     gr_voice *usual; /* who answers where a request names the base or nothing */
     /* guarded by the lock */
@@ -77,6 +78,8 @@ void gr_crowd_run(gr_service *s);
 void gr_crowd_close(gr_service *s);
 
 /* say.c: what is sent back. An answer's text is UTF-8, but a cut one may not be: such bytes become U+FFFD. */
+/* A copy (malloc'ed) that is UTF-8 without NUL: other bytes become U+FFFD; NULL when out of memory. */
+char *gr_say_utf8(const char *text, size_t n);
 void gr_say_refusal(gr_exchange *x, const gr_refusal *why);
 /* The head of a stream; a piece of its text; false when nobody reads on. */
 bool gr_say_begin(const gr_service *s, gr_job *job);

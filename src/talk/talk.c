@@ -6,8 +6,21 @@
 /* Without --max-seq-length: what fits most models and takes little of most machines. */
 #define CONTEXT 4096
 
+/* Is the option's number anybody's wish? Some verbs have another default than its row. */
+static bool said(const graft_options *o, const char *name) {
+    graft_options usual = {0};
+    const gr_option_row *row = gr_option_row_at((size_t)gr_option_index(name));
+    (void)gr_option_reset(&usual, row); /* a number: needs no memory */
+    return gr_options_given(o, name) ||
+           memcmp((const char *)o + row->offset, (const char *)&usual + row->offset, sizeof(int64_t)) != 0;
+}
+
+int64_t gr_talk_max_tokens(const graft_options *o, int64_t usual) {
+    return said(o, "max-tokens") ? o->max_tokens : usual;
+}
+
 static int64_t context_of(const graft_options *o, const gr_model_config *c) {
-    if (gr_options_given(o, "max-seq-length")) return o->max_seq_length;
+    if (said(o, "max-seq-length")) return o->max_seq_length;
     int64_t most = c->row_limit ? gr_min_i64(CONTEXT, c->row_limit) : CONTEXT;
     return c->max_position > 1 ? gr_min_i64(most, c->max_position) : most;
 }

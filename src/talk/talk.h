@@ -53,6 +53,8 @@ graft_status gr_talk_voice(gr_voice **voice, gr_talk *t, const char *name, const
                            const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
 /* Notes that so many bytes more will be used. GRAFT_RANGE when all that was noted is more than there is. */
 graft_status gr_talk_take(gr_talk *t, uint64_t bytes, graft_error *err) GR_MUST_CHECK;
+/* max_tokens, or `usual` where nobody said it: neither an option nor, by another number, a host's field. */
+int64_t gr_talk_max_tokens(const graft_options *o, int64_t usual);
 /* What gr_growth and the encoders need of a session: the talk's tokenizer and model, the voice's template,
  * options and hooks of one answer. Borrows all. */
 gr_session gr_talk_session(const gr_talk *t, const gr_voice *v, const graft_options *o,

@@ -258,7 +258,7 @@ static const gr_option_row table[] = {
          "asked of every client; GRAFT_API_KEY by default, which other users of the machine do not see"),
     INT("max-requests", 0, S, "64", 1, 1000000, max_requests,
         "requests that may wait for those that are answered; one more is 429"),
-    INT("max-body", 0, S, "4194304", 1, 0x1p30, max_body, "bytes of a request; a longer one is 413"),
+    INT("max-body", 0, S, "4194304", 1, 0x1p24, max_body, "bytes of a request; a longer one is 413"),
 
     TEXT("text", 0, K, "TEXT", "", text, "a text row instead of data"),
     TEXT("messages", 0, K, "FILE", "", messages,

@@ -44,6 +44,26 @@ static float *logits_of(const char *dir, uint64_t *digest) {
     return logits;
 }
 
+/* A tensor has another name. */
+static void rename_tensor(const char *dir, const char *name, const char *from, const char *to) {
+    graft_error err = {0};
+    gr_safetensors *file;
+    char *path = tiny_join(dir, name);
+    assert_int_equal(gr_safetensors_open(&file, path, &err), GRAFT_OK);
+    size_t n = gr_safetensors_count(file), found = 0;
+    gr_tensor *all = calloc(n, sizeof *all);
+    assert_non_null(all);
+    for (size_t i = 0; i < n; i++) {
+        all[i] = *gr_safetensors_at(file, i);
+        if (strcmp(all[i].name, from) == 0) all[i].name = to, found++;
+    }
+    assert_int_equal(found, 1);
+    assert_int_equal(gr_safetensors_save(path, all, n, NULL, &err), GRAFT_OK);
+    gr_safetensors_close(file);
+    free(all);
+    free(path);
+}
+
 /* How far apart two directories' logits are, of those of the first. */
 static double apart(const char *a, const char *b, bool *same_base) {
     uint64_t own, other;
@@ -164,26 +184,6 @@ static void test_refused(void **state) {
     }
 }
 
-/* A tensor has another name. */
-static void rename_tensor(const char *dir, const char *from, const char *to) {
-    graft_error err = {0};
-    gr_safetensors *file;
-    char *path = tiny_join(dir, "model.safetensors");
-    assert_int_equal(gr_safetensors_open(&file, dir, &err), GRAFT_OK);
-    size_t n = gr_safetensors_count(file), found = 0;
-    gr_tensor *all = calloc(n, sizeof *all);
-    assert_non_null(all);
-    for (size_t i = 0; i < n; i++) {
-        all[i] = *gr_safetensors_at(file, i);
-        if (strcmp(all[i].name, from) == 0) all[i].name = to, found++;
-    }
-    assert_int_equal(found, 1);
-    assert_int_equal(gr_safetensors_save(path, all, n, NULL, &err), GRAFT_OK);
-    gr_safetensors_close(file);
-    free(all);
-    free(path);
-}
-
 /* Names that only look like an expert's, layouts that are not read, and both at once: each is said. */
 static void test_names(void **state) {
     (void)state;
@@ -204,7 +204,7 @@ static void test_names(void **state) {
         bool attention = strncmp(cases[i].from, "self_attn", 9) == 0;
         snprintf(from, sizeof from, "model.layers.1.%s%s", attention ? "" : "mlp.", cases[i].from);
         snprintf(to, sizeof to, "model.layers.1.mlp.%s", cases[i].to);
-        rename_tensor(model, from, to);
+        rename_tensor(model, "model.safetensors", from, to);
         graft_error err = {0};
         gr_model *m = NULL;
         assert_int_equal(gr_model_open(&m, model, &err), GRAFT_MISMATCH);
@@ -284,6 +284,69 @@ static void test_adapters(void **state) {
     tiny_remove(model);
 }
 
+/* What an adapter adds to one number of an expert's matrix. */
+static double added(const gr_tuning *t, const float *params, int64_t e, int64_t o, int64_t i) {
+    const gr_tuned *x = &t->block[1][GR_EXPERT_DOWN];
+    const float *a = params + x->a + e * x->rank * TINY_EXPERT_MLP,
+                *b = params + x->b + e * x->rank * TINY_HIDDEN;
+    double sum = 0;
+    for (int64_t r = 0; r < x->rank; r++)
+        sum += (double)a[r * TINY_EXPERT_MLP + i] * (double)b[r * TINY_HIDDEN + o];
+    return sum * (double)x->scale;
+}
+
+/* A weighted sum of adapters of experts is, expert by expert, the sum of what they add; and so is its
+ * decomposition with all ranks. */
+static void test_sums(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "qwen3_moe"}), *dir[2], list[600];
+    graft_error err = {0};
+    gr_model_config config;
+    made m[2];
+    assert_int_equal(gr_config_open(&config, model, &err), GRAFT_OK);
+    for (int k = 0; k < 2; k++) {
+        m[k] = make(&config,
+                    (gr_tuning_request){.targets = "down_proj", .rank = 3 - k, .alpha = 6, .scale = NAN});
+        for (int64_t i = 0; i < m[k].tuning->parameters; i++)
+            m[k].params[i] = sinf((float)(i * (7 + k) % 1013));
+        dir[k] = save(k ? "second" : "first", &m[k]);
+    }
+    snprintf(list, sizeof list, "%s=0.5,%s=-2", dir[0], dir[1]);
+    for (int how = GR_MERGE_CAT; how <= GR_MERGE_SVD; how++) {
+        gr_tuning *t;
+        float *params;
+        if (how == GR_MERGE_LINEAR) continue;
+        if (gr_adapter_load_merged(&t, &params, list, (gr_adapter_merging)how, 5, &config, NULL, &err) !=
+            GRAFT_OK)
+            fail_msg("%s %s", err.what, err.where);
+        assert_int_equal(t->block[1][GR_EXPERT_DOWN].rank, 5);
+        for (int64_t e = 0; e < TINY_EXPERTS; e++)
+            for (int64_t n = 0; n < 50; n++) {
+                int64_t o = n * 29 % TINY_HIDDEN, i = n * 17 % TINY_EXPERT_MLP;
+                double want = 0.5 * added(m[0].tuning, m[0].params, e, o, i) -
+                              2 * added(m[1].tuning, m[1].params, e, o, i);
+                assert_near(added(t, params, e, o, i), want, 1e-5);
+            }
+        free(params);
+        gr_tuning_free(t);
+    }
+    /* mlx-lm's default adapts the router too */
+    gr_adapter_base base = {.model = &base_model};
+    gr_tuning *none;
+    float *nothing;
+    rename_tensor(dir[0], "adapters.safetensors", "model.layers.1.mlp.switch_mlp.down_proj.lora_a",
+                  "model.layers.1.mlp.gate.lora_a");
+    assert_int_equal(gr_adapter_load(&none, &nothing, dir[0], &config, &base, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.found, "mlp.gate.lora_a trains a mixture's router"));
+    assert_non_null(strstr(err.hint, "keys"));
+    for (int k = 0; k < 2; k++) {
+        drop(&m[k]);
+        tiny_remove(dir[k]);
+    }
+    gr_config_free(&config);
+    tiny_remove(model);
+}
+
 /* Picks are counted in 32 bits: more of them at once are refused before anything is bound. */
 static void test_picks_fit(void **state) {
     (void)state;
@@ -325,9 +388,10 @@ static void test_gguf_names(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),  cmocka_unit_test(test_router_codes),
-                                       cmocka_unit_test(test_refused),  cmocka_unit_test(test_too_many),
-                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_picks_fit),
-                                       cmocka_unit_test(test_names),    cmocka_unit_test(test_gguf_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),   cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused),   cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_adapters),  cmocka_unit_test(test_picks_fit),
+                                       cmocka_unit_test(test_names),     cmocka_unit_test(test_sums),
+                                       cmocka_unit_test(test_gguf_names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

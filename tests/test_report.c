@@ -162,6 +162,30 @@ static void change_of_adapters(void **state) {
     assert_true(fabs(c.norm[GR_CHANGE_MODULES] - product_norm(a, b, 2.5)) < 1e-9);
     assert_true(c.most == c.norm[GR_CHANGE_MODULES]);
     gr_change_free(&c);
+    /* experts: over all of a block's */
+    float as[2][RANK][IN], bs[2][OUT][RANK];
+    for (int e = 0; e < 2; e++) {
+        memcpy(as[e], at, sizeof at);
+        for (int i = 0; i < OUT * RANK; i++) (&bs[e][0][0])[i] = (e ? 3.0f : 1.0f) * (&bt[0][0])[i];
+    }
+    const gr_tensor stack_a = {.name = "model.layers.0.mlp.switch_mlp.up_proj.lora_a",
+                               .dtype = GR_F32,
+                               .ndim = 3,
+                               .shape = {2, RANK, IN},
+                               .data = (const uint8_t *)as,
+                               .bytes = sizeof as},
+                    stack_b = {.name = "model.layers.0.mlp.switch_mlp.up_proj.lora_b",
+                               .dtype = GR_F32,
+                               .ndim = 3,
+                               .shape = {2, OUT, RANK},
+                               .data = (const uint8_t *)bs,
+                               .bytes = sizeof bs};
+    save(dir, "adapters.safetensors", stack_a, stack_b);
+    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_null(c.none);
+    assert_string_equal(c.module[0], "mlp.switch_mlp.up_proj");
+    assert_true(fabs(c.norm[0] - sqrt(10) * product_norm(a, b, 2.5)) < 1e-6 * c.norm[0]);
+    gr_change_free(&c);
     /* what cannot be read is said, not failed on */
     tiny_write(dir, "adapters.safetensors", "no");
     assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);

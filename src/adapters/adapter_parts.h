@@ -241,6 +241,7 @@ typedef struct gr_adapter_reader {
     gr_buf problems;
     int problem_count;
     bool more_problems; /* than problems has room for */
+    bool router;        /* a mixture's router is adapted: one of the problems */
 } gr_adapter_reader;
 /* Finds every tensor, and names all that do not fit (GRAFT_MISMATCH). file, config, settings and format are
  * set. gr_adapter_reader_free frees what it made. */

@@ -37,7 +37,9 @@ bool gr_adapter_holds(const gr_adapter_format *f, const gr_model_config *c, cons
     }
     for (size_t i = 0; !f->one_rank && !f->gguf && i < t->param_count; i++)
         if (gr_role_expert(t->params[i].role))
-            return cannot(why, "PEFT adapts no experts of a mixture", &t->params[i]);
+            return cannot(why,
+                          "PEFT adapts transformers' experts with gate and up as one, which is not written",
+                          &t->params[i]);
     if (f->gguf) return gguf_holds(c, t, why);
     for (size_t i = 0; f->one_rank && t->adapted && i < t->param_count; i++)
         if (t->params[i].kind == GR_PARAM_BIAS || t->params[i].kind == GR_PARAM_WEIGHT)

@@ -80,7 +80,9 @@ static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
         bool held = experts && !r->settings->dora && (kind == GR_PARAM_A || kind == GR_PARAM_B);
         if (!f[kind].tensor || held || (role != GR_ROUTER && !experts)) continue;
         problem(r, f[kind].tensor->name,
-                "trains a mixture's router or experts, which only LoRA of experts can");
+                experts ? "trains a mixture's experts by more than LoRA"
+                        : "trains a mixture's router, which stays as it is");
+        r->router |= !experts;
         return;
     }
     gr_role_shape(role, r->config, &out, &in);
@@ -183,7 +185,11 @@ graft_status gr_adapter_find_all(gr_adapter_reader *r, const char *path, graft_e
     if (!r->problem_count) return GRAFT_OK;
     gr_fail(err, GRAFT_MISMATCH, "%d tensors of the adapter do not fit the base model", r->problem_count);
     gr_where(err, "%s", path);
-    return gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->more_problems ? "; .." : "");
+    gr_found(err, "%s%s", r->problems.data ? r->problems.data : "", r->more_problems ? "; .." : "");
+    if (r->router)
+        gr_hint(err,
+                "mlx-lm adapts mlp.gate unless lora_parameters has keys: name there what is to be adapted");
+    return GRAFT_MISMATCH;
 }
 
 bool gr_adapter_copy(float *to, const gr_param *p, int64_t pool, const gr_adapter_find *from) {

@@ -147,8 +147,13 @@ graft_status gr_adapter_cut(gr_tuning **tuning, float **params, const gr_adapter
         const gr_tuned *to = gr_tuning_of(t, p->role, p->layer), *from = gr_tuning_of(sum, p->role, p->layer);
         int64_t out, in;
         gr_role_shape(p->role, c, &out, &in);
-        GR_GOTO(cut_module(made + to->a, made + to->b, to->rank, *params + from->a, *params + from->b,
-                           from->rank, p->cols, out, (double)from->scale, err));
+        in = p->cols;
+        out /= p->stack;
+        for (int64_t e = 0; e < p->stack; e++) /* each of a mixture's experts by itself */
+            GR_GOTO(cut_module(made + to->a + e * to->rank * in, made + to->b + e * to->rank * out, to->rank,
+                               *params + from->a + e * from->rank * in,
+                               *params + from->b + e * from->rank * out, from->rank, in, out,
+                               (double)from->scale, err));
     }
     gr_tuning_free(sum);
     free(*params);

@@ -100,10 +100,6 @@ static graft_status size_module(gr_tuned *to, const gr_adapter_part *parts, size
     for (size_t i = 0; i < count; i++) {
         const gr_tuned *x = gr_tuning_of(parts[i].tuning, role, layer);
         if (!x->rank) continue;
-        if (gr_role_expert(role)) {
-            gr_fail(err, GRAFT_UNSUPPORTED, "adapters of a mixture's experts cannot be added up");
-            return gr_where(err, "%s: %s", parts[i].path, path);
-        }
         if (!to->rank) to->scale = x->scale != 0 ? x->scale : 1, to->pool = x->pool;
         if (equal_ranks && to->rank && to->rank != x->rank) {
             gr_fail(err, GRAFT_MISMATCH, "--merge linear adds matrices of one rank");
@@ -145,22 +141,27 @@ static double factor_of(const gr_param *p, const gr_adapter_part *part, const gr
     return (p->kind == GR_PARAM_A && strength < 0 ? -1 : 1) * sqrt(fabs(strength));
 }
 
+/* One matrix of a sum; of a stack number e. */
+static void add_matrix(float *at, const gr_param *p, int64_t e, const gr_tuned *to,
+                       const gr_adapter_part *parts, size_t count, bool linear) {
+    for (size_t i = 0; i < count; i++) {
+        const gr_tuned *from = gr_tuning_of(parts[i].tuning, p->role, p->layer);
+        if (!from->rank) continue;
+        const int64_t n = from->rank * p->cols;
+        const float *x = parts[i].params + (p->kind == GR_PARAM_A ? from->a : from->b) + e * n;
+        double factor = factor_of(p, &parts[i], from, to, linear);
+        for (int64_t j = 0; j < n; j++) at[j] = (float)((linear ? (double)at[j] : 0) + factor * (double)x[j]);
+        if (!linear) at += n;
+    }
+}
+
 static void add_up(float *params, const gr_tuning *t, const gr_adapter_part *parts, size_t count,
                    bool linear) {
     for (size_t k = 0; k < t->param_count; k++) {
         const gr_param *p = &t->params[k];
         const gr_tuned *to = gr_tuning_of(t, p->role, p->layer);
-        float *at = params + p->at;
-        for (size_t i = 0; i < count; i++) {
-            const gr_tuned *from = gr_tuning_of(parts[i].tuning, p->role, p->layer);
-            if (!from->rank) continue;
-            const float *x = parts[i].params + (p->kind == GR_PARAM_A ? from->a : from->b);
-            double factor = factor_of(p, &parts[i], from, to, linear);
-            int64_t n = from->rank * p->cols;
-            for (int64_t j = 0; j < n; j++)
-                at[j] = (float)((linear ? (double)at[j] : 0) + factor * (double)x[j]);
-            if (!linear) at += n;
-        }
+        for (int64_t e = 0; e < p->stack; e++)
+            add_matrix(params + p->at + e * to->rank * p->cols, p, e, to, parts, count, linear);
     }
 }
 

@@ -46,8 +46,10 @@ static double norm_of(const double *a, const double *b, int64_t rank) {
     return sqrt(fmax(sum, 0));
 }
 
+/* A matrix, or a stack of them. */
 static bool is_float(const gr_tensor *t) {
-    return t->ndim == 2 && (t->dtype == GR_F32 || t->dtype == GR_F16 || t->dtype == GR_BF16);
+    return (t->ndim == 2 || t->ndim == 3) &&
+           (t->dtype == GR_F32 || t->dtype == GR_F16 || t->dtype == GR_BF16);
 }
 
 /* "base_model.model.model.layers.3.self_attn.q_proj": 3 and the rest; -1 and all of it outside of blocks. */
@@ -100,19 +102,45 @@ typedef struct reading {
     double *gram[2], *row; /* [RANK_MOST, RANK_MOST], [RANK_MOST] */
 } reading;
 
+/* Matrix number e of a stack. */
+static gr_tensor matrix_of(const gr_tensor *t, int64_t e) {
+    gr_tensor m = *t;
+    if (t->ndim == 2) return m;
+    m.ndim = 2;
+    m.shape[0] = t->shape[1];
+    m.shape[1] = t->shape[2];
+    m.data += (size_t)e * (t->bytes / (size_t)t->shape[0]);
+    return m;
+}
+
+/* |B A| over all matrices of a stack: mlx-lm's experts, which have A [rank, in] and B [out, rank], as PEFT's
+ * linears do. */
+static double norm_over(const reading *r, const gr_tensor *a, const gr_tensor *b, int64_t rank,
+                        bool columns) {
+    double sum = 0;
+    for (int64_t e = 0; e < (a->ndim == 3 ? a->shape[0] : 1); e++) {
+        const gr_tensor own_a = matrix_of(a, e), own_b = matrix_of(b, e);
+        gram_of(r->gram[0], r->row, &own_a, rank, columns);
+        gram_of(r->gram[1], r->row, &own_b, rank, !columns);
+        double norm = norm_of(r->gram[0], r->gram[1], rank);
+        sum += norm * norm;
+    }
+    return sqrt(sum);
+}
+
 /* One A with its B. */
 static void take_pair(gr_change *c, const reading *r, const gr_tensor *a, const gr_tensor *b, size_t len) {
-    bool columns = kinds[r->kind].columns;
-    int64_t rank = a->shape[columns ? 1 : 0];
+    const int stack = a->ndim == 3;
+    bool columns = kinds[r->kind].columns && !stack;
+    int64_t rank = a->shape[columns ? 1 : stack];
     char module[64];
     int64_t layer = place_of(module, a->name, len);
     int column = column_of(c, module);
-    double scale = columns ? number_at(json_object_get(r->config, "lora_parameters"), "scale")
-                           : peft_scale(r->config, a->name, len, rank);
-    if (column < 0 || rank < 1 || rank > RANK_MOST || b->shape[columns ? 0 : 1] != rank) return;
-    gram_of(r->gram[0], r->row, a, rank, columns);
-    gram_of(r->gram[1], r->row, b, rank, !columns);
-    double norm = fabs(scale) * norm_of(r->gram[0], r->gram[1], rank);
+    double scale = kinds[r->kind].columns ? number_at(json_object_get(r->config, "lora_parameters"), "scale")
+                                          : peft_scale(r->config, a->name, len, rank);
+    if (column < 0 || rank < 1 || rank > RANK_MOST || b->shape[columns ? 0 : 1 + stack] != rank) return;
+    if (!a->bytes || !b->bytes || a->ndim != b->ndim || (stack && a->shape[0] != b->shape[0])) return;
+    double norm = fabs(scale) * norm_over(r, a, b, rank, columns);
     c->norm[(layer < 0 ? GR_CHANGE_ROWS - 1 : layer) * GR_CHANGE_MODULES + column] = norm;
     if (layer < 0)
         c->outside = true;

@@ -38,7 +38,8 @@ graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
     count = 0;
     for (size_t i = 0; i < tuning->param_count; i++) {
         const gr_param *p = &tuning->params[i];
-        for (int64_t k = 0; k < p->stack; k++) { /* every expert's matrices are tensors of their own */
+        /* every expert's matrices are tensors of their own; to mlx-lm's Adafactor and Muon they are one */
+        for (int64_t k = 0; k < p->stack; k++) {
             const int64_t rows = p->rows / p->stack;
             gr_optim_tensor *x = &tensors[count++];
             *x = (gr_optim_tensor){.at = p->at + k * rows * p->cols,

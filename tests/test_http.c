@@ -144,6 +144,35 @@ static void a_stream_comes_in_pieces(void **state) {
     close(fd);
 }
 
+/* Pieces are added while others are on their way, and what is there moves: nothing is lost or twice. */
+static void pieces_keep_their_order(void **state) {
+    WORLD(w);
+    enum { BURSTS = 100, OF = 9, BYTES = 2000 };
+    int fd = http_connect(w->port), number = 0;
+    static const char get[] = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    http_write(fd, get, sizeof get - 1);
+    gr_exchange *x = take_kept(w);
+    gr_buf in = {0}, want = {0};
+    for (int i = 0; i < BURSTS; i++) {
+        for (int k = 0; k < OF; k++, number++) {
+            char piece[BYTES + 1];
+            snprintf(piece, sizeof piece, "%0*d", BYTES, number);
+            gr_buf_puts(&want, piece);
+            assert_true(gr_serve_send(x, piece, BYTES));
+        }
+        while (in.len < want.len) assert_true(http_more(fd, &in, 5));
+    }
+    gr_serve_end(x);
+    gr_serve_drop(x);
+    http_read(fd, &in);
+    char *body = http_body_of(&in);
+    assert_string_equal(body, want.data);
+    free(body);
+    gr_buf_free(&in);
+    gr_buf_free(&want);
+    close(fd);
+}
+
 static void who_leaves_is_seen(void **state) {
     WORLD(w);
     static const char *const paths[] = {"/events", "/later"};
@@ -338,6 +367,7 @@ int main(void) {
         cmocka_unit_test(requests_are_answered),
         cmocka_unit_test(an_answer_may_come_later_from_another_thread),
         cmocka_unit_test(a_stream_comes_in_pieces),
+        cmocka_unit_test(pieces_keep_their_order),
         cmocka_unit_test(who_leaves_is_seen),
         cmocka_unit_test(who_does_not_read_is_cut),
         cmocka_unit_test(what_is_no_request_is_refused),

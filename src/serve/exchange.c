@@ -78,6 +78,11 @@ bool gr_serve_send(gr_exchange *x, const char *bytes, size_t length) {
     pthread_mutex_lock(&x->lock);
     bool open = x->streamed && !x->ended && !x->cut && x->connection;
     if (open) {
+        if (x->sent > x->out.len / 2) { /* else a client that never catches up makes it grow for ever */
+            x->out.len -= x->sent;
+            memmove(x->out.data, x->out.data + x->sent, x->out.len + 1);
+            x->sent = 0;
+        }
         gr_buf_add(&x->out, bytes, length);
         if (x->out.failed || x->out.len - x->sent > x->server->wish.unsent_bytes) x->cut = true;
         go_on(x);
@@ -194,6 +199,10 @@ static bool host_is_ours(const gr_serve *s, const char *host) {
     return false;
 }
 
+/* Bytes of a body that are let in, and thrown away, although the answer is there: who is in the middle of
+ * sending them would not read an answer that ends the connection. */
+#define LET_IN (64 << 10)
+
 /* The headers are there. What is refused now is answered before its body comes. */
 static enum MHD_Result begin(gr_serve *s, struct MHD_Connection *connection, const char *url,
                              const char *method, void **context) {
@@ -212,23 +221,29 @@ static enum MHD_Result begin(gr_serve *s, struct MHD_Connection *connection, con
     pthread_mutex_unlock(&s->lock);
     if (!x->method || !x->path) return MHD_NO;
     const char *length = gr_serve_header(x, "Content-Length");
-    x->too_long = length && strtoull(length, NULL, 10) > s->wish.body_bytes;
+    unsigned long long rest = length ? strtoull(length, NULL, 10) : 0;
+    x->too_long = rest > s->wish.body_bytes;
+    bool little = false;
     if (stopping)
         refuse(x, 503, "the server is stopping\n");
     else if (!host_is_ours(s, gr_serve_header(x, "Host")))
         refuse(x, 403, "this server answers under this machine's own names only\n");
     else if (x->too_long)
         refuse(x, 413, "the request is too long\n");
-    else
-        return MHD_YES;
+    else if (s->wish.door) {
+        s->wish.door(s->wish.user, &(gr_serve_request){x->method, x->path, "", 0}, x);
+        little = rest && rest <= LET_IN;
+    }
+    if (!x->status) return MHD_YES;
     x->handled = true;
-    return answer_or_wait(x);
+    return little ? MHD_YES : answer_or_wait(x);
 }
 
 /* Part of a body whose length was not announced, or is within the limit. One that is far too long is cut:
  * an answer can only be given after its end. */
 static enum MHD_Result take_body(gr_exchange *x, const char *bytes, size_t n) {
     size_t most = x->server->wish.body_bytes;
+    if (x->handled && !x->too_long) return MHD_YES; /* refused already */
     if (x->too_long || n > most - x->body.len) {
         x->too_long = true;
         x->sent += n; /* not used for anything else before the answer */

@@ -14,6 +14,10 @@ int gr_serve_port(const gr_serve *server) {
     (void)server;
     return 0;
 }
+bool gr_serve_local(const gr_serve *server) {
+    (void)server;
+    return true;
+}
 void gr_serve_close(gr_serve *server, double seconds) {
     (void)server, (void)seconds;
 }
@@ -49,6 +53,7 @@ void gr_serve_drop(gr_exchange *x) {
 }
 #else
 #include "base/os.h"
+#include "base/wake.h"
 #include "serve/http_parts.h"
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -164,11 +169,7 @@ static void *watch(void *user) {
     gr_serve *s = user;
     pthread_mutex_lock(&s->lock);
     while (!s->over) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += (long)(TICK * 1e9);
-        if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-        pthread_cond_timedwait(&s->wake, &s->lock, &until);
+        gr_wake_wait(&s->wake, &s->lock, TICK);
         look_at(s, gr_clock());
     }
     pthread_mutex_unlock(&s->lock);
@@ -250,7 +251,7 @@ graft_status gr_serve_open(gr_serve **server, const gr_serve_wish *wish, graft_e
     if (wish->request_seconds <= 0) s->wish.request_seconds = 30;
     s->listening = -1;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->wake, NULL);
+    gr_wake_init(&s->wake);
     graft_status st = s->wish.host ? load_calls(&s->call, err) : gr_no_memory(err, 0);
     if (st == GRAFT_OK) st = listen_at(s, err);
     if (st == GRAFT_OK) st = start(s, err);
@@ -264,6 +265,10 @@ graft_status gr_serve_open(gr_serve **server, const gr_serve_wish *wish, graft_e
 
 int gr_serve_port(const gr_serve *server) {
     return server->port;
+}
+
+bool gr_serve_local(const gr_serve *server) {
+    return server->local;
 }
 
 /* ------------------------------------------------------------------ the end */

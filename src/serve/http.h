@@ -46,6 +46,8 @@ typedef struct gr_serve_wish {
     const char *host; /* a name or address of this machine: 127.0.0.1 */
     int port;         /* 0: any that is free; gr_serve_port says which */
     gr_serve_handler *handler;
+    gr_serve_handler *door; /* NULL: none. Asked when the headers are there, without the body: what it replies
+                               to is not read on, else the handler is asked in the end. It does not keep x */
     void *user;
     size_t body_bytes;      /* of a request: 1 MiB */
     size_t unsent_bytes;    /* of a stream that is not read: 8 MiB, then it is cut */
@@ -58,6 +60,7 @@ typedef struct gr_serve_wish {
  * errors  GRAFT_IO: the address is in use, or is none of this machine; GRAFT_UNSUPPORTED */
 graft_status gr_serve_open(gr_serve **server, const gr_serve_wish *wish, graft_error *err) GR_MUST_CHECK;
 int gr_serve_port(const gr_serve *server);
+bool gr_serve_local(const gr_serve *server); /* listens on this machine alone */
 /* Takes no more connections (requests on open ones are 503), waits up to `seconds` for answers that have
  * begun or are owed, then cuts the rest. Exchanges that are still kept stay valid and are `gone`. NULL: does
  * nothing. Not from a handler. */

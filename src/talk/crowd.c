@@ -3,9 +3,9 @@
  * tokens of the others, one at a time, in the order in which they came.
  */
 #include "base/os.h"
+#include "base/wake.h"
 #include "talk/service.h"
 #include <stdio.h>
-#include <time.h>
 
 graft_status gr_crowd_open(gr_service *s, graft_error *err) {
     gr_arena counting = {0};
@@ -266,13 +266,7 @@ static void begin(gr_service *s, gr_job *job) {
 static gr_job *next_job(gr_service *s) {
     gr_service_sweep(s);
     pthread_mutex_lock(&s->lock);
-    if (!s->first && !s->count) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 100000000; /* the stop flag wakes nobody */
-        if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-        pthread_cond_timedwait(&s->wake, &s->lock, &until);
-    }
+    if (!s->first && !s->count) gr_wake_wait(&s->wake, &s->lock, 0.1); /* the stop flag wakes nobody */
     gr_job *job = s->count < s->rows ? s->first : NULL;
     if (job) {
         s->first = job->next;

@@ -3,6 +3,7 @@
  */
 #include "talk/service.h"
 #include "base/os.h"
+#include "base/wake.h"
 #include "files/json_read.h"
 #include <stdio.h>
 #include <strings.h>
@@ -236,33 +237,44 @@ static const struct {
     {"/health", "GET", true, on_health},
 };
 
-static void on_request(void *user, const gr_serve_request *r, gr_exchange *x) {
-    gr_service *s = user;
-    gr_refusal why;
-    size_t i = 0, count = sizeof paths / sizeof *paths;
-    for (; i < count; i++) {
+enum { PATHS = sizeof paths / sizeof *paths };
+
+/* PATHS: none. */
+static size_t path_of(const gr_serve_request *r) {
+    size_t i = 0;
+    for (; i < PATHS; i++) {
         size_t n = strlen(paths[i].path);
         bool all = paths[i].path[n - 1] == '/';
         if (all ? !strncmp(r->path, paths[i].path, n) : !strcmp(r->path, paths[i].path)) break;
     }
-    if ((i == count || !paths[i].open) && !may_ask(s, x, &why)) {
+    return i;
+}
+
+/* Refuses what needs no body to be refused. */
+static void at_door(void *user, const gr_serve_request *r, gr_exchange *x) {
+    gr_service *s = user;
+    gr_refusal why;
+    size_t i = path_of(r);
+    if ((i == PATHS || !paths[i].open) && !may_ask(s, x, &why)) {
         gr_say_refusal(x, &why);
         return;
     }
-    bool head = i < count && !strcmp(r->method, "HEAD") && !strcmp(paths[i].method, "GET");
-    if (i < count && (head || !strcmp(r->method, paths[i].method))) {
-        paths[i].take(s, r, x);
-        return;
-    }
-    if (i == count) {
+    if (i == PATHS) {
         gr_refuse(&why, "", "no such path: %.200s", r->path);
         refuse_with(&why, 404, "invalid_request_error", "not_found");
-    } else {
-        gr_refuse(&why, "", "%s takes %s", paths[i].path, paths[i].method);
-        refuse_with(&why, 405, "invalid_request_error", "method_not_allowed");
-        gr_serve_add_header(x, "Allow", paths[i].method);
+        gr_say_refusal(x, &why);
+        return;
     }
+    bool head = !strcmp(r->method, "HEAD") && !strcmp(paths[i].method, "GET");
+    if (head || !strcmp(r->method, paths[i].method)) return;
+    gr_refuse(&why, "", "%s takes %s", paths[i].path, paths[i].method);
+    refuse_with(&why, 405, "invalid_request_error", "method_not_allowed");
+    gr_serve_add_header(x, "Allow", paths[i].method);
     gr_say_refusal(x, &why);
+}
+
+static void on_request(void *user, const gr_serve_request *r, gr_exchange *x) {
+    paths[path_of(r)].take(user, r, x); /* the door let no other in */
 }
 
 /* ------------------------------------------------------------------ opening */
@@ -344,10 +356,8 @@ static graft_status open_service(gr_service *s, const char *dir, graft_error *er
     return gr_crowd_open(s, err);
 }
 
-static void note_open_door(const gr_service *s) {
-    const char *host = s->o->host;
-    bool local = !strcmp(host, "localhost") || !strcmp(host, "::1") || !strncmp(host, "127.", 4);
-    if (local || s->key || !s->hooks || !s->hooks->event) return;
+static void note_open_door(const gr_service *s, const gr_serve *server) {
+    if (gr_serve_local(server) || s->key || !s->hooks || !s->hooks->event) return;
     s->hooks->event(s->hooks->user,
                     &(graft_event){.kind = GRAFT_EVENT_NOTE,
                                    .text = "other machines may ask too, and no key is asked for: --api-key"});
@@ -361,13 +371,14 @@ graft_status gr_service_run(const char *dir, const graft_options *o, const graft
     gr_serve *server = NULL;
     gr_serve_wish wish = {.host = o->host, .port = (int)o->port, .handler = on_request, .user = &s};
     wish.body_bytes = (size_t)o->max_body;
-    wish.connections = (unsigned)gr_min_i64(o->max_requests + o->batch_size + 32, 1000);
+    wish.door = at_door;
+    wish.connections = (unsigned)(o->max_requests + o->batch_size + 32); /* below 1000 by their ranges */
     pthread_mutex_init(&s.lock, NULL);
-    pthread_cond_init(&s.wake, NULL);
+    gr_wake_init(&s.wake);
     graft_status st = open_service(&s, dir, err);
     if (st == GRAFT_OK) st = gr_serve_open(&server, &wish, err);
     if (st == GRAFT_OK) {
-        note_open_door(&s);
+        note_open_door(&s, server);
         if (ready) ready(user, gr_serve_port(server));
         gr_crowd_run(&s);
         gr_serve_close(server, 1);

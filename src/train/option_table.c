@@ -256,7 +256,7 @@ static const gr_option_row table[] = {
      AT(adapter)},
     TEXT("api-key", 0, S, "KEY", "", api_key,
          "asked of every client; GRAFT_API_KEY by default, which other users of the machine do not see"),
-    INT("max-requests", 0, S, "64", 1, 1000000, max_requests,
+    INT("max-requests", 0, S, "64", 1, 700, max_requests,
         "requests that may wait for those that are answered; one more is 429"),
     INT("max-body", 0, S, "4194304", 1, 0x1p24, max_body, "bytes of a request; a longer one is 413"),
 

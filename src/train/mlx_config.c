@@ -58,20 +58,21 @@ static const char *const renamed[][2] = {{"lora_layers", "num_layers"}};
 
 static graft_status unknown_top(const gr_config *l, const char *key, graft_error *err) {
     static const char *const special[] = {"lora_parameters", "optimizer_config", "lr_schedule"};
-    char names[128][48] = {{0}};
-    const char *all[128 + COUNT(special)] = {0};
+    char names[GR_OPTION_ROWS][48];
+    const char *all[GR_OPTION_ROWS + COUNT(special)];
     size_t n = 0;
     for (size_t i = 0; i < COUNT(renamed); i++)
         if (strcmp(renamed[i][0], key) == 0) {
             gr_config_unknown(l, "", key, NULL, 0, err);
             return gr_hint(err, "did you mean \"%s\"?", renamed[i][1]);
         }
-    for (; n < graft_option_count(); n++) {
-        if (!(graft_option_at(n)->verbs & GRAFT_VERB_TRAIN)) continue;
-        snprintf(names[n], sizeof names[n], "%s", graft_option_at(n)->name);
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        if (!(graft_option_at(i)->verbs & GRAFT_VERB_TRAIN)) continue;
+        snprintf(names[n], sizeof names[n], "%s", graft_option_at(i)->name);
         for (char *p = names[n]; *p; p++)
             if (*p == '-') *p = '_'; /* as keys are written */
         all[n] = names[n];
+        n++;
     }
     for (size_t i = 0; i < COUNT(special); i++) all[n++] = special[i];
     return gr_config_unknown(l, "", key, all, n, err);

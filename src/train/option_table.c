@@ -286,8 +286,7 @@ static const gr_option_row table[] = {
     TEXT("svg", 0, B, "FILE", "", svg, "the picture; bench-NAME.svg here by default, none for none"),
 };
 
-_Static_assert(sizeof table / sizeof *table <= 8 * sizeof((graft_options *)0)->given,
-               "graft_options.given has a bit for every row");
+_Static_assert(sizeof table / sizeof *table <= GR_OPTION_ROWS, "graft_options.given has a bit for every row");
 
 size_t graft_option_count(void) {
     return sizeof table / sizeof *table;

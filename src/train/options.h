@@ -35,6 +35,9 @@ typedef struct gr_option_row {
     size_t offset; /* of the field in graft_options */
 } gr_option_row;
 
+/* Most rows that the table may have: a bit each in graft_options.given. */
+#define GR_OPTION_ROWS (8 * sizeof((graft_options *)0)->given)
+
 /* Row `index` of the table, NULL past the end. */
 const gr_option_row *gr_option_row_at(size_t index);
 /* The row of that name; '-' and '_' are the same. -1 if there is none. */

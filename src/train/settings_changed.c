@@ -170,10 +170,10 @@ graft_status gr_changes_check_names(const gr_changes *c, const char *then, const
         if (graft_option_find(GRAFT_VERB_TRAIN, name) || find_line(&found, then, name, strlen(name)) ||
             find_line(&found, now, name, strlen(name)))
             continue;
-        const char *names[128] = {0};
-        for (size_t i = 0; i < graft_option_count() && i < 128; i++)
+        const char *names[GR_OPTION_ROWS] = {0};
+        for (size_t i = 0; i < graft_option_count(); i++)
             if (graft_option_at(i)->verbs & GRAFT_VERB_TRAIN) names[i] = graft_option_at(i)->name;
-        const char *near = gr_nearest_name(name, names, gr_min_i64((int64_t)graft_option_count(), 128));
+        const char *near = gr_nearest_name(name, names, (int64_t)graft_option_count());
         gr_fail(err, GRAFT_USAGE, "--allow-changes names no setting");
         gr_found(err, "%s", name);
         return near ? gr_hint(err, "did you mean %s?", near) : err->status;

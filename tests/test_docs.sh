@@ -9,12 +9,15 @@
 #   <!-- not run [WORDS]: REASON --> nor those commands of it that hold these words
 #
 # Commands are the lines of blocks fenced as sh; of other blocks the lines that begin with the name of a program below.
-# One that is not marked must succeed. Prints `N commands run, M not run (reasons)`; arguments: only these pages.
+# One that is not marked must succeed; marks look at a command without its comment. A server ends when it listens, and
+# every port is one that is free. Prints `N commands run, M not run (reasons)`; arguments: only these pages. A page that
+# shows commands of which none is found fails, as do all pages together with fewer than `floor`.
 #
 # Blocks fenced as python are programs for mlx-lm and PEFT, or after <!-- python: llama --> for llama.cpp. They are run
 # where DOCS_PYTHON and DOCS_LLAMA_PYTHON name an interpreter that has these (tools/peers/check_docs.py does), and so are
 # commands marked `needs mlx-lm`, from the same directory.
 set -u
+floor=145 # a little below what the pages have: a test that finds nothing must not pass
 cd "${GRAFT_SOURCE_DIR:-$(dirname "$0")/..}" || exit 1
 graft=${GRAFT:-$PWD/build/release/graft} make_tiny=${MAKE_TINY:-$PWD/build/release/tests/make_tiny}
 programs='graft make cmake cc python python3 pip pipx mlx_lm mlx_lm.generate mlx_lm.lora llama-cli llama-server
@@ -24,6 +27,7 @@ programs='graft make cmake cc python python3 pip pipx mlx_lm mlx_lm.generate mlx
 extract() {
     awk -v programs="$programs" '
     function reason_of(text, word) {
+        sub(/ #.*/, "", text)
         for (word in mark) if (word == "" || index(text, word)) return mark[word]
         return ""
     }
@@ -70,16 +74,25 @@ extract() {
     { if (block == "indented") over(); blank = 0 }' "$1"
 }
 
-# A server, at a free port, until it listens and has ended as asked.
+# A port at which nobody listens now.
+free_port() {
+    local port
+    while port=$((20000 + RANDOM)); (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+    echo $port
+}
+
+# A server, at a free port, until it listens and has ended as asked: in order, with 0.
 serve() {
-    local tries=200 server line
+    local tries=200 server line status
     line=$(sed -E 's/ #.*//; s/ --port [0-9]+//' <<<"$1")
     eval "exec env $line --port 0" &
     server=$!
     until grep -q listening "$dir.said" || [ $((tries -= 1)) = 0 ] || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
     kill -TERM $server 2>/dev/null
     wait $server
-    [ $? != 1 ] && grep -q listening "$dir.said"
+    status=$?
+    [ $status = 0 ] || echo "the server ended with $status"
+    [ $status = 0 ] && grep -q listening "$dir.said"
 }
 
 # Runs one line of a page, whose number stands in `at`, with a minus where the reader does not see it.
@@ -87,6 +100,7 @@ try() {
     [ "${at:0:1}" = - ] || echo >>"$dir.ran"
     case $1 in
     *"graft serve "*) serve "$1" ;;
+    *" --watch "*) eval "$(sed -E "s/ --watch [0-9]+/ --watch $(free_port)/" <<<"$1")" ;;
     *) eval "$1" ;;
     esac </dev/null >"$dir.said" 2>&1 && return
     echo "FAILED: $name:${at#-}: $1"
@@ -98,7 +112,11 @@ page() {
     local name=$1 dir=$2 kind at text reason file=
     mkdir -p "$dir/home"
     ln -s "$work/tiny" "$dir/tiny"
-    extract "$name" >"$dir.todo"
+    exec >"$dir.failed" 2>&1
+    extract "$name" >"$dir.todo" || echo "FAILED: $name: cannot be read"
+    if grep -qE '^```sh|^    (graft|make|cc|mpirun) ' "$name" && ! grep -qP '^(run\t\d|skip\t)' "$dir.todo"; then
+        echo "FAILED: $name: no command found"
+    fi
     cd "$dir" || exit 1
     taskset -pc $((turn % $(nproc))) $BASHPID >/dev/null 2>&1 # one thread: tiny models only wait with more
     export HOME=$dir/home XDG_CACHE_HOME=$dir/home/.cache
@@ -122,7 +140,8 @@ page() {
             [ "$text" = llama ] && reason=${DOCS_LLAMA_PYTHON:-}
             if [ -n "$reason" ]; then try "$reason snippet.py"; else echo "Python" >>"$dir.skipped"; fi ;;
         esac
-    done 3<"$dir.todo" >"$dir.failed"
+    done 3<"$dir.todo"
+    : >"$dir.done"
 }
 
 work=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)")
@@ -131,20 +150,23 @@ mkdir "$work/tiny" "$work/bin"
 "$make_tiny" "$work/tiny" || exit 1
 ln -s "$graft" "$work/bin/graft"
 export PATH=$work/bin:$PATH HF_HUB_OFFLINE=1 COLUMNS=100
-[ $# -gt 0 ] || set -- README.md CONTRIBUTING.md SECURITY.md src/README.md docs/*.md docs/*/*.md
+if [ $# -gt 0 ]; then floor=0; else set -- README.md CONTRIBUTING.md SECURITY.md src/README.md docs/*.md docs/*/*.md; fi
 turn=0
 for name in "$@"; do
-    [ -e "$name" ] || continue
     turn=$((turn + 1))
     (page "$name" "$work/${name//\//-}") &
     [ "$(jobs -pr | wc -l)" -lt 2 ] || wait -n
 done
 wait
+for name in "$@"; do # what came to its end, and nothing but a failure said anything
+    [ -e "$work/${name//\//-}.done" ] || echo "FAILED: $name: the test of this page did not end" >>"$work/${name//\//-}.failed"
+done
 ran=$(cat "$work"/*.ran 2>/dev/null | wc -l)
 skipped=$(cat "$work"/*.skipped 2>/dev/null | wc -l)
 reasons=$(cat "$work"/*.skipped 2>/dev/null | sort | uniq -c | sort -rn | sed 's/^ *//' | paste -sd, | sed 's/,/, /g')
 cat "$work"/*.failed
 echo "$ran commands run, $skipped not run (${reasons:-no reasons})"
+[ "$ran" -ge $floor ] || echo "FAILED: at least $floor commands were expected" | tee "$work/all.failed"
 if grep -q . "$work"/*.failed; then
     echo "the head of tests/test_docs.sh says how a page marks what cannot be run"
     exit 1

@@ -75,7 +75,7 @@ pages() {
     status=$((status + $?))
     bad=$(grep -c '^FAILED' $log)
     good=$(sed -nE 's/^([0-9]+) commands run.*/\1/p' $log)
-    [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
+    [ "$bad" -eq 0 ] && { [ $status -ne 0 ] || [ "${good:-0}" -eq 0 ]; } && bad=1
     suite "documentation" $((${good:-0} - bad > 0 ? good - bad : 0)) "$bad" "$log"
 }
 

@@ -15,7 +15,8 @@ static void remove_dir(void) {
 /* The list in a file of these options. */
 static void write_list(const graft_options *o, const uint8_t *data, size_t size) {
     char *settings = gr_options_settings(o, GRAFT_VERB_TRAIN);
-    json_t *head = json_pack("{s:s, s:s}", "grid", o->grid, "settings", settings);
+    json_t *head = json_pack("{s:s, s:s, s:s, s:s, s:s}", "grid", o->grid, "settings", settings, "base", "1",
+                             "train", "2", "valid", "f");
     char *text = json_dumps(head, JSON_COMPACT);
     gr_buf all = {0};
     if (!text) abort();
@@ -42,6 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     graft_sweep_trial trials[2] = {{.name = one, .state = GRAFT_SWEEP_WAITING},
                                    {.name = two, .state = GRAFT_SWEEP_WAITING}};
     graft_sweep_result r = {.trials = trials, .ntrials = 2, .best = -1};
+    gr_sweep_inputs inputs;
     bool found;
     if (!dir.path[0]) {
         dir = scratch_dir_new();
@@ -53,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         write_list(&o, data, size);
     else
         scratch_file(&dir, "sweep.json", data, size);
-    graft_status st = gr_sweep_load(&r, &found, dir.path, &o, &err);
+    graft_status st = gr_sweep_load(&r, &inputs, &found, dir.path, &o, &err);
     if (!found || (st != GRAFT_OK && !err.what[0])) abort();
     for (int i = 0; i < 2; i++) {
         if (!known(trials[i].state) || (st == GRAFT_OK && trials[i].iterations < 0)) abort();

@@ -93,7 +93,9 @@ static void what_is_refused(void **state) {
         {{"grid", "beta=0.1,0.5", "loss", "dpo", NULL}, "cannot vary beta"},
         {{"grid", "loss-type=sigmoid,ipo", "loss", "dpo", NULL}, "cannot vary loss-type"},
         {{"grid", "label-smoothing=0,0.1", "loss", "dpo", NULL}, "cannot vary label-smoothing"},
+        {{"grid", "resume-adapter-file=a,b", "loss", "dpo", NULL}, "cannot vary resume-adapter-file"},
         {{"grid", "watch=80", NULL}, "not an option of sweep"},
+        {{"rank-timeout", "80", NULL}, "not an option of sweep"},
         {{"grid", "learning-rate=1e-4,nothing", NULL}, "learning-rate"},
         {{"grid", "lora-scale=1,2", "lora-alpha", "3", NULL}, "say the same thing twice"},
         {{"grid", "lora-rank=2,4", "budget", "1MB", NULL}, "--budget"},
@@ -219,6 +221,66 @@ static void a_sweep_goes_on(void **state) {
     graft_sweep_result_free(&r);
 }
 
+static const char *const short_grid[] = {"grid", "lora-rank=2,4", "iters", "2", NULL};
+static const char *const short_on[] = {"grid", "lora-rank=2,4", "iters", "2", "resume", "-", NULL};
+
+/* Losses of other rows, or of another base, are not compared with those that are there. */
+static void other_rows_are_refused(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    watch w = {.stop_after = 1};
+    char *all = data, *base = model;
+    const tiny_spec spec = {.dtype = GR_BF16, .bits = 4, .seed = 4};
+    data = tiny_data_dir(root, "changing", 5, 3);
+    model = tiny_model_dir(root, "changing-model", &spec);
+    assert_int_equal(sweep("rows", short_grid, &w, &r, &err), GRAFT_INTERRUPTED);
+    graft_sweep_result_free(&r);
+    char *text = tiny_read(data, "valid.jsonl", NULL);
+    tiny_write(data, "valid.jsonl", text + strcspn(text, "\n") + 1);
+    assert_int_equal(sweep("rows", short_on, NULL, &r, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.found, "validation rows"));
+    assert_null(strstr(err.found, "training rows"));
+    graft_sweep_result_free(&r);
+    tiny_write(data, "valid.jsonl", text);
+    free(text);
+    free(tiny_model_dir(root, "changing-model", &(tiny_spec){.dtype = GR_BF16, .bits = 4, .seed = 5}));
+    assert_int_equal(sweep("rows", short_on, NULL, &r, &err), GRAFT_MISMATCH);
+    assert_non_null(strstr(err.found, "base"));
+    graft_sweep_result_free(&r);
+    free(tiny_model_dir(root, "changing-model", &spec));
+    assert_int_equal(sweep("rows", short_on, NULL, &r, &err), GRAFT_OK);
+    graft_sweep_result_free(&r);
+    free(data);
+    free(model);
+    data = all;
+    model = base;
+}
+
+/* A directory where the link would go is somebody's adapter; a sweep that runs is left alone. */
+static void what_is_there_already(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    watch w = {0};
+    char *dir = tiny_subdir(root, "taken"), *best = tiny_subdir(dir, "best"),
+         *path = tiny_join(dir, "sweep.json");
+    assert_int_equal(sweep("taken", short_grid, &w, &r, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.where, "best"));
+    assert_int_equal(w.events, 0);
+    assert_false(gr_path_exists(path));
+    graft_sweep_result_free(&r);
+    gr_dir_lock lock;
+    assert_int_equal(gr_dir_lock_take(&lock, dir, "", &err), GRAFT_OK);
+    assert_int_equal(sweep("taken", short_grid, &w, &r, &err), GRAFT_IO);
+    assert_int_equal(w.events, 0);
+    graft_sweep_result_free(&r);
+    gr_dir_lock_release(&lock);
+    free(path);
+    free(best);
+    free(dir);
+}
+
 static void time_is_obeyed(void **state) {
     (void)state;
     graft_error err = {0};
@@ -269,6 +331,8 @@ int main(void) {
                                        cmocka_unit_test(rows_to_validate_on),
                                        cmocka_unit_test(the_best_is_kept),
                                        cmocka_unit_test(a_sweep_goes_on),
+                                       cmocka_unit_test(other_rows_are_refused),
+                                       cmocka_unit_test(what_is_there_already),
                                        cmocka_unit_test(patience),
                                        cmocka_unit_test(time_is_obeyed)};
     return cmocka_run_group_tests(tests, setup_model, teardown_model);

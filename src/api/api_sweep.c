@@ -10,6 +10,7 @@ graft_status graft_sweep(const graft_options *o, const graft_hooks *hooks, graft
     GR_TRY(gr_api_begin(o, GRAFT_VERB_SWEEP, err));
     if (hooks && hooks->ranks && hooks->ranks->size > 1)
         return gr_fail(err, GRAFT_UNSUPPORTED, "a sweep runs on one machine, trial by trial");
+    if (o->watch) return gr_fail(err, GRAFT_USAGE, "a sweep cannot be watched: --watch is of a training");
     GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_status st = gr_sweep(dir, o, hooks, result, err);
     free(dir);

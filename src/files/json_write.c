@@ -1,4 +1,5 @@
 #include "files/json_write.h"
+#include <math.h>
 #include <stdio.h>
 
 char *gr_json_dump(const json_t *value, size_t flags) {
@@ -122,4 +123,8 @@ void gr_json_put(bool *good, json_t *object, const char *key, json_t *value) {
 
 void gr_json_append(bool *good, json_t *array, json_t *value) {
     if (json_array_append_new(array, value) != 0) *good = false;
+}
+
+json_t *gr_json_number(double v) {
+    return isfinite(v) ? json_real(v) : json_null();
 }

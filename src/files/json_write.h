@@ -22,5 +22,7 @@ graft_status gr_json_seal(gr_writer *w, const char *path, const json_t *value,
  * it is NULL or there is no memory for it: tested once, when all is built. */
 void gr_json_put(bool *good, json_t *object, const char *key, json_t *value);
 void gr_json_append(bool *good, json_t *array, json_t *value);
+/* A number; null for what JSON has none for. New reference; NULL: no memory. */
+json_t *gr_json_number(double v);
 
 #endif

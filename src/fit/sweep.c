@@ -1,8 +1,10 @@
 #include "fit/sweep.h"
 #include "fit/forecast.h"
+#include "model/identity.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #ifdef __GLIBC__
 #include <malloc.h> /* malloc_trim */
@@ -15,9 +17,11 @@ typedef struct sweep {
     graft_sweep_result *r;
     gr_sweep_grid grid;
     gr_dir_lock lock;
-    double limit, end; /* --time in seconds, 0: none; gr_clock when it is over */
-    volatile int stop; /* of a trial, where there is a limit */
-    bool over, quiet;  /* the limit was reached; notes are not passed on */
+    gr_sweep_inputs inputs, then; /* as they are; of the sweep that goes on */
+    bool found;                   /* there is one */
+    double limit, end;            /* --time in seconds, 0: none; gr_clock when it is over */
+    volatile int stop;            /* of a trial, where there is a limit */
+    bool over, quiet;             /* the limit was reached; notes are not passed on */
 } sweep;
 
 static bool stopped(const sweep *s) {
@@ -56,6 +60,24 @@ static graft_status check_rows(const gr_trainer *t, graft_error *err) {
     return gr_hint(err, "add valid.jsonl to --data, or --valid-split 0.1");
 }
 
+/* What the losses are measured with: the same in all trials, by what a grid may vary. */
+static graft_status take_inputs(sweep *s, gr_trainer *t, graft_error *err) {
+    GR_TRY(gr_model_identify(t->rt.model, t->rt.pool, err));
+    s->inputs = (gr_sweep_inputs){
+        .base = t->rt.model->digest, .train = gr_rows_digest(t->train), .valid = gr_rows_digest(t->valid)};
+    return s->found ? gr_sweep_same_inputs(&s->then, &s->inputs, s->place, err) : GRAFT_OK;
+}
+
+static bool is_over(const graft_sweep_trial *t) {
+    return strcmp(t->state, GRAFT_SWEEP_DONE) == 0 || strcmp(t->state, GRAFT_SWEEP_FAILED) == 0;
+}
+
+/* Of a trial that was stopped, only the rest is to come. */
+static double rest_of(const graft_sweep_trial *t, const graft_plan *plan) {
+    double done = plan->iterations > 0 ? (double)t->iterations / (double)plan->iterations : 0;
+    return plan->time_seconds * fmax(1 - done, 0);
+}
+
 /* Does it fit, and how long will it take? Nothing is written. */
 static graft_status forecast(sweep *s, size_t i, double *seconds, graft_error *err) {
     graft_sweep_trial *trial = &s->r->trials[i];
@@ -68,16 +90,17 @@ static graft_status forecast(sweep *s, size_t i, double *seconds, graft_error *e
     if (st == GRAFT_OK) st = gr_trainer_open(&t, s->dir, &o, &quiet, GR_TRAINER_PLAN, err);
     if (st == GRAFT_OK) {
         st = check_rows(&t, err);
+        if (st == GRAFT_OK && i == 0) st = take_inputs(s, &t, err);
         trial->forecast_bytes = t.forecast.total;
         gr_trainer_close(&t);
     }
     s->quiet = true;
     /* early stopping may make it shorter by any amount */
-    bool timed = s->limit > 0 && s->o->patience <= 0 && strcmp(trial->state, GRAFT_SWEEP_WAITING) == 0;
+    bool timed = s->limit > 0 && s->o->patience <= 0 && !is_over(trial);
     if (st == GRAFT_OK && timed) {
         st = gr_forecast(&plan, s->dir, &o, &quiet, err);
         if (st == GRAFT_OK) {
-            *seconds += plan.time_seconds;
+            *seconds += rest_of(trial, &plan);
             graft_plan_free(&plan);
         }
     }
@@ -208,15 +231,14 @@ static graft_status run_trial(sweep *s, size_t i, graft_error *err) {
 
 static graft_status run_all(sweep *s, graft_error *err) {
     for (size_t i = 0; i < s->r->ntrials; i++) {
-        const char *state = s->r->trials[i].state;
-        if (strcmp(state, GRAFT_SWEEP_DONE) == 0 || strcmp(state, GRAFT_SWEEP_FAILED) == 0) continue;
+        if (is_over(&s->r->trials[i])) continue;
         if (s->limit > 0 && gr_clock() >= s->end) s->over = true;
         if (s->over) break;
         graft_status st = run_trial(s, i, err), saved = GRAFT_OK;
         graft_error other = {0};
         choose_best(s->r);
         saved = link_best(s, &other);
-        if (saved == GRAFT_OK) saved = gr_sweep_save(s->place, s->o, s->r, &other);
+        if (saved == GRAFT_OK) saved = gr_sweep_save(s->place, s->o, &s->inputs, s->r, &other);
         if (st == GRAFT_INTERRUPTED) gr_hint(err, "the same command with --resume continues");
         if (st != GRAFT_OK) return st;
         if (saved != GRAFT_OK) {
@@ -227,9 +249,53 @@ static graft_status run_all(sweep *s, graft_error *err) {
     return GRAFT_OK;
 }
 
+static graft_status take_lock(sweep *s, graft_error *err) {
+    return gr_dir_lock_take(&s->lock, s->place, "wait for it, or give another --adapter-path", err);
+}
+
+/* The link to the best adapter takes that name. */
+static graft_status check_best(const sweep *s, graft_error *err) {
+    struct stat there;
+    char *path = gr_path_join(s->place, "best");
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = GRAFT_OK;
+    if (lstat(path, &there) == 0 && !S_ISLNK(there.st_mode)) {
+        gr_fail(err, GRAFT_USAGE, "what is there is not a sweep's link to its best adapter");
+        gr_where(err, "%s", path);
+        st = gr_hint(err, "a training with --keep-best makes such a directory: give another --adapter-path");
+    }
+    free(path);
+    return st;
+}
+
+/* What is in s->place, under its lock where there is such a directory; nothing is written into it. */
+static graft_status look_back(sweep *s, graft_error *err) {
+    if (!gr_path_exists(s->place)) return GRAFT_OK;
+    GR_TRY(take_lock(s, err));
+    GR_TRY(check_best(s, err));
+    return gr_sweep_load(s->r, &s->then, &s->found, s->place, s->o, err);
+}
+
+static graft_status there_already(const sweep *s, graft_error *err) {
+    gr_fail(err, GRAFT_USAGE, "there is a sweep already");
+    gr_where(err, "%s", s->place);
+    return gr_hint(err, "--resume goes on with it; another --adapter-path begins anew");
+}
+
+/* Where the directory is made now, another sweep may have made it since look_back. */
+static graft_status occupy(sweep *s, graft_error *err) {
+    GR_TRY(gr_make_dirs(s->place, err));
+    if (s->lock.held || s->lock.absent) return GRAFT_OK;
+    GR_TRY(take_lock(s, err));
+    char *path = gr_path_join(s->place, "sweep.json");
+    if (!path) return gr_no_memory(err, 0);
+    graft_status st = gr_path_exists(path) ? there_already(s, err) : GRAFT_OK;
+    free(path);
+    return st;
+}
+
 static graft_status begin(sweep *s, graft_error *err) {
     int64_t iterations = 0;
-    bool found = false;
     GR_TRY(gr_sweep_grid_read(&s->grid, s->o, err));
     if (s->o->time_limit) {
         GR_TRY(gr_parse_every(&iterations, &s->limit, s->o->time_limit, err));
@@ -240,13 +306,9 @@ static graft_status begin(sweep *s, graft_error *err) {
         }
     }
     GR_TRY(name_trials(s, err));
-    GR_TRY(gr_sweep_load(s->r, &found, s->place, s->o, err));
-    if (found && !s->o->resume) {
-        gr_fail(err, GRAFT_USAGE, "there is a sweep already");
-        gr_where(err, "%s", s->place);
-        return gr_hint(err, "--resume goes on with it; another --adapter-path begins anew");
-    }
-    if (!found && s->o->resume) say(s, "no sweep to go on with: starting from the beginning");
+    GR_TRY(look_back(s, err));
+    if (s->found && !s->o->resume) return there_already(s, err);
+    if (!s->found && s->o->resume) say(s, "no sweep to go on with: starting from the beginning");
     choose_best(s->r);
     return forecast_all(s, err);
 }
@@ -262,10 +324,8 @@ graft_status gr_sweep(const char *dir, const graft_options *o, const graft_hooks
                .end = INFINITY};
     result->best = -1;
     graft_status st = begin(&s, err);
-    if (st == GRAFT_OK) st = gr_make_dirs(s.place, err);
-    if (st == GRAFT_OK)
-        st = gr_dir_lock_take(&s.lock, s.place, "wait for it, or give another --adapter-path", err);
-    if (st == GRAFT_OK) st = gr_sweep_save(s.place, o, result, err);
+    if (st == GRAFT_OK) st = occupy(&s, err);
+    if (st == GRAFT_OK) st = gr_sweep_save(s.place, o, &s.inputs, result, err);
     if (st == GRAFT_OK) st = run_all(&s, err);
     if (st == GRAFT_OK) st = link_best(&s, err);
     gr_dir_lock_release(&s.lock);

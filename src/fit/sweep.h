@@ -38,13 +38,23 @@ graft_status gr_sweep_names(char **name, char **values, const gr_sweep_grid *gri
 graft_status gr_sweep_options(graft_options *to, const gr_sweep_grid *grid, size_t trial,
                               const graft_options *o, graft_error *err) GR_MUST_CHECK;
 
-/* Writes place/sweep.json: the grid, the settings of all trials and what came of each. */
-graft_status gr_sweep_save(const char *place, const graft_options *o, const graft_sweep_result *result,
-                           graft_error *err) GR_MUST_CHECK;
-/* What an earlier sweep in `place` came to, into the trials of *result, which have their names. *found false:
- * there is none. GRAFT_MISMATCH names settings that differ, GRAFT_CORRUPT what is no such file. */
-graft_status gr_sweep_load(graft_sweep_result *result, bool *found, const char *place, const graft_options *o,
-                           graft_error *err) GR_MUST_CHECK;
+/* What losses are measured with, as digests: of the base (0: it has no weights), of the rows as the model
+ * sees them. */
+typedef struct gr_sweep_inputs {
+    uint64_t base, train, valid;
+} gr_sweep_inputs;
+
+/* Writes place/sweep.json: the grid, the settings of all trials, the inputs and what came of each. */
+graft_status gr_sweep_save(const char *place, const graft_options *o, const gr_sweep_inputs *inputs,
+                           const graft_sweep_result *result, graft_error *err) GR_MUST_CHECK;
+/* What an earlier sweep in `place` came to, into the trials of *result, which have their names, and what it
+ * measured with. *found false: there is none. GRAFT_MISMATCH names settings that differ, GRAFT_CORRUPT what
+ * is no such file. */
+graft_status gr_sweep_load(graft_sweep_result *result, gr_sweep_inputs *inputs, bool *found,
+                           const char *place, const graft_options *o, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_MISMATCH names which of the inputs in `place` are not what they were: losses do not compare. */
+graft_status gr_sweep_same_inputs(const gr_sweep_inputs *then, const gr_sweep_inputs *now, const char *place,
+                                  graft_error *err) GR_MUST_CHECK;
 
 /* The verb behind graft.h: dir is the located model directory. */
 graft_status gr_sweep(const char *dir, const graft_options *o, const graft_hooks *hooks,

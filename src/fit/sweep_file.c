@@ -2,12 +2,9 @@
 #include "files/json_write.h"
 #include "fit/sweep.h"
 #include "train/settings_changed.h"
+#include "train/words.h"
 #include <math.h>
 #include <stdio.h>
-
-static json_t *number(double v) {
-    return isfinite(v) ? json_real(v) : json_null();
-}
 
 static json_t *trial_json(bool *good, const graft_sweep_trial *t) {
     json_t *all = json_object();
@@ -16,18 +13,18 @@ static json_t *trial_json(bool *good, const graft_sweep_trial *t) {
     gr_json_put(good, all, "state", json_string(t->state));
     if (t->error) gr_json_put(good, all, "error", json_string(gr_json_utf8(t->error) ? t->error : "?"));
     gr_json_put(good, all, "iterations", json_integer(t->iterations));
-    gr_json_put(good, all, "train_loss", number(t->train_loss));
-    gr_json_put(good, all, "val_loss_first", number(t->val_loss_first));
-    gr_json_put(good, all, "val_loss_last", number(t->val_loss_last));
-    gr_json_put(good, all, "val_loss_best", number(t->val_loss_best));
-    gr_json_put(good, all, "seconds", number(t->seconds));
+    gr_json_put(good, all, "train_loss", gr_json_number(t->train_loss));
+    gr_json_put(good, all, "val_loss_first", gr_json_number(t->val_loss_first));
+    gr_json_put(good, all, "val_loss_last", gr_json_number(t->val_loss_last));
+    gr_json_put(good, all, "val_loss_best", gr_json_number(t->val_loss_best));
+    gr_json_put(good, all, "seconds", gr_json_number(t->seconds));
     gr_json_put(good, all, "peak_memory_bytes", json_integer((json_int_t)t->peak_memory_bytes));
     gr_json_put(good, all, "forecast_bytes", json_integer((json_int_t)t->forecast_bytes));
     return all;
 }
 
-graft_status gr_sweep_save(const char *place, const graft_options *o, const graft_sweep_result *r,
-                           graft_error *err) {
+graft_status gr_sweep_save(const char *place, const graft_options *o, const gr_sweep_inputs *in,
+                           const graft_sweep_result *r, graft_error *err) {
     bool good = true;
     json_t *all = json_object(), *trials = json_array();
     char *settings = gr_options_settings(o, GRAFT_VERB_TRAIN), *path = gr_path_join(place, "sweep.json");
@@ -35,6 +32,9 @@ graft_status gr_sweep_save(const char *place, const graft_options *o, const graf
     gr_json_put(&good, all, "grid", json_string(o->grid));
     gr_json_put(&good, all, "settings",
                 settings ? json_string(gr_json_utf8(settings) ? settings : "") : NULL);
+    gr_json_put(&good, all, "base", gr_json_hex(in->base));
+    gr_json_put(&good, all, "train", gr_json_hex(in->train));
+    gr_json_put(&good, all, "valid", gr_json_hex(in->valid));
     gr_json_put(&good, all, "trials", trials);
     gr_json_put(&good, all, "best", r->best >= 0 ? json_string(r->trials[r->best].name) : json_null());
     graft_status st = good && path ? gr_json_save(path, all, err) : gr_no_memory(err, 0);
@@ -104,8 +104,42 @@ static graft_status compare(const gr_json_scope *s, const graft_options *o, graf
     return st;
 }
 
-graft_status gr_sweep_load(graft_sweep_result *r, bool *found, const char *place, const graft_options *o,
-                           graft_error *err) {
+static graft_status read_inputs(gr_sweep_inputs *in, const gr_json_scope *s, graft_error *err) {
+    GR_TRY(gr_json_read_hex(s, "base", &in->base, err));
+    GR_TRY(gr_json_read_hex(s, "train", &in->train, err));
+    return gr_json_read_hex(s, "valid", &in->valid, err);
+}
+
+graft_status gr_sweep_same_inputs(const gr_sweep_inputs *then, const gr_sweep_inputs *now, const char *place,
+                                  graft_error *err) {
+    const struct {
+        const char *name;
+        uint64_t then, now;
+    } all[] = {{"base", then->base, now->base},
+               {"training rows", then->train, now->train},
+               {"validation rows", then->valid, now->valid}};
+    gr_buf differ = {0};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].then != all[i].now)
+            gr_buf_printf(&differ, "%s%s: digest %016llx -> %016llx", differ.len ? "\n" : "", all[i].name,
+                          (unsigned long long)all[i].then, (unsigned long long)all[i].now);
+    graft_status st = GRAFT_OK;
+    if (differ.failed) {
+        st = gr_no_memory(err, 256);
+    } else if (differ.len) {
+        st = gr_fail(err, GRAFT_MISMATCH, "the trials so far were measured with another base or other rows");
+        gr_where(err, "%s/sweep.json", place);
+        gr_found(err, "%s", differ.data);
+        gr_hint(err,
+                "their losses do not compare: another --adapter-path begins anew (a template that prints "
+                "the date makes other rows every day)");
+    }
+    gr_buf_free(&differ);
+    return st;
+}
+
+graft_status gr_sweep_load(graft_sweep_result *r, gr_sweep_inputs *inputs, bool *found, const char *place,
+                           const graft_options *o, graft_error *err) {
     json_t *all = NULL;
     const json_t *trials = NULL;
     char *path = gr_path_join(place, "sweep.json");
@@ -115,6 +149,7 @@ graft_status gr_sweep_load(graft_sweep_result *r, bool *found, const char *place
     if (*found && st == GRAFT_OK) {
         gr_json_scope s = {all, path, ""};
         st = compare(&s, o, err);
+        if (st == GRAFT_OK) st = read_inputs(inputs, &s, err);
         if (st == GRAFT_OK) st = gr_json_array(&s, "trials", &trials, err);
         if (st == GRAFT_OK && json_array_size(trials) != r->ntrials) {
             st = gr_fail(err, GRAFT_CORRUPT, "the sweep has another number of trials");

@@ -43,6 +43,9 @@ static graft_status check_name(const char *name, const graft_options *o, graft_e
         if (gr_same_name(fixed[i].name, name)) return refuse(name, fixed[i].why, err);
     if (gr_same_name("batch-size", name) && o->val_batches >= 0)
         return refuse(name, "validation losses would be of other rows: add --val-batches -1", err);
+    if (gr_same_name("resume-adapter-file", name) && gr_options_preference(o).kind == GR_PREFERENCE_DPO)
+        return refuse(name, "with --loss dpo it is the reference: losses would be against different ones",
+                      err);
     if (gr_same_name("seed", name) && gr_options_splits(o))
         return refuse(name, "with --valid-split validation losses would be of other rows", err);
     return GRAFT_OK;

@@ -2,16 +2,12 @@
 #include "report/page.h"
 #include <math.h>
 
-static json_t *number(double v) {
-    return isfinite(v) ? json_real(v) : json_null();
-}
-
 static json_t *list(bool *good, const double *values, size_t n) {
     json_t *all = json_array();
     for (size_t i = 0; i < n; i++) {
         double v = values[i];
         bool whole = v == floor(v) && fabs(v) < 1e15;
-        gr_json_append(good, all, whole ? json_integer((json_int_t)v) : number(v));
+        gr_json_append(good, all, whole ? json_integer((json_int_t)v) : gr_json_number(v));
     }
     return all;
 }
@@ -46,7 +42,7 @@ static json_t *change_of(bool *good, const gr_change *c) {
     for (int64_t r = 0; r < c->rows; r++) {
         json_t *row = json_array();
         for (size_t m = 0; m < c->modules; m++)
-            gr_json_append(good, row, number(c->norm[r * GR_CHANGE_MODULES + (int64_t)m]));
+            gr_json_append(good, row, gr_json_number(c->norm[r * GR_CHANGE_MODULES + (int64_t)m]));
         gr_json_append(good, rows, row);
     }
     gr_json_put(good, all, "modules", modules);
@@ -59,13 +55,14 @@ static json_t *run_of(bool *good, const gr_run *r) {
     double at = NAN, best = gr_metric_least(gr_metrics_find(&r->metrics, "val_loss"), &at);
     json_t *all = json_object();
     gr_json_put(good, all, "name", json_string(r->name));
-    gr_json_put(good, all, "iteration", r->metrics.last < 0 ? json_null() : number(r->metrics.last));
-    gr_json_put(good, all, "train_loss", number(gr_metric_last(gr_metrics_find(&r->metrics, "train_loss"))));
-    gr_json_put(good, all, "val_loss_best", number(best));
-    gr_json_put(good, all, "val_loss_best_iteration", number(at));
+    gr_json_put(good, all, "iteration", r->metrics.last < 0 ? json_null() : gr_json_number(r->metrics.last));
+    gr_json_put(good, all, "train_loss",
+                gr_json_number(gr_metric_last(gr_metrics_find(&r->metrics, "train_loss"))));
+    gr_json_put(good, all, "val_loss_best", gr_json_number(best));
+    gr_json_put(good, all, "val_loss_best_iteration", gr_json_number(at));
     gr_json_put(good, all, "peak_memory_bytes",
-                number(gr_metric_most(gr_metrics_find(&r->metrics, "peak_memory_bytes"))));
-    gr_json_put(good, all, "forecast_bytes", number(gr_run_number(r, "memory", "total")));
+                gr_json_number(gr_metric_most(gr_metrics_find(&r->metrics, "peak_memory_bytes"))));
+    gr_json_put(good, all, "forecast_bytes", gr_json_number(gr_run_number(r, "memory", "total")));
     gr_json_put(good, all, "skipped_updates", json_integer(r->metrics.skipped));
     gr_json_put(good, all, "spikes", json_integer(r->metrics.spikes));
     gr_json_put(good, all, "curves", curves_of(good, &r->metrics));

@@ -162,7 +162,7 @@ static const gr_option_row table[] = {
      AT(save_every)},
     INT("keep-last", 0, P | T, "2", 1, MANY, keep_last,
         "checkpoints to keep; 2 leave one for a run whose newest is damaged"),
-    REAL("rank-timeout", T, "60", 1, MANY, rank_timeout,
+    REAL("rank-timeout", GRAFT_VERB_TRAIN, "60", 1, MANY, rank_timeout,
          "several ranks (mpirun): seconds without a sign of life after which one counts as lost"),
     INT("max-bad-steps", 0, P | T, "3", 1, MANY, max_bad_steps,
         "stop after so many updates in a row whose loss or gradient is not a number; each is skipped"),

@@ -115,6 +115,7 @@ int cli_report(cli *c, graft_status status);
 void signals_install(void);
 const volatile int *signals_stop(void); /* non-zero once a signal asked to stop */
 void signals_raise_stop(void);          /* as if a signal had come */
+void signals_quiet(void);               /* says nothing when one comes: another rank does */
 /* From now on Ctrl-C ends an answer and not the program: it raises the flag, which signals_interrupted takes
  * down again; true where it was Ctrl-C that raised it. A second one before that exits at once. */
 void signals_answers_only(void);
@@ -123,7 +124,12 @@ bool signals_interrupted(void);
 /* mpi_run.c */
 /* Ranks that a launcher started together; 1: this process is alone. */
 int mpi_ranks(void);
-/* Initializes MPI where there are several ranks; c->rank is set. GRAFT_UNSUPPORTED without -DGRAFT_MPI=ON. */
+/* This one among them, as the launcher says before MPI is up; 0 where alone. */
+int mpi_rank(void);
+/* Do all of them have the same arguments, and so the same mistakes in them? */
+bool mpi_same_command(void);
+/* Initializes MPI where there are several ranks; c->rank is set. GRAFT_UNSUPPORTED without -DGRAFT_MPI=ON, or
+ * where another MPI's launcher started them. */
 graft_status mpi_begin(cli *c, graft_comm *comm);
 void mpi_end(graft_comm *comm);
 

@@ -48,8 +48,9 @@ static int exit_code(graft_status status) {
 int cli_report(cli *c, graft_status status) {
     progress_clear(&c->bar);
     if (status == GRAFT_OK) return EXIT_DONE;
-    if (c->told) return exit_code(status);
-    fflush(stdout); /* keeps the order on a terminal */
+    bool twin = c->rank && mpi_same_command() && (status == GRAFT_USAGE || status == GRAFT_UNSUPPORTED);
+    if (c->told || twin) return exit_code(status); /* rank 0 says it */
+    fflush(stdout);                                /* keeps the order on a terminal */
     const graft_error *e = &c->err;
     if (c->rank) fprintf(stderr, "rank %d: ", c->rank);
     fprintf(stderr, "graft%s%s", c->verb ? " " : "", c->verb ? c->verb->name : "");

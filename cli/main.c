@@ -54,6 +54,8 @@ int main(int argc, char **argv) {
     if (!c.stream) setvbuf(stdout, NULL, _IOFBF, 1 << 16); /* a page of help is written, or fails, as one */
     c.color = color_wanted();
     c.hooks = (graft_hooks){.user = &c, .event = cli_event, .stop = signals_stop()};
+    c.rank = mpi_rank();
+    if (c.rank) signals_quiet();
     signals_install();
     bus_install();
     int code = run(&c, argc, argv);

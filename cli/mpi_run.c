@@ -24,6 +24,17 @@ int mpi_ranks(void) {
     return size > 1 ? size : 1;
 }
 
+int mpi_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"};
+    int rank = -1;
+    for (size_t i = 0; rank < 0 && i < sizeof names / sizeof *names; i++) rank = launched(names[i]);
+    return mpi_ranks() > 1 && rank > 0 ? rank : 0;
+}
+
+bool mpi_same_command(void) {
+    return launched("OMPI_NUM_APP_CTX") <= 1; /* 2 and more: mpirun's words had a colon */
+}
+
 #ifndef GRAFT_MPI
 graft_status mpi_begin(cli *c, graft_comm *comm) {
     *comm = (graft_comm){.size = 1};
@@ -50,6 +61,16 @@ static void *mpi_symbol(cli *c, const char *name) {
     return NULL;
 }
 
+#define HURRY 0.2 /* seconds: mpirun kills what it stopped one second later */
+
+/* Its processes do not know each other: each would train all by itself into the same directory. */
+static graft_status another_launcher(cli *c, int found) {
+    cli_fail(c, GRAFT_UNSUPPORTED, "the launcher started %d processes, and Open MPI knows of %d", mpi_ranks(),
+             found);
+    cli_hint(c, "start it with Open MPI's mpirun: that of another MPI, such as MPICH, does not fit");
+    return GRAFT_UNSUPPORTED;
+}
+
 static graft_status begin(cli *c, graft_comm *comm) {
     __typeof__(MPI_Init_thread) *init;
     int level;
@@ -60,23 +81,25 @@ static graft_status begin(cli *c, graft_comm *comm) {
         return cli_fail(c, GRAFT_IO, "MPI_Init_thread failed");
     bus_install(); /* Open MPI has put handlers of its own there */
     MPI_Comm all = world;
-    return graft_comm_open(comm, "mpi", &all, &c->err);
+    if (graft_comm_open(comm, "mpi", &all, &c->err) != GRAFT_OK) return c->err.status;
+    comm->hurry = HURRY;
+    return comm->size == mpi_ranks() ? GRAFT_OK : another_launcher(c, comm->size);
 }
 
 graft_status mpi_begin(cli *c, graft_comm *comm) {
     *comm = (graft_comm){.size = 1};
     if (mpi_ranks() == 1) return GRAFT_OK;
     graft_status status = begin(c, comm);
-    c->rank = comm->rank;
+    if (status == GRAFT_OK) c->rank = comm->rank;
     return status;
 }
 
 /* Where a rank is gone, the end that all ranks take part in would never come. */
 void mpi_end(graft_comm *comm) {
     cli unused = {0};
-    bool many = comm->size > 1, lost = comm->lost;
+    bool many = comm->size > 1, adrift = comm->lost || comm->adrift;
     graft_comm_close(comm);
-    void *symbol = many && !lost ? mpi_symbol(&unused, "MPI_Finalize") : NULL;
+    void *symbol = many && !adrift ? mpi_symbol(&unused, "MPI_Finalize") : NULL;
     __typeof__(MPI_Finalize) *finalize;
     memcpy(&finalize, &symbol, sizeof finalize);
     if (symbol) finalize();

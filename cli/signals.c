@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 /* The one place with process-wide state: a handler has no other way to reach the run. */
-static volatile int stop_flag;
+static volatile int stop_flag, quiet;
 
 static void say(const char *text) {
     ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
@@ -20,7 +20,7 @@ static void on_signal(int number) {
         say("\n");
         _exit(EXIT_INTERRUPTED);
     }
-    say("\nstopping; once more to exit at once\n");
+    if (!quiet) say("\nstopping; once more to exit at once\n");
     errno = before;
 }
 
@@ -66,4 +66,7 @@ const volatile int *signals_stop(void) {
 }
 void signals_raise_stop(void) {
     stop_flag = 1;
+}
+void signals_quiet(void) {
+    quiet = 1;
 }

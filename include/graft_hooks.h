@@ -48,7 +48,8 @@ typedef struct graft_hooks {
     void (*event)(void *user, const graft_event *event); /* may be NULL; called in the calling thread */
     const volatile int *stop; /* may be NULL; non-zero asks to stop soon (training saves first) */
     struct graft_comm *ranks; /* graft_train: the ranks that train together (graft_ranks.h); NULL: this
-                                 process alone. Everything else runs alone and leaves it unread */
+                                 process alone. A trainer's steps and graft_sweep refuse several; everything
+                                 else runs alone and leaves it unread */
 } graft_hooks;
 
 #ifdef __cplusplus

@@ -15,13 +15,15 @@ done
 # asked to stop as Ctrl-C asks mpirun, and one alone ends it.
 "$GRAFT" "${run[@]}" --iters 1200 --adapter-path "$work/long" >long.out 2>&1 || fail "long: $(tail -2 long.out)"
 part=("$GRAFT" "${run[@]}" --iters 1200 --save-every 100 --resume --adapter-path "$work/part")
-timeout 100 mpirun -n 2 "${part[@]}" >out 2>&1 &
+rare=("$GRAFT" "${run[@]}" --iters 1200 --save-every 100000 --adapter-path "$work/part") # saves because a rank is lost
+timeout 100 mpirun -n 2 "${rare[@]}" >out 2>&1 &
 wait_for_lines part 10
 pid=$(pid_of_rank part 1)
 [ -n "$pid" ] && kill -9 "$pid"
 wait $! && fail "a killed rank went unnoticed"
 saved=$(ls part/checkpoints | tail -1)
-[ -n "$saved" ] || fail "nothing was saved: $(tail -3 out)"
+[ "0$(echo "$saved" | tr -dc 0-9)" -gt 0 ] || fail "nothing was saved: '$saved' $(tail -3 out)"
+grep -q "rank 1" out || fail "the lost rank has no name: $(tail -5 out)"
 timeout 100 mpirun -n 4 "${part[@]}" >out4 2>&1 &
 wait_for_lines part $(($(wc -l <part/metrics.jsonl) + 8))
 kill -TERM $(pgrep -P $! mpirun)
@@ -41,6 +43,15 @@ timeout 60 mpirun -n 3 "$GRAFT" "${run[@]}" --iters 8 --adapter-path "$work/x" >
 grep -q "3 ranks cannot share a batch of 8" out || fail "3 ranks: $(head -3 out)"
 timeout 60 mpirun -n 2 "$GRAFT" info base >out 2>&1 && fail "info as two ranks"
 grep -q "only train runs as several ranks" out || fail "info: $(head -3 out)"
+
+# What is wrong with the arguments is said once, unless only one rank has them; a launcher of another MPI is noticed.
+timeout 60 mpirun -n 3 "$GRAFT" train --iters none >out 2>&1 && fail "iterations: none"
+[ "$(grep -c '^graft train' out)" = 1 ] || fail "a wrong argument is said $(grep -c 'graft train' out) times"
+timeout 60 mpirun -n 1 "$GRAFT" "${run[@]}" --iters 8 --adapter-path "$work/x" : \
+    -n 1 "$GRAFT" train --iters none >out 2>&1 && fail "a wrong argument of rank 1"
+grep -q "rank 1: graft train: " out || fail "rank 1 says nothing: $(head -3 out)"
+PMI_SIZE=2 PMI_RANK=0 timeout 60 "$GRAFT" "${run[@]}" --iters 8 --adapter-path "$work/x" >out 2>&1 && fail "PMI_SIZE 2"
+grep -q "started 2 processes, and Open MPI knows of 1" out || fail "another launcher: $(head -3 out)"
 
 # A run alone holds nothing of MPI.
 ldd "$GRAFT" | grep -q libmpi && fail "the program is linked with MPI"

@@ -36,6 +36,48 @@ static void shares_are_even(void **state) {
         }
 }
 
+/* ------------------------------------------------------------------------------------------------- ends */
+
+typedef struct ending {
+    pthread_t thread;
+    graft_comm comm;
+    thread_rank place;
+    double after; /* seconds */
+    graft_error err;
+    graft_status st;
+} ending;
+
+static void *end_rank(void *context) {
+    ending *e = context;
+    gr_ranks *ranks;
+    graft_error none = {0};
+    struct timespec rest = {.tv_nsec = (long)(e->after * 1e9)};
+    assert_int_equal(gr_ranks_open(&ranks, &e->comm, 30, NULL, &none), GRAFT_OK);
+    nanosleep(&rest, NULL);
+    e->st = gr_ranks_close(ranks, &e->err);
+    return NULL;
+}
+
+/* Rank 0 is done first, and rank 2 fails after it: no rank takes its own good end for that of all. */
+static void ends_as_all_end(void **state) {
+    (void)state;
+    for (int fails = 0; fails < 2; fails++) {
+        ending e[3] = {[1].after = 0.1, [2].after = 0.3};
+        thread_world world;
+        thread_world_init(&world, 3);
+        if (fails) gr_fail(&e[2].err, GRAFT_IO, "the disk is full");
+        for (int i = 0; i < 3; i++) thread_comm(&e[i].comm, &e[i].place, &world, i);
+        for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&e[i].thread, NULL, end_rank, &e[i]), 0);
+        for (int i = 0; i < 3; i++) pthread_join(e[i].thread, NULL);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(e[i].st, fails ? GRAFT_IO : GRAFT_OK);
+            assert_string_equal(e[i].err.what, fails ? "the disk is full" : "");
+            assert_false(e[i].comm.lost || e[i].comm.adrift);
+        }
+        thread_world_free(&world);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------- runs */
 
 typedef struct rank_run {
@@ -310,7 +352,7 @@ static void a_rank_is_lost(void **state) {
     assert_int_equal(runs[0].st, GRAFT_IO);
     assert_string_equal(runs[0].err.what, "rank 1 of 2 is lost");
     assert_non_null(strstr(runs[0].err.hint, "everything up to iteration 3 is saved"));
-    assert_true(runs[0].comm.lost && runs[1].comm.lost);
+    assert_true(runs[0].comm.lost && runs[0].comm.adrift && runs[1].comm.lost);
     assert_int_equal(runs[1].st, GRAFT_IO);
     must_train(model, "many", resume, NULL, NULL);
     same_results("one", "many");
@@ -365,6 +407,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_fit_the_tree),
         cmocka_unit_test(shares_are_even),
+        cmocka_unit_test(ends_as_all_end),
         cmocka_unit_test(same_bits),
         cmocka_unit_test(same_preferences),
         cmocka_unit_test(goes_on_with_other_ranks),

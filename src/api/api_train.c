@@ -26,34 +26,38 @@ static graft_status start_watch(watched *w, const graft_options *o, graft_error 
     return GRAFT_OK;
 }
 
-graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft_train_result *result,
-                         graft_error *err) {
-    GR_API_OWN_ERROR(err);
+/* Leaves the ranks, however it ends. */
+static graft_status train(gr_ranks *ranks, const graft_options *o, const graft_hooks *hooks,
+                          graft_train_result *result, graft_error *err) {
     char *dir;
     gr_trainer trainer;
-    graft_train_result unused;
-    if (!result) result = &unused;
-    memset(result, 0, sizeof *result);
-    if (gr_api_begin(o, GRAFT_VERB_TRAIN, err) != GRAFT_OK ||
-        gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err) != GRAFT_OK)
-        return gr_trainer_part_early(hooks, err);
-    watched w = {.hooks = hooks};
-    const graft_hooks through = {.user = &w,
-                                 .event = on_event,
-                                 .stop = hooks ? hooks->stop : NULL,
-                                 .ranks = hooks ? hooks->ranks : NULL};
-    graft_status st = through.ranks && through.ranks->rank ? GRAFT_OK : start_watch(&w, o, err);
-    if (st == GRAFT_OK)
-        st = gr_trainer_open(&trainer, dir, o, w.watch ? &through : hooks, GR_TRAINER_RUN, err);
-    else
-        gr_trainer_part_early(hooks, err);
+    if (gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err) != GRAFT_OK) return gr_ranks_close(ranks, err);
+    graft_status st = gr_trainer_open_among(&trainer, ranks, dir, o, hooks, err);
     if (st == GRAFT_OK) {
         st = gr_trainer_run(&trainer, result, err);
         if (trainer.together.ranks) st = gr_trainer_part(&trainer, err);
         gr_trainer_close(&trainer);
     }
-    gr_watch_close(w.watch);
     free(dir);
+    return st;
+}
+
+graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft_train_result *result,
+                         graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    gr_ranks *ranks;
+    graft_train_result unused;
+    if (!result) result = &unused;
+    memset(result, 0, sizeof *result);
+    graft_status st = gr_api_begin(o, GRAFT_VERB_TRAIN, err); /* whatever it says, the others hear of it */
+    st = gr_trainer_meet(&ranks, st, o, hooks, err);
+    if (st != GRAFT_OK) return gr_ranks_close(ranks, err);
+    watched w = {.hooks = hooks};
+    graft_hooks through = {.user = &w, .event = on_event, .stop = hooks ? hooks->stop : NULL};
+    st = ranks && gr_ranks_rank(ranks) ? GRAFT_OK : start_watch(&w, o, err);
+    st = st == GRAFT_OK ? train(ranks, o, w.watch ? &through : hooks, result, err)
+                        : gr_ranks_close(ranks, err);
+    gr_watch_close(w.watch);
     return st;
 }
 

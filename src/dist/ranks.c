@@ -1,9 +1,6 @@
 #include "dist/ranks_parts.h"
 #include <time.h>
 
-#define HURRY                                                                                                \
-    0.2 /* seconds that rank 0 waits for the others, and then for their end, once it is asked                \
-           to stop */
 #define LAST_WORDS  5.0   /* that rank 0 waits for the others to end after a failure */
 #define LONG_SAVING 120.0 /* that the others wait for rank 0, which saves what there is first */
 
@@ -167,7 +164,7 @@ graft_status gr_ranks_open(gr_ranks **out, graft_comm *comm, double timeout, con
     r->stop = stop;
     r->timeout = comm->timeout > 0 ? comm->timeout : timeout;
     r->queued_end = &r->queued;
-    comm->told = comm->lost = false;
+    comm->told = comm->lost = comm->adrift = false;
     init_conditions(r);
     graft_status st = gr_signs_open(r, err);
     if (st == GRAFT_OK && pthread_create(&r->thread, NULL, serve, r) != 0)
@@ -179,9 +176,13 @@ graft_status gr_ranks_open(gr_ranks **out, graft_comm *comm, double timeout, con
     return st;
 }
 
+static bool in_a_hurry(const gr_ranks *r) {
+    return r->comm->rank == 0 && r->comm->hurry > 0 && r->stop && *r->stop;
+}
+
 /* Our last word goes out, theirs come in. The lock is held. */
 static void part(gr_ranks *r) {
-    double limit = r->comm->rank ? LONG_SAVING : r->stop && *r->stop ? HURRY : LAST_WORDS;
+    double limit = r->comm->rank ? LONG_SAVING : in_a_hurry(r) ? r->comm->hurry : LAST_WORDS;
     double began = gr_clock();
     r->ending = true;
     pthread_cond_signal(&r->work);
@@ -208,7 +209,8 @@ graft_status gr_ranks_close(gr_ranks *r, graft_error *err) {
     pthread_join(r->thread, NULL);
     if (!failed && r->failed) *err = r->why;
     r->comm->told = r->told;
-    r->comm->lost = r->lost || r->cut_short;
+    r->comm->lost = r->lost;
+    r->comm->adrift = r->cut_short;
     destroy(r);
     return err->status;
 }
@@ -245,7 +247,7 @@ void gr_ranks_receive(gr_ranks *r, gr_message *m, void *bytes, size_t n, int fro
 /* Is the host in a hurry, and has rank 0 waited for the others as long as it may? What it knows of the run is
  * better saved than lost: who asks a run to stop often kills it a second later. The lock is held. */
 static void mind_the_host(gr_ranks *r, double began) {
-    if (r->comm->rank || !r->stop || !*r->stop || gr_clock() - began < HURRY) return;
+    if (!in_a_hurry(r) || gr_clock() - began < r->comm->hurry) return;
     graft_error why = {0};
     gr_fail(&why, GRAFT_INTERRUPTED, "stopped while other ranks were at work");
     pthread_mutex_unlock(&r->lock);

@@ -25,12 +25,12 @@ typedef struct gr_message {
 } gr_message;
 
 /* Starts the thread. comm is borrowed and of several ranks. timeout: seconds, where comm has none. stop: the
- * host's flag, may be NULL: when it is raised, rank 0 does not wait for slow ranks, but ends the run
- * (GRAFT_INTERRUPTED). Owned by caller until gr_ranks_close. */
+ * host's flag, may be NULL: when it is raised, rank 0 waits no longer for slow ranks than comm->hurry, and
+ * ends the run (GRAFT_INTERRUPTED). Owned by caller until gr_ranks_close. */
 graft_status gr_ranks_open(gr_ranks **ranks, graft_comm *comm, double timeout, const volatile int *stop,
                            graft_error *err) GR_MUST_CHECK;
 /* Tells the others how this rank ended, err->status saying it, and waits until they have ended too: this
- * rank's end is good only where all others' are. Sets the comm's told and lost. NULL is fine. Returns
+ * rank's end is good only where all others' are. Sets the comm's told, lost and adrift. NULL is fine. Returns
  * err->status. */
 graft_status gr_ranks_close(gr_ranks *ranks, graft_error *err);
 

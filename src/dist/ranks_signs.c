@@ -2,7 +2,7 @@
 #include <math.h>
 
 #define INTERVAL 1.0   /* seconds between two signs of life, or an eighth of the timeout */
-#define START    20    /* timeouts that a rank has for its first sign: it may be converting its model */
+#define START    20    /* timeouts that a rank has for its first sign: its host may not be there yet */
 #define LOOK     0.02  /* between two looks for others' */
 #define LOOK_END 0.001 /* the same while everybody waits for the last words */
 
@@ -90,13 +90,23 @@ static void speak(gr_ranks *r, gr_peer *p, bool ending, const gr_sign *last) {
         say(r, p, &(gr_sign){.kind = GR_SIGN_ALIVE});
 }
 
+/* Is it time for our last word? Rank 0 does not say that all is well before all others have said so. */
+static bool may_end(const gr_ranks *r, const gr_sign *last) {
+    for (int i = 0; r->comm->rank == 0 && last->kind == GR_SIGN_DONE && i < r->npeers; i++)
+        if (!r->peers[i].ended && !r->peers[i].gone) return false;
+    return true;
+}
+
 void gr_signs_poll(gr_ranks *r) {
     double now = gr_clock();
     pthread_mutex_lock(&r->lock);
     bool ending = r->ending;
+    if (ending && r->failed) /* meanwhile, perhaps */
+        r->last = (gr_sign){.kind = GR_SIGN_FAILED, .lost = r->lost, .error = r->why};
     gr_sign last = r->last;
     pthread_mutex_unlock(&r->lock);
     if (now - r->looked < (ending ? LOOK_END : LOOK)) return;
+    ending = ending && may_end(r, &last);
     r->looked = now;
     for (int i = 0; i < r->npeers; i++) {
         gr_peer *p = &r->peers[i];

@@ -357,6 +357,14 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
                              gr_trainer_purpose purpose, graft_error *err) {
     *t = (gr_trainer){.o = o, .hooks = hooks};
     graft_status st = open_all(t, dir, purpose, err);
+    if (st != GRAFT_OK) gr_trainer_close(t);
+    return st;
+}
+
+graft_status gr_trainer_open_among(gr_trainer *t, gr_ranks *ranks, const char *dir, const graft_options *o,
+                                   const graft_hooks *hooks, graft_error *err) {
+    *t = (gr_trainer){.o = o, .hooks = hooks, .together.ranks = ranks};
+    graft_status st = open_all(t, dir, GR_TRAINER_RUN, err);
     if (st != GRAFT_OK) {
         gr_trainer_part(t, err);
         gr_trainer_close(t);

@@ -29,7 +29,7 @@ static json_t *rows_json(bool *good, const gr_rows *rows) {
     for (int i = 0; i < LENGTH_BINS; i++) gr_json_append(good, bins, json_integer(counts[i]));
     const char *name = gr_rows_name(rows);
     gr_json_put(good, all, "file", json_string(gr_json_utf8(name) ? name : ""));
-    gr_json_put(good, all, "rows", json_integer(n));
+    gr_json_put(good, all, "rows", json_integer(n / gr_rows_width(rows))); /* or pairs */
     gr_json_put(good, all, "tokens", json_integer(gr_rows_tokens(rows)));
     gr_json_put(good, all, "targets", json_integer(gr_rows_targets(rows)));
     gr_json_put(good, all, "shortest", json_integer(lengths[0]));

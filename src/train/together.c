@@ -11,14 +11,26 @@ typedef struct gr_wire {
 } gr_wire;
 enum { WANTS_STOP = 1, WANTS_SAVE = 2 };
 
+#define EARLY_TIMEOUT 60 /* seconds, where the options are what is wrong */
+
+graft_status gr_trainer_meet(gr_ranks **ranks, graft_status begun, const graft_options *o,
+                             const graft_hooks *hooks, graft_error *err) {
+    graft_comm *comm = hooks ? hooks->ranks : NULL;
+    bool good = begun == GRAFT_OK;
+    graft_error own = {0};
+    *ranks = NULL;
+    if (!comm || comm->size < 2) return err->status;
+    graft_status st = gr_ranks_open(ranks, comm, good ? o->rank_timeout : EARLY_TIMEOUT, hooks->stop, &own);
+    if (st != GRAFT_OK && good) *err = own;
+    return err->status;
+}
+
 graft_status gr_trainer_join(gr_trainer *t, graft_error *err) {
-    graft_comm *comm = t->hooks ? t->hooks->ranks : NULL;
-    if (!comm || comm->size < 2) return GRAFT_OK;
-    GR_TRY(gr_ranks_open(&t->together.ranks, comm, t->o->rank_timeout, t->hooks->stop, err));
-    if (t->o->batch_size % comm->size != 0) {
-        gr_fail(err, GRAFT_USAGE, "%d ranks cannot share a batch of %lld", comm->size,
-                (long long)t->o->batch_size);
-        gr_expected(err, "a --batch-size that is a multiple of %d", comm->size);
+    if (!t->together.ranks) return GRAFT_OK;
+    int size = gr_ranks_size(t->together.ranks);
+    if (t->o->batch_size % size != 0) {
+        gr_fail(err, GRAFT_USAGE, "%d ranks cannot share a batch of %lld", size, (long long)t->o->batch_size);
+        gr_expected(err, "a --batch-size that is a multiple of %d", size);
         gr_found(err, "%lld", (long long)t->o->batch_size);
         return gr_hint(err, "--batch-size counts the rows of all ranks together");
     }
@@ -29,17 +41,6 @@ graft_status gr_trainer_part(gr_trainer *t, graft_error *err) {
     graft_status st = gr_ranks_close(t->together.ranks, err);
     t->together.ranks = NULL;
     return st;
-}
-
-#define EARLY_TIMEOUT 60 /* seconds: the options may be what is wrong */
-
-graft_status gr_trainer_part_early(const graft_hooks *hooks, graft_error *err) {
-    graft_comm *comm = hooks ? hooks->ranks : NULL;
-    graft_error none = {0};
-    gr_ranks *ranks;
-    if (comm && comm->size > 1 && gr_ranks_open(&ranks, comm, EARLY_TIMEOUT, NULL, &none) == GRAFT_OK)
-        gr_ranks_close(ranks, err);
-    return err->status;
 }
 
 bool gr_trainer_writes(const gr_trainer *t) {

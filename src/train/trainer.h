@@ -145,6 +145,10 @@ typedef enum gr_trainer_purpose {
  * located). Owned by caller until gr_trainer_close (also after failure: *t is zeroed then). */
 graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options *o, const graft_hooks *hooks,
                              gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
+/* The same as one of several; ranks of gr_trainer_meet, which the run, or a failure here, closes. NULL:
+ * alone. */
+graft_status gr_trainer_open_among(gr_trainer *t, gr_ranks *ranks, const char *dir, const graft_options *o,
+                                   const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_close(gr_trainer *t);
 
 /* The optimizer of the options over what t->rt.tuning trains. A second call replaces the first's. */
@@ -255,12 +259,15 @@ graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_e
 void gr_trainer_unwatch(gr_trainer *t);
 
 /* together.c: several ranks as one. Alone all of it does nothing. */
-/* Joins the ranks of the hooks; GRAFT_USAGE where they cannot share the batch. They agree on t->now. */
+/* Gets in touch with the ranks of the hooks; *ranks stays NULL where this process is alone. begun: how
+ * the run began; where *err holds an error already, only to tell them (gr_ranks_close). Returns err->status.
+ */
+graft_status gr_trainer_meet(gr_ranks **ranks, graft_status begun, const graft_options *o,
+                             const graft_hooks *hooks, graft_error *err);
+/* GRAFT_USAGE where the ranks cannot share the batch. They agree on t->now. */
 graft_status gr_trainer_join(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Leaves them, saying how it went: *err is the run's outcome, also that of the others. Returns its status. */
 graft_status gr_trainer_part(gr_trainer *t, graft_error *err);
-/* The same of a run that failed before there was a trainer. */
-graft_status gr_trainer_part_early(const graft_hooks *hooks, graft_error *err);
 /* Is it this rank that writes files? */
 bool gr_trainer_writes(const gr_trainer *t);
 /* Room for the iterations' results; the chunks of what trains. */

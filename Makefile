@@ -64,8 +64,7 @@ bad-inputs: build
 	@GRAFT_BAD_INPUTS=$(CURDIR)/docs/bad-inputs.md build/release/tests/test_bad_inputs
 
 docs: build
-	@build/release/tests/make_reference markdown >docs/reference.md
-	@build/release/tests/make_reference man >docs/graft.1
+	@bash tools/pages.sh
 	@bash tools/deps.sh docs
 	@bash tools/api_docs.sh
 

@@ -1,17 +1,26 @@
-/* make_reference markdown|man - writes docs/reference.md or docs/graft.1 from the tables of verbs and options
- * that the program itself reads. `make docs` calls it; test_reference.sh compares. No test of its own.
+/* make_reference markdown|man DATE|resume - writes docs/reference.md, docs/graft.1 or the table of --resume
+ * in docs/formats.md from the tables that the program itself reads. tools/pages.sh calls it (`make docs`);
+ * test_reference.sh compares. No test of its own.
  */
 #include "cli/cli.h"
+#include "train/settings_changed.h"
 #include <string.h>
 
-/* What the environment changes. */
+/* What the environment changes; test_reference.sh looks for names in the code that are not here. */
 static const char *const environment[][2] = {
-    {"HF_HUB_CACHE, HF_HOME", "where models by name lie; ~/.cache/huggingface/hub without them"},
-    {"HF_ENDPOINT, HF_TOKEN", "what graft download asks, and with which token"},
+    {"HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME",
+     "where models by name lie; ~/.cache/huggingface/hub without them"},
+    {"HF_ENDPOINT", "what graft download asks, in place of huggingface.co"},
+    {"HF_TOKEN, HF_TOKEN_PATH", "its token, or the file that holds it"},
+    {"HF_HUB_OFFLINE", "graft download refuses to fetch"},
     {"XDG_CACHE_HOME", "what graft keeps lies in graft below it: converted models, downloads of make demo"},
+    {"GRAFT_API_KEY", "what graft serve asks of every client, without --api-key"},
     {"GRAFT_ISA", "a lower instruction set than this processor's best"},
-    {"GRAFT_PEERS_PYTHON", "the Python that graft bench --peer runs"},
+    {"GRAFT_PEERS_PYTHON, GRAFT_TOOLS",
+     "the Python that graft bench --peer runs, and the tools directory with its scripts"},
     {"NO_COLOR", "no colours on a terminal"},
+    {"COLUMNS", "the width of tables and of texts side by side"},
+    {"TMPDIR", "where bench --peer puts what it hands over"},
 };
 enum { ENVIRONMENT = sizeof environment / sizeof *environment };
 
@@ -223,9 +232,10 @@ static void options_man(void) {
     }
 }
 
-static void man(void) {
+/* `date` as in "November 28, 2026". */
+static void man(const char *date) {
     const verb *v;
-    puts(".\\\" Made by make docs: do not edit.\n.Dd November 28, 2026\n.Dt GRAFT 1\n.Os");
+    printf(".\\\" Made by make docs: do not edit.\n.Dd %s\n.Dt GRAFT 1\n.Os\n", date);
     puts(".Sh NAME\n.Nm graft\n.Nd fine-tune language models on the machine you have\n.Sh SYNOPSIS");
     for (size_t i = 0; (v = verb_at(i)); i++) {
         printf(".Nm\n.Cm %s\n", v->name);
@@ -262,12 +272,44 @@ static void man(void) {
     puts(".Ed");
 }
 
+/* ------------------------------------------------------------------------------------ what --resume allows
+ */
+
+/* Names of the options of train that may change freely; without `freely` those that no flag allows. */
+static void ruled(bool freely) {
+    const graft_option *o;
+    const char *never, *between = "`--";
+    for (size_t i = 0; (o = graft_option_at(i)); i++) {
+        if (!(o->verbs & GRAFT_VERB_TRAIN) || !gr_changes_rule(&never, o->name) || freely != !never) continue;
+        printf("%s%s", between, o->name);
+        between = " --";
+    }
+    putchar('`');
+}
+
+static void resume(void) {
+    fputs("| on `--resume` | |\n|---|---|\n| may change | ", stdout);
+    ruled(true);
+    puts(": time, memory, what is written where, and when it stops, but no update. Base and rows, and what "
+         "`--config` and `--preset` set, are compared themselves |");
+    puts(
+        "| refused until allowed | everything else, by name, all at once: `learning-rate: 0.0002 -> 0.0001`. "
+        "`--allow-changes learning-rate,iters` lets these change, `data` other rows, `model` another base; "
+        "the run says what was allowed |");
+    fputs("| refused always | what the saved vectors would not fit or would mean something else with: ",
+          stdout);
+    ruled(false);
+    puts(" |");
+}
+
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "markdown") == 0)
         markdown();
-    else if (argc == 2 && strcmp(argv[1], "man") == 0)
-        man();
+    else if (argc == 3 && strcmp(argv[1], "man") == 0)
+        man(argv[2]);
+    else if (argc == 2 && strcmp(argv[1], "resume") == 0)
+        resume();
     else
-        return fprintf(stderr, "usage: make_reference markdown|man\n"), 2;
+        return fprintf(stderr, "usage: make_reference markdown|man DATE|resume\n"), 2;
     return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -60,6 +60,12 @@ static int rule_of(const char *name, size_t n) {
     return -1;
 }
 
+bool gr_changes_rule(const char **never, const char *name) {
+    int rule = rule_of(name, strlen(name));
+    *never = rule >= 0 ? rules[rule].never : NULL;
+    return rule >= 0;
+}
+
 /* Calls for each name of a list "a,b_c". */
 static bool next_name(char name[64], const char **list) {
     while (*list && **list) {

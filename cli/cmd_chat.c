@@ -154,15 +154,20 @@ static graft_status run_set(talk *t, const char *rest) {
                                           "stop",
                                           "repetition-penalty",
                                           "repetition-context-size"};
-    char name[40];
+    char name[40], all[200] = "";
     size_t n = strcspn(rest, " "), count = sizeof allowed / sizeof *allowed;
     snprintf(name, sizeof name, "%.*s", n < sizeof name ? (int)n : 0, rest);
     for (size_t i = 0; i < count; i++)
         if (!strcmp(allowed[i], name) && rest[n])
             return graft_options_set(&t->c->options, GRAFT_VERB_CHAT, name, rest + n + 1, &t->c->err);
     cli_fail(t->c, GRAFT_USAGE, "/set needs an OPTION that shapes answers, and a VALUE");
-    cli_expected(t->c, "max-tokens, temp, top-p, top-k, min-p, seed, stop, repetition-penalty or "
-                       "repetition-context-size");
+    for (size_t i = 0, at = 0; i < count && at < sizeof all; i++)
+        at += (size_t)snprintf(all + at, sizeof all - at, "%s%s",
+                               i == 0          ? ""
+                               : i + 1 < count ? ", "
+                                               : " or ",
+                               allowed[i]);
+    cli_expected(t->c, all);
     return GRAFT_USAGE;
 }
 

@@ -60,7 +60,7 @@ static inline void on_ready(void *user, int port) {
 static inline void *serve(void *user) {
     server *s = user;
     const graft_hooks hooks = {.stop = &s->stop};
-    s->status = gr_service_run(model, &s->o, &hooks, on_ready, s, s->grace, &s->result, &s->err);
+    s->status = gr_service_run(s->o.model, &s->o, &hooks, on_ready, s, s->grace, &s->result, &s->err);
     if (!s->port) on_ready(s, -1);
     return NULL;
 }

@@ -112,6 +112,75 @@ static void served_is_generated(void **state) {
     assert_true(letters > 50);
 }
 
+/* What is said to it, without a stream; free. */
+static char *answer_to(const server *s, const char *fields) {
+    char json[300], *body;
+    snprintf(json, sizeof json, "{\"prompt\": \"one two three\", \"max_tokens\": 20, %s}", fields);
+    int status = ask(s, "/v1/completions", json, &body);
+    if (status != 200) fail_msg("%d %s", status, body);
+    char *text = field_of(body, "text");
+    free(body);
+    return text;
+}
+
+static void the_usual_adapter_answers_for_the_base(void **state) {
+    (void)state;
+    static const char *const fields[] = {"\"n\": 1", "\"model\": \"base\"", "\"adapter\": null",
+                                         "\"adapter\": \"none\"", "\"model\": \"one\""};
+    BEGIN(s, "adapter-path", adapters[0]);
+    char *text[5], *body;
+    for (int i = 0; i < 5; i++) text[i] = answer_to(&s, fields[i]);
+    assert_string_equal(text[0], text[1]);
+    assert_string_equal(text[2], text[3]);
+    assert_string_equal(text[0], text[4]); /* the same adapter by its name */
+    assert_string_not_equal(text[0], text[2]);
+    for (int i = 0; i < 5; i++) free(text[i]);
+    assert_int_equal(http_ask(s.port, "GET", "/v1/models", "", NULL, &body), 200);
+    char *base = strstr(body, "\"base\"");
+    assert_true(base && !strstr(base + 1, "\"base\""));
+    free(body);
+    assert_int_equal(end(&s).answers, 5);
+}
+
+/* At a high temperature the tiny model says any bytes: a stream's pieces are characters all the same. */
+static void pieces_hold_whole_characters(void **state) {
+    (void)state;
+    BEGIN(s, NULL);
+    const char *finish;
+    size_t wide = 0;
+    for (int seed = 1; seed <= 3; seed++) {
+        char json[300], *whole, *streamed;
+        for (int stream = 0; stream < 2; stream++) {
+            snprintf(
+                json, sizeof json,
+                "{\"prompt\": \"a\", \"max_tokens\": 300, \"temperature\": 9, \"seed\": %d, \"stream\": %s}",
+                seed, stream ? "true" : "false");
+            assert_int_equal(ask(&s, "/v1/completions", json, stream ? &streamed : &whole), 200);
+        }
+        char *pieces = pieces_of(streamed, &finish);
+        char *text = field_of(whole, "text");
+        assert_string_equal(text, pieces);
+        for (const char *c = text; *c; c++) wide += (*c & 0xe0) == 0xc0; /* of two bytes: no U+FFFD */
+        char *all[] = {whole, streamed, text, pieces};
+        for (int k = 0; k < 4; k++) free(all[k]);
+    }
+    assert_true(wide > 3);
+    (void)end(&s);
+}
+
+static void any_name_is_text(void **state) {
+    (void)state;
+    char *odd = tiny_join(root, "b\xff"), *body;
+    assert_int_equal(symlink(model, odd), 0);
+    BEGIN(s, "model", odd);
+    assert_int_equal(http_ask(s.port, "GET", "/v1/models", "", NULL, &body), 200);
+    assert_non_null(strstr(body, "\"b\xef\xbf\xbd\""));
+    free(body);
+    (void)end(&s);
+    unlink(odd);
+    free(odd);
+}
+
 /* ------------------------------------------------------------------ many at once */
 
 typedef struct client {
@@ -302,6 +371,9 @@ static void stopping_cuts_answers_and_says_so(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(served_is_generated),
+        cmocka_unit_test(the_usual_adapter_answers_for_the_base),
+        cmocka_unit_test(pieces_hold_whole_characters),
+        cmocka_unit_test(any_name_is_text),
         cmocka_unit_test_prestate(many_are_as_one, "3"),
         cmocka_unit_test_prestate(many_are_as_one, "8"),
         cmocka_unit_test(who_leaves_makes_room),

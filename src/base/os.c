@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -419,6 +420,18 @@ uint64_t gr_current_rss(void) {
 
 uint64_t gr_memory_available(void) {
     return proc_kilobytes("/proc/meminfo", "MemAvailable:");
+}
+
+graft_status gr_memory_fits(uint64_t bytes, uint64_t available, graft_error *err, const char *what, ...) {
+    char text[120];
+    va_list args;
+    if (!available || bytes <= available) return GRAFT_OK;
+    va_start(args, what);
+    vsnprintf(text, sizeof text, what, args);
+    va_end(args);
+    gr_fail(err, GRAFT_RANGE, "%s more memory than there is", text);
+    gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
+    return gr_found(err, "%llu MB", (unsigned long long)(bytes >> 20));
 }
 
 int gr_processors(void) {

@@ -134,6 +134,10 @@ uint64_t gr_current_rss(void); /* bytes, resident now */
  * cannot: gr_peak_rss goes on from its old value then. */
 bool gr_peak_rss_reset(void);
 uint64_t gr_memory_available(void); /* bytes the system could give without swapping; 0 if unknown */
-int gr_processors(void);            /* cores this process may run on, >= 1 */
+/* GRAFT_RANGE where so many bytes are more than there are available (0: unknown). what: who takes them, and
+ * the verb ("a prompt of 9 tokens takes"). */
+graft_status gr_memory_fits(uint64_t bytes, uint64_t available, graft_error *err, const char *what, ...)
+    GR_PRINTF(4, 5) GR_MUST_CHECK;
+int gr_processors(void); /* cores this process may run on, >= 1 */
 
 #endif

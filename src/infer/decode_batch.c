@@ -85,14 +85,10 @@ graft_status gr_decode_batch_init(gr_decode_batch *d, gr_runtime *rt, int64_t mo
     if (!counting.used || counting.overflow)
         return gr_fail(err, GRAFT_RANGE, "caches of %lld tokens for %lld rows are larger than memory can be",
                        (long long)capacity, (long long)most);
-    uint64_t available = gr_memory_available();
-    if (available && counting.used > available) {
-        gr_fail(err, GRAFT_RANGE, "the caches of %lld rows of %lld tokens take more memory than there is",
-                (long long)most, (long long)capacity);
-        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
-        gr_found(err, "%llu MB", (unsigned long long)(counting.used >> 20));
+    if (gr_memory_fits(counting.used, gr_memory_available(), err,
+                       "the caches of %lld rows of %lld tokens take", (long long)most,
+                       (long long)capacity) != GRAFT_OK)
         return gr_hint(err, "a smaller --batch-size or --max-tokens takes less");
-    }
     GR_TRY(gr_arena_reserve(&d->arena, counting.used, err));
     take_vectors(d, &d->arena, caches, capacity);
     return GRAFT_OK;

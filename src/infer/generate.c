@@ -90,14 +90,10 @@ static graft_status write_logits(gr_session *s, const gr_ids *prompt, graft_erro
 /* Buffers for a prompt of `count` tokens, and a cache for the answer too. */
 static graft_status reserve(gr_session *s, gr_decode *d, int64_t count, graft_error *err) {
     gr_net_config config = {.tokens = count, .longest = count};
-    uint64_t saved, scratch, available = gr_memory_available();
+    uint64_t saved, scratch;
     GR_TRY(gr_runtime_measure(&s->rt, &config, &saved, &scratch, err));
-    if (available && saved + scratch > available) {
-        gr_fail(err, GRAFT_RANGE, "a prompt of %lld tokens takes more memory than there is",
-                (long long)count);
-        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
-        return gr_found(err, "%llu MB", (unsigned long long)((saved + scratch) >> 20));
-    }
+    GR_TRY(gr_memory_fits(saved + scratch, gr_memory_available(), err, "a prompt of %lld tokens takes",
+                          (long long)count));
     GR_TRY(gr_runtime_bind(&s->rt, &config, err));
     return gr_decode_init(d, &s->rt, count + gr_answer_most(s->o), false, err);
 }

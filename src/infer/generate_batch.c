@@ -76,14 +76,10 @@ static graft_status reserve(job *j, graft_error *err) {
     int64_t rows = gr_min_i64(gr_min_i64(j->s.o->batch_size, GR_DECODE_BATCH_MOST), j->count);
     gr_net_config config = {.tokens = gr_max_i64(gr_max_i64(j->longest, rows), PROMPT_TOKENS),
                             .longest = j->longest};
-    uint64_t saved, scratch, available = gr_memory_available();
+    uint64_t saved, scratch;
     GR_TRY(gr_runtime_measure(&j->s.rt, &config, &saved, &scratch, err));
-    if (available && saved + scratch > available) {
-        gr_fail(err, GRAFT_RANGE, "a prompt of %lld tokens takes more memory than there is",
-                (long long)j->longest);
-        gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));
-        return gr_found(err, "%llu MB", (unsigned long long)((saved + scratch) >> 20));
-    }
+    GR_TRY(gr_memory_fits(saved + scratch, gr_memory_available(), err, "a prompt of %lld tokens takes",
+                          (long long)j->longest));
     GR_TRY(gr_runtime_bind(&j->s.rt, &config, err));
     j->growths = gr_calloc((size_t)rows, sizeof *j->growths);
     j->numbers = gr_calloc((size_t)rows, sizeof *j->numbers);

@@ -1,15 +1,14 @@
 #include "infer/growth.h"
 
-/* Appends one message; false when out of memory. */
-static bool add_message(json_t *messages, const char *role, const char *content) {
+bool gr_message_add(json_t *messages, const char *role, const char *content) {
     return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", content)) == 0;
 }
 
 static graft_status encode_chat(const gr_session *s, const char *prompt, gr_ids *ids, graft_error *err) {
     const graft_options *o = s->o;
     json_t *messages = json_array();
-    bool good = messages && (!o->system_prompt || add_message(messages, "system", o->system_prompt)) &&
-                add_message(messages, "user", prompt);
+    bool good = messages && (!o->system_prompt || gr_message_add(messages, "system", o->system_prompt)) &&
+                gr_message_add(messages, "user", prompt);
     graft_status st = good ? gr_chat_prompt(s->chat, messages, NULL, ids, err) : gr_no_memory(err, 0);
     json_decref(messages);
     return st;

@@ -13,6 +13,8 @@ graft_status gr_prompt_encode(const gr_session *s, const char *prompt, gr_ids *i
 /* The same of a list of messages; tools may be NULL. */
 graft_status gr_messages_encode(const gr_session *s, const json_t *messages, const json_t *tools, gr_ids *ids,
                                 graft_error *err) GR_MUST_CHECK;
+/* Appends one message; false when out of memory. */
+bool gr_message_add(json_t *messages, const char *role, const char *content);
 /* Tokens of an answer at most: options.max_tokens within what a cache can be asked for. */
 int64_t gr_answer_most(const graft_options *o);
 

@@ -114,14 +114,10 @@ void graft_chat_reset(graft_chat *c) {
 
 /* ------------------------------------------------------------------ what the model is to see */
 
-static bool add(json_t *messages, const char *role, const char *content) {
-    return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", content)) == 0;
-}
-
 /* The messages from number `first` on, with the system's; NULL when out of memory. */
 static json_t *messages_from(const graft_chat *c, size_t first) {
     json_t *list = json_array();
-    bool good = list && (!c->system || add(list, "system", c->system));
+    bool good = list && (!c->system || gr_message_add(list, "system", c->system));
     for (size_t i = first; good && i < json_array_size(c->messages); i++)
         good = json_array_append(list, json_array_get(c->messages, i)) == 0;
     if (good) return list;
@@ -225,7 +221,7 @@ static graft_status say(graft_chat *c, const gr_session *s, const gr_ids *prompt
         g.text.data[g.text.len = g.sent] = '\0'; /* what was seen of it */
     if (st == GRAFT_OK) st = gr_growth_text(&g, &answer->text, err);
     gr_growth_free(&g);
-    if (st == GRAFT_OK && !add(c->messages, "assistant", answer->text)) st = gr_no_memory(err, 0);
+    if (st == GRAFT_OK && !gr_message_add(c->messages, "assistant", answer->text)) st = gr_no_memory(err, 0);
     return st;
 }
 
@@ -236,7 +232,7 @@ graft_status graft_chat_say(graft_chat *c, const char *text, const graft_hooks *
     gr_error_clear(err);
     memset(answer, 0, sizeof *answer);
     if (!gr_json_utf8(text)) return gr_fail(err, GRAFT_USAGE, "the message is not valid UTF-8");
-    if (!add(c->messages, "user", text)) return gr_no_memory(err, strlen(text));
+    if (!gr_message_add(c->messages, "user", text)) return gr_no_memory(err, strlen(text));
     graft_options o = *c->talk.o; /* a view: for its own max_tokens */
     o.max_tokens = gr_talk_max_tokens(&o, ANSWER_USUAL);
     o.ignore_chat_template = false;

@@ -47,15 +47,13 @@ graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, i
 graft_status gr_talk_take(gr_talk *t, uint64_t bytes, graft_error *err) {
     uint64_t all, shared = t->saved.cap + t->scratch.cap;
     if (__builtin_add_overflow(t->taken + shared, bytes, &all)) all = UINT64_MAX;
-    if (all < UINT64_MAX && (!t->available || all <= t->available)) {
-        t->taken += bytes;
-        return GRAFT_OK;
-    }
-    gr_fail(err, GRAFT_RANGE, "answers within %lld tokens take more memory than there is",
-            (long long)t->context);
-    gr_expected(err, "at most %llu MB", (unsigned long long)(t->available >> 20));
-    gr_found(err, "%llu MB", (unsigned long long)(all >> 20));
-    return gr_hint(err, "a smaller --max-seq-length or --batch-size, or fewer adapters, take less");
+    uint64_t available = t->available ? t->available : UINT64_MAX - 1; /* no more than can be counted */
+    graft_status st =
+        gr_memory_fits(all, available, err, "answers within %lld tokens take", (long long)t->context);
+    if (st != GRAFT_OK)
+        return gr_hint(err, "a smaller --max-seq-length or --batch-size, or fewer adapters, take less");
+    t->taken = all - shared;
+    return GRAFT_OK;
 }
 
 static void free_voice(gr_voice *v) {

@@ -67,6 +67,25 @@ static graft_status make_train(graft_error *err) {
     return st;
 }
 
+static graft_status make_preferences(graft_error *err) {
+    graft_options o;
+    char *out = gr_path_join(place, "run"), *pairs = gr_path_join(place, "pairs.jsonl");
+    if (!out || !pairs) {
+        free(pairs);
+        free(out);
+        return gr_no_memory(err, 0);
+    }
+    bool set = options(&o, GRAFT_VERB_TRAIN,
+                       (const char *const[]){"model", base, "data", pairs, "adapter-path", out, "loss", "dpo",
+                                             "iters", "2", "batch-size", "2", "threads", "1", "valid-split",
+                                             "0.3", "resume-adapter-file", adapter, NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : graft_train(&o, NULL, NULL, err);
+    graft_options_free(&o);
+    free(pairs);
+    free(out);
+    return st;
+}
+
 static graft_status make_trainer(graft_error *err) {
     graft_options o;
     graft_trainer *t = NULL;
@@ -301,25 +320,16 @@ static graft_status make_ask(graft_error *err) {
 }
 
 static const call calls[] = {
-    {"chat", make_chat},
-    {"ask", make_ask},
-    {"plan", make_plan},
-    {"convert", make_convert},
-    {"train", make_train},
-    {"trainer", make_trainer},
-    {"eval", make_eval},
-    {"generate", make_generate},
-    {"tokenize", make_tokenize},
-    {"render", make_render},
-    {"load_yaml", make_yaml},
-    {"info", make_info},
-    {"info gguf", make_gguf_info},
-    {"unigram", make_unigram},
-    {"spm", make_spm},
-    {"hub_list", make_hub_list},
-    {"locate", make_locate},
-    {"export", make_export},
-    {"fuse", make_fuse},
+    {"chat", make_chat},           {"ask", make_ask},
+    {"plan", make_plan},           {"convert", make_convert},
+    {"train", make_train},         {"train dpo", make_preferences},
+    {"trainer", make_trainer},     {"eval", make_eval},
+    {"generate", make_generate},   {"tokenize", make_tokenize},
+    {"render", make_render},       {"load_yaml", make_yaml},
+    {"info", make_info},           {"info gguf", make_gguf_info},
+    {"unigram", make_unigram},     {"spm", make_spm},
+    {"hub_list", make_hub_list},   {"locate", make_locate},
+    {"export", make_export},       {"fuse", make_fuse},
     {"fuse gguf", make_fuse_gguf},
 };
 
@@ -405,6 +415,11 @@ static int make_place(void **state) {
     free(repository);
     free(hub);
     tiny_write(place, "messages.json", "[{\"role\": \"user\", \"content\": \"one\"}]");
+    tiny_write(place, "pairs.jsonl",
+               "{\"prompt\": \"one\", \"chosen\": \" two\", \"rejected\": \" no\"}\n"
+               "{\"prompt\": \"two\", \"chosen\": \" three\", \"rejected\": \" seven\"}\n"
+               "{\"prompt\": \"three\", \"chosen\": \" four\", \"rejected\": \" one\"}\n"
+               "{\"prompt\": \"four\", \"chosen\": \" five\", \"rejected\": \" two\"}\n");
     tiny_write(place, "lora.yaml",
                "model: m\nbatch_size: 2\nlora_parameters:\n  rank: 4\n  scale: 2.0\n  dropout: 0.0\n"
                "lr_schedule:\n  name: cosine_decay\n  warmup: 3\n  arguments: [1e-4, 10]\n");

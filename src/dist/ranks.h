@@ -58,7 +58,7 @@ graft_status gr_ranks_share(gr_ranks *ranks, void *all, const size_t *start, gra
 graft_status gr_ranks_share_each(gr_ranks *ranks, void *all, size_t n, graft_error *err) GR_MUST_CHECK;
 /* Rank 0's bytes. */
 graft_status gr_ranks_spread(gr_ranks *ranks, void *bytes, size_t n, graft_error *err) GR_MUST_CHECK;
-/* Rank 0's text, of any length, malloc'ed anew on the others. */
+/* Rank 0's text, of any length, malloc'ed anew on the others, and theirs also after a failure; else NULL. */
 graft_status gr_ranks_spread_text(gr_ranks *ranks, char **text, graft_error *err) GR_MUST_CHECK;
 
 /* Bytes sent to other ranks so far, signs of life left out, and seconds in waits. */

@@ -7,17 +7,35 @@ static graft_status make_messages(gr_message **messages, size_t count, graft_err
     return *messages ? GRAFT_OK : gr_no_memory(err, count * sizeof **messages);
 }
 
-graft_status gr_ranks_share(gr_ranks *r, void *all, const size_t *start, graft_error *err) {
+/* Bytes of rank r's part from `at` of it on, a piece at most. */
+static size_t piece_of(const size_t *start, int r, size_t at) {
+    size_t n = start[r + 1] - start[r];
+    return at < n ? gr_min_size(PIECE, n - at) : 0;
+}
+
+/* A piece of every rank's part. */
+static graft_status share_pieces(gr_ranks *r, char *all, const size_t *start, size_t at, gr_message *m,
+                                 graft_error *err) {
     int size = gr_ranks_size(r), me = gr_ranks_rank(r);
     size_t count = 0;
-    gr_message *m;
-    GR_TRY(make_messages(&m, 2 * (size_t)size, err));
     for (int k = 1; k < size; k++) { /* each begins with its neighbour: no rank is asked by all at once */
         int from = (me + size - k) % size, to = (me + k) % size;
-        gr_ranks_receive(r, &m[count++], (char *)all + start[from], start[from + 1] - start[from], from);
-        gr_ranks_send(r, &m[count++], (char *)all + start[me], start[me + 1] - start[me], to);
+        gr_ranks_receive(r, &m[count++], all + start[from] + at, piece_of(start, from, at), from);
+        gr_ranks_send(r, &m[count++], all + start[me] + at, piece_of(start, me, at), to);
     }
-    graft_status st = gr_ranks_wait(r, m, count, err);
+    return gr_ranks_wait(r, m, count, err);
+}
+
+graft_status gr_ranks_share(gr_ranks *r, void *all, const size_t *start, graft_error *err) {
+    int size = gr_ranks_size(r);
+    size_t longest = 0;
+    gr_message *m;
+    for (int i = 0; i < size; i++)
+        if (start[i + 1] - start[i] > longest) longest = start[i + 1] - start[i];
+    GR_TRY(make_messages(&m, 2 * (size_t)size, err));
+    graft_status st = GRAFT_OK;
+    for (size_t at = 0; st == GRAFT_OK && at < longest; at += PIECE)
+        st = share_pieces(r, all, start, at, m, err);
     free(m);
     return st;
 }
@@ -55,12 +73,10 @@ graft_status gr_ranks_spread(gr_ranks *r, void *bytes, size_t n, graft_error *er
 graft_status gr_ranks_spread_text(gr_ranks *r, char **text, graft_error *err) {
     bool mine = gr_ranks_rank(r) == 0;
     uint64_t n = mine ? strlen(*text) : 0;
+    if (!mine) *text = NULL;
     GR_TRY(gr_ranks_spread(r, &n, sizeof n, err));
     if (mine) return gr_ranks_spread(r, *text, n, err);
     *text = n < SIZE_MAX ? gr_calloc((size_t)n + 1, 1) : NULL;
     if (!*text) return gr_no_memory(err, (size_t)n);
-    graft_status st = gr_ranks_spread(r, *text, n, err);
-    if (st != GRAFT_OK) free(*text);
-    if (st != GRAFT_OK) *text = NULL;
-    return st;
+    return gr_ranks_spread(r, *text, n, err);
 }

@@ -30,8 +30,7 @@
 typedef struct gr_dropout {
     double p; /* share that is dropped, 0 <= p < 1 */
     uint64_t seed, update;
-    uint64_t skip; /* rows of the update before those that a batch counts: 0 in training, whose batches count
-                      all */
+    uint64_t skip; /* rows of the update before those that a batch counts: of other ranks, or run already */
 } gr_dropout;
 
 /* The key of one row of data at one group of linears: `site` above. */

@@ -103,6 +103,14 @@ void gr_runtime_free(gr_runtime *r) {
     *r = (gr_runtime){0};
 }
 
+void gr_score_add(gr_score *sum, const gr_score *own) {
+    sum->loss += own->loss;
+    sum->loss_squared += own->loss_squared;
+    sum->correct += own->correct;
+    sum->tokens += own->tokens;
+    sum->rows += own->rows;
+}
+
 /* Sums of one batch, row by row. */
 static void score_batch(gr_runtime *r, const gr_batch *batch, const int64_t *numbers, gr_score *score,
                         void (*each)(void *user, int64_t row, const gr_score *own), void *user) {
@@ -119,10 +127,7 @@ static void score_batch(gr_runtime *r, const gr_batch *batch, const int64_t *num
             own.correct += target.correct;
             own.tokens++;
         }
-        score->loss += own.loss;
-        score->loss_squared += own.loss_squared;
-        score->correct += own.correct;
-        score->tokens += own.tokens;
+        gr_score_add(score, &own);
         if (each) each(user, numbers[j], &own);
     }
 }
@@ -138,8 +143,8 @@ void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *row
     gr_batch_clear(buffer, 0);
     for (int64_t i = first; i < first + count; i++) {
         gr_row row = gr_rows_at(rows, i);
-        score->rows++;
         if (gr_batch_cost(&row) == 0) {
+            score->rows++;
             if (each) each(user, i, &(gr_score){.rows = 1});
             continue;
         }

@@ -45,6 +45,8 @@ typedef struct gr_score {
     int64_t tokens, correct, rows;
 } gr_score;
 
+void gr_score_add(gr_score *sum, const gr_score *own);
+
 /* Scores rows [first, first+count) of the data set; batches are filled up to the bound tokens. each (may be
  * NULL) is called per row with its own sums. stop is polled between batches (may be NULL). */
 void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first,

@@ -93,12 +93,12 @@ graft_status gr_trainer_agree(gr_trainer *t, graft_error *err) {
     char *mine = lines_of(t, fresh), *theirs = mine;
     if (!mine) return gr_no_memory(err, 0);
     graft_status st = gr_ranks_spread_text(ranks, &theirs, err);
+    t->together.texts[0] = mine;
+    t->together.texts[1] = theirs != mine ? theirs : NULL;
     gr_buf differences = {0};
     if (st == GRAFT_OK && rank) compare(&differences, &count, rank, mine, theirs);
     if (count) st = refuse(rank, count, &differences, err);
     gr_buf_free(&differences);
-    if (theirs != mine) free(theirs);
-    free(mine);
     if (st != GRAFT_OK) return st;
     char *good = gr_calloc((size_t)gr_ranks_size(ranks), 1); /* until here nobody goes on */
     if (!good) return gr_no_memory(err, 0);

@@ -382,6 +382,9 @@ void gr_trainer_close(gr_trainer *t) {
     free(t->together.wire);
     free(t->together.wire_start);
     free(t->together.leaves);
+    free(t->together.scores);
+    free(t->together.texts[0]);
+    free(t->together.texts[1]);
     gr_reduce_free(&t->together.reduction);
     free(t->start);
     gr_optim_free(&t->optim);

@@ -116,7 +116,7 @@ void gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows,
                     void (*each)(void *user, int64_t pair, const gr_pair *scored, const gr_pair_value *value),
                     void *user, const volatile int *stop) {
     scoring s = {.r = r, .buffer = buffer, .rows = rows, .how = how, .sums = sums};
-    s.nll_share = (double)count / (double)gr_max_i64(gr_pairs_chosen_targets(rows, first, count), 1);
+    s.nll_share = gr_pairs_nll_share(count, gr_pairs_chosen_targets(rows, first, count));
     *sums = (gr_preference_sums){0};
     gr_batch_clear(buffer, 0);
     for (int64_t i = first; i < first + count; i++) {

@@ -23,6 +23,11 @@ void gr_pair_weigh(gr_batch_buffer *buffer, const gr_rows *rows, int64_t at, int
 
 /* Targets of the chosen halves of pairs [first, first + count). */
 int64_t gr_pairs_chosen_targets(const gr_rows *rows, int64_t first, int64_t count);
+/* What a token counts for in orpo's likelihood, which is the mean over all tokens of all chosen halves, as
+ * often as there are pairs: their losses are averaged. */
+static inline double gr_pairs_nll_share(int64_t pairs, int64_t chosen_targets) {
+    return (double)pairs / (double)gr_max_i64(chosen_targets, 1);
+}
 /* Scores these pairs; batches are filled up to the bound tokens. Orpo's likelihood is the mean over all
  * tokens of all of them. each (may be NULL) is called per pair. stop is polled between batches (may be NULL).
  */

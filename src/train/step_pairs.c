@@ -8,7 +8,7 @@ double gr_trainer_nll_share(const gr_trainer *t, const int64_t *units, int64_t n
     int64_t targets = 0;
     for (int64_t i = 0; i < n; i++)
         targets += gr_rows_at(t->train, gr_order_row(&t->order, units[i], GR_CHOSEN)).targets;
-    return (double)n / (double)gr_max_i64(targets, 1);
+    return gr_pairs_nll_share(n, targets);
 }
 
 /* Losses of both halves, and the gradient that came back through the pair. */

@@ -226,23 +226,20 @@ graft_status gr_trainer_score(gr_trainer *t, int64_t n, gr_score *score,
     int size = gr_ranks_size(with->ranks);
     gr_score *all = gr_calloc((size_t)(n + size), sizeof *all);
     if (!all) return gr_no_memory(err, (size_t)(n + size) * sizeof *all);
-    graft_status st = share_scores(t, all, n, err);
+    with->scores = all;
+    GR_TRY(share_scores(t, all, n, err));
     *score = (gr_score){0};
-    for (int r = 0; st == GRAFT_OK && r < size; r++) {
+    for (int r = 0; r < size; r++) {
         const gr_score *own = all + gr_share_begin(n, r, size) + r;
         with->stop |= own->rows != 0;
         for (int64_t i = gr_share_begin(n, r, size); i < gr_share_begin(n, r + 1, size); i++) {
-            own++;
-            score->loss += own->loss;
-            score->loss_squared += own->loss_squared;
-            score->tokens += own->tokens;
-            score->correct += own->correct;
-            score->rows++;
+            gr_score_add(score, ++own);
             each(user, i, own);
         }
     }
     free(all);
-    return st;
+    with->scores = NULL;
+    return GRAFT_OK;
 }
 
 graft_status gr_trainer_agree_to_stop(gr_trainer *t, graft_error *err) {

@@ -6,8 +6,9 @@
  * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
  * update), health.c (may the update be made?), heed.c (what follows), checkpoint.c (what one holds),
  * checkpoint_files.c (which there are), resume_check.c and settings_changed.c (what must be as it was),
- * step_pairs.c (a step over preferences), saved.c (adapter and best), metrics.c, run_record.c, card.c,
- * trainer.c (the loop).
+ * step_pairs.c (a step over preferences), pairs.c and preference_loss.c (pairs, and what they cost),
+ * together.c (several ranks as one), agree.c (are they at the same run?), saved.c (adapter and best),
+ * metrics.c, run_record.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -60,13 +61,16 @@ typedef struct gr_row_result {
     bool gradient;          /* what came back through it is all numbers */
 } gr_row_result;
 
-/* What several ranks need to train as one. */
+/* What several ranks need to train as one. What long messages go through lives until close: one that was
+ * given up may still be on its way. */
 typedef struct gr_together {
     gr_ranks *ranks; /* NULL: this process is alone, and nothing of this is used */
     gr_reduction reduction;
     struct gr_wire *wire;       /* [rows of an iteration + size]: results under way */
     size_t *wire_start;         /* [size + 1] bytes */
     uint64_t *leaves;           /* [size + 1] first leaf of each rank */
+    struct gr_score *scores;    /* of a validation under way */
+    char *texts[2];             /* of the agreement: this rank's, and rank 0's */
     bool stop, save;            /* all agree: to stop, and to save after this iteration */
     gr_train_progress boundary; /* after the last whole update: what the vectors hold until the next */
     graft_error broken;         /* why an iteration or update could not end; status GRAFT_OK: it could */

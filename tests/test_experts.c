@@ -347,6 +347,32 @@ static void test_sums(void **state) {
     tiny_remove(model);
 }
 
+/* Of equal scores the lower number; all of them; one, whose weight is then 1. */
+static void test_choice(void **state) {
+    (void)state;
+    enum { N = 5 };
+    static const float scores[N] = {1, 3, 2, 3, 3};
+    static const int32_t order[N] = {1, 3, 4, 2, 0};
+    for (int used = 1; used <= N; used++)
+        for (int normed = 0; normed < 2; normed++) {
+            const gr_experts x = {.used = used, .normed = normed, .router = {.rows = N}};
+            int32_t expert[N];
+            float weight[N], p[N];
+            double sum = 0, picked = 0, all = 3 + exp(-1) + exp(-2);
+            for (int i = 0; i < used; i++) picked += exp((double)scores[order[i]] - 3) / all;
+            memcpy(p, scores, sizeof p);
+            gr_experts_choose(&x, expert, weight, p);
+            for (int i = 0; i < used; i++) sum += (double)weight[i];
+            for (int i = 0; i < used; i++) {
+                assert_int_equal(expert[i], order[i]);
+                double own = exp((double)scores[order[i]] - 3) / all;
+                assert_near((double)weight[i], normed ? own / picked : own, 1e-6);
+            }
+            if (normed) assert_near(sum, 1, 1e-6);
+            if (normed && used == 1) assert_true(weight[0] == 1);
+        }
+}
+
 /* Picks are counted in 32 bits: more of them at once are refused before anything is bound. */
 static void test_picks_fit(void **state) {
     (void)state;
@@ -388,10 +414,10 @@ static void test_gguf_names(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),   cmocka_unit_test(test_router_codes),
-                                       cmocka_unit_test(test_refused),   cmocka_unit_test(test_too_many),
-                                       cmocka_unit_test(test_adapters),  cmocka_unit_test(test_picks_fit),
-                                       cmocka_unit_test(test_names),     cmocka_unit_test(test_sums),
-                                       cmocka_unit_test(test_gguf_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),  cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused),  cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_picks_fit),
+                                       cmocka_unit_test(test_names),    cmocka_unit_test(test_sums),
+                                       cmocka_unit_test(test_choice),   cmocka_unit_test(test_gguf_names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

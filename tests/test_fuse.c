@@ -83,6 +83,7 @@ static const kind kinds[] = {
     {"biases", "qwen2", (const char *const[]){"lora-bias", "all", NULL}},
     {"saved modules", NULL, (const char *const[]){"modules-to-save", "lm_head,norm", NULL}},
     {"embedding and head", NULL, (const char *const[]){"lora-targets", "q_proj,embed_tokens,lm_head", NULL}},
+    {"experts", "qwen3_moe", (const char *const[]){"lora-targets", "all-linear", NULL}},
 };
 
 /* In 32 bits the fused model's losses are those of base and adapter: both sum the same numbers, rounded to 24
@@ -93,6 +94,7 @@ static void every_kind(void **state) {
         for (int bits = 0; bits <= 4; bits += 4) {
             char name[64];
             graft_fuse_result r;
+            if (bits && kinds[i].model && tiny_mixture(kinds[i].model)) continue; /* no file has such codes */
             snprintf(name, sizeof name, "base%zu-%d", i, bits);
             char *model = tiny_model_dir(
                 root, name, &(tiny_spec){.type = kinds[i].model, .bits = bits, .untied = true, .seed = i});

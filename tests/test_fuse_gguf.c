@@ -224,6 +224,59 @@ static void refusals(void **state) {
     drop(&a);
 }
 
+/* A mixture's experts, in one tensor of three dimensions: each gets what its own adapter adds. */
+static void experts(void **state) {
+    (void)state;
+    enum { EXPERTS = 3, ROWS = 32, COLS = 64 };
+    static const char text[] =
+        "{\"model_type\":\"qwen3_moe\",\"hidden_size\":64,\"moe_intermediate_size\":32,\"num_experts\":3,"
+        "\"num_experts_per_tok\":2,\"num_hidden_layers\":1,\"num_attention_heads\":2,\"num_key_value_heads\":"
+        "1,\"head_dim\":32,\"vocab_size\":8,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":128}";
+    static float was[EXPERTS][ROWS][COLS];
+    graft_error err = {0};
+    graft_fuse_result r;
+    gr_gguf_keys keys = {0};
+    gr_gguf_writer *w;
+    gr_gguf *file;
+    adapter a;
+    gr_gguf_tensor t = {.name = "blk.0.ffn_up_exps.weight",
+                        .type = GR_GGUF_F32,
+                        .ndim = 3,
+                        .shape = {EXPERTS, ROWS, COLS},
+                        .bytes = sizeof was};
+    for (int i = 0; i < EXPERTS * ROWS * COLS; i++) (&was[0][0][0])[i] = sinf((float)i);
+    gr_gguf_put_string(&keys, "general.architecture", "qwen3moe");
+    assert_int_equal(gr_gguf_create(&w, base, &keys, &t, 1, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_write(w, was, sizeof was, &err), GRAFT_OK);
+    assert_int_equal(gr_gguf_commit(w, &err), GRAFT_OK);
+    if (gr_config_parse(&a.config, text, sizeof text - 1, "test", &err) != GRAFT_OK)
+        fail_msg("%s %s", err.what, err.where);
+    const gr_tuning_request wish = {
+        .targets = "up_proj", .rank = 2, .alpha = 3, .scale = NAN, .num_layers = -1};
+    assert_int_equal(gr_tuning_select(&a.tuning, &a.config, &wish, &err), GRAFT_OK);
+    a.params = calloc((size_t)a.tuning->parameters, sizeof *a.params);
+    assert_non_null(a.params);
+    for (int64_t i = 0; i < a.tuning->parameters; i++) a.params[i] = cosf((float)i);
+    assert_int_equal(fuse(&a, &r, &err), GRAFT_OK);
+    assert_int_equal(r.changed, 1);
+    assert_int_equal(gr_gguf_open(&file, out, &err), GRAFT_OK);
+    const gr_gguf_tensor *is = gr_gguf_find(file, t.name);
+    assert_true(is && is->ndim == 3 && is->bytes == sizeof was);
+    const gr_tuned *x = &a.tuning->block[0][GR_EXPERT_UP];
+    for (int e = 0; e < EXPERTS; e++)
+        for (int o = 0; o < ROWS; o++)
+            for (int i = 0; i < COLS; i++) {
+                double want = (double)was[e][o][i];
+                for (int k = 0; k < 2; k++)
+                    want += 1.5 * (double)a.params[x->b + (e * 2 + k) * ROWS + o] *
+                            (double)a.params[x->a + (e * 2 + k) * COLS + i];
+                double found = (double)gr_float_at(is->data, (e * ROWS + o) * COLS + i, GR_F32);
+                assert_true(fabs(found - want) < 1e-5);
+            }
+    gr_gguf_close(file);
+    drop(&a);
+}
+
 static int setup(void **state) {
     (void)state;
     root = tiny_temp();
@@ -243,6 +296,6 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_to_add), cmocka_unit_test(every_type),
-                                       cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(refusals), cmocka_unit_test(experts)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -33,6 +33,7 @@ static void short_batch(const char *isa, bool fp32) {
     for (int which = 0; which < 5; which++) traits_against_ref(which, 0, 0, isa, fp32, short_rows, 3);
     for (int which = FAMILIES; which < FAMILIES_END; which++)
         traits_against_ref(which, 0, 0, isa, fp32, short_rows, 3);
+    if (fp32) traits_against_ref(ONE_EXPERT, 0, 0, isa, fp32, short_rows, 3);
 }
 
 /* Everything that trains, in each family. */

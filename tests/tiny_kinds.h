@@ -36,7 +36,11 @@ enum {
     STARCODER2,
     QWEN3_MOE,
     OLMOE,
-    FAMILIES_END
+    EVERY_EXPERT, /* takes part of each token */
+    FAMILIES_END,
+    /* one does, with all of the weight: of equals bf16 may take another than f32, so that it is computed in
+     * f32 alone */
+    ONE_EXPERT = FAMILIES_END
 };
 
 static inline void family(ref_tiny *s, int which) {
@@ -62,6 +66,14 @@ static inline void family(ref_tiny *s, int which) {
     }
     /* .. and one whose experts have no adapters */
     if (which == OLMOE) s->wide_norm = s->qk_norm = true, s->experts = 9, s->experts_used = 2, s->mlp = 64;
+    if (which == EVERY_EXPERT) {
+        s->wide_norm = s->qk_norm = true;
+        s->experts = s->experts_used = 4, s->mlp = 64, s->expert_rank = 2;
+    }
+    if (which == ONE_EXPERT) {
+        s->qk_norm = s->experts_normed = true, s->head_dim = 32;
+        s->experts = 5, s->experts_used = 1, s->mlp = 64, s->expert_rank = 2;
+    }
     if (which == STARCODER2) s->layer_norm = s->plain = s->gelu = s->all_bias = s->tied = true;
 }
 

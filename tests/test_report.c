@@ -137,7 +137,7 @@ static void change_of_adapters(void **state) {
         for (int o = 0; o < OUT; o++) bt[o][r] = b[r][o] = cosf((float)(r * OUT + o));
     char *dir = tiny_subdir(root, "change");
     gr_change c;
-    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_change_read(&c, dir, NULL, &err), GRAFT_OK);
     assert_non_null(strstr(c.none, "no adapter"));
     gr_change_free(&c);
     tiny_write(
@@ -146,7 +146,7 @@ static void change_of_adapters(void **state) {
     save(dir, "adapter_model.safetensors",
          tensor_of("base_model.model.lm_head.lora_A.weight", &at[0][0], RANK, IN),
          tensor_of("base_model.model.lm_head.lora_B.weight", &bt[0][0], OUT, RANK));
-    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_change_read(&c, dir, NULL, &err), GRAFT_OK);
     assert_null(c.none);
     assert_true(c.outside && c.rows == 1 && c.modules == 1);
     assert_string_equal(c.module[0], "lm_head");
@@ -155,13 +155,22 @@ static void change_of_adapters(void **state) {
     /* mlx-lm's file is read before PEFT's */
     save(dir, "adapters.safetensors", tensor_of("model.layers.1.self_attn.q_proj.lora_a", &a[0][0], IN, RANK),
          tensor_of("model.layers.1.self_attn.q_proj.lora_b", &b[0][0], RANK, OUT));
-    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_change_read(&c, dir, NULL, &err), GRAFT_OK);
     assert_null(c.none);
     assert_true(!c.outside && c.rows == 2 && c.modules == 1 && isnan(c.norm[0]));
     assert_string_equal(c.module[0], "self_attn.q_proj");
     assert_true(fabs(c.norm[GR_CHANGE_MODULES] - product_norm(a, b, 2.5)) < 1e-9);
     assert_true(c.most == c.norm[GR_CHANGE_MODULES]);
     gr_change_free(&c);
+    /* what an earlier run left is not shown as this one's */
+    char stamp[GR_CHANGE_STAMP];
+    gr_change_stamp(stamp, dir);
+    assert_true(strlen(stamp) > 10);
+    assert_int_equal(gr_change_read(&c, dir, stamp, &err), GRAFT_OK);
+    assert_string_equal(c.none, "no adapter was saved yet");
+    gr_change_free(&c);
+    gr_change_stamp(stamp, root);
+    assert_string_equal(stamp, "");
     /* experts: over all of a block's */
     float as[2][RANK][IN], bs[2][OUT][RANK];
     for (int e = 0; e < 2; e++) {
@@ -181,18 +190,18 @@ static void change_of_adapters(void **state) {
                                .data = (const uint8_t *)bs,
                                .bytes = sizeof bs};
     save(dir, "adapters.safetensors", stack_a, stack_b);
-    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_change_read(&c, dir, NULL, &err), GRAFT_OK);
     assert_null(c.none);
     assert_string_equal(c.module[0], "mlp.switch_mlp.up_proj");
     assert_true(fabs(c.norm[0] - sqrt(10) * product_norm(a, b, 2.5)) < 1e-6 * c.norm[0]);
     gr_change_free(&c);
     /* what cannot be read is said, not failed on */
     tiny_write(dir, "adapters.safetensors", "no");
-    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_change_read(&c, dir, NULL, &err), GRAFT_OK);
     assert_non_null(strstr(c.none, "cannot be read"));
     gr_change_free(&c);
     tiny_write(dir, "adapter_config.json", "{\"fine_tune_type\": \"full\"}");
-    assert_int_equal(gr_change_read(&c, dir, &err), GRAFT_OK);
+    assert_int_equal(gr_change_read(&c, dir, NULL, &err), GRAFT_OK);
     assert_non_null(strstr(c.none, "whole tensors"));
     gr_change_free(&c);
     free(dir);
@@ -321,6 +330,23 @@ static void a_run_on_a_page(void **state) {
     json_decref(numbers);
     free(json);
     free(html);
+    /* the same last part, and the same directory: names that tell them apart */
+    char *group = tiny_subdir(root, "group"), *copy = tiny_subdir(group, "one");
+    tiny_write(copy, "metrics.jsonl", "{\"iteration\": 1, \"train_loss\": 2}\n");
+    free(page_of((const char *const[]){"one", "group/one", "one"}, 3, &json));
+    numbers = json_loads(json, 0, NULL);
+    const char *name[3];
+    for (size_t i = 0; i < 3; i++) {
+        run = json_array_get(json_object_get(numbers, "runs"), i);
+        name[i] = json_string_value(json_object_get(run, "name"));
+        assert_true(gr_ends_with(json_string_value(json_object_get(run, "dir")), "one"));
+    }
+    assert_string_equal(name[1], "group/one");
+    assert_true(gr_ends_with(name[0], "/one") && gr_ends_with(name[2], " (3)"));
+    json_decref(numbers);
+    free(json);
+    free(copy);
+    free(group);
     html = page_of((const char *const[]){"one", "two"}, 2, NULL);
     assert_non_null(strstr(html, "2 runs compared"));
     char *differ = strstr(html, "Settings that differ"), *all = strstr(html, "All settings");
@@ -367,9 +393,76 @@ static void samples_are_answered(void **state) {
     must_train(model, "one", NULL, NULL, NULL);
     char *path = tiny_join(dir, "samples.json");
     assert_false(gr_path_exists(path));
+    /* an earlier run's adapter was there, and this run has replaced it */
+    text = tiny_read(dir, "run.json", NULL);
+    assert_non_null(strstr(text, "\"earlier_adapter\""));
+    free(text);
+    html = page_of((const char *const[]){"one"}, 1, NULL);
+    assert_non_null(strstr(html, "<table class=\"heat\">"));
+    free(html);
     free(path);
     free(prompts);
     free(dir);
+}
+
+static void take_text(void *user, uint64_t line, const graft_generation *answer) {
+    (void)line;
+    *(char **)user = strdup(gr_json_utf8(answer->text) ? answer->text : "(not UTF-8)");
+}
+
+/* What generate answers to the prompts, with more options (pairs). */
+static char *answer_of(const char *base, const char *prompts, const char *const *more) {
+    graft_options o;
+    graft_generation total;
+    char *text = NULL;
+    graft_options_init(&o);
+    tiny_set(
+        &o, GRAFT_VERB_GENERATE,
+        (const char *const[]){"model", base, "prompts", prompts, "max-tokens", "8", "threads", "1", NULL});
+    tiny_set(&o, GRAFT_VERB_GENERATE, more);
+    if (graft_generate_batch(&o, NULL, take_text, &text, &total, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    graft_options_free(&o);
+    return text;
+}
+
+/* Both are asked as the adapter was taught, as generate asks with the same variables. */
+static void samples_are_of_base_and_adapter(void **state) {
+    (void)state;
+    static const char mood[] = "{\"mood\":\"+++\"}";
+    const tiny_spec spec = {.dtype = GR_BF16, .bits = 4, .seed = 3};
+    char *moody = tiny_model_dir(root, "moody", &spec), *dir = tiny_join(root, "taught");
+    char *prompts = tiny_join(root, "one-prompt.jsonl");
+    graft_report_result result;
+    graft_options o;
+    tiny_write(moody, "chat_template.jinja",
+               "{% for m in messages %}{{ m.role ~ (mood | default('')) ~ ':' ~ m.content }}{% endfor %}");
+    tiny_write(root, "one-prompt.jsonl", "\"one two\"\n");
+    must_train(moody, "taught",
+               (const char *const[]){"iters", "30", "learning-rate", "2e-2", "template-kwargs", mood, NULL},
+               NULL, NULL);
+    char *plain = answer_of(moody, prompts, NULL),
+         *base = answer_of(moody, prompts, (const char *const[]){"template-kwargs", mood, NULL}),
+         *adapter = answer_of(moody, prompts, (const char *const[]){"adapter-path", dir, NULL});
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_REPORT,
+             (const char *const[]){"prompts", prompts, "max-tokens", "8", "threads", "1", NULL});
+    assert_int_equal(graft_report((const char *const *)&dir, 1, &o, NULL, &result, &err), GRAFT_OK);
+    char *text = tiny_read(dir, "samples.json", NULL);
+    json_t *all = json_loads(text, 0, NULL), *one = json_array_get(json_object_get(all, "samples"), 0);
+    assert_string_equal(json_string_value(json_object_get(one, "base")), base);
+    assert_string_equal(json_string_value(json_object_get(one, "adapter")), adapter);
+    assert_string_not_equal(base, adapter);
+    assert_string_not_equal(base, plain);
+    json_decref(all);
+    free(text);
+    graft_report_result_free(&result);
+    graft_options_free(&o);
+    free(plain);
+    free(base);
+    free(adapter);
+    free(prompts);
+    free(dir);
+    free(moody);
 }
 
 static void refusals(void **state) {
@@ -412,6 +505,7 @@ int main(void) {
         cmocka_unit_test(hostile_texts_are_escaped),
         cmocka_unit_test(a_run_on_a_page),
         cmocka_unit_test(samples_are_answered),
+        cmocka_unit_test(samples_are_of_base_and_adapter),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

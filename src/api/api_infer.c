@@ -34,7 +34,7 @@ graft_status graft_generate_batch(const graft_options *o, const graft_hooks *hoo
     memset(total, 0, sizeof *total);
     GR_TRY(gr_api_begin(o, GRAFT_VERB_GENERATE, err));
     GR_TRY(gr_api_model_dir(&dir, o, true, hooks, err));
-    graft_status st = gr_generate_batch(dir, o, hooks, answer, user, total, err);
+    graft_status st = gr_generate_batch(dir, o, o->adapter_path, hooks, answer, user, total, err);
     free(dir);
     return st;
 }

@@ -78,6 +78,7 @@ graft_status graft_report(const char *const *dirs, size_t count, const graft_opt
         if (st == GRAFT_OK) st = gr_run_read(&runs[i], dirs[i], err);
     }
     if (st == GRAFT_OK) {
+        gr_runs_tell_apart(runs, count);
         result->html = o->html      ? gr_strdup(o->html)
                        : count == 1 ? gr_path_join(dirs[0], "report.html")
                                     : gr_strdup("report.html");

@@ -204,13 +204,14 @@ static graft_status check(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
-graft_status gr_generate_batch(const char *dir, const graft_options *o, const graft_hooks *hooks,
+graft_status gr_generate_batch(const char *dir, const graft_options *o, const char *taught,
+                               const graft_hooks *hooks,
                                void (*answer)(void *user, uint64_t line, const graft_generation *answer),
                                void *user, graft_generation *total, graft_error *err) {
     job j = {.answer = answer, .user = user};
     memset(total, 0, sizeof *total);
     GR_TRY(check(o, err));
-    GR_TRY(gr_session_open(&j.s, dir, o, hooks, err));
+    GR_TRY(gr_session_open_taught(&j.s, dir, o, taught, hooks, err));
     graft_status st = read_prompts(&j, err);
     if (st == GRAFT_OK) st = reserve(&j, err);
     if (st == GRAFT_OK) st = run(&j, total, err);

@@ -59,12 +59,13 @@ static graft_status read_prompts(answers *a, const char *path, graft_error *err)
     return st;
 }
 
+/* taught: whose template variables the prompts have. */
 static graft_status answer_all(answers *a, const char *key, const char *model_dir, const graft_options *o,
-                               const graft_hooks *hooks, graft_error *err) {
+                               const char *taught, const graft_hooks *hooks, graft_error *err) {
     graft_generation total;
     a->key = key;
     a->at = 0;
-    GR_TRY(gr_generate_batch(model_dir, o, hooks, on_answer, a, &total, err));
+    GR_TRY(gr_generate_batch(model_dir, o, taught, hooks, on_answer, a, &total, err));
     return a->good ? GRAFT_OK : gr_no_memory(err, 0);
 }
 
@@ -80,8 +81,8 @@ graft_status gr_samples_save(const char *model_dir, const graft_options *o, cons
     GR_GOTO(a.list && all && path ? GRAFT_OK : gr_no_memory(err, 0));
     GR_GOTO(gr_adapter_record_read(&record, o->adapter_path, err));
     GR_GOTO(read_prompts(&a, o->prompts, err));
-    GR_GOTO(answer_all(&a, "base", model_dir, &plain, hooks, err));
-    GR_GOTO(answer_all(&a, "adapter", model_dir, o, hooks, err));
+    GR_GOTO(answer_all(&a, "base", model_dir, &plain, o->adapter_path, hooks, err));
+    GR_GOTO(answer_all(&a, "adapter", model_dir, o, o->adapter_path, hooks, err));
     gr_json_put(&a.good, all, "iteration", json_integer(record.iteration));
     gr_json_put(&a.good, all, "samples", json_incref(a.list));
     st = a.good ? gr_json_save(path, all, err) : gr_no_memory(err, 0);

@@ -39,12 +39,13 @@ graft_status gr_session_open_text(gr_session *s, const char *dir, const graft_op
                                   const graft_hooks *hooks, graft_error *err) GR_MUST_CHECK;
 
 /* The verbs behind graft.h: dir is the located model directory. taught: as above, options.adapter_path for
- * everybody but fuse. */
+ * everybody but those who ask the base for comparison. */
 graft_status gr_evaluate(const char *dir, const graft_options *o, const char *taught,
                          const graft_hooks *hooks, graft_eval_result *result, graft_error *err) GR_MUST_CHECK;
 graft_status gr_generate(const char *dir, const graft_options *o, const graft_hooks *hooks,
                          graft_generation *result, graft_generation *base, graft_error *err) GR_MUST_CHECK;
-graft_status gr_generate_batch(const char *dir, const graft_options *o, const graft_hooks *hooks,
+graft_status gr_generate_batch(const char *dir, const graft_options *o, const char *taught,
+                               const graft_hooks *hooks,
                                void (*answer)(void *user, uint64_t line, const graft_generation *answer),
                                void *user, graft_generation *total, graft_error *err) GR_MUST_CHECK;
 graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_hooks *hooks,

@@ -5,6 +5,7 @@
 #include "report/run.h"
 #include <math.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* Products of columns take rank * rank numbers and as many operations a column. */
 #define RANK_MOST 256
@@ -128,25 +129,28 @@ static double norm_over(const reading *r, const gr_tensor *a, const gr_tensor *b
     return sqrt(sum);
 }
 
-/* One A with its B. */
-static void take_pair(gr_change *c, const reading *r, const gr_tensor *a, const gr_tensor *b, size_t len) {
+/* One A with its B; false: they are not measured. */
+static bool take_pair(gr_change *c, const reading *r, const gr_tensor *a, const gr_tensor *b, size_t len) {
     const int stack = a->ndim == 3;
     bool columns = kinds[r->kind].columns && !stack;
     int64_t rank = a->shape[columns ? 1 : stack];
     char module[64];
     int64_t layer = place_of(module, a->name, len);
-    int column = column_of(c, module);
     double scale = kinds[r->kind].columns ? number_at(json_object_get(r->config, "lora_parameters"), "scale")
                                           : peft_scale(r->config, a->name, len, rank);
-    if (column < 0 || rank < 1 || rank > RANK_MOST || b->shape[columns ? 0 : 1 + stack] != rank) return;
-    if (!a->bytes || !b->bytes || a->ndim != b->ndim || (stack && a->shape[0] != b->shape[0])) return;
+    if (rank < 1 || rank > RANK_MOST || b->shape[columns ? 0 : 1 + stack] != rank) return false;
+    if (!a->bytes || !b->bytes || a->ndim != b->ndim || (stack && a->shape[0] != b->shape[0])) return false;
+    int column = column_of(c, module);
+    if (column < 0) return false;
     double norm = fabs(scale) * norm_over(r, a, b, rank, columns);
+    if (!isfinite(norm)) return false;
     c->norm[(layer < 0 ? GR_CHANGE_ROWS - 1 : layer) * GR_CHANGE_MODULES + column] = norm;
     if (layer < 0)
         c->outside = true;
     else
         c->rows = gr_max_i64(c->rows, layer + 1);
-    if (isfinite(norm)) c->most = fmax(c->most, norm);
+    c->most = fmax(c->most, norm);
+    return true;
 }
 
 static void take_file(gr_change *c, const reading *r, const gr_safetensors *file) {
@@ -154,11 +158,13 @@ static void take_file(gr_change *c, const reading *r, const gr_safetensors *file
     for (size_t i = 0; i < gr_safetensors_count(file); i++) {
         const gr_tensor *a = gr_safetensors_at(file, i);
         char other[256];
-        if (!gr_ends_with(a->name, a_end) || strlen(a->name) >= sizeof other) continue;
+        if (!gr_ends_with(a->name, a_end)) continue;
+        c->left_out++;
+        if (strlen(a->name) >= sizeof other) continue;
         size_t len = strlen(a->name) - strlen(a_end);
         snprintf(other, sizeof other, "%.*s%s", (int)len, a->name, b_end);
         const gr_tensor *b = gr_safetensors_find(file, other);
-        if (b && is_float(a) && is_float(b)) take_pair(c, r, a, b, len);
+        if (b && is_float(a) && is_float(b) && take_pair(c, r, a, b, len)) c->left_out--;
     }
     if (!c->outside) return; /* below the blocks, wherever they end */
     memmove(c->norm + c->rows * GR_CHANGE_MODULES, c->norm + (GR_CHANGE_ROWS - 1) * GR_CHANGE_MODULES,
@@ -203,10 +209,27 @@ static graft_status take_config(gr_change *c, const char *dir, const json_t *con
     return good ? GRAFT_OK : gr_no_memory(err, 0);
 }
 
-graft_status gr_change_read(gr_change *c, const char *dir, graft_error *err) {
+void gr_change_stamp(char stamp[GR_CHANGE_STAMP], const char *dir) {
+    struct stat s;
+    char *path = gr_path_join(dir, "adapter_config.json");
+    stamp[0] = '\0';
+    if (path && stat(path, &s) == 0)
+        snprintf(stamp, GR_CHANGE_STAMP, "%lld.%09ld", (long long)s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+    free(path);
+}
+
+static bool trains_lengths(const json_t *config) {
+    const char *kind = json_string_value(json_object_get(config, "fine_tune_type"));
+    return (kind && strcmp(kind, "dora") == 0) || json_is_true(json_object_get(config, "use_dora"));
+}
+
+graft_status gr_change_read(gr_change *c, const char *dir, const char *earlier, graft_error *err) {
+    char stamp[GR_CHANGE_STAMP];
     json_t *config = NULL;
     graft_error why = {0};
     *c = (gr_change){.none = "no adapter was saved yet"};
+    gr_change_stamp(stamp, dir);
+    if (earlier && strcmp(stamp, earlier) == 0) return GRAFT_OK;
     char *path = gr_path_join(dir, "adapter_config.json");
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
@@ -219,6 +242,7 @@ graft_status gr_change_read(gr_change *c, const char *dir, graft_error *err) {
         c->none = "whole tensors were trained: without the base there is nothing to compare them with";
     else if (config)
         st = take_config(c, dir, config, err);
+    c->dora = trains_lengths(config);
     json_decref(config);
     free(path);
     return st;

@@ -19,7 +19,7 @@ typedef struct gr_metrics {
     size_t count, cap;
     size_t lines;    /* that hold something */
     uint64_t cut;    /* the last line, where it ends in its middle; 0: it does not */
-    size_t repeated; /* values left out because a later line speaks of the same or an earlier iteration */
+    size_t repeated; /* lines that go back to the iteration of an earlier one, or before: they count */
     size_t without;  /* lines without an iteration, left out */
     size_t more;     /* values under names beyond GR_METRICS_NAMES, or that are too long */
     int64_t skipped; /* updates skipped, by the last line that counts them */

@@ -27,10 +27,11 @@ static graft_status curve_of(gr_metric **found, gr_metrics *m, const char *name,
     return GRAFT_OK;
 }
 
-static graft_status push(gr_metrics *m, gr_metric *c, double x, double y, graft_error *err) {
+/* *again: values of earlier lines are left out for it. */
+static graft_status push(gr_metric *c, double x, double y, bool *again, graft_error *err) {
     while (c->count && c->x[c->count - 1] >= x) {
         c->count--;
-        m->repeated++;
+        *again = true;
     }
     if (!gr_grow((void **)&c->x, &c->x_cap, c->count, sizeof *c->x) ||
         !gr_grow((void **)&c->y, &c->y_cap, c->count, sizeof *c->y))
@@ -52,6 +53,7 @@ static graft_status take_object(gr_metrics *m, json_t *line, graft_error *err) {
     const json_t *iteration = json_object_get(line, "iteration");
     const char *name;
     json_t *value;
+    bool again = false;
     m->lines++;
     if (!json_is_number(iteration)) {
         m->without++;
@@ -63,8 +65,9 @@ static graft_status take_object(gr_metrics *m, json_t *line, graft_error *err) {
         gr_metric *c;
         if (strcmp(name, "iteration") == 0 || !(json_is_number(value) || json_is_null(value))) continue;
         GR_TRY(curve_of(&c, m, name, err));
-        if (c) GR_TRY(push(m, c, m->last, json_is_null(value) ? NAN : json_number_value(value), err));
+        if (c) GR_TRY(push(c, m->last, json_is_null(value) ? NAN : json_number_value(value), &again, err));
     }
+    m->repeated += again;
     return GRAFT_OK;
 }
 

@@ -8,7 +8,7 @@ static void put_cell(gr_buf *out, double norm, double most, int decimals) {
         gr_buf_puts(out, "<td></td>");
         return;
     }
-    int percent = most > 0 ? (int)(80 * norm / most) : 0;
+    int percent = most > 0 ? (int)(80 * (norm / most)) : 0;
     gr_buf_printf(out, "<td style=\"background:rgba(var(--heat),.%02d)\">", percent);
     gr_svg_number(out, norm, decimals);
     gr_buf_puts(out, "</td>");
@@ -36,8 +36,15 @@ void gr_page_change(gr_buf *out, const gr_run *run) {
     }
     gr_buf_puts(out,
                 "<p>The norm of what is added to each weight (Frobenius, of scale times B A) as it was saved "
-                "last, by block and module.</p>\n<div class=\"wide\"><table class=\"heat\"><thead><tr>"
-                "<th scope=\"col\">block</th>");
+                "last, by block and module.");
+    if (c->dora) gr_buf_puts(out, " The lengths that DoRA trains besides are not in it: they need the base.");
+    if (c->left_out)
+        gr_buf_printf(out,
+                      " %zu modules are not shown: they have a rank above 256, are of more than %d kinds, or "
+                      "make no sense.",
+                      c->left_out, GR_CHANGE_MODULES);
+    gr_buf_puts(out, "</p>\n<div class=\"wide\"><table class=\"heat\"><thead><tr>"
+                     "<th scope=\"col\">block</th>");
     for (size_t m = 0; m < c->modules; m++) {
         gr_buf_puts(out, "<th scope=\"col\" title=\"");
         gr_page_text(out, c->module[m]);

@@ -1,3 +1,4 @@
+#include "files/json_read.h"
 #include "files/json_write.h"
 #include "report/page.h"
 #include <math.h>
@@ -48,6 +49,7 @@ static json_t *change_of(bool *good, const gr_change *c) {
     gr_json_put(good, all, "modules", modules);
     gr_json_put(good, all, "norms", rows);
     gr_json_put(good, all, "last_is_outside", json_boolean(c->outside));
+    gr_json_put(good, all, "left_out", json_integer((json_int_t)c->left_out));
     return all;
 }
 
@@ -55,6 +57,7 @@ static json_t *run_of(bool *good, const gr_run *r) {
     double at = NAN, best = gr_metric_least(gr_metrics_find(&r->metrics, "val_loss"), &at);
     json_t *all = json_object();
     gr_json_put(good, all, "name", json_string(r->name));
+    gr_json_put(good, all, "dir", gr_json_utf8(r->dir) ? json_string(r->dir) : json_null());
     gr_json_put(good, all, "iteration", r->metrics.last < 0 ? json_null() : gr_json_number(r->metrics.last));
     gr_json_put(good, all, "train_loss",
                 gr_json_number(gr_metric_last(gr_metrics_find(&r->metrics, "train_loss"))));

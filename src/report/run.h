@@ -12,6 +12,7 @@
 #define GR_RUNS_MOST      8
 #define GR_CHANGE_MODULES 32
 #define GR_CHANGE_ROWS    1024
+#define GR_CHANGE_STAMP   48
 
 /* How far the adapter moves every module: the Frobenius norm of scale * B A. */
 typedef struct gr_change {
@@ -21,16 +22,23 @@ typedef struct gr_change {
     bool outside;
     double *norm;     /* [rows, GR_CHANGE_MODULES]; NaN: no adapter there */
     double most;      /* the largest */
+    size_t left_out;  /* pairs that are not measured: ranks above 256, more names than columns, no sense */
+    bool dora;        /* lengths are trained, too, which only the base can tell */
     const char *none; /* why there is nothing to show; NULL: there is. Static */
 } gr_change;
-/* dir: with adapters.safetensors or adapter_model.safetensors and adapter_config.json. A file that makes no sense is
- * change->none; only GRAFT_NO_MEMORY and GRAFT_IO are errors. Owned by caller until gr_change_free. */
-graft_status gr_change_read(gr_change *change, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* dir: with adapters.safetensors or adapter_model.safetensors and adapter_config.json. A file that makes no
+ * sense is change->none, as is a save with the stamp `earlier` (NULL: none), which was there before the run;
+ * only GRAFT_NO_MEMORY and GRAFT_IO are errors. Owned by caller until gr_change_free. */
+graft_status gr_change_read(gr_change *change, const char *dir, const char *earlier,
+                            graft_error *err) GR_MUST_CHECK;
+/* Tells the save in dir from every other that was or will be there: when its last file was written. "": there
+ * is none. */
+void gr_change_stamp(char stamp[GR_CHANGE_STAMP], const char *dir);
 void gr_change_free(gr_change *change);
 
 typedef struct gr_run {
     char *dir;
-    char name[128]; /* its last part, as UTF-8 */
+    char name[128]; /* its last part, as UTF-8; more of it where that tells runs apart */
     gr_metrics metrics;
     json_t *record;  /* run.json; NULL: none */
     json_t *samples; /* samples.json; NULL: none */
@@ -44,6 +52,8 @@ graft_status gr_run_read(gr_run *run, const char *dir, graft_error *err) GR_MUST
 graft_status gr_run_read_texts(gr_run *run, const char *dir, graft_error *err) GR_MUST_CHECK;
 /* A run of which nothing is known but its directory. */
 graft_status gr_run_none(gr_run *run, const char *dir, graft_error *err) GR_MUST_CHECK;
+/* Lengthens names of runs that have the same one. */
+void gr_runs_tell_apart(gr_run *runs, size_t count);
 void gr_run_free(gr_run *run);
 
 /* A number of run.json: key, or inner of the object under key (inner may be NULL). NaN: absent, or no number.

@@ -4,16 +4,42 @@
 #include <math.h>
 #include <stdio.h>
 
-/* The last part of a path that is not "." or empty, in characters that any page can have. */
-static void name_of(char *name, size_t room, const char *dir) {
+/* The last parts of a path, or their end where there is no room for more, in characters that any page can
+ * have. */
+static void name_of(char *name, size_t room, const char *dir, int parts) {
     size_t end = strlen(dir);
     while (end > 1 && dir[end - 1] == '/') end--;
     size_t start = end;
-    while (start && dir[start - 1] != '/') start--;
-    snprintf(name, room, "%.*s", (int)gr_min_i64((int64_t)(end - start), (int64_t)room - 1), dir + start);
+    for (int i = 0; i < parts && start; i++) {
+        while (start && dir[start - 1] == '/' && start < end) start--;
+        while (start && dir[start - 1] != '/') start--;
+    }
+    if (end - start > room - 1) start = end - (room - 1);
+    snprintf(name, room, "%.*s", (int)(end - start), dir + start);
     if (gr_json_utf8(name)) return;
     for (char *p = name; *p; p++)
         if ((unsigned char)*p >= 0x80) *p = '?';
+}
+
+/* Two of the runs before count, other than i itself, that are called as run i. */
+static bool is_taken(const gr_run *runs, size_t count, size_t i) {
+    for (size_t k = 0; k < count; k++)
+        if (k != i && strcmp(runs[k].name, runs[i].name) == 0) return true;
+    return false;
+}
+
+void gr_runs_tell_apart(gr_run *runs, size_t count) {
+    bool taken[GR_RUNS_MOST];
+    for (int parts = 2; parts <= 16; parts++) {
+        for (size_t i = 0; i < count; i++) taken[i] = is_taken(runs, count, i);
+        for (size_t i = 0; i < count; i++)
+            if (taken[i]) name_of(runs[i].name, sizeof runs[i].name, runs[i].dir, parts);
+    }
+    for (size_t i = 1; i < count; i++) { /* the same directory twice */
+        if (!is_taken(runs, i, i)) continue;
+        size_t at = gr_min_i64((int64_t)strlen(runs[i].name), sizeof runs[i].name - 8);
+        snprintf(runs[i].name + at, sizeof runs[i].name - at, " (%zu)", i + 1);
+    }
 }
 
 /* A JSON object of the directory, if it is there. */
@@ -37,8 +63,8 @@ static void say(gr_run *r) {
                       (unsigned long long)m->cut);
     if (m->repeated)
         gr_buf_printf(n,
-                      "metrics.jsonl speaks %zu times of an iteration that a later line speaks of again: the "
-                      "later lines are shown\n",
+                      "%zu lines of metrics.jsonl go back to iterations that earlier lines have: the later "
+                      "lines are shown\n",
                       m->repeated);
     if (m->without)
         gr_buf_printf(n, "%zu lines of metrics.jsonl have no iteration and are left out\n", m->without);
@@ -51,7 +77,7 @@ static void say(gr_run *r) {
 
 graft_status gr_run_none(gr_run *r, const char *dir, graft_error *err) {
     *r = (gr_run){.dir = gr_strdup(dir), .metrics = {.last = -1}};
-    name_of(r->name, sizeof r->name, dir);
+    name_of(r->name, sizeof r->name, dir, 1);
     return r->dir ? GRAFT_OK : gr_no_memory(err, 0);
 }
 
@@ -71,7 +97,7 @@ graft_status gr_run_read_texts(gr_run *r, const char *dir, graft_error *err) {
 
 graft_status gr_run_read(gr_run *r, const char *dir, graft_error *err) {
     GR_TRY(gr_run_read_texts(r, dir, err));
-    return gr_change_read(&r->change, dir, err);
+    return gr_change_read(&r->change, dir, gr_run_text(r, "earlier_adapter", NULL), err);
 }
 
 void gr_run_free(gr_run *r) {

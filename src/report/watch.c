@@ -23,8 +23,8 @@ struct gr_watch {
     atomic_bool paged;               /* somebody has the page, whose script asks for the rest */
     atomic_bool seen;                /* somebody has the parts of the ended run */
     /* the server's thread alone */
-    char version[200]; /* of what is below */
-    char adapter[64];  /* of change */
+    char version[300]; /* of what is below */
+    char adapter[128]; /* of change */
     gr_buf parts;
     double looked, cost; /* gr_clock of the last look at the directory, and the seconds that it took */
     gr_change change;
@@ -50,13 +50,14 @@ static void state_of(char *text, size_t room, const char *dir, const char *const
 }
 
 /* The adapter is measured once for each save. */
-static graft_status refresh_change(gr_watch *w, graft_error *err) {
-    static const char *const names[] = {"adapters.safetensors", "adapter_model.safetensors"};
+static graft_status refresh_change(gr_watch *w, const char *earlier, graft_error *err) {
+    static const char *const names[] = {"adapters.safetensors", "adapter_model.safetensors",
+                                        "adapter_config.json"}; /* the last to be written */
     char now[sizeof w->adapter];
-    state_of(now, sizeof now, w->dir, names, 2);
+    state_of(now, sizeof now, w->dir, names, sizeof names / sizeof *names);
     if (strcmp(now, w->adapter) == 0) return GRAFT_OK;
     gr_change_free(&w->change);
-    GR_TRY(gr_change_read(&w->change, w->dir, err));
+    GR_TRY(gr_change_read(&w->change, w->dir, earlier, err));
     memcpy(w->adapter, now, sizeof now);
     return GRAFT_OK;
 }
@@ -64,8 +65,9 @@ static graft_status refresh_change(gr_watch *w, graft_error *err) {
 /* What the page would be about now. A look that took long is not taken again soon: it is the training's time.
  */
 static void version_now(const gr_watch *w, char *now, size_t room) {
-    static const char *const names[] = {"metrics.jsonl", "run.json", "samples.json", "adapters.safetensors",
-                                        "adapter_model.safetensors"};
+    static const char *const names[] = {
+        "metrics.jsonl",      "run.json", "samples.json", "adapters.safetensors", "adapter_model.safetensors",
+        "adapter_config.json"};
     static const double share = 20;
     int phase = atomic_load(&w->phase);
     if (phase != ENDED && w->version[0] && gr_clock() < w->looked + share * w->cost) {
@@ -81,7 +83,7 @@ static void version_now(const gr_watch *w, char *now, size_t room) {
 static graft_status read_run(gr_watch *w, gr_run *run, graft_error *err) {
     bool runs = atomic_load(&w->phase) != PREPARING;
     graft_status st = runs ? gr_run_read_texts(run, w->dir, err) : gr_run_none(run, w->dir, err);
-    if (st == GRAFT_OK && runs) st = refresh_change(w, err);
+    if (st == GRAFT_OK && runs) st = refresh_change(w, gr_run_text(run, "earlier_adapter", NULL), err);
     run->change = w->change;
     if (!runs) run->change.none = "no adapter was saved yet";
     return st;

@@ -1,6 +1,7 @@
 /* train/run_record.c - run.json: what a run was given and expects, for whoever looks at the directory.
  * metrics.jsonl has what came of it. */
 #include "files/json_write.h"
+#include "report/run.h"
 #include "train/trainer.h"
 
 #define LENGTH_BINS 16
@@ -10,7 +11,8 @@ static int by_length(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* "lengths": how many rows have up to "bin" tokens, up to twice as many, and so on. */
+/* "lengths": how many rows, of preferences how many of their halves, have up to "bin" tokens, up to twice as
+ * many, and so on. */
 static json_t *rows_json(bool *good, const gr_rows *rows) {
     int64_t n = gr_rows_count(rows), longest = gr_rows_longest(rows), counts[LENGTH_BINS] = {0};
     int64_t bin = gr_max_i64(1, (longest + LENGTH_BINS - 1) / LENGTH_BINS);
@@ -75,9 +77,9 @@ static json_t *settings_json(bool *good, const graft_options *o) {
     return all;
 }
 
-graft_status gr_record_save(const gr_trainer *t, graft_error *err) {
+graft_status gr_record_save(const gr_trainer *t, bool anew, graft_error *err) {
     bool good = true;
-    char digest[24];
+    char digest[24], earlier[GR_CHANGE_STAMP];
     gr_buf kind = {0};
     json_t *all = json_object();
     char *path = gr_path_join(t->dir, "run.json");
@@ -98,6 +100,8 @@ graft_status gr_record_save(const gr_trainer *t, graft_error *err) {
     gr_json_put(&good, all, "recompute", json_string(gr_recompute_name[t->recompute]));
     gr_json_put(&good, all, "slice_tokens", json_integer(t->slice_tokens));
     gr_json_put(&good, all, "data", data_json(&good, t));
+    gr_change_stamp(earlier, t->dir);
+    if (anew && earlier[0]) gr_json_put(&good, all, "earlier_adapter", json_string(earlier));
     gr_json_put(&good, all, "settings", settings_json(&good, t->o));
     graft_status st = path && good && !kind.failed ? gr_json_save(path, all, err) : gr_no_memory(err, 0);
     gr_buf_free(&kind);

@@ -346,7 +346,7 @@ static graft_status start_here(gr_trainer *t, graft_error *err) {
     say_what_is_saved(t);
     GR_TRY(gr_metrics_start(t, err));
     if (t->o->report_to) GR_TRY(gr_events_open(&t->events, t->dir, t->p.iteration, err));
-    return gr_record_save(t, err);
+    return gr_record_save(t, !found, err);
 }
 
 /* Files are rank 0's, and what it finds in them is everybody's. */

@@ -335,8 +335,9 @@ graft_status gr_metrics_skipped(gr_trainer *t, const gr_verdict *verdict, graft_
 graft_status gr_metrics_spike(gr_trainer *t, const char *what, double value, double usual,
                               graft_error *err) GR_MUST_CHECK;
 
-/* run_record.c: run.json, what the run was given and expects; once, when it starts or goes on. */
-graft_status gr_record_save(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* run_record.c: run.json, what the run was given and expects; once, when it starts or goes on. anew: an
+ * adapter that is in the directory is not this run's. */
+graft_status gr_record_save(const gr_trainer *t, bool anew, graft_error *err) GR_MUST_CHECK;
 /* card.c: README.md of the adapter directory. */
 graft_status gr_card_save(const gr_trainer *t, const graft_train_result *result,
                           graft_error *err) GR_MUST_CHECK;

@@ -197,12 +197,23 @@ static void compare_tensors(const pref_run *r) {
     free(path);
 }
 
+/* run.json counts pairs. */
+static void compare_record(const pref_run *r) {
+    char *path = tiny_join(r->out, "run.json");
+    json_t *run = json_load_file(path, 0, NULL);
+    assert_int_equal(golden_int(golden_member(golden_member(run, "data"), "train"), "rows"),
+                     json_array_size(golden_member(golden, "rows")));
+    json_decref(run);
+    free(path);
+}
+
 static void as_trl_trains(void **state) {
     pref_run *r = open_run(*state, 0);
     reports found = {0};
     train(r, r->out, true, NULL, &found);
     compare_logs(r, &found);
     compare_tensors(r);
+    compare_record(r);
     assert_true(found.valids >= 2);
     if (!strcmp(golden_text(r->entry, "loss"), "dpo")) /* where it starts, adapter and reference are one */
         near(r, "margin", 0, found.valid[0].preference.margin, 0, 0);

@@ -1,6 +1,7 @@
 /* talk/service.c over loopback, with a client of plain sockets: what is served is what `graft generate` says,
  * streamed or whole, alone or beside others, with one adapter or another; who leaves makes room, and stopping
  * cuts answers and says so. */
+#include "tests/sanitized.h"
 #include "tests/served.h"
 
 /* ------------------------------------------------------------------ answers */
@@ -305,9 +306,9 @@ static void who_leaves_the_line_makes_room(void **state) {
     assert_int_equal(r.requests, 5);
 }
 
-/* A request whose prompt takes the tiny model seconds; free. */
+/* A request whose prompt takes the tiny model half a second, or some under a sanitizer; free. */
 static char *long_prompt(void) {
-    enum { N = 29000 };
+    enum { N = SANITIZED ? 7000 : 29000 };
     char *json = malloc(N + 20);
     int at = sprintf(json, "{\"prompt\": \"");
     memset(json + at, 'x', N); /* a byte is a token */

@@ -34,6 +34,7 @@ typedef struct progress {
     double began, last; /* of the phase; when something was shown */
     double seen;        /* of the last update */
     int64_t done;
+    int64_t trained; /* `done` of the last update of "train" */
     bool utf8;
     spark losses; /* of the training that is shown */
 } progress;

@@ -82,6 +82,10 @@ void progress_update(progress *p, const char *phase, int64_t done, int64_t total
         p->began = t;
         p->last = p->terminal ? 0 : t;
     }
+    if (strcmp(p->phase, "train") == 0) {
+        if (done < p->trained) p->losses.count = 0; /* another training: the next trial of a sweep */
+        p->trained = done;
+    }
     if (!fresh && slept(p, t)) p->began += t - p->seen; /* no part of the rate */
     p->seen = t;
     p->done = done;

@@ -25,8 +25,9 @@ static const char *part_of(const uint8_t **at, const uint8_t *end, size_t *n) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static char place[] = "fuzz";
     graft_error err = {0};
-    gr_run runs[2] = {{.name = "fuzz", .change = {.none = "nothing"}}};
+    gr_run runs[2] = {{.dir = place, .name = "fuzz", .change = {.none = "nothing"}}};
     gr_buf page = {0};
     json_t *numbers = NULL;
     const uint8_t *end = data + size;

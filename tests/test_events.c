@@ -96,6 +96,39 @@ static void a_run_writes_events(void **state) {
     free(text);
 }
 
+/* Of lines about an update that went wrong, what is a curve has a name that says so. */
+static void what_went_wrong(void **state) {
+    (void)state;
+    static const char *const lines[] = {
+        "{\"iteration\": 7, \"update\": 4, \"skipped_updates\": 1, \"not_a_number\": \"loss\", \"rows\": 1}",
+        "{\"iteration\": 8, \"update\": 5, \"spike\": \"grad_norm\", \"value\": 9, \"usual\": 1}"};
+    char *dir = tiny_subdir(root, "wrong");
+    gr_events *e;
+    size_t size;
+    assert_int_equal(gr_events_open(&e, dir, 0, &err), GRAFT_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(gr_events_line(e, lines[i], strlen(lines[i]), &err), GRAFT_OK);
+    gr_events_close(e);
+    char *text = events_of("wrong", 0, &size, NULL);
+    assert_non_null(memmem(text, size, "train/skipped_updates\x15", 22));
+    assert_non_null(memmem(text, size, "spike/grad_norm\x15", 16));
+    static const char *const others[] = {"\x05"
+                                         "value",
+                                         "\x05"
+                                         "usual",
+                                         "\x06"
+                                         "update",
+                                         "\x04"
+                                         "rows"};
+    for (int i = 0; i < 4; i++) assert_null(memmem(text, size, others[i], strlen(others[i])));
+    free(text);
+    gr_events_forget(dir);
+    char *logs = tiny_join(dir, "logs");
+    assert_int_equal(rmdir(logs), 0); /* nothing is left */
+    free(logs);
+    free(dir);
+}
+
 /* One file a process; the second begins with the step from which on it counts. A new run removes both. */
 static void a_run_that_goes_on(void **state) {
     (void)state;
@@ -160,8 +193,8 @@ static void lines_and_files(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(checksums), cmocka_unit_test(a_run_writes_events),
-                                       cmocka_unit_test(a_run_that_goes_on),
-                                       cmocka_unit_test(lines_and_files)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(checksums), cmocka_unit_test(a_run_writes_events), cmocka_unit_test(what_went_wrong),
+        cmocka_unit_test(a_run_that_goes_on), cmocka_unit_test(lines_and_files)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,6 +1,7 @@
 /* Reports: metrics that are cut, repeated or hostile; what a page holds; what an adapter changes; numbers. */
 #include "tests/tiny_run.h"
 
+#include "report/chart.h"
 #include "report/page.h"
 
 #include <cmocka.h>
@@ -85,6 +86,17 @@ static void too_many_names(void **state) {
     assert_int_equal(m.more, 101 - GR_METRICS_NAMES);
     gr_metrics_free(&m);
     gr_buf_free(&text);
+}
+
+static void axes_are_finite(void **state) {
+    (void)state;
+    static const double ends[][2] = {{0, 5e-324},         {5e-324, 5e-324}, {1e-320, 2e-320},
+                                     {-1.7e308, 1.7e308}, {1e308, 1e308},   {1e16, 1e16 + 2}};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        gr_axis a = gr_axis_round(ends[i][0], ends[i][1], false);
+        assert_true(isfinite(a.step) && a.step > 0 && isfinite(a.low) && isfinite(a.high) && a.high > a.low);
+        assert_true((a.high - a.low) / a.step < 50);
+    }
 }
 
 static void smoothing(void **state) {
@@ -478,6 +490,11 @@ static void refusals(void **state) {
                      GRAFT_USAGE);
     assert_int_equal(graft_report((const char *const *)many, 1, &o, NULL, &result, &err), GRAFT_NOT_FOUND);
     assert_non_null(strstr(err.hint, "graft train"));
+    tiny_set(&o, GRAFT_VERB_REPORT, (const char *const[]){"max-tokens", "3", NULL});
+    assert_int_equal(graft_report((const char *const *)many, 1, &o, NULL, &result, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.what, "--max-tokens without --prompts"));
+    graft_options_free(&o);
+    graft_options_init(&o);
     tiny_write(none, "metrics.jsonl", "{\"iteration\": 1}\n");
     tiny_write(none, "run.json", "[1]");
     assert_int_equal(graft_report((const char *const *)many, 1, &o, NULL, &result, &err), GRAFT_CORRUPT);
@@ -501,6 +518,7 @@ int main(void) {
         cmocka_unit_test(broken_lines_are_named),
         cmocka_unit_test(too_many_names),
         cmocka_unit_test(smoothing),
+        cmocka_unit_test(axes_are_finite),
         cmocka_unit_test(change_of_adapters),
         cmocka_unit_test(hostile_texts_are_escaped),
         cmocka_unit_test(a_run_on_a_page),

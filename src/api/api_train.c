@@ -80,6 +80,11 @@ graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, con
     GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
     if (hooks && hooks->ranks && hooks->ranks->size > 1)
         return gr_fail(err, GRAFT_UNSUPPORTED, "several ranks train with graft_train, not step by step");
+    if (o->watch || o->report_to) {
+        gr_fail(err, GRAFT_USAGE, "--%s is of a whole run, not of training step by step",
+                o->watch ? "watch" : "report-to");
+        return gr_hint(err, "graft_train has it");
+    }
     GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_trainer *t = gr_calloc(1, sizeof *t);
     graft_status st =

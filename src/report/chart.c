@@ -24,8 +24,11 @@ const char *gr_chart_style(void) {
 }
 
 gr_axis gr_axis_round(double low, double high, bool whole) {
-    if (!(high > low)) {
-        double around = fabs(low) > 0 ? fabs(low) * 0.1 : 1;
+    static const double least = 1e-290, most = 2e307; /* beyond them steps are 0, or infinite */
+    low = fmin(fmax(low, -most), most);
+    high = fmin(fmax(high, -most), most);
+    if (!(high - low > least)) {
+        double around = fabs(low) > least ? fabs(low) * 0.1 : 1;
         low -= around;
         high += around;
     }

@@ -126,19 +126,20 @@ static graft_status append(gr_events *e, const gr_buf *event, graft_error *err) 
     return st;
 }
 
-/* Names in the order of their making: the second in the name is later than that of every other. Removes the
- * others where `remove` says so. */
-static long long second_of(const char *logs, bool remove) {
+/* The second in an event file's name; -1: it is none. */
+static long long second_in(const char *name) {
+    if (strncmp(name, prefix, strlen(prefix)) != 0) return -1;
+    return strtoll(name + strlen(prefix), NULL, 10);
+}
+
+/* Names in the order of their making: this second is later than that in the name of every other. */
+static long long next_second(const char *logs) {
     long long latest = (long long)time(NULL);
     DIR *dir = gr_list_open(logs);
     struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
-        if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0) continue;
-        long long second = strtoll(entry->d_name + strlen(prefix), NULL, 10);
+        long long second = second_in(entry->d_name);
         if (second >= latest && second < latest + (1LL << 40)) latest = second + 1;
-        char *path = remove ? gr_path_join(logs, entry->d_name) : NULL;
-        if (path) unlink(path);
-        free(path);
     }
     if (dir) closedir(dir);
     return latest;
@@ -148,7 +149,7 @@ static graft_status create(gr_events *e, const char *logs, graft_error *err) {
     char host[64] = "host", name[160];
     if (gethostname(host, sizeof host - 1) != 0 || !gr_plain_file_name(host))
         snprintf(host, sizeof host, "host");
-    snprintf(name, sizeof name, "%s%010lld.%s.%ld.0", prefix, second_of(logs, false), host, (long)getpid());
+    snprintf(name, sizeof name, "%s%010lld.%s.%ld.0", prefix, next_second(logs), host, (long)getpid());
     e->path = gr_path_join(logs, name);
     if (!e->path) return gr_no_memory(err, 0);
     e->fd = gr_open(e->path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, 0666);
@@ -191,7 +192,14 @@ graft_status gr_events_open(gr_events **events, const char *dir, int64_t iterati
 
 void gr_events_forget(const char *dir) {
     char *logs = gr_path_join(dir, "logs");
-    if (logs) second_of(logs, true);
+    DIR *list = logs ? gr_list_open(logs) : NULL;
+    struct dirent *entry;
+    while (list && (entry = readdir(list))) {
+        char *path = second_in(entry->d_name) >= 0 ? gr_path_join(logs, entry->d_name) : NULL;
+        if (path) unlink(path);
+        free(path);
+    }
+    if (list) closedir(list);
     free(logs);
 }
 
@@ -201,10 +209,19 @@ graft_status gr_events_line(gr_events *e, const char *line, size_t len, graft_er
     json_t *value, *object = gr_json_loadb(line, len, 0, &why);
     gr_buf event = {0}, summary = {0};
     if (!object) return gr_no_memory(err, len); /* it is our own line */
-    json_object_foreach(object, name, value) {
-        if (strcmp(name, "iteration") != 0 && json_is_number(value))
-            put_scalar(&summary, tag_of(name), json_number_value(value));
+    const char *spike = json_string_value(json_object_get(object, "spike"));
+    const json_t *skipped = json_object_get(object, "skipped_updates");
+    bool plain = !spike && !skipped; /* else what is a curve stands under a name that says so */
+    if (skipped) put_scalar(&summary, "train/skipped_updates", json_number_value(skipped));
+    if (spike) {
+        char tag[80];
+        snprintf(tag, sizeof tag, "spike/%s", spike);
+        put_scalar(&summary, tag, json_number_value(json_object_get(object, "value")));
     }
+    if (plain) json_object_foreach(object, name, value) {
+            if (strcmp(name, "iteration") != 0 && json_is_number(value))
+                put_scalar(&summary, tag_of(name), json_number_value(value));
+        }
     start_event(&event, json_integer_value(json_object_get(object, "iteration")));
     put_bytes(&event, 5, summary.data, summary.len);
     event.failed |= summary.failed;

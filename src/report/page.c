@@ -52,9 +52,9 @@ static const char script[] =
     ".then(function(d){state.textContent=d.state;over=d.phase==='ended';if(d.version===have)return;\n"
     "return fetch('parts',{cache:'no-store'}).then(good).then(function(r){return r.text()})\n"
     ".then(function(t){put(t);have=d.version;main.dataset.version=have})})\n"
-    ".catch(function(){state.textContent='The training has ended, or cannot be reached. This is what was "
-    "seen "
-    "last.'})\n"
+    ".catch(function(e){if(e&&e.text)return e.text().then(function(t){state.textContent='The page cannot be "
+    "made now: '+t});\n"
+    "state.textContent='The training has ended, or cannot be reached. This is what was seen last.'})\n"
     ".then(function(){if(!over)setTimeout(look,2000)})}look()})()\n"
     "</script>\n";
 

@@ -13,6 +13,13 @@ enum { PHASES = 4 };
 static const char *const phases[PHASES] = {"preparing", "train", "validate", "ended"};
 enum { PREPARING, TRAINING, VALIDATING, ENDED };
 
+/* What was made of the directory, and when. */
+typedef struct look {
+    char version[300];   /* of the directory; "": none was made */
+    double looked, cost; /* gr_clock of the last look, and the seconds that it took */
+    gr_buf text;
+} look;
+
 struct gr_watch {
     gr_serve *server;
     char *dir;
@@ -23,10 +30,8 @@ struct gr_watch {
     atomic_bool paged;               /* somebody has the page, whose script asks for the rest */
     atomic_bool seen;                /* somebody has the parts of the ended run */
     /* the server's thread alone */
-    char version[300]; /* of what is below */
-    char adapter[128]; /* of change */
-    gr_buf parts;
-    double looked, cost; /* gr_clock of the last look at the directory, and the seconds that it took */
+    look parts, numbers; /* the page's; runs[] as JSON */
+    char adapter[128];   /* of change */
     gr_change change;
 };
 
@@ -64,14 +69,16 @@ static graft_status refresh_change(gr_watch *w, const char *earlier, graft_error
 
 /* What the page would be about now. A look that took long is not taken again soon: it is the training's time.
  */
-static void version_now(const gr_watch *w, char *now, size_t room) {
+static void version_now(const gr_watch *w, const look *l, char now[sizeof l->version]) {
     static const char *const names[] = {
         "metrics.jsonl",      "run.json", "samples.json", "adapters.safetensors", "adapter_model.safetensors",
         "adapter_config.json"};
-    static const double share = 20;
+    static const double share = 40; /* each of the two */
+    const size_t room = sizeof l->version;
     int phase = atomic_load(&w->phase);
-    if (phase != ENDED && w->version[0] && gr_clock() < w->looked + share * w->cost) {
-        snprintf(now, room, "%s", w->version);
+    bool runs = l->version[0] && strcmp(l->version, phases[PREPARING]) != 0;
+    if (phase != ENDED && runs && gr_clock() < l->looked + share * l->cost) {
+        snprintf(now, room, "%s", l->version);
         return;
     }
     snprintf(now, room, "%s", phases[PREPARING]);
@@ -94,19 +101,31 @@ static void free_run(gr_run *run) {
     gr_run_free(run);
 }
 
-/* The parts of the page as the directory is now. */
-static graft_status refresh(gr_watch *w, graft_error *err) {
-    char now[sizeof w->version];
+static graft_status put_numbers(gr_buf *out, const gr_run *run, graft_error *err) {
+    json_t *numbers = NULL;
+    GR_TRY(gr_page_numbers(&numbers, run, 1, err));
+    char *text = gr_json_dump(json_object_get(numbers, "runs"), JSON_COMPACT);
+    json_decref(numbers);
+    if (!text) return gr_no_memory(err, 0);
+    gr_buf_puts(out, text);
+    free(text);
+    return out->failed ? gr_no_memory(err, out->cap) : GRAFT_OK;
+}
+
+/* The parts of the page, or its numbers, as the directory is now. */
+static graft_status refresh(gr_watch *w, look *l, graft_error *err) {
+    char now[sizeof l->version];
     gr_run run;
-    version_now(w, now, sizeof now);
-    if (strcmp(now, w->version) == 0) return GRAFT_OK;
-    w->looked = gr_clock();
+    version_now(w, l, now);
+    if (strcmp(now, l->version) == 0) return GRAFT_OK;
+    l->looked = gr_clock();
     graft_status st = read_run(w, &run, err);
-    gr_buf_clear(&w->parts);
-    if (st == GRAFT_OK) st = gr_page_parts(&w->parts, &run, err);
+    gr_buf_clear(&l->text);
+    if (st == GRAFT_OK)
+        st = l == &w->parts ? gr_page_parts(&l->text, &run, err) : put_numbers(&l->text, &run, err);
     free_run(&run);
-    w->cost = gr_clock() - w->looked;
-    snprintf(w->version, sizeof w->version, "%s", st == GRAFT_OK ? now : "");
+    l->cost = gr_clock() - l->looked;
+    snprintf(l->version, sizeof l->version, "%s", st == GRAFT_OK ? now : "");
     return st;
 }
 
@@ -140,23 +159,32 @@ static void reply_error(gr_exchange *x, const graft_error *err) {
     gr_buf_free(&text);
 }
 
-/* How far it is, and with `runs` (taken over) the numbers. */
-static void reply_state(gr_watch *w, gr_exchange *x, json_t *runs) {
+/* How far it is, and with `numbers` those of the last look. */
+static void reply_state(gr_watch *w, gr_exchange *x, bool numbers) {
     bool good = true;
-    char version[sizeof w->version];
+    char version[sizeof w->parts.version];
     gr_buf state = {0};
     json_t *all = json_object();
-    version_now(w, version, sizeof version);
+    if (numbers)
+        memcpy(version, w->numbers.version, sizeof version);
+    else
+        version_now(w, &w->parts, version);
     tell(w, &state);
     gr_json_put(&good, all, "version", json_string(version));
     gr_json_put(&good, all, "state", json_string(state.data ? state.data : ""));
     gr_json_put(&good, all, "phase", json_string(phases[atomic_load(&w->phase)]));
     gr_json_put(&good, all, "iteration", json_integer(atomic_load(&w->done)));
     gr_json_put(&good, all, "iterations", json_integer(atomic_load(&w->total)));
-    if (runs) gr_json_put(&good, all, "runs", runs);
     char *text = good ? gr_json_dump(all, JSON_COMPACT) : NULL;
-    if (text)
-        gr_serve_reply(x, 200, "application/json", text, strlen(text));
+    gr_buf_clear(&state);
+    if (text) gr_buf_add(&state, text, strlen(text) - numbers);
+    if (text && numbers) { /* one object of both */
+        gr_buf_puts(&state, ",\"runs\":");
+        gr_buf_add(&state, w->numbers.text.data, w->numbers.text.len);
+        gr_buf_putc(&state, '}');
+    }
+    if (text && !state.failed)
+        gr_serve_reply(x, 200, "application/json", state.data, state.len);
     else
         gr_serve_reply(x, 500, plain, "out of memory\n", 14);
     free(text);
@@ -166,16 +194,10 @@ static void reply_state(gr_watch *w, gr_exchange *x, json_t *runs) {
 
 static void reply_numbers(gr_watch *w, gr_exchange *x) {
     graft_error err = {0};
-    json_t *numbers = NULL;
-    gr_run run;
-    graft_status st = read_run(w, &run, &err);
-    if (st == GRAFT_OK) st = gr_page_numbers(&numbers, &run, 1, &err);
-    free_run(&run);
-    if (st == GRAFT_OK)
-        reply_state(w, x, json_incref(json_object_get(numbers, "runs")));
+    if (refresh(w, &w->numbers, &err) == GRAFT_OK)
+        reply_state(w, x, true);
     else
         reply_error(x, &err);
-    json_decref(numbers);
 }
 
 static void reply_page(gr_watch *w, gr_exchange *x, bool whole) {
@@ -183,13 +205,13 @@ static void reply_page(gr_watch *w, gr_exchange *x, bool whole) {
     gr_buf page = {0};
     gr_run run;
     bool last = atomic_load(&w->phase) == ENDED;
-    graft_status st = refresh(w, &err);
+    graft_status st = refresh(w, &w->parts, &err);
     if (st == GRAFT_OK && whole) {
         st = gr_run_none(&run, w->dir, &err);
-        if (st == GRAFT_OK) st = gr_page_live(&page, &run, w->parts.data, &err);
+        if (st == GRAFT_OK) st = gr_page_live(&page, &run, w->parts.text.data, &err);
         gr_run_free(&run);
     }
-    const gr_buf *text = whole ? &page : &w->parts;
+    const gr_buf *text = whole ? &page : &w->parts.text;
     if (st == GRAFT_OK)
         gr_serve_reply(x, 200, html, text->data, text->len);
     else
@@ -209,7 +231,7 @@ static void handle(void *user, const gr_serve_request *r, gr_exchange *x) {
     else if (strcmp(r->path, "/") == 0 || strcmp(r->path, "/parts") == 0)
         reply_page(w, x, !r->path[1]);
     else if (strcmp(r->path, "/state") == 0)
-        reply_state(w, x, NULL);
+        reply_state(w, x, false);
     else if (strcmp(r->path, "/metrics") == 0)
         reply_numbers(w, x);
     else
@@ -253,7 +275,8 @@ void gr_watch_close(gr_watch *w) {
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     gr_serve_close(w->server, 1);
     gr_change_free(&w->change);
-    gr_buf_free(&w->parts);
+    gr_buf_free(&w->parts.text);
+    gr_buf_free(&w->numbers.text);
     free(w->dir);
     free(w);
 }

@@ -12,9 +12,10 @@
 #include "base/memory.h"
 
 typedef struct gr_watch gr_watch;
-/* About what it takes while somebody looks: the adapter, read anew after each save, pages and numbers of some
- * thousand reports, the server. */
-#define GR_WATCH_BYTES(parameters) (((uint64_t)4 << 20) + (uint64_t)(parameters) * sizeof(float))
+/* About what it takes while somebody looks: the adapter, read anew after each save, the numbers of all lines
+ * of metrics.jsonl (a page and its JSON took 0.9 KB a line), the server. */
+#define GR_WATCH_BYTES(parameters, lines)                                                                    \
+    (((uint64_t)4 << 20) + (uint64_t)(parameters) * sizeof(float) + (uint64_t)(lines)*1536)
 /* Listens at once on 127.0.0.1; dir need not be there yet. Owned by caller until gr_watch_close.
  * errors  as gr_serve_open: GRAFT_IO where the port is in use */
 graft_status gr_watch_open(gr_watch **watch, const char *dir, int port, graft_error *err) GR_MUST_CHECK;

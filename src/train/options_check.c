@@ -232,6 +232,18 @@ static graft_status check_convert(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* What shapes answers says nothing where none are asked for. */
+static graft_status check_report(const graft_options *o, graft_error *err) {
+    static const char *const of_answers[] = {"model",   "seed", "compute",          "no-mmap",
+                                             "threads", "temp", "allow-other-base", "max-tokens"};
+    for (size_t i = 0; !o->prompts && i < sizeof of_answers / sizeof *of_answers; i++) {
+        if (!gr_options_given(o, of_answers[i])) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s without --prompts changes nothing", of_answers[i]);
+        return gr_hint(err, "--prompts FILE.jsonl has its lines answered before and after");
+    }
+    return GRAFT_OK;
+}
+
 graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) {
     GR_TRY(check_fields(o, verb, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_texts(o, verb, err));
@@ -254,6 +266,7 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
     if (verb == GRAFT_VERB_SWEEP && !o->grid)
         return contradiction(err, "a sweep without --grid is a training",
                              "--grid NAME=VALUE,VALUE such as lora-rank=8,16");
+    if (verb == GRAFT_VERB_REPORT) GR_TRY(check_report(o, err));
     if (verb == GRAFT_VERB_EXPORT && !o->out)
         return contradiction(err, "--out is missing", "--out takes the directory to write");
     if (verb == GRAFT_VERB_TOKENIZE && !o->data + !o->text + !o->messages != 2)

@@ -41,6 +41,12 @@ static graft_status bind(gr_trainer *t, graft_error *err) {
     return gr_runtime_bind(&t->rt, &t->net_config, err);
 }
 
+/* That metrics.jsonl will have. */
+static int64_t metrics_lines(const gr_trainer *t) {
+    const graft_options *o = t->o;
+    return t->iters / gr_max_i64(1, o->steps_per_report) + t->iters / gr_max_i64(1, o->steps_per_eval) + 2;
+}
+
 graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer_purpose purpose,
                                 graft_error *err) {
     gr_arena counting = {0};
@@ -53,7 +59,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer
     t->fixed =
         (graft_memory){.mapped = gr_model_held_bytes(t->rt.model), .state = counting.used, .other = held(t)};
     if (t->o->no_mmap && t->o->resume) t->fixed.other += counting.used; /* the checkpoint, while it is read */
-    if (t->o->watch) t->fixed.other += GR_WATCH_BYTES(t->rt.tuning->parameters);
+    if (t->o->watch) t->fixed.other += GR_WATCH_BYTES(t->rt.tuning->parameters, metrics_lines(t));
     GR_TRY(gr_trainer_settle(t, config, err));
     t->recompute = config->recompute;
     t->net_config = *config;

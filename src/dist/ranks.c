@@ -1,5 +1,5 @@
+#include "base/wake.h"
 #include "dist/ranks_parts.h"
-#include <time.h>
 
 #define LAST_WORDS  5.0   /* that rank 0 waits for the others to end after a failure */
 #define LONG_SAVING 120.0 /* that the others wait for rank 0, which saves what there is first */
@@ -15,13 +15,6 @@ void gr_ranks_fail(gr_ranks *r, const graft_error *why, bool told, bool lost) {
     pthread_cond_broadcast(&r->news);
     pthread_cond_signal(&r->work);
     pthread_mutex_unlock(&r->lock);
-}
-
-static struct timespec later(double seconds) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t ns = t.tv_nsec + (int64_t)(seconds * 1e9);
-    return (struct timespec){.tv_sec = t.tv_sec + ns / 1000000000, .tv_nsec = ns % 1000000000};
 }
 
 /* --------------------------------------------------------------------------------------- the thread */
@@ -83,10 +76,8 @@ static void finish(gr_ranks *r, gr_message *finished) {
 
 /* Sleeps until there is work, or as long as nothing is missed. The lock is held. */
 static void rest(gr_ranks *r, int idle) {
-    struct timespec until;
     if (!r->active || r->dropped) {
-        until = later(r->ending ? 0.001 : 0.05);
-        pthread_cond_timedwait(&r->work, &r->lock, &until);
+        gr_wake_wait(&r->work, &r->lock, r->ending ? 0.001 : 0.05);
         return;
     }
     if (idle < 20) { /* what is under way may be there at once: let others run, and look again */
@@ -95,8 +86,7 @@ static void rest(gr_ranks *r, int idle) {
         pthread_mutex_lock(&r->lock);
         return;
     }
-    until = later(idle < 200 ? 50e-6 : 200e-6);
-    pthread_cond_timedwait(&r->work, &r->lock, &until);
+    gr_wake_wait(&r->work, &r->lock, idle < 200 ? 50e-6 : 200e-6);
 }
 
 static void *serve(void *context) {
@@ -138,13 +128,9 @@ static void *serve(void *context) {
 /* ------------------------------------------------------------------------------------- open and close */
 
 static void init_conditions(gr_ranks *r) {
-    pthread_condattr_t monotonic;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->work, &monotonic);
-    pthread_cond_init(&r->news, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    gr_wake_init(&r->work);
+    gr_wake_init(&r->news);
 }
 
 static void destroy(gr_ranks *r) {
@@ -188,8 +174,7 @@ static void part(gr_ranks *r) {
     pthread_cond_signal(&r->work);
     while (!r->all_ended) {
         if (r->failed && gr_clock() - began > limit) break; /* a good end has the timeout of signs of life */
-        struct timespec until = later(0.05);
-        pthread_cond_timedwait(&r->news, &r->lock, &until);
+        gr_wake_wait(&r->news, &r->lock, 0.05);
     }
     r->quit = true;
     pthread_cond_signal(&r->work);
@@ -270,8 +255,7 @@ graft_status gr_ranks_wait(gr_ranks *r, gr_message *m, size_t count, graft_error
     pthread_mutex_lock(&r->lock);
     for (size_t i = 0; i < count && !r->failed; i++)
         while (!m[i].done && !r->failed) {
-            struct timespec until = later(0.05);
-            pthread_cond_timedwait(&r->news, &r->lock, &until);
+            gr_wake_wait(&r->news, &r->lock, 0.05);
             if (!m[i].done) mind_the_host(r, began);
         }
     if (r->failed) st = why_failed(r, err);

@@ -48,6 +48,7 @@ static const char script[] =
     "open=[];main.querySelectorAll('details').forEach(function(d){open.push([d.id,d.open])});\n"
     "main.innerHTML=text;open.forEach(function(o){var d=document.getElementById(o[0]);if(d)d.open=o[1]})}\n"
     "function good(r){if(!r.ok)throw r;return r}\n"
+    "function again(){if(!over)setTimeout(look,2000)}\n"
     "function look(){fetch('state',{cache:'no-store'}).then(good).then(function(r){return r.json()})\n"
     ".then(function(d){state.textContent=d.state;over=d.phase==='ended';if(d.version===have)return;\n"
     "return fetch('parts',{cache:'no-store'}).then(good).then(function(r){return r.text()})\n"
@@ -55,7 +56,7 @@ static const char script[] =
     ".catch(function(e){if(e&&e.text)return e.text().then(function(t){state.textContent='The page cannot be "
     "made now: '+t});\n"
     "state.textContent='The training has ended, or cannot be reached. This is what was seen last.'})\n"
-    ".then(function(){if(!over)setTimeout(look,2000)})}look()})()\n"
+    ".then(again,again)}look()})()\n"
     "</script>\n";
 
 void gr_page_number(gr_buf *out, double v) {

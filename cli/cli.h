@@ -134,7 +134,7 @@ bool mpi_same_command(void);
 graft_status mpi_begin(cli *c, graft_comm *comm);
 void mpi_end(graft_comm *comm);
 
-/* bus.c */
+/* sigbus.c */
 void bus_install(void); /* SIGBUS from a mapped file becomes an error that names it, with EXIT_FAILED */
 
 /* progress.c */

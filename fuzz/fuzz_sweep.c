@@ -1,7 +1,7 @@
 /* Any bytes as sweep.json, or where they begin with a bracket as its list of trials: refused, or every trial
  * has a state that there is. */
-#include "fit/sweep.h"
 #include "scratch_dir.h"
+#include "sweep/sweep.h"
 #include <math.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,5 +1,5 @@
 /* YAML text to JSON values. */
-#include "train/yaml.h"
+#include "options/yaml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

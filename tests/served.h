@@ -4,9 +4,9 @@
 #define SERVED_H
 #include "tests/tiny_dir.h"
 
+#include "chat/talk.h"
+#include "http/http.h"
 #include "http_client.h"
-#include "serve/http.h"
-#include "talk/talk.h"
 #include <pthread.h>
 
 static char *root, *model, *data, *adapters[2];

@@ -3,8 +3,8 @@
  * it saw. */
 #include "tests/tiny_run.h"
 
+#include "http/http.h"
 #include "report/watch.h"
-#include "serve/http.h"
 #include <pthread.h>
 
 #include <cmocka.h>

@@ -1,4 +1,4 @@
-/* train/settle.c: --budget picks the fastest settings that fit, a run keeps within it, the least is named
+/* train/budget.c: --budget picks the fastest settings that fit, a run keeps within it, the least is named
  * where nothing fits, and none of it changes a bit. */
 #include "tests/tiny_run.h"
 #include <sys/wait.h>

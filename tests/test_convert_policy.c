@@ -64,7 +64,8 @@ static void guides_table(void **state) {
         tiny_remove(all);
     }
     /* the same in words of the role table */
-    for (int r = 0; r < GR_ROLES; r++) assert_int_equal(gr_role_table[r].quantize, r < GR_LINEARS && r != GR_ROUTER);
+    for (int r = 0; r < GR_ROLES; r++)
+        assert_int_equal(gr_role_table[r].quantize, r < GR_LINEARS && r != GR_ROUTER);
     for (int r = GR_LINEARS; r < GR_ROLES; r++) assert_true(skipped(gr_role_table[r].type));
 }
 

@@ -1,4 +1,4 @@
-/* talk/dialogue.c: what is kept of a conversation changes no bit of its answers; adapters are switched while
+/* chat/dialogue.c: what is kept of a conversation changes no bit of its answers; adapters are switched while
  * talking; an answer can be stopped; a history that is too long loses its oldest turns; it is saved as a row
  * that training reads. */
 #include "files/json_read.h"

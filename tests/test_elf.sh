@@ -40,7 +40,7 @@ writable=$(objdump -t "$library" | awk '$0 ~ /\.data\.rel\.ro/ {next}
 
 # By room of libc: ends the process; prints; changes it for everybody; state that threads share; unbounded; runs
 # other programs; compiles to machine code (that no page is both writable and executable, test_host sees).
-# hub_http.c loads libcurl, by that name alone, when a download is asked for; serve/http.c libmicrohttpd and
+# hub_http.c loads libcurl, by that name alone, when a download is asked for; http/http.c libmicrohttpd and
 # dist/comm_mpi.c Open MPI, likewise.
 calls="exit _exit quick_exit abort|printf puts putchar vprintf perror psignal stdout stderr
 signal sigaction sigprocmask pthread_sigmask setlocale setenv putenv unsetenv chdir fchdir umask setrlimit alarm atexit

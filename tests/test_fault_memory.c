@@ -1,8 +1,8 @@
 /* The n-th allocation fails, for n = 1, 2, .. until a call of the library makes fewer: each time it says so
  * and gives every block back. FAULT_POINTS is the most points per call (a few by default; 0: all). */
+#include "chat/request.h"
 #include "hub/hub_list.h"
 #include "model/locate.h"
-#include "talk/ask.h"
 #include "tests/fault_shim.h"
 #include "tests/tiny_gguf.h"
 #include "tests/tiny_run.h"
@@ -312,9 +312,9 @@ static graft_status make_ask(graft_error *err) {
         "\"content\": [{\"type\": \"text\", \"text\": \"a\"}]}], \"stop\": [\"x\", \"yy\"]}";
     graft_options defaults = {0};
     gr_refusal why = {0};
-    gr_ask ask;
-    bool read = gr_ask_read(&ask, true, json, sizeof json - 1, &defaults, &why);
-    gr_ask_free(&ask);
+    gr_request ask;
+    bool read = gr_request_read(&ask, true, json, sizeof json - 1, &defaults, &why);
+    gr_request_free(&ask);
     return read ? GRAFT_OK
                 : gr_fail(err, why.status == 503 ? GRAFT_NO_MEMORY : GRAFT_CORRUPT, "%s", why.message);
 }

@@ -180,47 +180,47 @@ static void one_update_moves_no_a(void **state) {
 static void waiting_has_an_end(void **state) {
     (void)state;
     graft_error err = {0};
-    gr_ledger_row rows[] = {{.name = "a", .trainable = true, .kind = GR_PARAM_A, .waits = true},
-                            {.name = "b", .trainable = true, .kind = GR_PARAM_B}};
-    gr_ledger ledger = {rows, 2};
+    gr_tensor_digests_row rows[] = {{.name = "a", .trainable = true, .kind = GR_PARAM_A, .waits = true},
+                                    {.name = "b", .trainable = true, .kind = GR_PARAM_B}};
+    gr_tensor_digests ledger = {rows, 2};
     gr_proof proof;
     const uint64_t before[2] = {4, 5}, after[2] = {4, 6};
-    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 1, &err), GRAFT_OK);
+    assert_int_equal(gr_tensor_digests_check(&proof, &ledger, before, after, 1, &err), GRAFT_OK);
     assert_int_equal(proof.waiting, 1);
-    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 2, &err), GRAFT_MISMATCH);
+    assert_int_equal(gr_tensor_digests_check(&proof, &ledger, before, after, 2, &err), GRAFT_MISMATCH);
     assert_string_equal(err.where, "a");
     rows[0].waits = false;
     gr_error_clear(&err);
-    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 1, &err), GRAFT_MISMATCH);
+    assert_int_equal(gr_tensor_digests_check(&proof, &ledger, before, after, 1, &err), GRAFT_MISMATCH);
 }
 
 static void a_change_is_found(void **state) {
     (void)state;
     graft_error err = {0};
     uint8_t codes[11] = {1, 2, 3};
-    gr_ledger_row rows[] = {{.name = "frozen", .data = {codes}, .bytes = {sizeof codes}},
-                            {.name = "trained", .trainable = true}};
-    gr_ledger ledger = {rows, 2};
+    gr_tensor_digests_row rows[] = {{.name = "frozen", .data = {codes}, .bytes = {sizeof codes}},
+                                    {.name = "trained", .trainable = true}};
+    gr_tensor_digests ledger = {rows, 2};
     gr_proof proof;
-    uint64_t before[2] = {gr_ledger_digest(&rows[0]), 5}, after[2] = {before[0], 6};
-    assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 2, &err), GRAFT_OK);
+    uint64_t before[2] = {gr_tensor_digests_digest(&rows[0]), 5}, after[2] = {before[0], 6};
+    assert_int_equal(gr_tensor_digests_check(&proof, &ledger, before, after, 2, &err), GRAFT_OK);
     assert_int_equal(proof.frozen, 1);
     assert_int_equal(proof.trainable, 1);
     for (size_t i = 0; i < sizeof codes; i++) {
         codes[i] ^= 0x80;
-        after[0] = gr_ledger_digest(&rows[0]);
+        after[0] = gr_tensor_digests_digest(&rows[0]);
         gr_error_clear(&err);
-        assert_int_equal(gr_ledger_check(&proof, &ledger, before, after, 2, &err), GRAFT_INTERNAL);
+        assert_int_equal(gr_tensor_digests_check(&proof, &ledger, before, after, 2, &err), GRAFT_INTERNAL);
         assert_string_equal(err.where, "frozen");
         codes[i] ^= 0x80;
     }
     const void *const places[] = {codes + 2, codes, codes + 9}; /* experts that lie alone */
-    rows[0] = (gr_ledger_row){
+    rows[0] = (gr_tensor_digests_row){
         .name = "frozen", .data = {codes + 2}, .bytes = {2}, .places = places, .place_count = 3};
-    before[0] = gr_ledger_digest(&rows[0]);
+    before[0] = gr_tensor_digests_digest(&rows[0]);
     for (size_t i = 0; i < sizeof codes; i++) {
         codes[i] ^= 0x80;
-        assert_int_equal(gr_ledger_digest(&rows[0]) != before[0], i < 4 || i >= 9);
+        assert_int_equal(gr_tensor_digests_digest(&rows[0]) != before[0], i < 4 || i >= 9);
         codes[i] ^= 0x80;
     }
 }

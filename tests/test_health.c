@@ -1,5 +1,5 @@
-/* train/health.c and heed.c: an update with a number that went wrong changes nothing, its rows are named, the
- * count survives everything, and what is saved has a loss. */
+/* train/health.c and skipped_updates.c: an update with a number that went wrong changes nothing, its rows are
+ * named, the count survives everything, and what is saved has a loss. */
 #include "tests/each_isa.h"
 #include "tests/tiny_broken.h"
 
@@ -278,7 +278,7 @@ static void one_element(void **state) {
         assert_memory_equal(moment, t.optim.state[1], bytes);
         assert_near(t.p.grad_norm, norm, 0);
         assert_int_equal(t.p.trained_tokens, tokens);
-        assert_int_equal(gr_trainer_heed(&t, false, &err), GRAFT_OK);
+        assert_int_equal(gr_trainer_count_skipped(&t, false, &err), GRAFT_OK);
         assert_int_equal(gr_trainer_lost(&t), i == 2);
     }
     assert_non_null(strstr(w.notes, "the gradient of an update of train.jsonl, lines "));
@@ -311,7 +311,7 @@ static void spikes_are_told(void **state) {
     t.p.health.seen = GR_HEALTH_WINDOW;
     gr_trainer_iteration(&t);
     assert_true(t.verdict.loss_spike && t.verdict.norm_spike && !t.verdict.skipped);
-    assert_int_equal(gr_trainer_heed(&t, false, &err), GRAFT_OK);
+    assert_int_equal(gr_trainer_count_skipped(&t, false, &err), GRAFT_OK);
     assert_non_null(strstr(w.notes, "spike: the loss of update 1 is"));
     assert_non_null(strstr(w.notes, "spike: the gradient's norm of update 1"));
     assert_int_equal(t.p.health.applied, 1);

@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "http/http.h"
 #include "http_client.h"
-#include "serve/http.h"
 #include <cmocka.h>
 #include <pthread.h>
 

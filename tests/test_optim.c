@@ -1,10 +1,10 @@
-/* train/optim_table.c and its files: ten updates against ref/ and against mlx.optimizers, the gradient tree's
+/* optim/optim_table.c and its files: ten updates against ref/ and against mlx.optimizers, the gradient tree's
  * sum against a plain one, the same bits on any number of threads. */
 #include "base/rng.h"
+#include "optim/optim_table.h"
+#include "options/options.h"
 #include "ref/ref.h"
 #include "tests/ref_check.h"
-#include "train/optim_table.h"
-#include "train/options.h"
 #include <jansson.h>
 
 enum { N = 16384 * 2 + 37, SLOTS = 5 }; /* over a piece's end, and odd */

@@ -1,5 +1,5 @@
 /* The option table and what is made of it. */
-#include "train/options.h"
+#include "options/options.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

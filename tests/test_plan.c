@@ -1,5 +1,5 @@
-/* fit/plan_table.c: the guide's table of a model and a selection, and the figures beside it. */
-#include "fit/plan_table.h"
+/* forecast/plan_table.c: the guide's table of a model and a selection, and the figures beside it. */
+#include "forecast/plan_table.h"
 #include "tests/tiny_dir.h"
 
 /* The table of a shape with a selection; the request's scale is left to the ranks. */

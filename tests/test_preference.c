@@ -4,8 +4,8 @@
  * Tolerances as in test_ten_steps.c: the golden file tells how far PyTorch's float32 is from float64; 20
  * times that, but at least 2e-5 of the loss and 1e-4 of what training changed. Log-probabilities are sums of
  * up to twenty losses and are held to 1e-4 of themselves. A wrong rule shows at 1e-2. */
+#include "options/options.h"
 #include "tests/golden_dir.h"
-#include "train/options.h"
 
 static json_t *golden;
 

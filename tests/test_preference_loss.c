@@ -1,8 +1,8 @@
 /* Losses of pairs: ref/ against differences of itself, the fast ones against ref/, and where formulas
  * overflow. */
 #include "base/rng.h"
+#include "layers/preference_loss.h"
 #include "ref/ref.h"
-#include "train/preference_loss.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,9 +1,9 @@
 /* Rows of preferences: the same tokens as TRL's (tests/golden/preference_rows.json), and errors that name
  * lines. */
 #include "base/os.h"
+#include "data/duplicates.h"
 #include "data/rows.h"
 #include "data/split.h"
-#include "data/twins.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -256,8 +256,8 @@ static void pairs_stay_together(void **state) {
         gr_buf_printf(&text, "{\"prompt\": \"p%d\", \"chosen\": \"c\", \"rejected\": \"r\"}\n", i % 30);
     assert_int_equal(open_text(&rows, text.data, &config), GRAFT_OK);
     gr_buf_free(&text);
-    gr_twins twins;
-    assert_int_equal(gr_twins_find(&twins, rows, rows, &err), GRAFT_OK);
+    gr_duplicates twins;
+    assert_int_equal(gr_duplicates_find(&twins, rows, rows, &err), GRAFT_OK);
     assert_int_equal(twins.rows.count, 10);
     assert_int_equal(twins.rows.lines[0], 31);
     assert_int_equal(gr_rows_split(&valid, rows, 10, 3, &err), GRAFT_OK);
@@ -266,13 +266,13 @@ static void pairs_stay_together(void **state) {
     for (int64_t i = 0; i < gr_rows_count(valid); i += 2)
         assert_int_equal(gr_rows_at(valid, i).line, gr_rows_at(valid, i + 1).line);
     assert_int_equal(gr_rows_width(valid), 2);
-    assert_int_equal(gr_twins_find(&twins, valid, rows, &err), GRAFT_OK);
+    assert_int_equal(gr_duplicates_find(&twins, valid, rows, &err), GRAFT_OK);
     assert_int_equal(twins.rows.count, 0);
     gr_rows_free(valid);
     gr_rows_free(rows);
     /* the same halves the other way round are another pair */
     assert_int_equal(open_text(&rows, PAIR("a", "b", "c") PAIR("a", "c", "b"), &config), GRAFT_OK);
-    assert_int_equal(gr_twins_find(&twins, rows, rows, &err), GRAFT_OK);
+    assert_int_equal(gr_duplicates_find(&twins, rows, rows, &err), GRAFT_OK);
     assert_int_equal(twins.rows.count, 0);
     gr_rows_free(rows);
 }

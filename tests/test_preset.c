@@ -1,4 +1,4 @@
-/* train/preset_table.c, train/base_model.c: what a preset sets, what beats it, and on which bits it trains.
+/* options/preset_table.c, train/base_model.c: what a preset sets, what beats it, and on which bits it trains.
  */
 #include "tests/tiny_run.h"
 #include "train/base_model.h"

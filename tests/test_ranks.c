@@ -1,5 +1,5 @@
-/* dist/ and train/together.c: ranks as threads of this process train to the bits of one, whatever the number
- * of ranks, and end together when one of them disagrees, fails, stops or is gone. */
+/* dist/ and train/ranks_step.c: ranks as threads of this process train to the bits of one, whatever the
+ * number of ranks, and end together when one of them disagrees, fails, stops or is gone. */
 #include "dist/share.h"
 #include "tests/thread_comm.h"
 #include "tests/tiny_run.h"

@@ -44,7 +44,7 @@ static void test_schedules(void **state) {
     assert_near(ref_rate(REF_COSINE, 2, 2, 6, 4), 1 + sqrt(0.5), 1e-15);
 }
 
-/* tests/golden/optim.json: ten steps of torch and mlx on formula values (tools/make_golden_optim.py). */
+/* tests/golden/optim.json: ten steps of torch and mlx on formula values (tools/make_optim_golden.py). */
 enum { VALUES = 30, STEPS = 10 };
 typedef void (*step_fn)(double *p, const double *g, double *m, double *v, int k, double rate);
 

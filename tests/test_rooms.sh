@@ -33,6 +33,11 @@ for room in $order; do
 done
 grep -rlE '^#include "(\.\./)?src/' ref cli 2>/dev/null | grep . && fail "ref/ and cli/ share no code with src/"
 
+# The way of a training step names functions that there are.
+while read -r name; do
+    grep -rqE "^[a-z].*[ *]$name\(" src cli --include='*.c' || fail "src/README.md names $name, which is no function"
+done < <(sed -n '/^    main -> /,/^$/p' src/README.md | grep -oE '[a-z_]{5,}' | sort -u)
+
 twice=$(find src cli ref include -name '*.[ch]' -exec basename {} \; | sort | uniq -d)
 [ -z "$twice" ] || fail "file names used twice: $twice"
 

@@ -1,7 +1,7 @@
 /* Rows of data: the same ids and masks as mlx-lm's, and errors that name lines. */
 #include "base/os.h"
+#include "data/duplicates.h"
 #include "data/rows.h"
-#include "data/twins.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -262,18 +262,18 @@ static void twins(void **state) {
     (void)state;
     gr_rows_config config = {0};
     gr_rows *a, *b;
-    gr_twins found;
+    gr_duplicates found;
     const char *text = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n\n{\"text\":   \"one\"}\n"
                        "{\"text\": \"three\"}\n{\"text\": \"\\u006fne\"}\n{\"text\": \"two\"}\n";
     assert_int_equal(open_text(&a, text, &config), GRAFT_OK);
-    char *note = gr_twins_note(a, a, NULL);
+    char *note = gr_duplicates_note(a, a, NULL);
     assert_string_equal(note, "3 rows repeat an earlier one (lines 4, 6, 7; line 4 is line 1 again)");
     free(note);
     assert_int_equal(open_text(&b, "{\"text\": \"four\"}\n{\"text\": \"three\"}\n", &config), GRAFT_OK);
-    note = gr_twins_note(b, a, "train.jsonl");
+    note = gr_duplicates_note(b, a, "train.jsonl");
     assert_string_equal(note, "1 row is in train.jsonl too (line 2; line 2 is line 5 there)");
     free(note);
-    assert_null(gr_twins_note(b, b, NULL));
+    assert_null(gr_duplicates_note(b, b, NULL));
     gr_rows_free(b);
     gr_rows_free(a);
     /* the same tokens under another mask are another row */
@@ -281,7 +281,7 @@ static void twins(void **state) {
     const char *json = "{\"prompt\": \"a\", \"completion\": \"b\"}";
     a = from_text(json, &config);
     b = from_text(json, &masked);
-    assert_int_equal(gr_twins_find(&found, a, b, &err), GRAFT_OK);
+    assert_int_equal(gr_duplicates_find(&found, a, b, &err), GRAFT_OK);
     assert_int_equal(found.rows.count, 0);
     gr_rows_free(a);
     gr_rows_free(b);
@@ -289,7 +289,7 @@ static void twins(void **state) {
     gr_buf many = {0};
     for (int i = 0; i < 3000; i++) gr_buf_printf(&many, "{\"text\": \"%d\"}\n", i % 1000);
     assert_int_equal(open_text(&a, many.data, &config), GRAFT_OK);
-    assert_int_equal(gr_twins_find(&found, a, a, &err), GRAFT_OK);
+    assert_int_equal(gr_duplicates_find(&found, a, a, &err), GRAFT_OK);
     assert_int_equal(found.rows.count, 2000);
     assert_int_equal(found.rows.lines[9], 1010);
     assert_int_equal(found.of, 1);

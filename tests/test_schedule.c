@@ -1,6 +1,6 @@
 /* Learning rates: the formulas of the documentation, and mlx's schedules as mlx-lm joins them. */
-#include "train/options.h"
-#include "train/schedule_table.h"
+#include "optim/schedule_table.h"
+#include "options/options.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

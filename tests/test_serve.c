@@ -1,4 +1,4 @@
-/* talk/service.c over loopback, with a client of plain sockets: what is served is what `graft generate` says,
+/* chat/service.c over loopback, with a client of plain sockets: what is served is what `graft generate` says,
  * streamed or whole, alone or beside others, with one adapter or another; who leaves makes room, and stopping
  * cuts answers and says so. */
 #include "tests/sanitized.h"

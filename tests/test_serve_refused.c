@@ -1,4 +1,4 @@
-/* talk/service.c over loopback: what is wrong with a request is named, a key is asked for, what cannot be
+/* chat/service.c over loopback: what is wrong with a request is named, a key is asked for, what cannot be
  * opened is an error; whatever a client says, the server answers the next one. */
 #include "tests/served.h"
 

@@ -2,7 +2,7 @@
  */
 #include "tests/tiny_run.h"
 
-#include "fit/sweep.h"
+#include "sweep/sweep.h"
 
 #include <cmocka.h>
 

@@ -1,5 +1,5 @@
 /* What is told about rows before anything is done with them, and of those that no number comes of. */
-#include "data/places.h"
+#include "data/split_file.h"
 #include "tests/tiny_broken.h"
 
 /* Before a run, a plan and an evaluation: every row that is not what it seems, by its line. A row whose loss

@@ -1,6 +1,6 @@
 /* --valid-split: which rows it takes, that training and evaluation take the same, and what contradicts it. */
+#include "data/duplicates.h"
 #include "data/split.h"
-#include "data/twins.h"
 #include "tests/tiny_run.h"
 
 static gr_tokenizer *tok;
@@ -54,14 +54,14 @@ static char *texts_of(const gr_rows *rows) {
 static char *chosen(gr_rows *train, double share, uint64_t seed, int64_t *count) {
     graft_error err = {0};
     gr_rows *valid;
-    gr_twins twins;
+    gr_duplicates twins;
     int64_t all = gr_rows_count(train), tokens = gr_rows_tokens(train), targets = gr_rows_targets(train);
     if (gr_rows_split(&valid, train, share, seed, &err)) fail_msg("%s %s", err.what, err.found);
     *count = gr_rows_count(valid);
     assert_int_equal(gr_rows_count(train) + *count, all);
     assert_int_equal(gr_rows_tokens(train) + gr_rows_tokens(valid), tokens);
     assert_int_equal(gr_rows_targets(train) + gr_rows_targets(valid), targets);
-    assert_int_equal(gr_twins_find(&twins, valid, train, &err), GRAFT_OK);
+    assert_int_equal(gr_duplicates_find(&twins, valid, train, &err), GRAFT_OK);
     assert_int_equal(twins.rows.count, 0);
     char *texts = texts_of(valid);
     for (int64_t i = 1; i < *count; i++)

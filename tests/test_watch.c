@@ -3,8 +3,8 @@
 #include "tests/http_client.h"
 #include "tests/tiny_run.h"
 
+#include "http/http.h"
 #include "report/watch.h"
-#include "serve/http.h"
 
 #include <cmocka.h>
 

@@ -1,9 +1,9 @@
 /* YAML text, and mlx-lm's configurations as options. */
 #include "base/os.h"
-#include "train/optim_table.h"
-#include "train/options.h"
-#include "train/schedule_table.h"
-#include "train/yaml.h"
+#include "optim/optim_table.h"
+#include "optim/schedule_table.h"
+#include "options/options.h"
+#include "options/yaml.h"
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,7 +9,7 @@
 #include "graft.h"
 #include "tests/ref_check.h"
 #include "weights/affine.h"
-#include "weights/micro.h"
+#include "weights/mx_float.h"
 #include <dirent.h>
 #include <jansson.h>
 #include <math.h>
@@ -228,7 +228,7 @@ static inline void tiny_plain(tiny_weights *w, const char *name, int64_t rows, i
 
 /* Random codes without NaN, under scales that make them weights of a usual size. */
 static inline void tiny_micro(tiny_weights *w, const char *base, int64_t rows, int64_t cols) {
-    const gr_micro_row *format = gr_micro_by_mode(w->spec->mode);
+    const gr_mx_row *format = gr_mx_by_mode(w->spec->mode);
     char name[128];
     int64_t bytes = rows * cols * format->bits / 8, groups = rows * cols / format->group;
     snprintf(name, sizeof name, "%s.weight", base);
@@ -340,7 +340,7 @@ static inline void tiny_config_write(const char *dir, const tiny_spec *s) {
     if (s->window) gr_buf_printf(&b, ",\"sliding_window\":%d", s->window);
     if (!s->window) gr_buf_puts(&b, ",\"sliding_window\":null");
     if (s->bits) gr_buf_printf(&b, ",\"quantization\":{\"group_size\":32,\"bits\":%d}", s->bits);
-    const gr_micro_row *micro = s->mode ? gr_micro_by_mode(s->mode) : NULL;
+    const gr_mx_row *micro = s->mode ? gr_mx_by_mode(s->mode) : NULL;
     if (micro)
         gr_buf_printf(&b, ",\"quantization\":{\"group_size\":%d,\"bits\":%d,\"mode\":\"%s\"}", micro->group,
                       micro->bits, micro->mode);

@@ -3,7 +3,7 @@
 usage: make_adapter_golden.py OUTPUT_DIR            (tests/golden; needs tools/peers/requirements.txt)
 
 The truth is PEFT's own layers (torch alone where PEFT has no true tie, and for full training) in float64: see ExactMode
-in make_golden_models.py. The same steps in PyTorch's float32 give `f32`, how far another program that sums in float32 may
+in make_models_golden.py. The same steps in PyTorch's float32 give `f32`, how far another program that sums in float32 may
 be away; a test's bounds are a small multiple of it. Base weights are tiny_formula.value of their Hugging Face names;
 4-bit bases are those values through mx.quantize. What trains starts from formulas too:
 
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import transformers
 
-import make_golden_models
+import make_models_golden
 import tiny_formula
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
@@ -117,7 +117,7 @@ def quantized(model, bits):
 
 def base_model(case, dtype):
     name, _, extra = case
-    model = make_golden_models.build(*MODELS[name])
+    model = make_models_golden.build(*MODELS[name])
     if "bits" in extra:
         quantized(model, extra["bits"])
     return model.to(dtype)
@@ -445,7 +445,7 @@ def options_of(case):
 
 def golden(name, case):
     torch.set_default_dtype(torch.float64)
-    with make_golden_models.ExactMode():
+    with make_models_golden.ExactMode():
         losses, start, end, scales = train(case, torch.float64)
     torch.set_default_dtype(torch.float32)
     near, _, near_end, _ = train(case, torch.float32)

@@ -4,7 +4,7 @@
 usage: make_preference_golden.py OUTPUT_DIR         (tests/golden; needs tools/peers/requirements.txt)
 
 Base weights and the adapter's start are formulas (tiny_formula, as in make_adapter_golden.py); float64 as there: see
-ExactMode in make_golden_models.py. The same steps in float32 give `f32`, how far a program that sums in float32 may be
+ExactMode in make_models_golden.py. The same steps in float32 give `f32`, how far a program that sums in float32 may be
 away. DPO's reference is the start itself, as TRL has it for an adapter that is trained on; `eval` measures the start
 against the bare base. Rows are taken in their order, without dropout.
 """
@@ -25,7 +25,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 import make_adapter_golden
-import make_golden_models
+import make_models_golden
 
 STEPS, BATCH, RATE, DECAY, CLIP, BETA = 10, 2, 2e-3, 0.01, 1.0, 0.3
 # no "he", no "an": the tokenizer of tests/tiny_dir.h joins those two; no answer is a beginning of another's
@@ -89,7 +89,7 @@ def in_order(trainer_class):
 def adapted(case, dtype):
     """The model under PEFT at its start, and {file name: parameter}."""
     _, name, settings, _ = case
-    model = make_golden_models.build(*make_adapter_golden.MODELS[name]).to(dtype)
+    model = make_models_golden.build(*make_adapter_golden.MODELS[name]).to(dtype)
     for p in model.parameters():
         p.requires_grad_(False)
     lora = {**make_adapter_golden.LORA, "target_modules": make_adapter_golden.ALL, **settings}
@@ -163,7 +163,7 @@ def norm(arrays):
 
 
 def entry(name, case):
-    with make_golden_models.ExactMode():
+    with make_models_golden.ExactMode():
         torch.set_default_dtype(torch.float64)
         logs, moved, start, evaluated = run(case, torch.float64)
     torch.set_default_dtype(torch.float32)
@@ -176,7 +176,7 @@ def entry(name, case):
             "adapter_config": {"peft_type": "LORA", "base_model_name_or_path": "", **make_adapter_golden.LORA,
                                "target_modules": make_adapter_golden.ALL, **settings},
             "logs": logs, "eval": evaluated, "f32": distance,
-            "tensors": [{"name": n, "shape": list(v.shape), **make_golden_models.sample(moved[n], 3)}
+            "tensors": [{"name": n, "shape": list(v.shape), **make_models_golden.sample(moved[n], 3)}
                         for n, v in start.items()]}
 
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# memory_table.sh [GRAFT]: what training takes, against the floor (src/fit/forecast.h): LoRA of rank 16 on every linear,
+# memory_table.sh [GRAFT]: what training takes, against the floor (src/forecast/forecast.h): LoRA of rank 16 on every linear,
 # linears in 4 bits, recompute of whole layers, one update on random weights of published shapes. Prints a table:
 # floor, forecast, the process's measured peak, and with PEER=torch (PyTorch + PEFT, bf16, gradient checkpointing, its
 # steps without its loading) the other program's peak where it should fit into free memory.

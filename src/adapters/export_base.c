@@ -71,7 +71,7 @@ static graft_status find_digest(uint64_t *digest, const char *model, graft_error
     *digest = 0;
     GR_TRY(gr_model_locate(&path, &gguf, model, err));
     const gr_convert_options wish = {.model = path};
-    const bool converted = gguf || gr_convert_is_columns(path, GR_MAPPED);
+    const bool converted = gguf || gr_convert_is_awq_gptq(path, GR_MAPPED);
     graft_status st = converted ? gr_convert_find_kept(&kept, &wish, err) : GRAFT_OK;
     if (st != GRAFT_OK)
         st = forgive(st, path, err);

@@ -38,7 +38,7 @@ graft_status gr_api_locate(char **path, bool *gguf, const graft_options *o, bool
                            const graft_hooks *hooks, graft_error *err) {
     char *dir;
     GR_TRY(gr_model_locate_as(path, gguf, o->model, gr_options_reading(o), err));
-    if (*gguf || !gr_convert_is_columns(*path, gr_options_reading(o))) return GRAFT_OK;
+    if (*gguf || !gr_convert_is_awq_gptq(*path, gr_options_reading(o))) return GRAFT_OK;
     gr_convert_options wish = as_it_is(*path, o, hooks);
     graft_status st =
         weights ? gr_api_use_kept(&dir, *path, o, hooks, err) : gr_convert_kept_or_own(&dir, &wish, err);

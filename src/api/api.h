@@ -1,10 +1,10 @@
 /* api.h - the front door behind graft.h: checks arguments, finds the model, calls the rooms. It computes
  * nothing and may include every room. One file for each public header.
  */
-#ifndef GR_API_H
-#define GR_API_H
+#ifndef GR_API_API_H
+#define GR_API_API_H
 #include "graft.h"
-#include "train/options.h"
+#include "options/options.h"
 
 /* A call whose caller gave no error struct fills this one. */
 #define GR_API_OWN_ERROR(err)                                                                                \

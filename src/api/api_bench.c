@@ -1,6 +1,6 @@
 #include "api/api.h"
-#include "fit/bench.h"
-#include "infer/bench_generate.h"
+#include "bench/bench.h"
+#include "bench/bench_generate.h"
 #include "infer/session.h"
 
 static graft_status begin_bench(const graft_options *o, const char *benchmark, graft_error *err) {

@@ -1,5 +1,5 @@
 #include "api/api.h"
-#include "talk/talk.h"
+#include "chat/talk.h"
 
 graft_status graft_chat_open(graft_chat **chat, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) {

@@ -1,5 +1,5 @@
 #include "api/api.h"
-#include "fit/forecast.h"
+#include "forecast/forecast.h"
 
 const char *const *graft_shapes(void) {
     return gr_shape_names();

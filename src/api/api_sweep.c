@@ -1,5 +1,5 @@
 #include "api/api.h"
-#include "fit/sweep.h"
+#include "sweep/sweep.h"
 
 graft_status graft_sweep(const graft_options *o, const graft_hooks *hooks, graft_sweep_result *result,
                          graft_error *err) {

@@ -1,6 +1,6 @@
 #include "api/api.h"
 #include "report/watch.h"
-#include "train/ledger.h"
+#include "train/tensor_digests.h"
 #include "train/trainer.h"
 #include <stdio.h>
 
@@ -63,13 +63,14 @@ graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft
 
 struct graft_trainer {
     gr_trainer trainer;
-    gr_ledger ledger;
+    gr_tensor_digests ledger;
     bool broken; /* a freeze failed half-way */
 };
 
 static graft_status list_parameters(graft_trainer *t, graft_error *err) {
-    gr_ledger_free(&t->ledger);
-    return gr_ledger_new(&t->ledger, t->trainer.rt.model, t->trainer.rt.tuning, t->trainer.params, err);
+    gr_tensor_digests_free(&t->ledger);
+    return gr_tensor_digests_new(&t->ledger, t->trainer.rt.model, t->trainer.rt.tuning, t->trainer.params,
+                                 err);
 }
 
 graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, const graft_hooks *hooks,
@@ -106,7 +107,7 @@ size_t graft_trainer_count(const graft_trainer *t) {
 }
 
 void graft_trainer_parameter(const graft_trainer *t, size_t index, graft_parameter *p) {
-    const gr_ledger_row *row = &t->ledger.rows[index];
+    const gr_tensor_digests_row *row = &t->ledger.rows[index];
     *p = (graft_parameter){.name = row->name,
                            .shape = {row->shape[0], row->shape[1]},
                            .trainable = row->trainable,
@@ -115,11 +116,11 @@ void graft_trainer_parameter(const graft_trainer *t, size_t index, graft_paramet
 }
 
 uint64_t graft_trainer_digest(const graft_trainer *t, size_t index) {
-    return gr_ledger_digest(&t->ledger.rows[index]);
+    return gr_tensor_digests_digest(&t->ledger.rows[index]);
 }
 
 const float *graft_trainer_values(const graft_trainer *t, size_t index) {
-    const gr_ledger_row *row = &t->ledger.rows[index];
+    const gr_tensor_digests_row *row = &t->ledger.rows[index];
     return row->trainable ? row->data[0] : NULL;
 }
 
@@ -136,7 +137,7 @@ graft_status graft_trainer_freeze(graft_trainer *t, bool lora_only, graft_error 
     if (st != GRAFT_OK && t->trainer.params) return st; /* refused: everything is as it was */
     if (st == GRAFT_OK) st = list_parameters(t, err);
     t->broken = st != GRAFT_OK;
-    if (t->broken) gr_ledger_free(&t->ledger); /* it borrowed what is gone */
+    if (t->broken) gr_tensor_digests_free(&t->ledger); /* it borrowed what is gone */
     return st;
 }
 
@@ -155,7 +156,7 @@ graft_status graft_trainer_save(graft_trainer *t, const char *dir, graft_error *
 
 void graft_trainer_free(graft_trainer *t) {
     if (!t) return;
-    gr_ledger_free(&t->ledger);
+    gr_tensor_digests_free(&t->ledger);
     gr_trainer_close(&t->trainer);
     free(t);
 }

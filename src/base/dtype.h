@@ -15,8 +15,9 @@
     X(I8, 1, "I8")                                                                                           \
     X(U16, 2, "U16")                                                                                         \
     X(I16, 2, "I16")                                                                                         \
-    X(U32, 4, "U32") X(I32, 4, "I32") X(U64, 8, "U64") X(I64, 8, "I64") X(BOOL, 1, "BOOL")                   \
-        X(F8_E4M3, 1, "F8_E4M3") X(F8_E5M2, 1, "F8_E5M2")
+    X(U32, 4, "U32")                                                                                         \
+    X(I32, 4, "I32") X(U64, 8, "U64") X(I64, 8, "I64") X(BOOL, 1, "BOOL") X(F8_E4M3, 1, "F8_E4M3")           \
+        X(F8_E5M2, 1, "F8_E5M2")
 
 typedef enum gr_dtype {
 #define X(name, bytes, text) GR_##name,

@@ -1,10 +1,10 @@
 /* convert/conversion.h - the state of one conversion, shared by the files of this room. */
-#ifndef GR_CONVERSION_H
-#define GR_CONVERSION_H
+#ifndef GR_CONVERT_CONVERSION_H
+#define GR_CONVERT_CONVERSION_H
 #include "convert/convert_job.h"
 #include "convert/quant_rules.h"
 #include "files/json_read.h"
-#include "weights/micro.h"
+#include "weights/mx_float.h"
 #include <jansson.h>
 
 typedef struct gr_conversion {
@@ -26,10 +26,10 @@ typedef struct gr_conversion {
     char marker[80];         /* what the marker of a directory made by this conversion says */
     int lock;                /* held on the directory that is written; -1: none */
     int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
-    const gr_micro_row *top_micro; /* its mode, NULL: affine */
-    gr_columns columns;            /* AWQ or GPTQ: what its config says; bits 0: neither */
-    int64_t experts;  /* of a mixture whose experts may each have tensors of their own; 0: none */
-    size_t undivided; /* jobs whose rows are not whole groups */
+    const gr_mx_row *top_micro; /* its mode, NULL: affine */
+    gr_awq_gptq columns;        /* AWQ or GPTQ: what its config says; bits 0: neither */
+    int64_t experts;            /* of a mixture whose experts may each have tensors of their own; 0: none */
+    size_t undivided;           /* jobs whose rows are not whole groups */
 } gr_conversion;
 
 /* Fill jobs and config from the opened source. */
@@ -44,8 +44,8 @@ graft_status gr_conversion_edit(gr_conversion *c, graft_error *err) GR_MUST_CHEC
 /* One note that names every matrix that stays a float because its rows are not whole groups. */
 graft_status gr_conversion_note_undivided(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* A module of weight (u32) and scales, affine or micro, becomes a job. */
-graft_status gr_conversion_add_packed(gr_conversion *c, const gr_tensor *weight, const gr_tensor *scales,
-                                      graft_error *err) GR_MUST_CHECK;
+graft_status gr_conversion_add_stored_codes(gr_conversion *c, const gr_tensor *weight,
+                                            const gr_tensor *scales, graft_error *err) GR_MUST_CHECK;
 /* Codes stay as they are: GRAFT_USAGE when quantize asks for others. */
 graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job,
                                        graft_error *err) GR_MUST_CHECK;
@@ -64,16 +64,16 @@ graft_status gr_conversion_add_experts(gr_conversion *c, const gr_tensor *tensor
 /* Of an output without codes every expert is to be a tensor of its own. */
 void gr_conversion_part_experts(gr_conversion *c);
 /* X.qweight with its parts becomes the job X.weight. GRAFT_UNSUPPORTED for act-order. */
-graft_status gr_conversion_add_columns(gr_conversion *c, const gr_tensor *words,
-                                       graft_error *err) GR_MUST_CHECK;
+graft_status gr_conversion_add_awq_gptq(gr_conversion *c, const gr_tensor *words,
+                                        graft_error *err) GR_MUST_CHECK;
 /* Is the tensor a part of such a module, or a bias that says nothing? */
-bool gr_conversion_columns_part(const gr_conversion *c, const gr_tensor *t);
+bool gr_conversion_awq_gptq_part(const gr_conversion *c, const gr_tensor *t);
 /* GRAFT_CORRUPT where the config speaks of such linears and there is none. */
-graft_status gr_conversion_check_columns(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+graft_status gr_conversion_check_awq_gptq(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* One note of what of such linears the output's type does not hold. */
-graft_status gr_conversion_note_columns(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
+graft_status gr_conversion_note_awq_gptq(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* The dtype of the whole, where the options name none: the scales'. */
-void gr_conversion_columns_dtype(gr_conversion *c);
+void gr_conversion_awq_gptq_dtype(gr_conversion *c);
 /* config.json from a GGUF's metadata, into c->config. */
 graft_status gr_conversion_gguf_config(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* Tokenizer, generation defaults, chat template: copied, or made from the metadata. */

@@ -190,7 +190,7 @@ static graft_status convert(gr_conversion *c, graft_error *err) {
     GR_TRY(check_quantized(c, err));
     gr_conversion_part_experts(c);
     GR_TRY(gr_conversion_note_undivided(c, err));
-    if (c->columns.bits) GR_TRY(gr_conversion_note_columns(c, err));
+    if (c->columns.bits) GR_TRY(gr_conversion_note_awq_gptq(c, err));
     GR_TRY(gr_conversion_prepare_out(c, err));
     GR_TRY(dir ? gr_conversion_copy_files(c, err) : gr_conversion_gguf_files(c, err));
     GR_TRY(gr_conversion_write_shards(c, err));

@@ -6,8 +6,8 @@
  * beside its place and appears there whole. May include    base, files, text, weights, model (the tables).
  * Never quantizes embeddings, output heads, norms or biases unless asked; changes a value without a note.
  */
-#ifndef GR_CONVERT_H
-#define GR_CONVERT_H
+#ifndef GR_CONVERT_CONVERT_H
+#define GR_CONVERT_CONVERT_H
 #include "base/os.h"
 #include "convert/edit.h"
 #include "model/config.h"
@@ -86,7 +86,7 @@ graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish,
                                     graft_error *err) GR_MUST_CHECK;
 /* Are the directory's linears those of AutoAWQ or AutoGPTQ, which only a conversion makes usable? Says its
  * config.json; false where that cannot be read. */
-bool gr_convert_is_columns(const char *dir, gr_reading how);
+bool gr_convert_is_awq_gptq(const char *dir, gr_reading how);
 void gr_convert_result_free(gr_convert_result *result);
 
 #endif

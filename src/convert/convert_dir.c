@@ -52,8 +52,8 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
     if (!quant.object) return GRAFT_OK;
     GR_TRY(gr_json_string(&quant, "quant_method", &method, err));
     GR_TRY(gr_json_string(&quant, "mode", &mode, err));
-    c->top_micro = gr_micro_by_mode(mode);
-    if (gr_is_columns_method(method)) return gr_config_columns(&c->columns, &quant, method, err);
+    c->top_micro = gr_mx_by_mode(mode);
+    if (gr_is_awq_gptq(method)) return gr_config_awq_gptq(&c->columns, &quant, method, err);
     if (method || (!c->top_micro && strcmp(mode, "affine") != 0)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "weights quantized by another method");
         gr_where(err, "%s: %s", path, key);
@@ -64,7 +64,7 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
     }
     GR_TRY(gr_json_int(&quant, "bits", 1, 16, &bits, err));
     GR_TRY(gr_json_int(&quant, "group_size", 1, 1 << 20, &group, err));
-    bool known = c->top_micro ? gr_micro_by_format((int)bits, (int)group) == c->top_micro
+    bool known = c->top_micro ? gr_mx_by_format((int)bits, (int)group) == c->top_micro
                               : gr_affine_valid((int)bits, (int)group);
     if (bits && !known) {
         gr_fail(err, GRAFT_UNSUPPORTED, "quantization with these bits and group_size");
@@ -184,7 +184,7 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
     free(path);
     GR_TRY(st);
     GR_TRY(gr_safetensors_open_as(&c->tensors, c->options->model, c->options->reading, err));
-    if (c->columns.bits) gr_conversion_columns_dtype(c);
+    if (c->columns.bits) gr_conversion_awq_gptq_dtype(c);
     bool tied = json_is_true(json_object_get(c->config, "tie_word_embeddings"));
     for (size_t i = 0; i < gr_safetensors_count(c->tensors); i++) {
         const gr_tensor *t = gr_safetensors_at(c->tensors, i), *scales = scales_of(c, t);
@@ -193,9 +193,9 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
             GR_TRY(add_text(c, t, err));
             continue;
         }
-        if (c->columns.bits && gr_conversion_columns_part(c, t)) continue;
+        if (c->columns.bits && gr_conversion_awq_gptq_part(c, t)) continue;
         if (c->columns.bits && gr_ends_with(t->name, ".qweight")) {
-            GR_TRY(gr_conversion_add_columns(c, t, err));
+            GR_TRY(gr_conversion_add_awq_gptq(c, t, err));
             continue;
         }
         if (c->experts && gr_conversion_expert(t)) {
@@ -203,9 +203,9 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
             continue;
         }
         if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) continue;
-        GR_TRY(scales ? gr_conversion_add_packed(c, t, scales, err) : add_dense(c, t, err));
+        GR_TRY(scales ? gr_conversion_add_stored_codes(c, t, scales, err) : add_dense(c, t, err));
     }
-    return c->columns.bits ? gr_conversion_check_columns(c, err) : GRAFT_OK;
+    return c->columns.bits ? gr_conversion_check_awq_gptq(c, err) : GRAFT_OK;
 }
 
 /* ---- other files */

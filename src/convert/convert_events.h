@@ -1,8 +1,8 @@
 /* convert/convert_events.h - what a conversion reports, as events of the host. Both take the host's
  * `const graft_hooks *` as context (may be NULL) and are called in the calling thread.
  */
-#ifndef GR_CONVERT_EVENTS_H
-#define GR_CONVERT_EVENTS_H
+#ifndef GR_CONVERT_CONVERT_EVENTS_H
+#define GR_CONVERT_CONVERT_EVENTS_H
 #include "convert/convert.h"
 
 /* A gr_convert_progress: false once the host asks to stop. */

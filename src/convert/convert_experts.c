@@ -3,7 +3,7 @@
  * alone.
  */
 #include "convert/conversion.h"
-#include "model/packed.h"
+#include "model/stored_codes.h"
 #include <stdio.h>
 
 graft_status gr_conversion_experts_config(gr_conversion *c, const char *path, graft_error *err) {

@@ -90,7 +90,7 @@ static bool all_named(gr_tensor *out, size_t n) {
 
 size_t gr_job_output_count(const gr_job *job) {
     if (job->alone) return (size_t)job->shape[0];
-    return !gr_job_quantized(job) ? 1 : gr_job_micro(job) ? 2 : 3;
+    return !gr_job_quantized(job) ? 1 : gr_job_mx(job) ? 2 : 3;
 }
 
 static void declare_alone(const gr_job *job, gr_tensor *out) {
@@ -106,7 +106,7 @@ static void declare_alone(const gr_job *job, gr_tensor *out) {
 static void declare_packed(const gr_job *job, gr_tensor *out) {
     int64_t codes[GR_MAX_DIMS], groups[GR_MAX_DIMS];
     const int n = job->ndim;
-    const bool micro = gr_job_micro(job);
+    const bool micro = gr_job_mx(job);
     memcpy(codes, job->shape, sizeof codes);
     memcpy(groups, job->shape, sizeof groups);
     codes[n - 1] = job->cols * job->bits / 32;
@@ -227,8 +227,8 @@ static gr_outcome run_row(const gr_job *job, work *w, int64_t r0, int64_t r) {
     float *values = w->values + r * job->cols;
     size_t groups_at = (size_t)(r0 + r) * w->row_groups_bytes;
     uint8_t *bytes = w->bytes + (size_t)r * w->row_bytes;
-    if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_COLUMNS)
-        return gr_job_columns_row(job, bytes, w->scales + groups_at, w->biases + groups_at, values, r0 + r);
+    if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_AWQ_GPTQ)
+        return gr_job_awq_gptq_row(job, bytes, w->scales + groups_at, w->biases + groups_at, values, r0 + r);
     if (job->op == GR_JOB_REPACK) {
         const uint8_t *blocks =
             job->from.data + (size_t)gr_job_source_row(&job->from, r0 + r) * job->from.row_bytes;
@@ -331,8 +331,8 @@ static graft_status run_packed_copy(const gr_job *job, gr_safetensors_writer *wr
  * the next block are meant. */
 static void release_rows(const gr_job *job, int64_t r, int64_t n) {
     const gr_source *from = &job->from;
-    if (from->kind == GR_FROM_COLUMNS) { /* every row reads all of it */
-        const gr_columns *c = &from->columns;
+    if (from->kind == GR_FROM_AWQ_GPTQ) { /* every row reads all of it */
+        const gr_awq_gptq *c = &from->columns;
         if (r + n == job->rows) gr_map_release(c->words, (size_t)(c->in * c->out * c->bits / 8));
         return;
     }
@@ -351,7 +351,7 @@ graft_status gr_job_run(const gr_job *job, gr_safetensors_writer *writer, gr_poo
     work w;
     graft_status st = GRAFT_OK;
     if (job->op == GR_JOB_RAW) return run_raw(job, writer, err);
-    if (job->op == GR_JOB_REPACK && job->from.kind != GR_FROM_BLOCKS && job->from.kind != GR_FROM_COLUMNS)
+    if (job->op == GR_JOB_REPACK && job->from.kind != GR_FROM_BLOCKS && job->from.kind != GR_FROM_AWQ_GPTQ)
         return run_packed_copy(job, writer, err);
     GR_TRY(work_new(&w, job, err));
     for (int64_t r = 0; r < job->rows; r += w.chunk_rows) {

@@ -1,13 +1,13 @@
 /* convert/convert_job.h - one tensor's way from the source to the output (inside this room). */
-#ifndef GR_CONVERT_JOB_H
-#define GR_CONVERT_JOB_H
+#ifndef GR_CONVERT_CONVERT_JOB_H
+#define GR_CONVERT_CONVERT_JOB_H
 #include "base/pool.h"
 #include "convert/convert.h"
 #include "convert/edit.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/roles.h"
-#include "weights/columns.h"
+#include "weights/awq_gptq.h"
 
 /* Where the numbers come from; pointers into the mapped source. */
 typedef enum gr_source_kind {
@@ -15,7 +15,7 @@ typedef enum gr_source_kind {
     GR_FROM_BLOCKS,
     GR_FROM_AFFINE,
     GR_FROM_MICRO,
-    GR_FROM_COLUMNS
+    GR_FROM_AWQ_GPTQ
 } gr_source_kind;
 typedef struct gr_source {
     gr_source_kind kind;
@@ -26,7 +26,7 @@ typedef struct gr_source {
         *parts; /* DENSE, instead of data: tensors of part_rows rows each, one after another; owned */
     int64_t part_rows;
     const uint8_t *scales, *biases; /* AFFINE; MICRO has no biases */
-    gr_columns columns;             /* COLUMNS, which uses none of the pointers here */
+    gr_awq_gptq columns;            /* COLUMNS, which uses none of the pointers here */
     int bits, group;                /* AFFINE, MICRO, COLUMNS */
     size_t row_bytes;
     float plus;       /* added to every value of a vector: -1 where a norm is stored as 1 + weight */
@@ -69,7 +69,7 @@ bool gr_job_wants_codes(const gr_job *job, bool embeddings);
 static inline bool gr_job_quantized(const gr_job *job) {
     return job->bits != 0;
 }
-static inline bool gr_job_micro(const gr_job *job) { /* of the output */
+static inline bool gr_job_mx(const gr_job *job) { /* of the output */
     return job->bits != 0 && job->from.kind == GR_FROM_MICRO;
 }
 

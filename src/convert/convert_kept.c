@@ -209,7 +209,7 @@ graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish, 
     return *dir ? GRAFT_OK : gr_no_memory(err, strlen(wish->model));
 }
 
-bool gr_convert_is_columns(const char *dir, gr_reading how) {
+bool gr_convert_is_awq_gptq(const char *dir, gr_reading how) {
     graft_error none = {0};
     json_t *config = NULL;
     char *path = gr_path_join(dir, "config.json");
@@ -218,7 +218,7 @@ bool gr_convert_is_columns(const char *dir, gr_reading how) {
         !json_object_get(config, "quantization")) {
         const char *method = json_string_value(
             json_object_get(json_object_get(config, "quantization_config"), "quant_method"));
-        found = gr_is_columns_method(method);
+        found = gr_is_awq_gptq(method);
     }
     json_decref(config);
     free(path);

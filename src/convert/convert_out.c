@@ -152,12 +152,12 @@ static void choose_default(gr_conversion *c) {
             best = n;
             c->top_bits = a->bits;
             c->top_group = a->group;
-            c->top_micro = gr_job_micro(a) ? gr_micro_by_format(a->bits, a->group) : NULL;
+            c->top_micro = gr_job_mx(a) ? gr_mx_by_format(a->bits, a->group) : NULL;
         }
     }
 }
 
-static json_t *format_of(int bits, int group, const gr_micro_row *micro) {
+static json_t *format_of(int bits, int group, const gr_mx_row *micro) {
     return json_pack("{s:i, s:i, s:s}", "group_size", group, "bits", bits, "mode",
                      micro ? micro->mode : "affine");
 }
@@ -169,7 +169,7 @@ static json_t *quantization(const gr_conversion *c) {
     bool good = quant != NULL;
     for (size_t i = 0; i < c->jobs.count; i++) {
         const gr_job *job = &c->jobs.items[i];
-        const gr_micro_row *micro = gr_job_micro(job) ? gr_micro_by_format(job->bits, job->group) : NULL;
+        const gr_mx_row *micro = gr_job_mx(job) ? gr_mx_by_format(job->bits, job->group) : NULL;
         if (!gr_job_quantized(job)) {
             bool expected = gr_job_wants_codes(job, false) || job->role == GR_LM_HEAD;
             if (expected) good = good && gr_put(quant, job->path, json_false());

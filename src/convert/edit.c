@@ -22,13 +22,13 @@ static graft_status edit_job(const gr_conversion *c, gr_job *job, const gr_edit 
         gr_expected(err, "[%lld, %lld]", (long long)edit->rows, (long long)edit->cols);
         return gr_found(err, "[%lld, %lld]", (long long)job->rows, (long long)job->cols);
     }
-    if (gr_job_micro(job)) {
+    if (gr_job_mx(job)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "%s is quantized in a mode that is read, but not written", job->name);
         gr_where(err, "%s", c->options->model);
         gr_expected(err, "MLX's affine groups, or 16 bits");
         return gr_hint(err, "--dequantize writes 16 bits");
     }
-    if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_COLUMNS) {
+    if (job->op == GR_JOB_REPACK && job->from.kind == GR_FROM_AWQ_GPTQ) {
         gr_fail(err, GRAFT_UNSUPPORTED, "%s is an AWQ or GPTQ linear, which nothing is fused into",
                 job->name);
         gr_where(err, "%s", c->options->model);

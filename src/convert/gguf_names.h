@@ -1,6 +1,6 @@
 /* convert/gguf_names.h - llama.cpp's names of architectures and tensors <-> Hugging Face's. */
-#ifndef GR_GGUF_NAMES_H
-#define GR_GGUF_NAMES_H
+#ifndef GR_CONVERT_GGUF_NAMES_H
+#define GR_CONVERT_GGUF_NAMES_H
 #include "base/memory.h"
 
 /* How llama.cpp's files have an architecture. source: llama.cpp conversion/, as of llama-cpp-python 0.3.36 */

@@ -2,7 +2,7 @@
 #include "convert/gguf_names.h"
 #include "weights/affine.h"
 #include "weights/gguf_blocks.h"
-#include "weights/micro.h"
+#include "weights/mx_float.h"
 #include <math.h>
 
 int64_t gr_job_source_row(const gr_source *from, int64_t r) {
@@ -31,7 +31,7 @@ void gr_job_read_row(const gr_job *job, int64_t r, float *out) {
     int64_t row = gr_job_source_row(from, r), one = 1;
     const uint8_t *at = gr_source_row(from, row, &one);
     switch (from->kind) {
-    case GR_FROM_COLUMNS: gr_columns_values(&from->columns, row, out); break;
+    case GR_FROM_AWQ_GPTQ: gr_awq_gptq_values(&from->columns, row, out); break;
     case GR_FROM_DENSE: gr_values_widen(out, at, job->cols, from->dtype); break;
     case GR_FROM_BLOCKS: gr_gguf_dequantize(out, at, from->type, job->cols); break;
     case GR_FROM_AFFINE: {
@@ -42,8 +42,8 @@ void gr_job_read_row(const gr_job *job, int64_t r, float *out) {
         break;
     }
     case GR_FROM_MICRO:
-        gr_micro_dequantize(out, at, from->scales + row * (job->cols / from->group), 1, job->cols, from->bits,
-                            from->group);
+        gr_mx_dequantize(out, at, from->scales + row * (job->cols / from->group), 1, job->cols, from->bits,
+                         from->group);
         break;
     }
     for (int64_t i = 0; from->plus != 0 && i < job->cols; i++) out[i] += from->plus;
@@ -77,10 +77,10 @@ bool gr_job_exact_in(const gr_job *job, gr_dtype dtype) {
     return exact;
 }
 
-gr_outcome gr_job_columns_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
-                              float *room, int64_t row) {
+gr_outcome gr_job_awq_gptq_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
+                               float *room, int64_t row) {
     const int64_t groups = job->cols / job->group;
-    gr_columns_row(&job->from.columns, row, codes, room, room + groups);
+    gr_awq_gptq_row(&job->from.columns, row, codes, room, room + groups);
     bool fits = gr_values_narrow(scales, room, groups, job->dtype) &&
                 gr_values_narrow(biases, room + groups, groups, job->dtype);
     return fits ? GR_FITS : GR_TOO_LARGE;

@@ -1,6 +1,6 @@
 /* convert/job_values.h - a job's rows as f32, and values as what is written (inside this room). */
-#ifndef GR_JOB_VALUES_H
-#define GR_JOB_VALUES_H
+#ifndef GR_CONVERT_JOB_VALUES_H
+#define GR_CONVERT_JOB_VALUES_H
 #include "convert/convert_job.h"
 
 typedef enum gr_outcome { GR_FITS, GR_TOO_LARGE, GR_NOT_FINITE } gr_outcome;
@@ -16,8 +16,8 @@ void gr_job_compare(const gr_job *job, const float *before, const float *after);
 bool gr_values_narrow(void *out, const float *in, int64_t n, gr_dtype dtype);
 
 /* Codes, scales and biases of that row of a REPACK from COLUMNS. room: for the row. */
-gr_outcome gr_job_columns_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
-                              float *room, int64_t row);
+gr_outcome gr_job_awq_gptq_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,
+                               float *room, int64_t row);
 /* Codes, scales and biases of that row of a MERGE as they are in the source, and then as its edit wants them.
  * values, before: room for the row. */
 gr_outcome gr_job_merge_row(const gr_job *job, uint8_t *codes, uint8_t *scales, uint8_t *biases,

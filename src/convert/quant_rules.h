@@ -8,8 +8,8 @@
  * VALUE is BITS, BITS:GROUP or false. The first rule that matches decides, also against the policy; then the
  * policy says whether, and the recipe or --q-bits how.
  */
-#ifndef GR_QUANT_RULES_H
-#define GR_QUANT_RULES_H
+#ifndef GR_CONVERT_QUANT_RULES_H
+#define GR_CONVERT_QUANT_RULES_H
 #include "base/memory.h"
 
 typedef struct gr_quant_rules gr_quant_rules;

@@ -1,5 +1,5 @@
 #include "data/split.h"
-#include "data/twins.h"
+#include "data/duplicates.h"
 #include <math.h>
 
 typedef struct item {

@@ -15,8 +15,7 @@
     X(Q8_0, 8, 32, 34)                                                                                       \
     X(Q2_K, 10, 256, 84)                                                                                     \
     X(Q3_K, 11, 256, 110)                                                                                    \
-    X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292)                  \
-        X(BF16, 30, 1, 2)
+    X(Q4_K, 12, 256, 144) X(Q5_K, 13, 256, 176) X(Q6_K, 14, 256, 210) X(Q8_K, 15, 256, 292) X(BF16, 30, 1, 2)
 
 typedef enum gr_gguf_type {
 #define X(name, number, elements, bytes) GR_GGUF_##name = number,

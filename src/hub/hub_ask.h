@@ -1,8 +1,8 @@
 /* hub/hub_ask.h - the way to the hub: its address and our token from the environment, and requests that are
  * made again when what failed may pass.
  */
-#ifndef GR_HUB_ASK_H
-#define GR_HUB_ASK_H
+#ifndef GR_HUB_HUB_ASK_H
+#define GR_HUB_HUB_ASK_H
 #include "hub/hub_http.h"
 
 typedef struct gr_hub_limits {

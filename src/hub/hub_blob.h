@@ -1,6 +1,6 @@
 /* hub/hub_blob.h - one file on its way: DIGEST.incomplete grows, is checked, and becomes a blob. */
-#ifndef GR_HUB_BLOB_H
-#define GR_HUB_BLOB_H
+#ifndef GR_HUB_HUB_BLOB_H
+#define GR_HUB_HUB_BLOB_H
 #include "base/os.h"
 #include "base/sha.h"
 #include "hub/hub_http.h"

@@ -8,8 +8,8 @@
  * What this room does: finds models there, and fetches them into it. May include: base, files. Never: knows
  * what a model's files mean.
  */
-#ifndef GR_HUB_CACHE_H
-#define GR_HUB_CACHE_H
+#ifndef GR_HUB_HUB_CACHE_H
+#define GR_HUB_HUB_CACHE_H
 #include "base/os.h"
 
 typedef struct gr_hub_name {

@@ -5,8 +5,8 @@
  * gets its name when its bytes are checked and on the disk; the revision's name comes last, so that nothing
  * finds half a model.
  */
-#ifndef GR_HUB_FETCH_H
-#define GR_HUB_FETCH_H
+#ifndef GR_HUB_HUB_FETCH_H
+#define GR_HUB_HUB_FETCH_H
 #include "hub/hub_ask.h"
 
 typedef struct gr_hub_wish {

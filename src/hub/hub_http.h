@@ -1,8 +1,8 @@
 /* hub/hub_http.h - one request after the other over HTTP. The only file that knows libcurl is hub_http.c;
  * built without it, gr_http_open is GRAFT_UNSUPPORTED and says so.
  */
-#ifndef GR_HUB_HTTP_H
-#define GR_HUB_HTTP_H
+#ifndef GR_HUB_HUB_HTTP_H
+#define GR_HUB_HUB_HTTP_H
 #include "base/memory.h"
 
 typedef struct gr_http gr_http;

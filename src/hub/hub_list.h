@@ -1,6 +1,6 @@
 /* hub/hub_list.h - which files a repository has at a revision, as the hub's API lists them. */
-#ifndef GR_HUB_LIST_H
-#define GR_HUB_LIST_H
+#ifndef GR_HUB_HUB_LIST_H
+#define GR_HUB_HUB_LIST_H
 #include "base/memory.h"
 
 #define GR_HUB_UNKNOWN UINT64_MAX

@@ -1,4 +1,4 @@
-#include "data/twins.h"
+#include "data/duplicates.h"
 #include "infer/evaluate_pairs.h"
 #include <math.h>
 
@@ -93,7 +93,7 @@ static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval
 
 /* What is in the file and not in the result. */
 static void say_rows(const gr_session *s, const gr_rows *rows, const char *path) {
-    char *found[] = {gr_rows_notes(rows), gr_twins_note(rows, rows, NULL)};
+    char *found[] = {gr_rows_notes(rows), gr_duplicates_note(rows, rows, NULL)};
     for (int i = 0; i < 2; i++) {
         gr_buf text = {0};
         if (found[i]) gr_buf_printf(&text, "%s: %s", path, found[i]);

@@ -1,6 +1,6 @@
 #include "base/os.h"
 #include "files/json_read.h"
-#include "infer/growth.h"
+#include "infer/answer.h"
 #include <stdio.h>
 
 static bool stopped(const gr_session *s) {
@@ -29,26 +29,26 @@ static graft_status check_prompt(const graft_options *o, graft_error *err) {
 
 static graft_status answer(gr_session *s, gr_decode *d, const gr_ids *prompt, bool send, graft_generation *r,
                            graft_error *err) {
-    gr_growth g;
+    gr_answer g;
     int32_t id;
     bool over = gr_answer_most(s->o) == 0;
-    graft_status st = gr_growth_init(&g, s, prompt, send, err);
+    graft_status st = gr_answer_init(&g, s, prompt, send, err);
     double start = gr_clock();
     if (st == GRAFT_OK) gr_decode_prompt(d, prompt->ids, (int64_t)prompt->count);
     double middle = gr_clock();
     if (st == GRAFT_OK && stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
     while (st == GRAFT_OK && !over) {
-        st = gr_growth_next(&g, s, d->logits, &id, &over, err);
+        st = gr_answer_next(&g, s, d->logits, &id, &over, err);
         if (st == GRAFT_OK && !over) gr_decode_token(d, id);
         if (st == GRAFT_OK && stopped(s)) st = gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
     }
     double end = gr_clock();
-    r->tokens = gr_growth_tokens(&g);
+    r->tokens = gr_answer_tokens(&g);
     r->prompt_tokens = (int64_t)prompt->count;
     r->prompt_tokens_per_second = (double)prompt->count / (middle - start + 1e-9);
     r->generation_tokens_per_second = (double)r->tokens / (end - middle + 1e-9);
-    if (st == GRAFT_OK) st = gr_growth_text(&g, &r->text, err);
-    gr_growth_free(&g);
+    if (st == GRAFT_OK) st = gr_answer_text(&g, &r->text, err);
+    gr_answer_free(&g);
     return st;
 }
 

@@ -4,8 +4,8 @@
 #include "base/os.h"
 #include "files/json_read.h"
 #include "files/jsonl.h"
+#include "infer/answer.h"
 #include "infer/decode_batch.h"
-#include "infer/growth.h"
 
 /* Tokens of prompts that go through the model together: enough for the matmuls to be efficient. */
 #define PROMPT_TOKENS 512
@@ -19,7 +19,7 @@ typedef struct job {
     graft_generation *answers; /* [count]; text NULL: not there yet */
     int64_t next, sent;        /* the next prompt; the next answer to hand over */
     gr_decode_batch d;
-    gr_growth *growths; /* [rows] of d, in its order */
+    gr_answer *growths; /* [rows] of d, in its order */
     int64_t *numbers;   /* [rows]: which prompt each is */
     void (*answer)(void *user, uint64_t line, const graft_generation *answer);
     void *user;
@@ -100,8 +100,8 @@ static graft_status admit(job *j, graft_error *err) {
         batch.tokens += (int64_t)prompt->count;
         start[++batch.nrows] = batch.tokens;
         j->numbers[rows + batch.nrows - 1] = j->next;
-        st = gr_growth_init(&j->growths[rows + batch.nrows - 1], &j->s, prompt, false, err);
-        if (st != GRAFT_OK) gr_growth_free(&j->growths[rows + batch.nrows - 1]);
+        st = gr_answer_init(&j->growths[rows + batch.nrows - 1], &j->s, prompt, false, err);
+        if (st != GRAFT_OK) gr_answer_free(&j->growths[rows + batch.nrows - 1]);
         j->next++;
     }
     if (st == GRAFT_OK && batch.nrows) gr_decode_batch_prompts(&j->d, &batch);
@@ -126,16 +126,16 @@ static void hand_over(job *j) {
 static graft_status finish_row(job *j, int64_t i, graft_generation *total, graft_error *err) {
     graft_generation *answer = &j->answers[j->numbers[i]];
     int64_t last = j->d.rows - 1;
-    answer->tokens = gr_growth_tokens(&j->growths[i]);
+    answer->tokens = gr_answer_tokens(&j->growths[i]);
     answer->prompt_tokens = (int64_t)j->prompts[j->numbers[i]].count;
     total->tokens += answer->tokens;
     total->prompt_tokens += answer->prompt_tokens;
-    graft_status st = gr_growth_text(&j->growths[i], &answer->text, err);
-    gr_growth_free(&j->growths[i]);
+    graft_status st = gr_answer_text(&j->growths[i], &answer->text, err);
+    gr_answer_free(&j->growths[i]);
     gr_decode_batch_drop(&j->d, i);
     j->growths[i] = j->growths[last];
     j->numbers[i] = j->numbers[last];
-    if (i != last) j->growths[last] = (gr_growth){0};
+    if (i != last) j->growths[last] = (gr_answer){0};
     return st;
 }
 
@@ -146,7 +146,7 @@ static graft_status advance(job *j, graft_generation *total, graft_error *err) {
     for (int64_t i = 0; i < j->d.rows;) {
         bool over = gr_answer_most(j->s.o) == 0;
         if (!over)
-            GR_TRY(gr_growth_next(&j->growths[i], &j->s, j->d.logits + i * vocab, &ids[i], &over, err));
+            GR_TRY(gr_answer_next(&j->growths[i], &j->s, j->d.logits + i * vocab, &ids[i], &over, err));
         if (over)
             GR_TRY(finish_row(j, i, total, err)); /* the last row stands there now, and has no id yet */
         else
@@ -177,7 +177,7 @@ static graft_status run(job *j, graft_generation *total, graft_error *err) {
 }
 
 static void close_job(job *j) {
-    for (int64_t i = 0; j->growths && i < j->d.most; i++) gr_growth_free(&j->growths[i]);
+    for (int64_t i = 0; j->growths && i < j->d.most; i++) gr_answer_free(&j->growths[i]);
     for (int64_t i = 0; j->prompts && i < j->count; i++) gr_ids_free(&j->prompts[i]);
     for (int64_t i = 0; j->answers && i < j->count; i++) graft_generation_free(&j->answers[i]);
     gr_decode_batch_free(&j->d);

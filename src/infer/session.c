@@ -1,5 +1,5 @@
 #include "infer/session.h"
-#include "data/places.h"
+#include "data/split_file.h"
 #include "model/identity.h"
 #include <time.h>
 

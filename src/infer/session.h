@@ -6,7 +6,7 @@
 #include "adapters/adapter.h"
 #include "graft.h"
 #include "infer/decode.h"
-#include "train/options.h"
+#include "options/options.h"
 
 typedef struct gr_session {
     const graft_options *o;
@@ -57,7 +57,7 @@ graft_status gr_show_rows(const char *dir, const graft_options *o, const graft_h
 graft_status gr_samples_save(const char *model_dir, const graft_options *o, const graft_hooks *hooks,
                              graft_error *err) GR_MUST_CHECK;
 
-/* options.data as a file, see data/places.h (malloc'ed). */
+/* options.data as a file, see data/split_file.h (malloc'ed). */
 graft_status gr_data_file(char **path, const graft_options *o, const char *split,
                           graft_error *err) GR_MUST_CHECK;
 

@@ -31,7 +31,7 @@ static row_format row_format_of(const gr_mat *m) {
     if (m->layout == GR_DENSE && m->dtype == GR_F32) return ROW_F32;
     if (m->alpha != 1.0f) return ROW_DECODED;
     if (m->layout == GR_AFFINE) return affine[m->bits];
-    if (m->layout == GR_MICRO) return m->bits == 8 ? ROW_MX8 : m->group == 16 ? ROW_NV4 : ROW_MX4;
+    if (m->layout == GR_MX) return m->bits == 8 ? ROW_MX8 : m->group == 16 ? ROW_NV4 : ROW_MX4;
     return m->dtype == GR_BF16 ? ROW_BF16 : ROW_F16;
 }
 
@@ -67,7 +67,7 @@ INLINE __m512 scales16(const void *p, gr_dtype dtype, int64_t at, int n) {
     return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
 }
 
-/* The same of a GR_MICRO matrix: powers of two, or with groups of 16 numbers of 8 bits. */
+/* The same of a GR_MX matrix: powers of two, or with groups of 16 numbers of 8 bits. */
 INLINE __m512 micro_scales16(const void *p, row_format f, int64_t at, int n) {
     __mmask16 mask = (__mmask16)((1u << n) - 1);
     __m512i code = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, (const char *)p + at));

@@ -174,7 +174,7 @@ INLINE __m512i panel4_table(const gr_mat *m, row_format f, int64_t a, int64_t b)
 INLINE void panel4_rows_dtype(uint32_t *dst, const gr_mat *m, row_format f, int64_t n0, int ncols, int64_t k0,
                               int kc) {
     const int64_t row_bytes = m->cols / 2, groups = m->cols / m->group;
-    const int64_t width = m->layout == GR_MICRO ? 1 : m->dtype == GR_F32 ? 4 : 2; /* bytes of a scale */
+    const int64_t width = m->layout == GR_MX ? 1 : m->dtype == GR_F32 ? 4 : 2; /* bytes of a scale */
     for (int k = 0; k < kc; k += 2, dst += GR_NR) {
         const char *at = (const char *)m->data + (k0 + k) * row_bytes + n0 / 2;
         const bool pair = k + 1 < kc;

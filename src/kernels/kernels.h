@@ -13,8 +13,8 @@
  * Glossary: T tokens; M rows of activations; N columns of the result; K length of the sums; h hidden; d
  * head_dim.
  */
-#ifndef GR_KERNELS_H
-#define GR_KERNELS_H
+#ifndef GR_KERNELS_KERNELS_H
+#define GR_KERNELS_KERNELS_H
 #include "base/dtype.h"
 #include "base/memory.h"
 #include "base/pool.h"
@@ -23,20 +23,20 @@
 /* ------------------------------------------------------------------ matrices that feed a panel */
 
 /* A stored matrix, row-major [rows, cols]; for weights rows = out, cols = in. Everything is borrowed. */
-typedef enum gr_layout { GR_DENSE, GR_AFFINE, GR_MICRO } gr_layout;
+typedef enum gr_layout { GR_DENSE, GR_AFFINE, GR_MX } gr_layout;
 typedef struct gr_mat {
     gr_layout layout;
     gr_dtype dtype;  /* GR_DENSE: F32, BF16 or F16. GR_AFFINE: of scales and biases (F32, BF16 or F16).
-                        GR_MICRO: U8, of scales */
+                        GR_MX: U8, of scales */
     int bits, group; /* GR_AFFINE: 2,3,4,5,6,8 bits; 32, 64 or 128 codes share a scale and a bias.
-                        GR_MICRO: 4 bits are E2M1, 8 are E4M3; 32 codes share a scale E8M0 (mxfp4, mxfp8), or
+                        GR_MX: 4 bits are E2M1, 8 are E4M3; 32 codes share a scale E8M0 (mxfp4, mxfp8), or
                         16 one that is E4M3 (nvfp4) */
     int64_t rows, cols;
     int64_t ld;                  /* GR_DENSE: elements from one row to the next */
     const void *data;            /* GR_DENSE: elements. Else: rows of cols*bits/8 bytes, code i at bit i*bits,
                                     little endian (as MLX packs them); may be unaligned */
     const void *scales, *biases; /* [rows, cols/group], may be unaligned. GR_AFFINE: value = scale * code +
-                                    bias; GR_MICRO: value = scale * float of the code, no biases */
+                                    bias; GR_MX: value = scale * float of the code, no biases */
     float alpha;                 /* every value is multiplied by it (1 for weights; LoRA's scale) */
 } gr_mat;
 

@@ -11,7 +11,7 @@ void gr_mat_row(float *out, const gr_mat *mat, int64_t row, int64_t col0, int64_
         }
         const uint8_t *codes = (const uint8_t *)mat->data + row * (mat->cols * mat->bits / 8);
         int64_t g = row * groups + col / mat->group;
-        if (mat->layout == GR_MICRO) {
+        if (mat->layout == GR_MX) {
             float value = stored_micro_value(stored_code(codes, col, mat->bits), mat->bits);
             out[i] = value * stored_micro_scale(mat, g) * mat->alpha;
             continue;

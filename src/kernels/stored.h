@@ -44,7 +44,7 @@ static inline uint64_t stored_eight(const uint8_t *p, int bits) {
     return bits == 6 ? four | (uint64_t)two << 32 : four;
 }
 
-/* Scale number i of a GR_MICRO matrix, and what a code of it means. */
+/* Scale number i of a GR_MX matrix, and what a code of it means. */
 static inline float stored_micro_scale(const gr_mat *m, int64_t i) {
     uint8_t code = ((const uint8_t *)m->scales)[i];
     return m->group == 16 ? gr_e4m3_to_f32(code) : gr_e8m0_to_f32(code);

@@ -160,7 +160,7 @@ static void affine_scales(float *out, const void *p, gr_dtype dtype, int64_t at,
     for (; i < n; i++) out[i] = scale_at(from, i, dtype);
 }
 
-/* The same of a GR_MICRO matrix. */
+/* The same of a GR_MX matrix. */
 static void micro_scales(float *out, const gr_mat *m, int64_t at, int64_t n) {
     int64_t i = 0;
     if (m->group == 16)

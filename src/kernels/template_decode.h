@@ -19,7 +19,7 @@ typedef enum code_format {
 } code_format;
 
 INLINE code_format code_format_of(const gr_mat *m) {
-    return (code_format)((m->layout == GR_MICRO ? 16 : 0) | m->bits);
+    return (code_format)((m->layout == GR_MX ? 16 : 0) | m->bits);
 }
 INLINE int code_bits(code_format format) {
     return (int)format & 15;
@@ -90,9 +90,9 @@ static void decode_scalar(float *out, const gr_mat *m, int64_t row, int64_t col,
     for (int64_t i = 0; i < n; i++) {
         int64_t g = row * groups + ((col + i) >> shift);
         uint32_t code = stored_code(codes, col + i, m->bits);
-        out[i] = m->layout == GR_MICRO ? stored_micro_value(code, m->bits) * stored_micro_scale(m, g)
-                                       : (float)code * stored_float(m->scales, g, m->dtype) +
-                                             stored_float(m->biases, g, m->dtype);
+        out[i] = m->layout == GR_MX ? stored_micro_value(code, m->bits) * stored_micro_scale(m, g)
+                                    : (float)code * stored_float(m->scales, g, m->dtype) +
+                                          stored_float(m->biases, g, m->dtype);
     }
 }
 

@@ -1,5 +1,5 @@
 /* Where the matrices of a mixture's experts lie: one after another, as MLX has them, or each alone. */
-#include "model/packed.h"
+#include "model/stored_codes.h"
 #include <stdio.h>
 
 static const gr_tensor *find(const gr_safetensors *file, const char *base, const char *suffix) {
@@ -29,9 +29,9 @@ static const char *bind_stacked(gr_mat *mat, const gr_safetensors *file, const g
         there[i] = t != NULL;
     }
     if (there[1]) {
-        const gr_packed_tensors packed = {&flat[0], &flat[1], there[2] ? &flat[2] : NULL,
-                                          find(file, base, ".global_scale")};
-        return gr_packed_bind(mat, c, base, &packed);
+        const gr_stored_codes_tensors packed = {&flat[0], &flat[1], there[2] ? &flat[2] : NULL,
+                                                find(file, base, ".global_scale")};
+        return gr_stored_codes_bind(mat, c, base, &packed);
     }
     if (!gr_dtype_is_float(w->dtype) || flat[0].shape[0] != mat->rows || flat[0].shape[1] != mat->cols)
         return "has a wrong type or shape";

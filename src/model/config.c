@@ -184,12 +184,12 @@ static graft_status read_numbers(gr_model_config *c, const gr_json_scope *root, 
 
 static graft_status read_columns(gr_model_config *c, const gr_json_scope *q, const char *method,
                                  graft_error *err) {
-    gr_columns columns;
-    GR_TRY(gr_config_columns(&columns, q, method, err));
+    gr_awq_gptq columns;
+    GR_TRY(gr_config_awq_gptq(&columns, q, method, err));
     c->columns = true;
     c->bits = columns.bits;
     c->group = columns.group;
-    return gr_config_columns_kept(&c->quantization, c, &columns, q, err);
+    return gr_config_awq_gptq_kept(&c->quantization, c, &columns, q, err);
 }
 
 static graft_status read_quantization(gr_model_config *c, const gr_json_scope *root, graft_error *err) {
@@ -203,7 +203,7 @@ static graft_status read_quantization(gr_model_config *c, const gr_json_scope *r
         GR_TRY(gr_json_object(root, "quantization_config", &q, path, err));
         if (!q.object) return GRAFT_OK;
         GR_TRY(gr_json_string(&q, "quant_method", &method, err));
-        if (gr_is_columns_method(method)) return read_columns(c, &q, method, err);
+        if (gr_is_awq_gptq(method)) return read_columns(c, &q, method, err);
         if (method) {
             gr_fail(err, GRAFT_UNSUPPORTED, "quantization method is not supported");
             gr_where(err, "%s: quantization_config.quant_method", root->file);
@@ -214,14 +214,14 @@ static graft_status read_quantization(gr_model_config *c, const gr_json_scope *r
     GR_TRY(gr_json_int(&q, "bits", 2, 8, &bits, err));
     GR_TRY(gr_json_int(&q, "group_size", 16, 128, &group, err));
     GR_TRY(gr_json_string(&q, "mode", &mode, err));
-    c->micro = gr_micro_by_mode(mode);
+    c->micro = gr_mx_by_mode(mode);
     if (!c->micro && strcmp(mode, "affine") != 0) {
         gr_fail(err, GRAFT_UNSUPPORTED, "quantization mode is not supported");
         gr_where(err, "%s: %s.mode", root->file, q.path);
         gr_expected(err, "affine, mxfp4, mxfp8 or nvfp4");
         return gr_found(err, "%s", mode);
     }
-    if (c->micro && (bits || group) && gr_micro_by_format((int)bits, (int)group) != c->micro) {
+    if (c->micro && (bits || group) && gr_mx_by_format((int)bits, (int)group) != c->micro) {
         gr_fail(err, GRAFT_CORRUPT, "quantization mode does not have these bits and group_size");
         gr_where(err, "%s: %s", root->file, q.path);
         gr_expected(err, "%s: bits %d, group_size %d", mode, c->micro->bits, c->micro->group);

@@ -5,8 +5,8 @@
 #ifndef GR_MODEL_CONFIG_H
 #define GR_MODEL_CONFIG_H
 #include "files/json_read.h"
-#include "weights/columns.h"
-#include "weights/micro.h"
+#include "weights/awq_gptq.h"
+#include "weights/mx_float.h"
 
 /* Traits of an architecture beyond plain Llama. */
 enum {
@@ -110,7 +110,7 @@ typedef struct gr_model_config {
     int64_t window[GR_MAX_LAYERS]; /* per layer: keys a query sees, itself included; 0: all */
     int8_t rope_of[GR_MAX_LAYERS]; /* per layer: which of rope, or GR_NO_ROPE */
     int bits, group;               /* config's quantization defaults; 0 if none */
-    const gr_micro_row *micro;     /* the default mode when it is not affine */
+    const gr_mx_row *micro;        /* the default mode when it is not affine */
     json_t *quantization; /* the config's quantization object (owned), NULL if none: per-path entries */
     bool columns; /* the files hold AWQ's or GPTQ's linears: all above is as it will be when converted */
 } gr_model_config;
@@ -132,14 +132,15 @@ graft_status gr_config_parse(gr_model_config *config, const char *text, size_t l
                              graft_error *err) GR_MUST_CHECK;
 void gr_config_free(gr_model_config *config);
 
-/* config_columns.c: does quantization_config name a method whose codes a conversion keeps? (NULL: no.) */
-bool gr_is_columns_method(const char *method);
+/* config_awq_gptq.c: does quantization_config name a method whose codes a conversion keeps? (NULL: no.) */
+bool gr_is_awq_gptq(const char *method);
 /* .. what it says of that method; other orders, bits and groups are refused by name. */
-graft_status gr_config_columns(gr_columns *columns, const gr_json_scope *quantization_config,
-                               const char *method, graft_error *err) GR_MUST_CHECK;
+graft_status gr_config_awq_gptq(gr_awq_gptq *columns, const gr_json_scope *quantization_config,
+                                const char *method, graft_error *err) GR_MUST_CHECK;
 /* .. and as MLX's quantization object (new reference) after a conversion; needs the config's sizes. */
-graft_status gr_config_columns_kept(json_t **kept, const gr_model_config *config, const gr_columns *columns,
-                                    const gr_json_scope *quantization_config, graft_error *err) GR_MUST_CHECK;
+graft_status gr_config_awq_gptq_kept(json_t **kept, const gr_model_config *config, const gr_awq_gptq *columns,
+                                     const gr_json_scope *quantization_config,
+                                     graft_error *err) GR_MUST_CHECK;
 
 /* config_experts.c: the numbers of a mixture; part of reading a config. */
 graft_status gr_config_experts(gr_model_config *config, const gr_json_scope *root,

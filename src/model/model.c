@@ -1,6 +1,6 @@
 #include "model/model.h"
 #include "base/rng.h"
-#include "model/packed.h"
+#include "model/stored_codes.h"
 #include "weights/affine.h"
 #include <stdio.h>
 
@@ -89,7 +89,7 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
     gr_role_name(base, sizeof base, role, layer);
     const char *wrong = NULL;
     if (!m->file) {
-        wrong = gr_packed_plan(mat, &m->config, role, base);
+        wrong = gr_stored_codes_plan(mat, &m->config, role, base);
         if (wrong) problem(b, base, wrong);
         return;
     }
@@ -97,13 +97,13 @@ static void bind_matrix(binder *b, gr_mat *mat, gr_role role, int64_t layer) {
         bind_experts(b, mat, role, layer);
         return;
     }
-    gr_packed_tensors packed = {find(m, base, ".weight"), find(m, base, ".scales"), find(m, base, ".biases"),
-                                find(m, base, ".global_scale")};
+    gr_stored_codes_tensors packed = {find(m, base, ".weight"), find(m, base, ".scales"),
+                                      find(m, base, ".biases"), find(m, base, ".global_scale")};
     const gr_tensor *w = packed.weight;
     if (!w)
         problem(b, base, "has no weight");
     else if (packed.scales) {
-        wrong = gr_packed_bind(mat, &m->config, base, &packed);
+        wrong = gr_stored_codes_bind(mat, &m->config, base, &packed);
         if (wrong) problem(b, base, wrong);
     } else if (!gr_dtype_is_float(w->dtype) || w->ndim != 2 || w->shape[0] != mat->rows ||
                w->shape[1] != mat->cols)

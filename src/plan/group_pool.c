@@ -16,7 +16,7 @@ static graft_status group_of(int64_t *group, const gr_param *p, const gr_model *
         return cannot(p, "is no linear of a block", "leave it out of --lora-targets", err);
     if (gr_role_expert(p->role))
         return cannot(p, "is a mixture's experts", "leave it out of --lora-targets", err);
-    if (w->layout == GR_MICRO)
+    if (w->layout == GR_MX)
         return cannot(p, "is stored in block floats, whose groups have no bias that could hold an adapter",
                       "train on an affine quantization, or without --group-pooled", err);
     if (w->layout != GR_AFFINE)

@@ -23,7 +23,7 @@ static graft_status check_group(const gr_tuning *t, const gr_model *model, int64
                           err);
         adapted++;
         quantized += w->layout == GR_AFFINE;
-        if (w->layout == GR_MICRO)
+        if (w->layout == GR_MX)
             return cannot(row->role[i], layer, "is stored in block floats, which are read and never written",
                           "train on an affine quantization, or without --qat", err);
         if (quantized && quantized != adapted)

@@ -1,8 +1,8 @@
 #include "report/watch.h"
 #include "base/os.h"
 #include "files/json_write.h"
+#include "http/http.h"
 #include "report/page.h"
-#include "serve/http.h"
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -138,7 +138,7 @@ graft_status gr_charsmap_run(const gr_charsmap *map, const gr_ntext *in, gr_ntex
                 else
                     gr_ntext_copy(out, in, k, k + len);
             }
-        GR_TRY(gr_growth_check(in->len, out->len, err));
+        GR_TRY(gr_answer_check(in->len, out->len, err));
     }
     return GRAFT_OK;
 }

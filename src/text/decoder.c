@@ -244,7 +244,7 @@ static graft_status replace(const step *s, const char *t, size_t n, size_t befor
     size_t after;
     GR_TRY(gr_pattern_find(s->pattern, t, n, spans, err));
     if (!gr_add_size(out->len, gr_replaced_bytes(spans, n, s->len), &after)) after = SIZE_MAX;
-    GR_TRY(gr_growth_check(before, after, err));
+    GR_TRY(gr_answer_check(before, after, err));
     for (size_t i = 0; i < spans->count; i++) {
         const gr_match_span *m = &spans->items[i];
         if (m->is_match)

@@ -257,7 +257,7 @@ static void strip(const step *s, const gr_ntext *in, gr_ntext *out) {
 static graft_status replace(const step *s, const gr_ntext *in, gr_ntext *out, gr_match_spans *spans,
                             size_t before, graft_error *err) {
     GR_TRY(gr_pattern_find(s->pattern, in->data, in->len, spans, err));
-    GR_TRY(gr_growth_check(before, gr_replaced_bytes(spans, in->len, s->len), err));
+    GR_TRY(gr_answer_check(before, gr_replaced_bytes(spans, in->len, s->len), err));
     for (size_t i = 0; i < spans->count; i++) {
         const gr_match_span *m = &spans->items[i];
         if (!m->is_match)
@@ -288,7 +288,7 @@ graft_status gr_normalizer_run(const gr_normalizer *normalizer, gr_ntext *text, 
         case CHARSMAP: GR_TRY(gr_charsmap_run(s->map, text, other, err)); break;
         }
         if (other->failed) return gr_no_memory(err, text->len);
-        GR_TRY(gr_growth_check(before, other->len, err));
+        GR_TRY(gr_answer_check(before, other->len, err));
         gr_ntext swap = *text;
         *text = *other;
         *other = swap;

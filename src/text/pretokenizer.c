@@ -340,7 +340,7 @@ graft_status gr_pretokenizer_run(const gr_pretokenizer *pre, gr_pieces *pieces, 
         gr_ntext_clear(&other->text);
         GR_TRY(run_step(&pre->steps[i], pieces, other, spans, err));
         if (other->failed || other->text.failed) return gr_no_memory(err, pieces->text.len);
-        GR_TRY(gr_growth_check(before, other->text.len, err));
+        GR_TRY(gr_answer_check(before, other->text.len, err));
         if (pre->steps[i].kind == SPLIT) { /* the text stays, the pieces are new */
             gr_ntext swap = other->text;
             other->text = pieces->text;

@@ -21,7 +21,7 @@
  * Each step walks the whole text. */
 #define GR_MAX_STEPS 32
 /* How much longer the steps may make a text: NFKD alone makes one Arabic sign eleven times as long. */
-#define GR_MAX_GROWTH 16
+#define GR_MAX_ANSWERS 16
 
 /* ---- text with the place in the caller's text that each byte came from */
 typedef struct gr_ntext {
@@ -199,9 +199,9 @@ graft_status gr_pretokenizer_run(const gr_pretokenizer *pre, gr_pieces *pieces, 
 int32_t gr_byte_to_char(uint8_t byte);
 int gr_char_to_byte(int32_t code);
 
-/* GRAFT_RANGE when a text of `before` bytes (or tokens' text) became one of `now`: beyond GR_MAX_GROWTH times
- * and some constant. */
-graft_status gr_growth_check(size_t before, size_t now, graft_error *err) GR_MUST_CHECK;
+/* GRAFT_RANGE when a text of `before` bytes (or tokens' text) became one of `now`: beyond GR_MAX_ANSWERS
+ * times and some constant. */
+graft_status gr_answer_check(size_t before, size_t now, graft_error *err) GR_MUST_CHECK;
 /* GRAFT_RANGE when one more step would be more than GR_MAX_STEPS. `of` names whose. */
 graft_status gr_steps_check(size_t count, const char *of, graft_error *err) GR_MUST_CHECK;
 

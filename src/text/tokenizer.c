@@ -93,10 +93,10 @@ static graft_status encode(const gr_tokenizer *tok, const gr_added_rule *rule, b
     return st;
 }
 
-graft_status gr_growth_check(size_t before, size_t now, graft_error *err) {
-    if (now <= 4096 || (now - 4096) / GR_MAX_GROWTH <= before) return GRAFT_OK;
+graft_status gr_answer_check(size_t before, size_t now, graft_error *err) {
+    if (now <= 4096 || (now - 4096) / GR_MAX_ANSWERS <= before) return GRAFT_OK;
     gr_fail(err, GRAFT_RANGE, "the tokenizer's rules make a text too long");
-    gr_expected(err, "at most %d times its %zu bytes", GR_MAX_GROWTH, before);
+    gr_expected(err, "at most %d times its %zu bytes", GR_MAX_ANSWERS, before);
     return gr_found(err, "%zu bytes", now);
 }
 
@@ -143,7 +143,8 @@ graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, si
         const char *token = added ? added->shown : gr_vocab_token(&tok->words.vocab, ids[i], &len);
         if (added) len = added->shown_len;
         if (!token || (skip_special && added && added->skipped))
-            continue; /* ids without a token are left out: models have more rows than their tokenizer tokens */
+            continue; /* ids without a token are left out: models have more rows than their tokenizer tokens
+                       */
         gr_buf_add(&tokens.bytes, token, len);
         gr_token_text_end(&tokens);
     }

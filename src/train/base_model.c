@@ -1,6 +1,6 @@
 #include "train/base_model.h"
 #include "base/os.h"
-#include "data/places.h"
+#include "data/split_file.h"
 #include "files/gguf.h"
 #include "files/safetensors.h"
 #include "model/config.h"

@@ -4,7 +4,7 @@
 #ifndef GR_TRAIN_BASE_MODEL_H
 #define GR_TRAIN_BASE_MODEL_H
 #include "convert/convert.h"
-#include "train/options.h"
+#include "options/options.h"
 
 /* *dir (malloc'ed) is the MLX or Hugging Face directory to train on, of the model at `path` (as
  * gr_model_locate found it; gguf: a GGUF file). A GGUF is taken code for code into a kept directory. A 16-bit

@@ -9,7 +9,7 @@
 
 /* Doubles travel as the bits they are: a resumed sum is the same sum. */
 static json_t *bits(double value) {
-    return gr_json_words(&value, 1);
+    return gr_json_bits(&value, 1);
 }
 
 /* What other files have a word for. */
@@ -101,7 +101,7 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) {
 
 static graft_status read_bits(const gr_json_scope *root, const char *key, double *value, graft_error *err) {
     GR_TRY(gr_json_need(root, key, err));
-    return gr_json_read_words(root, key, value, 1, err);
+    return gr_json_read_bits(root, key, value, 1, err);
 }
 
 static graft_status read_int(const gr_json_scope *root, const char *key, int64_t *value, graft_error *err) {

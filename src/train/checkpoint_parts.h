@@ -4,10 +4,10 @@
 #ifndef GR_TRAIN_CHECKPOINT_PARTS_H
 #define GR_TRAIN_CHECKPOINT_PARTS_H
 #include "base/digest.h"
+#include "files/json_bits.h"
 #include "files/json_read.h"
 #include "train/settings_changed.h"
 #include "train/trainer.h"
-#include "train/words.h"
 
 /* base, data, rows, valid, valid_rows, adapter (its shape), isa and settings of this run. NULL when out of
  * memory. */

@@ -3,16 +3,16 @@
 
 graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) {
     gr_trainer_unwatch(t);
-    GR_TRY(gr_ledger_new(&t->ledger, t->rt.model, t->rt.tuning, t->params, err));
+    GR_TRY(gr_tensor_digests_new(&t->ledger, t->rt.model, t->rt.tuning, t->params, err));
     t->before = gr_calloc(t->ledger.count, sizeof *t->before);
     if (!t->before) return gr_no_memory(err, t->ledger.count * sizeof *t->before);
-    gr_ledger_digests(&t->ledger, t->rt.pool, t->before);
+    gr_tensor_digests_digests(&t->ledger, t->rt.pool, t->before);
     t->watched = t->p.health.applied;
     return GRAFT_OK;
 }
 
 void gr_trainer_unwatch(gr_trainer *t) {
-    gr_ledger_free(&t->ledger);
+    gr_tensor_digests_free(&t->ledger);
     free(t->before);
     t->before = NULL;
 }
@@ -26,8 +26,8 @@ graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_e
     }
     uint64_t *after = gr_calloc(t->ledger.count, sizeof *after);
     if (!after) return gr_no_memory(err, t->ledger.count * sizeof *after);
-    gr_ledger_digests(&t->ledger, t->rt.pool, after);
-    graft_status st = gr_ledger_check(&proof, &t->ledger, t->before, after, updates, err);
+    gr_tensor_digests_digests(&t->ledger, t->rt.pool, after);
+    graft_status st = gr_tensor_digests_check(&proof, &t->ledger, t->before, after, updates, err);
     free(after);
     GR_TRY(st);
     result->verified = true;
@@ -46,10 +46,10 @@ graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_e
 /* Codes of a few bits cannot follow a gradient. */
 static graft_status check_dense(const gr_trainer *t, graft_error *err) {
     graft_status st = GRAFT_OK;
-    gr_ledger all;
-    GR_TRY(gr_ledger_new(&all, t->rt.model, t->rt.tuning, t->params, err));
+    gr_tensor_digests all;
+    GR_TRY(gr_tensor_digests_new(&all, t->rt.model, t->rt.tuning, t->params, err));
     for (size_t i = 0; st == GRAFT_OK && i < all.count; i++) {
-        const gr_ledger_row *row = &all.rows[i];
+        const gr_tensor_digests_row *row = &all.rows[i];
         if (row->trainable || row->bits >= 16) continue;
         st = gr_fail(err, GRAFT_UNSUPPORTED,
                      "cannot unfreeze a tensor of %d bits: no gradient moves its codes", row->bits);
@@ -57,7 +57,7 @@ static graft_status check_dense(const gr_trainer *t, graft_error *err) {
         gr_hint(err, "graft convert --model %s --dequantize --mlx-path DIR gives a base of 16 bits",
                 t->o->model);
     }
-    gr_ledger_free(&all);
+    gr_tensor_digests_free(&all);
     return st;
 }
 

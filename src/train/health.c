@@ -81,12 +81,12 @@ static json_t *lines(const gr_lines *l) {
 json_t *gr_health_json(const gr_health *h) {
     size_t n = (size_t)gr_min_i64(h->seen, GR_HEALTH_WINDOW);
     return json_pack("{s:o,s:o,s:b,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o}", "rows", lines(&h->rows), "bad",
-                     lines(&h->bad), "bad_loss", (int)h->bad_loss, "loss", gr_json_words(&h->loss, 1),
+                     lines(&h->bad), "bad_loss", (int)h->bad_loss, "loss", gr_json_bits(&h->loss, 1),
                      "applied", (json_int_t)h->applied, "skipped", (json_int_t)h->skipped, "in_a_row",
                      (json_int_t)h->in_a_row, "loss_spikes", (json_int_t)h->loss_spikes, "norm_spikes",
                      (json_int_t)h->norm_spikes, "good_row", (json_int_t)h->good_row, "seen",
-                     (json_int_t)h->seen, "losses", gr_json_words(h->losses, n), "norms",
-                     gr_json_words(h->norms, n));
+                     (json_int_t)h->seen, "losses", gr_json_bits(h->losses, n), "norms",
+                     gr_json_bits(h->norms, n));
 }
 
 static graft_status read_lines(const gr_json_scope *j, const char *key, gr_lines *l, graft_error *err) {
@@ -110,7 +110,7 @@ graft_status gr_health_read(gr_health *h, const gr_json_scope *progress, graft_e
     GR_TRY(read_lines(&j, "rows", &h->rows, err));
     GR_TRY(read_lines(&j, "bad", &h->bad, err));
     GR_TRY(gr_json_bool(&j, "bad_loss", &h->bad_loss, err));
-    GR_TRY(gr_json_read_words(&j, "loss", &h->loss, 1, err));
+    GR_TRY(gr_json_read_bits(&j, "loss", &h->loss, 1, err));
     const struct {
         const char *key;
         int64_t *value;
@@ -126,6 +126,6 @@ graft_status gr_health_read(gr_health *h, const gr_json_scope *progress, graft_e
         GR_TRY(gr_json_int(&j, counts[i].key, 0, INT64_MAX, counts[i].value, err));
     }
     size_t n = (size_t)gr_min_i64(h->seen, GR_HEALTH_WINDOW);
-    GR_TRY(gr_json_read_words(&j, "losses", h->losses, n, err));
-    return gr_json_read_words(&j, "norms", h->norms, n, err);
+    GR_TRY(gr_json_read_bits(&j, "losses", h->losses, n, err));
+    return gr_json_read_bits(&j, "norms", h->norms, n, err);
 }

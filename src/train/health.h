@@ -6,7 +6,7 @@
 #ifndef GR_TRAIN_HEALTH_H
 #define GR_TRAIN_HEALTH_H
 #include "data/findings.h"
-#include "train/words.h"
+#include "files/json_bits.h"
 
 #define GR_HEALTH_WINDOW GR_WORDS_MOST /* updates that say what is usual */
 #define GR_HEALTH_LEAST  8             /* updates before anything is unusual */

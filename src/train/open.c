@@ -1,9 +1,9 @@
-#include "data/places.h"
-#include "data/twins.h"
+#include "data/duplicates.h"
+#include "data/split_file.h"
 #include "model/identity.h"
+#include "optim/schedule_table.h"
 #include "train/base_model.h"
 #include "train/checkpoint_files.h"
-#include "train/schedule_table.h"
 #include "train/trainer.h"
 #include <math.h>
 #include <stdarg.h>
@@ -49,7 +49,7 @@ static graft_status open_rows(gr_trainer *t, gr_rows **rows, const char *split, 
     if (st == GRAFT_NOT_FOUND) gr_hint(err, "%s", gr_data_wanted);
     free(path);
     if (st != GRAFT_OK || !*rows) return st;
-    char *notes = gr_rows_notes(*rows), *twins = gr_twins_note(*rows, *rows, NULL);
+    char *notes = gr_rows_notes(*rows), *twins = gr_duplicates_note(*rows, *rows, NULL);
     if (notes) gr_trainer_note(t, "%s: %s", gr_rows_name(*rows), notes);
     if (twins) gr_trainer_note(t, "%s: %s", gr_rows_name(*rows), twins);
     free(notes);
@@ -69,7 +69,7 @@ static graft_status split_rows(gr_trainer *t, graft_error *err) {
 
 /* What was trained on says nothing about what was not. */
 static void say_leaks(const gr_trainer *t) {
-    char *twins = t->valid ? gr_twins_note(t->valid, t->train, gr_rows_name(t->train)) : NULL;
+    char *twins = t->valid ? gr_duplicates_note(t->valid, t->train, gr_rows_name(t->train)) : NULL;
     if (twins)
         gr_trainer_note(t, "%s: %s: the validation loss will look better than it is", gr_rows_name(t->valid),
                         twins);

@@ -5,8 +5,8 @@
  */
 #ifndef GR_TRAIN_PAIRS_H
 #define GR_TRAIN_PAIRS_H
+#include "layers/preference_loss.h"
 #include "net/runtime.h"
-#include "train/preference_loss.h"
 
 /* Inputs of the pair whose first half is row `at`. */
 int64_t gr_pair_cost(const gr_rows *rows, int64_t at);

@@ -60,7 +60,7 @@ graft_status gr_trainer_reserve(gr_trainer *t, gr_net_config *config, gr_trainer
         (graft_memory){.mapped = gr_model_held_bytes(t->rt.model), .state = counting.used, .other = held(t)};
     if (t->o->no_mmap && t->o->resume) t->fixed.other += counting.used; /* the checkpoint, while it is read */
     if (t->o->watch) t->fixed.other += GR_WATCH_BYTES(t->rt.tuning->parameters, metrics_lines(t));
-    GR_TRY(gr_trainer_settle(t, config, err));
+    GR_TRY(gr_trainer_fit_budget(t, config, err));
     t->recompute = config->recompute;
     t->net_config = *config;
     return purpose == GR_TRAINER_PLAN ? GRAFT_OK : bind(t, err);

@@ -1,6 +1,6 @@
 /* train/settings_changed.h - what differs between a checkpoint and the run that would continue it, setting by
  * setting, and what --allow-changes makes of it.
- * May include: train/options.h. Never: opens files.
+ * May include: options/options.h. Never: opens files.
  *
  *     gr_changes c = {.allow = options->allow_changes};
  *     gr_changes_settings(&c, then, now);
@@ -10,7 +10,7 @@
  */
 #ifndef GR_TRAIN_SETTINGS_CHANGED_H
 #define GR_TRAIN_SETTINGS_CHANGED_H
-#include "train/options.h"
+#include "options/options.h"
 
 /* Lines "NAME: THEN -> NOW\n". Zeroed but for what is allowed: none. */
 typedef struct gr_changes {

@@ -1,5 +1,5 @@
 #include "base/os.h"
-#include "train/schedule_table.h"
+#include "optim/schedule_table.h"
 #include "train/trainer.h"
 #include <math.h>
 
@@ -267,7 +267,7 @@ graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) {
     p->report_tokens = p->report_iterations = 0;
     p->preference = (gr_preference_sums){0};
     while (p->update == update && p->iteration < t->iters) gr_trainer_iteration(t);
-    GR_TRY(gr_trainer_heed(t, false, err));
+    GR_TRY(gr_trainer_count_skipped(t, false, err));
     if (gr_trainer_lost(t)) return gr_trainer_fail_lost(t, gr_trainer_sound(t), err);
     if (p->report_tokens) *loss = p->report_loss / (double)gr_trainer_loss_parts(t);
     return GRAFT_OK;

@@ -1,7 +1,7 @@
 /* --template-kwargs, or what an adapter records of them, on the way to the chat template. */
 #include "adapters/adapter.h"
 #include "files/json_read.h"
-#include "train/options.h"
+#include "options/options.h"
 
 static graft_status apply(gr_chat *chat, const char *kwargs, graft_error *err) {
     json_t *variables = NULL;

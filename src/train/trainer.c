@@ -1,8 +1,8 @@
 #include "train/trainer.h"
 #include "model/locate.h"
+#include "optim/schedule_table.h"
 #include "report/curve.h"
 #include "train/pairs.h"
-#include "train/schedule_table.h"
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -244,7 +244,7 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
         note_boundary(t);
         gr_trainer_iteration(t);
         if (t->together.broken.status != GRAFT_OK) return give_back(t, err);
-        GR_TRY(gr_trainer_heed(t, true, err));
+        GR_TRY(gr_trainer_count_skipped(t, true, err));
         if (gr_trainer_lost(t)) return give_up(t, err);
         bool last = p->iteration == t->iters;
         gr_trainer_event(

@@ -1,14 +1,14 @@
 /* train/trainer.h - one training run: opens what it needs, forecasts its memory, steps, validates, saves,
  * resumes. May include: everything above train. Never: prints; reports leave through the hooks.
  *
- * Files: open.c (what a run consists of), work.c (what it will go through), settle.c (settings that change no
- * number), reserve.c (its memory), state.c (the parameter vectors), start.c (their first values), freeze.c
- * and ledger.c (what is frozen), fold.c (adapters and their tensors as one), step.c (rows to gradients to an
- * update), health.c (may the update be made?), heed.c (what follows), checkpoint.c (what one holds),
- * checkpoint_files.c (which there are), resume_check.c and settings_changed.c (what must be as it was),
- * step_pairs.c (a step over preferences), pairs.c and preference_loss.c (pairs, and what they cost),
- * together.c (several ranks as one), agree.c (are they at the same run?), saved.c (adapter and best),
- * metrics.c, run_record.c, card.c, trainer.c (the loop).
+ * Files: open.c (what a run consists of), run_length.c (what it will go through), budget.c (settings that
+ * change no number), reserve.c (its memory), state.c (the parameter vectors), init_params.c (their first
+ * values), freeze.c and tensor_digests.c (what is frozen), fold.c (adapters and their tensors as one), step.c
+ * (rows to gradients to an update), health.c (may the update be made?), skipped_updates.c (what follows),
+ * checkpoint.c (what one holds), checkpoint_files.c (which there are), resume_check.c and settings_changed.c
+ * (what must be as it was), step_pairs.c (a step over preferences), pairs.c and preference_loss.c (pairs, and
+ * what they cost), ranks_step.c (several ranks as one), ranks_agree.c (are they at the same run?),
+ * best_adapter.c (adapter and best), metrics.c, run_record.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -18,11 +18,11 @@
 #include "dist/reduce.h"
 #include "graft.h"
 #include "net/runtime.h"
+#include "optim/optim_table.h"
+#include "options/options.h"
 #include "report/events.h"
 #include "train/health.h"
-#include "train/ledger.h"
-#include "train/optim_table.h"
-#include "train/options.h"
+#include "train/tensor_digests.h"
 
 /* Everything a checkpoint must hold beside the vectors. */
 typedef struct gr_train_progress {
@@ -123,7 +123,7 @@ typedef struct gr_trainer {
     gr_train_progress p;
     graft_memory fixed; /* mapped, state and other, which no setting changes */
     graft_memory forecast;
-    gr_ledger ledger;         /* --verify-frozen */
+    gr_tensor_digests ledger; /* --verify-frozen */
     uint64_t *before;         /* digests of its tensors; NULL: nothing is watched */
     int64_t watched;          /* updates applied by then */
     gr_verdict verdict;       /* on the update that the last iteration completed; zero: it did not */
@@ -182,7 +182,7 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
 /* Chooses what changes no number into config, t->slice_tokens and t->forecast: with --budget the fastest
  * settings that fit (GRAFT_USAGE names the least where none do), else --grad-checkpoint auto by the free
  * memory. */
-graft_status gr_trainer_settle(gr_trainer *t, gr_net_config *config, graft_error *err) GR_MUST_CHECK;
+graft_status gr_trainer_fit_budget(gr_trainer *t, gr_net_config *config, graft_error *err) GR_MUST_CHECK;
 /* Iterations, updates and t->work, by taking the rows as training will. */
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* What --pack came to. */
@@ -191,7 +191,7 @@ graft_packing gr_trainer_packing(const gr_trainer *t);
 void gr_trainer_full_rows(gr_trainer *t, int64_t row);
 /* Units of an update at most. */
 int64_t gr_trainer_update_rows(const gr_trainer *t);
-/* start.c: A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0; everything else as in the base. */
+/* init_params.c: A ~ U(-1/sqrt(in), 1/sqrt(in)) from the seed, B = 0; everything else as in the base. */
 void gr_trainer_init_params(gr_trainer *t);
 
 /* What drops elements of the update in progress; NULL: nothing does. Borrowed from t. */
@@ -233,8 +233,9 @@ void gr_trainer_iteration(gr_trainer *t);
  * GRAFT_USAGE when the run is over, GRAFT_RANGE after max-bad-steps skipped updates. */
 graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) GR_MUST_CHECK;
 
-/* heed.c. Says what the verdict of the last iteration is, and with `write` puts it into metrics.jsonl. */
-graft_status gr_trainer_heed(gr_trainer *t, bool write, graft_error *err) GR_MUST_CHECK;
+/* skipped_updates.c. Says what the verdict of the last iteration is, and with `write` puts it into
+ * metrics.jsonl. */
+graft_status gr_trainer_count_skipped(gr_trainer *t, bool write, graft_error *err) GR_MUST_CHECK;
 /* The last update was skipped, as were max-bad-steps in a row. */
 bool gr_trainer_lost(const gr_trainer *t);
 /* GRAFT_RANGE that says so. sound: as below. */
@@ -262,7 +263,7 @@ graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_unwatch(gr_trainer *t);
 
-/* together.c: several ranks as one. Alone all of it does nothing. */
+/* ranks_step.c: several ranks as one. Alone all of it does nothing. */
 /* Gets in touch with the ranks of the hooks; *ranks stays NULL where this process is alone. begun: how
  * the run began; where *err holds an error already, only to tell them (gr_ranks_close). Returns err->status.
  */
@@ -294,7 +295,7 @@ graft_status gr_trainer_gather(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 void gr_trainer_say_ranks(const gr_trainer *t, double start);
 /* The stop flag of all ranks. */
 bool gr_trainer_stopping(const gr_trainer *t);
-/* agree.c: GRAFT_MISMATCH, on all ranks, names what differs and whose it is. */
+/* ranks_agree.c: GRAFT_MISMATCH, on all ranks, names what differs and whose it is. */
 graft_status gr_trainer_agree(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* The whole run from the current progress. */
@@ -314,7 +315,7 @@ bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now);
 /* Removes the checkpoints of an earlier run. */
 graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
-/* saved.c: the adapters that a run leaves beside its checkpoints. */
+/* best_adapter.c: the adapters that a run leaves beside its checkpoints. */
 /* The state as the best so far into DIR/best. Its checkpoint is written already: whatever happens meanwhile,
  * best/ can be made again. */
 graft_status gr_best_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;

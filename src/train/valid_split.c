@@ -1,8 +1,8 @@
 /* --valid-split: validation rows out of those of training. */
 #include "base/os.h"
-#include "data/places.h"
 #include "data/split.h"
-#include "train/options.h"
+#include "data/split_file.h"
+#include "options/options.h"
 
 bool gr_options_splits(const graft_options *o) {
     return !isnan(o->valid_split);

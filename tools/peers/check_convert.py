@@ -124,7 +124,7 @@ def packed_source(folder, method):
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
-    from make_columns_golden import ONES, words
+    from make_awq_gptq_golden import ONES, words
     torch.manual_seed(1)
     config = LlamaConfig(vocab_size=64, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
                          num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False)

@@ -1,0 +1,58 @@
+#include "base/nearest.h"
+#include "options/options.h"
+
+int gr_option_index(const char *name) {
+    for (size_t i = 0; i < graft_option_count(); i++)
+        if (gr_same_name(graft_option_at(i)->name, name)) return (int)i;
+    return -1;
+}
+
+const graft_option *graft_option_find(graft_verb verb, const char *name) {
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const graft_option *option = graft_option_at(i);
+        bool named = name[0] && !name[1] ? option->letter == name[0] : gr_same_name(option->name, name);
+        if (named && (option->verbs & (unsigned)verb)) return option;
+    }
+    return NULL;
+}
+
+bool gr_option_shapes_adapter(const char *name) {
+    static const char *const names[] = {
+        "fine-tune-type", "lora-rank",           "lora-alpha",   "lora-scale",    "lora-targets",
+        "num-layers",     "exclude-modules",     "rank-pattern", "alpha-pattern", "modules-to-save",
+        "lora-bias",      "layers-to-transform", "use-rslora",   "group-pooled"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+bool gr_option_of_adapters(const char *name) {
+    static const char *const names[] = {
+        "lora-targets",  "exclude-modules",   "layers-to-transform", "lora-rank",  "lora-alpha",
+        "lora-scale",    "lora-dropout",      "lora-bias",           "use-rslora", "rank-pattern",
+        "alpha-pattern", "loraplus-lr-ratio", "group-pooled",        "qat"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+/* By the verb's bit. */
+static const char *const verb_names[] = {"plan",     "convert", "train", "eval",   "generate",
+                                         "tokenize", "info",    "bench", "export", "fuse",
+                                         "download", "chat",    "serve", "report", "sweep"};
+
+const char *gr_verb_name(graft_verb verb) {
+    for (size_t i = 0; i < sizeof verb_names / sizeof *verb_names; i++)
+        if ((unsigned)verb == 1u << i && verb_names[i]) return verb_names[i];
+    return "graft";
+}
+
+int gr_option_partner(int index) {
+    static const char *const pairs[][2] = {
+        {"lora-alpha", "lora-scale"}, {"iters", "epochs"}, {"train-on", "mask-prompt"}};
+    const char *name = graft_option_at((size_t)index)->name;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        for (int side = 0; side < 2; side++)
+            if (strcmp(pairs[i][side], name) == 0) return gr_option_index(pairs[i][!side]);
+    return -1;
+}

@@ -1,12 +1,11 @@
 """`graft serve` with the real `openai` client: sessions, errors as its classes, streams, adapters; and under load.
 
 As a program: check_serve.py GRAFT MODEL [CLIENTS [REQUESTS [TOKENS]]] prints the table of docs/serve.md: how long answers
-take beside each other, against `graft generate`.
+take beside each other (at least REQUESTS in a row of the table), against as many runs of `graft generate`.
 """
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -197,21 +196,24 @@ def percentile(values, share):
 
 def main():
     graft, model = sys.argv[1:3]
-    most, requests, tokens = (int(x) for x in (sys.argv[3:6] + ["16", "4", "32"][len(sys.argv) - 3:]))
+    most, requests, tokens = (int(x) for x in (sys.argv[3:6] + ["16", "120", "32"][len(sys.argv) - 3:]))
     alone = []
-    for i in range(5):
+    for i in range(requests):
         start = time.monotonic()
         subprocess.run([graft, "generate", "--model", model, "--max-tokens", str(tokens), "--prompt", f"Tell me about the number {i}."],
                        check=True, capture_output=True)
         alone.append(time.monotonic() - start)
-    print(f"generate, with opening the model: median {statistics.median(alone):.2f} s for {tokens} tokens")
+    alone.sort()
+    print(f"generate, with opening the model: {tokens} tokens, {requests} runs, p50 {percentile(alone, .5):.2f} s, "
+          f"p99 {percentile(alone, .99):.2f} s, {tokens / percentile(alone, .5):.1f} tokens/s")
     print("clients  at once  requests  errors  p50 s  p99 s  tokens/s")
     for batch in (1, 4, 8):
         with Server(graft, model, "--batch-size", batch) as server:
             name = server.client().models.list().data[0].id
             for clients in sorted({1, batch, most}):
-                seconds, rate, bad = load(server, name, clients, requests, tokens)
-                print(f"{clients:7d}  {batch:7d}  {clients * requests:8d}  {len(bad):6d}  {percentile(seconds, .5):5.2f}  "
+                each = -(-requests // clients)
+                seconds, rate, bad = load(server, name, clients, each, tokens)
+                print(f"{clients:7d}  {batch:7d}  {clients * each:8d}  {len(bad):6d}  {percentile(seconds, .5):5.2f}  "
                       f"{percentile(seconds, .99):5.2f}  {rate:8.1f}", flush=True)
             server.stop()
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "comma_locale.h"
 #include "text/jinja.h"
 #include <cmocka.h>
 #include <stdio.h>
@@ -73,6 +74,12 @@ static void snippets_render_as_in_jinja2(void **state) {
     assert_true(json_array_size(cases) > 200);
     assert_int_equal(equal, json_array_size(cases));
     json_decref(file);
+}
+
+static void snippets_render_so_in_any_locale(void **state) {
+    if (!comma_locale()) skip();
+    snippets_render_as_in_jinja2(state);
+    setlocale(LC_ALL, "C");
 }
 
 static char *template_text(const char *name, size_t *len) {
@@ -225,9 +232,13 @@ int main(void) {
     setenv("TZ", "UTC", 1);
     tzset();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(snippets_render_as_in_jinja2), cmocka_unit_test(templates_render_as_in_transformers),
-        cmocka_unit_test(templates_are_bounded),        cmocka_unit_test(deep_nesting_is_refused),
-        cmocka_unit_test(errors_name_the_line),         cmocka_unit_test(bytes_of_messages_are_traced),
+        cmocka_unit_test(snippets_render_as_in_jinja2),
+        cmocka_unit_test(snippets_render_so_in_any_locale),
+        cmocka_unit_test(templates_render_as_in_transformers),
+        cmocka_unit_test(templates_are_bounded),
+        cmocka_unit_test(deep_nesting_is_refused),
+        cmocka_unit_test(errors_name_the_line),
+        cmocka_unit_test(bytes_of_messages_are_traced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

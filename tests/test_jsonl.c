@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "comma_locale.h"
 #include "files/json_read.h"
 #include "files/json_write.h"
 #include "files/jsonl.h"
@@ -183,9 +184,22 @@ static void json_is_written(void **state) {
     json_decref(root);
 }
 
+/* Of 5000 and 100.5: what is written is what is read, where a comma stands for the point too. */
+static void any_locale(void **state) {
+    (void)state;
+    gr_buf text = {0};
+    json_t *value = json_pack("[f,f,f]", 0.02, 5000.0, 1e-9);
+    comma_locale();
+    gr_json_text(&text, value);
+    setlocale(LC_ALL, "C");
+    assert_string_equal(text.data, "[\n    0.02,\n    5000.0,\n    1e-09\n]");
+    gr_buf_free(&text);
+    json_decref(value);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_and_lines), cmocka_unit_test(large_file),
-                                       cmocka_unit_test(json_is_checked), cmocka_unit_test(fields_are_typed),
-                                       cmocka_unit_test(json_is_written)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_and_lines),   cmocka_unit_test(large_file),
+                                       cmocka_unit_test(any_locale),       cmocka_unit_test(json_is_checked),
+                                       cmocka_unit_test(fields_are_typed), cmocka_unit_test(json_is_written)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,5 +41,16 @@ done < <(sed -n '/^    main -> /,/^$/p' src/README.md | grep -oE '[a-z_]{5,}' | 
 twice=$(find src cli ref include -name '*.[ch]' -exec basename {} \; | sort | uniq -d)
 [ -z "$twice" ] || fail "file names used twice: $twice"
 
+# A host may write 0,5: only base/number.c formats and reads numbers with a point.
+while read -r file; do
+    [ "$file" = src/base/number.c ] && continue
+    grep -nE '\b(strftime|strtod|strtof|strtold|atof|localeconv|newlocale)\(|\bv(sn|s|f)?printf\(' "$file" |
+        sed "s|^|failed: $file asks the host's locale: |" | grep . && failed=1
+    # a call may go over several lines
+    tr '\n' ' ' <"$file" | grep -oE '\b(snprintf|sscanf)\([^;]*;' | grep -oE '"[^"]*"' | sed 's/%%//g; s/%\.0f//g' |
+        grep -E '%[-+ #0-9.*]*l?[aAeEfFgG]' | sed "s|^|failed: $file writes a number as the host does: |" |
+        grep . && failed=1
+done < <(find src -name '*.c')
+
 [ $failed = 0 ] && echo "ok: rooms"
 exit $failed

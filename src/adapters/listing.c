@@ -1,4 +1,5 @@
 #include "adapters/adapter_parts.h"
+#include "base/number.h"
 #include "convert/gguf_names.h"
 #include <math.h>
 #include <stdarg.h>
@@ -152,7 +153,7 @@ static void note(gr_buf *notes, const char *format, ...) {
     char text[700];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    gr_vformat(text, sizeof text, format, args);
     va_end(args);
     gr_buf_printf(notes, "%s%s", notes->len ? "; " : "", text);
 }

@@ -1,5 +1,6 @@
 /* Tensor files of any format as a list of floats by name. */
 #include "adapters/adapter_parts.h"
+#include "base/number.h"
 #include "convert/gguf_names.h"
 #include "weights/gguf_blocks.h"
 #include <math.h>
@@ -202,7 +203,7 @@ graft_status gr_adapter_gguf_read(gr_adapter_config *settings, const gr_adapter_
     }
     if (!gr_gguf_float(in->gguf, "adapter.lora.alpha", &settings->alpha)) settings->alpha = 0;
     if (isfinite(settings->alpha) && fabs(settings->alpha) <= 1e9) return GRAFT_OK;
-    snprintf(found, sizeof found, "%g", settings->alpha);
+    gr_format(found, sizeof found, "%g", settings->alpha);
     return refuse(in, GRAFT_RANGE, "the adapter's alpha is out of range", "adapter.lora.alpha", "a number",
                   found, err);
 }

@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "base/number.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -65,12 +66,12 @@ void gr_buf_printf(gr_buf *buf, const char *fmt, ...) {
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = gr_vformat(NULL, 0, fmt, ap);
     va_end(ap);
     if (n < 0) {
         buf->failed = true;
     } else if (buf_room(buf, (size_t)n)) {
-        vsnprintf(buf->data + buf->len, (size_t)n + 1, fmt, again);
+        gr_vformat(buf->data + buf->len, (size_t)n + 1, fmt, again);
         buf->len += (size_t)n;
     }
     va_end(again);

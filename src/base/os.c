@@ -1,4 +1,5 @@
 #include "base/os.h"
+#include "base/number.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -427,7 +428,7 @@ graft_status gr_memory_fits(uint64_t bytes, uint64_t available, graft_error *err
     va_list args;
     if (!available || bytes <= available) return GRAFT_OK;
     va_start(args, what);
-    vsnprintf(text, sizeof text, what, args);
+    gr_vformat(text, sizeof text, what, args);
     va_end(args);
     gr_fail(err, GRAFT_RANGE, "%s more memory than there is", text);
     gr_expected(err, "at most %llu MB", (unsigned long long)(available >> 20));

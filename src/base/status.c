@@ -1,4 +1,5 @@
 #include "base/status.h"
+#include "base/number.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ graft_status gr_fail(graft_error *err, graft_status status, const char *what, ..
         gr_error_clear(err);
         err->status = status;
         va_start(ap, what);
-        vsnprintf(err->what, sizeof err->what, what, ap);
+        gr_vformat(err->what, sizeof err->what, what, ap);
         va_end(ap);
     }
     return status;
@@ -33,7 +34,7 @@ graft_status gr_fail(graft_error *err, graft_status status, const char *what, ..
         if (!err->field[0]) {                                                                                \
             va_list ap;                                                                                      \
             va_start(ap, fmt);                                                                               \
-            vsnprintf(err->field, sizeof err->field, fmt, ap);                                               \
+            gr_vformat(err->field, sizeof err->field, fmt, ap);                                              \
             va_end(ap);                                                                                      \
         }                                                                                                    \
         return err->status;                                                                                  \

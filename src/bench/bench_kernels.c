@@ -4,6 +4,7 @@
  * after it is near the best one seen; then nobody else had them. The median of the samples is the line.
  */
 #include "bench/bench_kernels.h"
+#include "base/number.h"
 #include "bench/bench_run.h"
 #include "kernels/isa.h"
 #include <math.h>
@@ -19,7 +20,7 @@ enum { SAMPLES = 5, PATIENCE = 12 };
 bool gr_bench_kernel_wanted(const gr_bench_kernels_run *b, char *name, size_t size, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(name, size, format, args);
+    gr_vformat(name, size, format, args);
     va_end(args);
     for (const char *at = b->o->only; at && *at;) {
         char word[64];

@@ -1,4 +1,5 @@
 /* The pictures of graft.h's benchmark results. */
+#include "base/number.h"
 #include "base/os.h"
 #include "bench/bench.h"
 #include "report/bars.h"
@@ -29,11 +30,11 @@ graft_status graft_bench_train_svg(const graft_bench_result *r, const graft_benc
     snprintf(title, sizeof title, "training loss by step, peak memory %.0f MB",
              (double)r->peak_rss_bytes / 1e6);
     if (peer) {
-        snprintf(names[1], sizeof names[1], "%.80s, %.4g tokens/s", peer->program, peer->tokens_per_second);
+        gr_format(names[1], sizeof names[1], "%.80s, %.4g tokens/s", peer->program, peer->tokens_per_second);
         series[1] =
             (gr_series){.name = names[1], .x = x, .y = peer->losses, .count = peer->nlosses, .points = true};
-        snprintf(title, sizeof title, "the same batches: graft is %.1f times as fast",
-                 r->tokens_per_second / peer->tokens_per_second);
+        gr_format(title, sizeof title, "the same batches: graft is %.1f times as fast",
+                  r->tokens_per_second / peer->tokens_per_second);
     }
     graft_status st = gr_curve_svg(&out, title, "step", "loss", series, peer ? 2 : 1, err);
     free(x);

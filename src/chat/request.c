@@ -1,4 +1,5 @@
 #include "chat/request.h"
+#include "base/number.h"
 #include "files/json_read.h"
 #include "files/json_write.h"
 #include <stdarg.h>
@@ -16,7 +17,7 @@ bool gr_refuse(gr_refusal *why, const char *param, const char *message, ...) {
     *why = (gr_refusal){.status = 400, .type = "invalid_request_error"};
     snprintf(why->param, sizeof why->param, "%s", param);
     va_start(args, message);
-    vsnprintf(why->message, sizeof why->message, message, args);
+    gr_vformat(why->message, sizeof why->message, message, args);
     va_end(args);
     return false;
 }

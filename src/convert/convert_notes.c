@@ -1,4 +1,5 @@
 /* What a conversion says to people. */
+#include "base/number.h"
 #include "convert/conversion.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@ graft_status gr_note(gr_convert_result *result, graft_error *err, const char *fm
     char line[400];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
+    gr_vformat(line, sizeof line, fmt, ap);
     va_end(ap);
     return gr_note_text(result, gr_strdup(line), err);
 }

@@ -1,4 +1,5 @@
 /* config.json from GGUF metadata. */
+#include "base/number.h"
 #include "convert/conversion.h"
 #include "convert/gguf_names.h"
 #include "files/json_write.h"
@@ -27,10 +28,10 @@ static void put(reader *r, const char *key, json_t *value) {
 static double plain_decimal(double value) {
     char text[32];
     for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtof(text, NULL) == (float)value) break;
+        gr_format(text, sizeof text, "%.*g", digits, value);
+        if ((float)gr_to_real(text, NULL) == (float)value) break;
     }
-    return (double)(float)value == value ? strtod(text, NULL) : value;
+    return (double)(float)value == value ? gr_to_real(text, NULL) : value;
 }
 
 static graft_status missing(const reader *r, const char *key, const char *why, graft_error *err) {

@@ -1,6 +1,6 @@
 #include "files/json_write.h"
+#include "base/number.h"
 #include <math.h>
-#include <stdio.h>
 
 char *gr_json_dump(const json_t *value, size_t flags) {
     size_t n = value ? json_dumpb(value, NULL, 0, flags) : 0; /* into a given buffer it cannot run out */
@@ -20,14 +20,11 @@ static void indent(gr_buf *out, int depth) {
 
 /* The fewest digits that give the number back; always recognizable as a real. */
 static void real_text(gr_buf *out, double x) {
-    char text[40];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtod(text, NULL) == x) break;
-    }
+    char text[32];
+    gr_real_text(text, x);
     /* as Python writes them: 100000.0, not 1e+05 */
     if (strchr(text, 'e') && x > -1e16 && x < 1e16 && (x >= 1 || x <= -1))
-        snprintf(text, sizeof text, "%.1f", x);
+        gr_format(text, sizeof text, "%.1f", x);
     gr_buf_puts(out, text);
     if (!strpbrk(text, ".en")) gr_buf_puts(out, ".0");
 }

@@ -1,4 +1,5 @@
 #include "files/problems.h"
+#include "base/number.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -9,7 +10,7 @@ void gr_problems_add(gr_problems *problems, graft_status status, const char *fmt
     char text[sizeof problems->text];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    gr_vformat(text, sizeof text, fmt, ap);
     va_end(ap);
     if (problems->count == 0) {
         problems->status = status;

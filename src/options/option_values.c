@@ -1,13 +1,10 @@
+#include "base/number.h"
 #include "files/json_read.h"
 #include "files/json_write.h"
 #include "options/options.h"
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
-#include <locale.h>
-#ifdef __APPLE__
-#include <xlocale.h>
-#endif
 
 static void *field(const graft_options *o, const gr_option_row *row) {
     return (char *)o + row->offset;
@@ -260,31 +257,18 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row) {
     return !fallback[0] || gr_option_store(o, row, fallback, "the default", NULL) == GRAFT_OK;
 }
 
-/* The shortest decimal that reads back as the same double; with a point whatever the host's locale. */
-static void print_real(double value, gr_buf *out) {
-    char text[40];
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    locale_t before = c ? uselocale(c) : (locale_t)0;
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) break;
-    }
-    if (c) {
-        uselocale(before);
-        freelocale(c);
-    }
-    gr_buf_puts(out, text);
-}
-
 void gr_option_print(const graft_options *o, const gr_option_row *row, gr_buf *out) {
     const void *at = field(o, row);
+    char text[32];
     switch (row->kind) {
     case GR_OPTION_SWITCH: gr_buf_puts(out, *(const bool *)at ? "true" : "false"); break;
     case GR_OPTION_INT: gr_buf_printf(out, "%lld", (long long)*(const int64_t *)at); break;
     case GR_OPTION_INT32: gr_buf_printf(out, "%d", *(const int *)at); break;
     case GR_OPTION_UINT: gr_buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)at); break;
     case GR_OPTION_REAL:
-        if (!isnan(*(const double *)at)) print_real(*(const double *)at, out);
+        if (isnan(*(const double *)at)) break;
+        gr_real_text(text, *(const double *)at);
+        gr_buf_puts(out, text);
         break;
     default:
         if (*(char *const *)at) gr_buf_puts(out, *(char *const *)at);

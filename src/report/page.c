@@ -188,7 +188,7 @@ static void put_line(gr_buf *out, const gr_run *r) {
     if (started >= 0 && started < 253402300800.0) { /* the year 10000 */
         time_t t = (time_t)started;
         struct tm parts;
-        if (gmtime_r(&t, &parts) && strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &parts))
+        if (gmtime_r(&t, &parts) && gr_format_time(date, sizeof date, "%Y-%m-%d %H:%M UTC", &parts))
             gr_buf_printf(out, ", started %s", date);
     }
     gr_buf_puts(out, "</p>\n");

@@ -1,4 +1,5 @@
 #include "report/rows_html.h"
+#include "base/number.h"
 #include <stdio.h>
 
 /* Contrast of text on its ground is above 7:1 in both schemes, for trained tokens too. */
@@ -67,9 +68,9 @@ graft_status gr_rows_page_begin(gr_rows_page *page, const char *path, const gr_p
         "content=\"width=device-width\">\n<title>Rows as the model sees them</title>\n<style>%s</style>\n"
         "</head>\n<body>\n<h1>Rows as the model sees them</h1>\n<table>\n",
         style);
-    snprintf(counts, sizeof counts, "%lld rows, %lld tokens, %lld trained (%.1f %%)", (long long)head->rows,
-             (long long)head->tokens, (long long)head->targets,
-             head->tokens ? 100.0 * (double)head->targets / (double)head->tokens : 0.0);
+    gr_format(counts, sizeof counts, "%lld rows, %lld tokens, %lld trained (%.1f %%)", (long long)head->rows,
+              (long long)head->tokens, (long long)head->targets,
+              head->tokens ? 100.0 * (double)head->targets / (double)head->tokens : 0.0);
     put_line(out, "data", head->data);
     put_line(out, "model", head->model);
     put_line(out, "trained on", head->train_on);

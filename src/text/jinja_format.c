@@ -56,12 +56,12 @@ static const jstr *digits_of(jctx *c, jv v, const spec *s) {
         char fmt[8] = {'%', '.', '*', type == '%' ? 'f' : type ? type : 'g', 0};
         if (!strchr("eEfFgG%", type ? type : 'g')) gr_j_error(c, "Unknown format code '%c'", type);
         if (fmt[3] == 'e' || fmt[3] == 'E')
-            snprintf(text, sizeof text, fmt[3] == 'e' ? "%.*e" : "%.*E", precision, f);
+            gr_format(text, sizeof text, fmt[3] == 'e' ? "%.*e" : "%.*E", precision, f);
         else if (fmt[3] == 'g' || fmt[3] == 'G')
-            snprintf(text, sizeof text, fmt[3] == 'g' ? "%.*g" : "%.*G", precision, f);
+            gr_format(text, sizeof text, fmt[3] == 'g' ? "%.*g" : "%.*G", precision, f);
         else
-            snprintf(text, sizeof text, type == '%' ? "%.*f%%" : "%.*f", precision,
-                     type == '%' ? f * 100 : f);
+            gr_format(text, sizeof text, type == '%' ? "%.*f%%" : "%.*f", precision,
+                      type == '%' ? f * 100 : f);
     }
     return s->comma ? grouped(c, text) : gr_j_str(c, text).s;
 }

@@ -87,7 +87,7 @@ static jv g_strftime_now(jcall *k) {
     /* %f is Python's: the time comes in whole seconds */
     const jstr *plain = gr_j_replace(k->c, format, gr_j_str(k->c, "%f").s, gr_j_str(k->c, "000000").s, -1);
     if (plain->n > 200) gr_j_error(k->c, "strftime_now: the format is too long");
-    size_t n = strftime(text, sizeof text, plain->p, &tm);
+    size_t n = gr_format_time(text, sizeof text, plain->p, &tm);
     return gr_j_strn(k->c, text, n);
 }
 

@@ -43,7 +43,7 @@ _Noreturn void gr_j_raise(jctx *c, graft_status status, const char *fmt, ...) {
     char text[256];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    gr_vformat(text, sizeof text, fmt, ap);
     va_end(ap);
     c->status = gr_fail(c->err, status, "%s", text);
     gr_where(c->err, "line %d of the chat template", c->line);
@@ -118,7 +118,7 @@ char *gr_j_format(jctx *c, const char *fmt, ...) {
     char text[512];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    gr_vformat(text, sizeof text, fmt, ap);
     va_end(ap);
     size_t n = strlen(text) + 1;
     char *copy = gr_j_alloc(c, n, 1);

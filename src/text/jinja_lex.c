@@ -176,7 +176,7 @@ static void number(lexer *x) {
         integer(x, p, n, 10);
         return;
     }
-    push(x, T_FLOAT)->v = gr_j_float(strtod(compact(x->c, p, n), NULL));
+    push(x, T_FLOAT)->v = gr_j_float(gr_to_real(compact(x->c, p, n), NULL));
     advance(x, p + n);
 }
 

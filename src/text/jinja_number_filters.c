@@ -41,7 +41,7 @@ static bool parse_int(jctx *c, const jstr *s, int base, int64_t *value) {
 static bool parse_float(jctx *c, const jstr *s, double *value) {
     char *text = number_text(c, s), *end;
     if (!text || strpbrk(text, "xXpP(")) return false; /* C reads hexadecimal, Python does not */
-    *value = strtod(text, &end);
+    *value = gr_to_real(text, &end);
     return end != text && !*end;
 }
 
@@ -89,8 +89,8 @@ static double rounded(double f, int64_t places) {
     char text[400];
     if (isnan(f) || isinf(f) || places > 300) return f;
     if (places >= 0) {
-        snprintf(text, sizeof text, "%.*f", (int)places, f);
-        return strtod(text, NULL);
+        gr_format(text, sizeof text, "%.*f", (int)places, f);
+        return gr_to_real(text, NULL);
     }
     if (places < -308) return copysign(0.0, f);
     double unit = pow(10, (double)-places);

@@ -5,6 +5,7 @@
  */
 #ifndef GR_TEXT_JINJA_PARTS_H
 #define GR_TEXT_JINJA_PARTS_H
+#include "base/number.h"
 #include "text/jinja.h"
 #include <setjmp.h>
 #include <stdarg.h>

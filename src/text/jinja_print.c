@@ -26,8 +26,8 @@ void gr_j_float_repr(double f, char out[40]) {
     int precision = 0, n = 0;
     if (signbit(f)) *out++ = '-';
     f = fabs(f);
-    do snprintf(text, sizeof text, "%.*e", precision, f);
-    while (strtod(text, NULL) != f && ++precision < 17);
+    do gr_format(text, sizeof text, "%.*e", precision, f);
+    while (gr_to_real(text, NULL) != f && ++precision < 17);
     int exponent = atoi(strchr(text, 'e') + 1);
     for (const char *p = text; *p != 'e'; p++)
         if (*p >= '0' && *p <= '9') digits[n++] = *p;

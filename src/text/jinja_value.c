@@ -23,7 +23,7 @@ jv gr_j_undefined(jctx *c, const char *fmt, ...) {
     char text[200];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    gr_vformat(text, sizeof text, fmt, ap);
     va_end(ap);
     jundef *u = gr_j_alloc(c, 1, sizeof *u);
     u->why = gr_j_format(c, "%s", text);

@@ -1,3 +1,4 @@
+#include "base/number.h"
 #include "train/trainer.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -99,11 +100,11 @@ static graft_status append(gr_trainer *t, gr_buf *line, graft_error *err) {
 
 /* JSON has no NaN. */
 static void number(gr_buf *line, const char *key, double value) {
-    char text[40];
-    snprintf(text, sizeof text, "%.9g", value);
-    for (char *p = text; *p; p++)
-        if (*p == ',') *p = '.'; /* the host's locale may write a comma */
-    gr_buf_printf(line, ", \"%s\": %s", key, isfinite(value) ? text : "null");
+    gr_buf_printf(line, ", \"%s\": ", key);
+    if (isfinite(value))
+        gr_buf_real(line, value, 9);
+    else
+        gr_buf_puts(line, "null");
 }
 
 /* Keys as TRL's metrics have them, behind a prefix. */

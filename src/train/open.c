@@ -1,3 +1,4 @@
+#include "base/number.h"
 #include "data/duplicates.h"
 #include "data/split_file.h"
 #include "model/identity.h"
@@ -21,7 +22,7 @@ void gr_trainer_note(const gr_trainer *t, const char *fmt, ...) {
     char text[1024];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    gr_vformat(text, sizeof text, fmt, ap);
     va_end(ap);
     gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
 }

@@ -91,9 +91,6 @@ typedef struct cli_flag {
 } cli_flag;
 const cli_flag *cli_flag_at(size_t index); /* NULL past the end */
 void help_program(FILE *out);
-/* The heading under which an option of that name stands, by number; its title, NULL past the last. */
-int help_group(const char *name);
-const char *help_group_title(int group);
 enum { HELP_MEANING = 1024 };
 /* An option's help with its choices, without its default; `benchmarks`: and which of them take it. */
 void help_meaning(char *text, size_t size, const graft_option *o, bool benchmarks);

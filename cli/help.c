@@ -15,53 +15,6 @@ const cli_flag *cli_flag_at(size_t index) {
     return index < sizeof flags / sizeof *flags ? &flags[index] : NULL;
 }
 
-/* Headings, each with the names (a trailing * stands for any ending) below it. The first match wins; what
- * matches none stands under the last heading. */
-static const struct group {
-    const char *title, *names;
-} groups[] = {
-    {"Input and output",
-     "model,config,data,adapter-path,mlx-path,split,shape,prompt,system-prompt,text,"
-     "messages,gguf,logits,compare,svg,html,prompts,host,port,adapter,api-key,max-requests,max-body,"
-     "resume,allow-changes,resume-adapter-file,allow-other-base,train,test"},
-    {"Adapter",
-     "preset,fine-tune-type,num-layers,lora*,use-*,exclude-modules,layers-to-transform,rank-pattern,"
-     "alpha-pattern,modules-to-save"},
-    {"Optimizer", "optimizer,learning-rate,lr-*,warmup,weight-decay,grad-clip"},
-    {"Length and memory",
-     "batch-size,grad-*,iters,epochs,max-seq-length,overflow,pack,budget,steps,seq-length,seq-lengths"},
-    {"Data and loss", "train-on,mask-prompt,*-feature,valid-split,template-kwargs,no-shuffle,loss,"
-                      "loss-type,beta,label-smoothing"},
-    {"Reports and saving", "steps-*,val-batches,save-every,max-bad-steps,keep-*,patience,report-to,watch,"
-                           "grid,time,tensors,per-row,render"},
-    {"Quantization", "q-*,quant*,dequantize,dtype,bits"},
-    {"Sampling", "ignore-chat-template,max-tokens,temp,top-*,min-p,repetition-*,stop"},
-    {"General", "*"},
-};
-enum { GROUPS = sizeof groups / sizeof *groups };
-
-/* Does `name` match a pattern of n bytes, which may have a star at one end? */
-static bool matches(const char *pattern, size_t n, const char *name) {
-    size_t len = strlen(name);
-    if (pattern[n - 1] == '*') return len >= n - 1 && strncmp(name, pattern, n - 1) == 0;
-    if (pattern[0] == '*') return len >= n - 1 && strncmp(name + len - (n - 1), pattern + 1, n - 1) == 0;
-    return len == n && strncmp(name, pattern, n) == 0;
-}
-
-int help_group(const char *name) {
-    for (int g = 0; g < GROUPS; g++)
-        for (const char *at = groups[g].names; *at;) {
-            size_t n = strcspn(at, ",");
-            if (matches(at, n, name)) return g;
-            at += n + (at[n] == ',');
-        }
-    return GROUPS - 1;
-}
-
-const char *help_group_title(int group) {
-    return group >= 0 && group < GROUPS ? groups[group].title : NULL;
-}
-
 enum { HELP_COLUMN = 34, HELP_WIDTH = 110, HELP_WIDTH_MIN = 60 };
 
 /* Pages in files are the same everywhere; on a terminal they fit it. */
@@ -140,17 +93,18 @@ static void print_row(FILE *out, const graft_option *o, bool benchmarks) {
 }
 
 static void print_group(FILE *out, const verb *v, const char *benchmark, int group) {
+    const char *const *headings = graft_option_headings();
     bool titled = false;
     const graft_option *o;
     for (size_t i = 0; (o = graft_option_at(i)); i++) {
-        if (!(o->verbs & v->bit) || help_group(o->name) != group) continue;
+        if (!(o->verbs & v->bit) || o->heading != group) continue;
         if (benchmark && !graft_bench_takes(benchmark, o->name)) continue;
-        if (!titled) fprintf(out, "\n%s\n", groups[group].title);
+        if (!titled) fprintf(out, "\n%s\n", headings[group]);
         titled = true;
         print_row(out, o, v->bit == GRAFT_VERB_BENCH && !benchmark);
     }
-    if (group != GROUPS - 1) return;
-    if (!titled) fprintf(out, "\n%s\n", groups[group].title);
+    if (headings[group + 1]) return; /* the command line's own stand under the last */
+    if (!titled) fprintf(out, "\n%s\n", headings[group]);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         print_option(out, flags[i].letter, flags[i].name, NULL, flags[i].help);
 }
@@ -177,7 +131,7 @@ void help_verb(FILE *out, const verb *v, const char *word) {
     if (v->about[0]) fputc('\n', out);
     if (v->about[0]) print_wrapped(out, v->about, 0);
     if (v->bit)
-        for (int g = 0; g < GROUPS; g++) print_group(out, v, benchmark, g);
+        for (int g = 0; graft_option_headings()[g]; g++) print_group(out, v, benchmark, g);
     if (v->bit && graft_option_find(v->bit, "shape") && (!benchmark || graft_bench_takes(benchmark, "shape")))
         print_shapes(out);
     fputs("\nExamples\n", out);

@@ -176,6 +176,7 @@ typedef struct graft_option {
     const char *choices;  /* "a, b, c" or NULL */
     const char *help;
     double min, max; /* range of a number */
+    int heading;     /* under which help shows it: its place in graft_option_headings */
 } graft_option;
 
 /* Sets every default; before anything else. */
@@ -188,6 +189,8 @@ void graft_options_delete(graft_options *options); /* NULL is fine */
 /* Rows of the option table. */
 size_t graft_option_count(void);
 const graft_option *graft_option_at(size_t index); /* NULL past the end */
+/* The headings of help in their order, ended by NULL. */
+const char *const *graft_option_headings(void);
 /* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */
 const graft_option *graft_option_find(graft_verb verb, const char *name);
 /* Sets one option from text (stop: adds one); value NULL for a switch. GRAFT_USAGE names the nearest known

@@ -3,7 +3,7 @@
  * test_reference.sh compares. No test of its own.
  */
 #include "cli/cli.h"
-#include "train/settings_changed.h"
+#include "options/options.h"
 #include <string.h>
 
 /* What the environment changes; test_reference.sh looks for names in the code that are not here. */
@@ -85,11 +85,11 @@ static void row_markdown(const graft_option *o, bool benchmarks) {
 static void options_markdown(const verb *v) {
     const graft_option *o;
     puts("\n| option | default | meaning |\n|---|---|---|");
-    for (int g = 0; help_group_title(g); g++) {
+    for (int g = 0; graft_option_headings()[g]; g++) {
         bool titled = false;
         for (size_t i = 0; (o = graft_option_at(i)); i++) {
-            if (!(o->verbs & v->bit) || help_group(o->name) != g) continue;
-            if (!titled) printf("| **%s** | | |\n", help_group_title(g));
+            if (!(o->verbs & v->bit) || o->heading != g) continue;
+            if (!titled) printf("| **%s** | | |\n", graft_option_headings()[g]);
             titled = true;
             row_markdown(o, v->bit == GRAFT_VERB_BENCH);
         }
@@ -217,14 +217,14 @@ static void item_text(const graft_option *o) {
 static void options_man(void) {
     const graft_option *o;
     const cli_flag *f;
-    for (int g = 0; help_group_title(g); g++) {
-        printf(".Ss %s\n.Bl -tag -width Ds\n", help_group_title(g));
+    for (int g = 0; graft_option_headings()[g]; g++) {
+        printf(".Ss %s\n.Bl -tag -width Ds\n", graft_option_headings()[g]);
         for (size_t i = 0; (o = graft_option_at(i)); i++) {
-            if (help_group(o->name) != g) continue;
+            if (o->heading != g) continue;
             item(o->name, o->letter, o->value);
             item_text(o);
         }
-        for (size_t i = 0; !help_group_title(g + 1) && (f = cli_flag_at(i)); i++) {
+        for (size_t i = 0; !graft_option_headings()[g + 1] && (f = cli_flag_at(i)); i++) {
             item(f->name, f->letter, NULL);
             roff(f->help);
         }
@@ -278,9 +278,11 @@ static void man(const char *date) {
 /* Names of the options of train that may change freely; without `freely` those that no flag allows. */
 static void ruled(bool freely) {
     const graft_option *o;
-    const char *never, *between = "`--";
+    const char *between = "`--";
     for (size_t i = 0; (o = graft_option_at(i)); i++) {
-        if (!(o->verbs & GRAFT_VERB_TRAIN) || !gr_changes_rule(&never, o->name) || freely != !never) continue;
+        gr_option_change change = gr_option_row_at(i)->change;
+        if (freely ? change != GR_CHANGE_OWN && change != GR_CHANGE_FREELY : change != GR_CHANGE_NEVER)
+            continue;
         printf("%s%s", between, o->name);
         between = " --";
     }

@@ -49,6 +49,26 @@ static void table_is_sound(void **state) {
     graft_options_free(&o);
 }
 
+/* Every row says what its option is to those that go through options; none of them has a list of names. */
+static void rows_are_decided(void **state) {
+    (void)state;
+    int headings = 0;
+    while (graft_option_headings()[headings]) headings++;
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const gr_option_row *row = gr_option_row_at(i);
+        unsigned verbs = row->shown.verbs;
+        bool decided = row->shown.heading >= 0 && row->shown.heading < headings &&
+                       !(verbs & GRAFT_VERB_TRAIN) == (row->change == GR_CHANGE_UNDECIDED) &&
+                       !(verbs & GRAFT_VERB_SWEEP) == !row->fixed &&
+                       !(verbs & GRAFT_VERB_BENCH) == !row->benchmarks &&
+                       (row->change == GR_CHANGE_NEVER) == (row->never != NULL);
+        if (!decided) fail_msg("--%s: a column is missing, or one too many", row->shown.name);
+        /* another shape has other vectors, or the same mean something else */
+        if (row->shapes_adapter && row->change != GR_CHANGE_NEVER)
+            fail_msg("--%s shapes the adapter, and may change on --resume", row->shown.name);
+    }
+}
+
 static void defaults(void **state) {
     (void)state;
     graft_options o;
@@ -332,6 +352,7 @@ static void text(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_is_sound),
+        cmocka_unit_test(rows_are_decided),
         cmocka_unit_test(defaults),
         cmocka_unit_test(setting),
         cmocka_unit_test(every),

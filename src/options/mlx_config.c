@@ -170,7 +170,7 @@ static void note_adapter_keys(gr_config *l, const json_t *root) {
     json_object_foreach((json_t *)root, key, value) {
         int index = gr_option_index(key);
         bool of_adapters = strcmp(key, "lora_parameters") == 0 ||
-                           (index >= 0 && gr_option_of_adapters(graft_option_at((size_t)index)->name));
+                           (index >= 0 && gr_option_row_at((size_t)index)->of_adapters);
         if (of_adapters && !json_is_null(value))
             gr_buf_printf(&l->note, "%s%s (fine_tune_type full trains no adapter)", l->note.len ? ", " : "",
                           key);

@@ -16,24 +16,12 @@ const graft_option *graft_option_find(graft_verb verb, const char *name) {
     return NULL;
 }
 
-bool gr_option_shapes_adapter(const char *name) {
-    static const char *const names[] = {
-        "fine-tune-type", "lora-rank",           "lora-alpha",   "lora-scale",    "lora-targets",
-        "num-layers",     "exclude-modules",     "rank-pattern", "alpha-pattern", "modules-to-save",
-        "lora-bias",      "layers-to-transform", "use-rslora",   "group-pooled"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i], name) == 0) return true;
-    return false;
-}
-
-bool gr_option_of_adapters(const char *name) {
-    static const char *const names[] = {
-        "lora-targets",  "exclude-modules",   "layers-to-transform", "lora-rank",  "lora-alpha",
-        "lora-scale",    "lora-dropout",      "lora-bias",           "use-rslora", "rank-pattern",
-        "alpha-pattern", "loraplus-lr-ratio", "group-pooled",        "qat"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i], name) == 0) return true;
-    return false;
+const gr_option_row *gr_option_row_named(const char *name, size_t n) {
+    for (size_t i = 0; i < graft_option_count(); i++) {
+        const char *other = graft_option_at(i)->name;
+        if (strlen(other) == n && memcmp(other, name, n) == 0) return gr_option_row_at(i);
+    }
+    return NULL;
 }
 
 /* By the verb's bit. */

@@ -2,7 +2,8 @@
  * What it does: one row per option; flags, configuration keys, help, ranges and printed values read the row.
  * May include: base, files, data, plan (the request). Never: models, weights; looks at no file but the YAML.
  *
- * A new option is a field in graft_options and a row in option_table.c.
+ * A new option is a field in graft_options and a row in option_table.c, which also says what the option is to
+ * others: to --resume, ranks, sweeps, benchmarks, help.
  */
 #ifndef GR_OPTIONS_OPTIONS_H
 #define GR_OPTIONS_OPTIONS_H
@@ -29,10 +30,40 @@ typedef enum gr_option_kind {
     GR_OPTION_CONFIG  /* char *config_file; setting it loads the file */
 } gr_option_kind;
 
+/* May an option of train change when a run is resumed, and may ranks differ in it? */
+typedef enum gr_option_change {
+    GR_CHANGE_UNDECIDED, /* no option of train */
+    GR_CHANGE_OWN,       /* both: it costs time or memory, says where things are, or is rank 0's alone */
+    GR_CHANGE_FREELY,    /* it may change; ranks agree */
+    GR_CHANGE_ASKED,     /* when --allow-changes names it; ranks agree */
+    GR_CHANGE_NEVER      /* neither */
+} gr_option_change;
+
+/* The benchmarks: a bit and a name each. */
+#define GR_BENCH_MAP(X)                                                                                      \
+    X(LOAD, "load")                                                                                          \
+    X(TRAIN, "train")                                                                                        \
+    X(CHECKPOINT, "checkpoint")                                                                              \
+    X(ACCUMULATE, "accumulate")                                                                              \
+    X(KERNELS, "kernels")                                                                                    \
+    X(TOKENIZE, "tokenize")                                                                                  \
+    X(CURVES, "curves")                                                                                      \
+    X(GENERATE, "generate")
+#define GR_BENCH_NUMBER(word, name) GR_BENCH_NUMBER_##word,
+#define GR_BENCH_BIT(word, name)    GR_BENCH_##word = 1 << GR_BENCH_NUMBER_##word,
+enum { GR_BENCH_MAP(GR_BENCH_NUMBER) GR_BENCHMARKS };
+enum { GR_BENCH_MAP(GR_BENCH_BIT) GR_BENCH_NONE = 0 };
+
 typedef struct gr_option_row {
     graft_option shown;
     gr_option_kind kind;
     size_t offset; /* of the field in graft_options */
+    gr_option_change change;
+    const char *never; /* GR_CHANGE_NEVER: why */
+    const char *fixed; /* why no trial of a sweep has its own; "" where each may; NULL: no option of sweep */
+    bool shapes_adapter; /* it says how an adapter looks: --resume-adapter-file brings all of that along */
+    bool of_adapters;    /* it says something only where adapters train: not with fine-tune-type full */
+    unsigned benchmarks; /* GR_BENCH_.. that take it */
 } gr_option_row;
 
 /* Most rows that the table may have: a bit each in graft_options.given. */
@@ -42,6 +73,8 @@ typedef struct gr_option_row {
 const gr_option_row *gr_option_row_at(size_t index);
 /* The row of that name; '-' and '_' are the same. -1 if there is none. */
 int gr_option_index(const char *name);
+/* The row of the option whose name is the first n bytes of `name`, as a settings line begins; NULL: none. */
+const gr_option_row *gr_option_row_named(const char *name, size_t n);
 /* The name of one verb: "train". */
 const char *gr_verb_name(graft_verb verb);
 
@@ -54,10 +87,6 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row);
 /* The option that says the same thing in other words (alpha and scale, iters and epochs, train-on and
  * mask-prompt): setting one takes back the other's value from a file. -1 if there is none. */
 int gr_option_partner(int index);
-/* True for what says how an adapter looks: --resume-adapter-file brings all of that along. */
-bool gr_option_shapes_adapter(const char *name);
-/* True for what says something only where adapters train: not with fine-tune-type full. */
-bool gr_option_of_adapters(const char *name);
 /* fine-tune-type full is in force. */
 bool gr_options_full(const graft_options *o);
 /* The field as text, as it would be typed; appends nothing for an unset one. */

@@ -66,7 +66,7 @@ static graft_status check_fields(const graft_options *o, graft_verb verb, graft_
 static graft_status check_start(const graft_options *o, graft_error *err) {
     for (size_t i = 0; o->resume_adapter_file && i < graft_option_count(); i++) {
         const char *name = graft_option_at(i)->name;
-        if (!gr_option_shapes_adapter(name) || !gr_options_given(o, name)) continue;
+        if (!gr_option_row_at(i)->shapes_adapter || !gr_options_given(o, name)) continue;
         if (strcmp(name, "fine-tune-type") == 0 || (strcmp(name, "use-rslora") == 0 && !o->use_rslora))
             continue;
         gr_fail(err, GRAFT_USAGE, "--%s cannot change the adapter of --resume-adapter-file", name);
@@ -82,7 +82,7 @@ static graft_status check_full(const graft_options *o, graft_error *err) {
     if (!gr_options_full(o)) return GRAFT_OK;
     for (size_t i = 0; !name && i < graft_option_count(); i++) {
         const char *option = graft_option_at(i)->name;
-        if (gr_option_of_adapters(option) && gr_options_given(o, option)) name = option;
+        if (gr_option_row_at(i)->of_adapters && gr_options_given(o, option)) name = option;
     }
     if (!name) return GRAFT_OK;
     gr_fail(err, GRAFT_USAGE, "--%s is for adapters, and --fine-tune-type full trains none", name);

@@ -47,8 +47,8 @@ static char *text_of(const graft_options *o, graft_verb verb, bool loaded, bool 
     for (size_t i = 0; i < graft_option_count(); i++) {
         const gr_option_row *row = gr_option_row_at(i);
         const char *name = row->shown.name;
-        if (!(row->shown.verbs & (unsigned)verb) || (loaded && gr_option_shapes_adapter(name)) ||
-            (!adapters && gr_option_of_adapters(name)))
+        if (!(row->shown.verbs & (unsigned)verb) || (loaded && row->shapes_adapter) ||
+            (!adapters && row->of_adapters))
             continue;
         gr_buf_clear(&value);
         if (strcmp(name, "train-on") == 0)

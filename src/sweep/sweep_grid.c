@@ -3,44 +3,14 @@
 #include <ctype.h>
 #include <stdio.h>
 
-/* Options of training that no trial may have for itself. */
-static const struct {
-    const char *name, *why;
-} fixed[] = {{"model", "every trial has the same base"},
-             {"data", "every trial has the same rows"},
-             {"adapter-path", "every trial has a directory of its own in it"},
-             {"config", "it is read once, for all trials"},
-             {"preset", "it may ask for another base: name rank and targets"},
-             {"resume", "a sweep goes on as a whole"},
-             {"allow-changes", "a sweep goes on as a whole"},
-             {"grid", "it is the grid"},
-             {"time", "it is that of the sweep"},
-             {"keep-best", "every trial keeps its best adapter"},
-             {"train-on", "validation losses would be of other tokens"},
-             {"mask-prompt", "validation losses would be of other tokens"},
-             {"text-feature", "every trial has the same rows"},
-             {"prompt-feature", "every trial has the same rows"},
-             {"completion-feature", "every trial has the same rows"},
-             {"chat-feature", "every trial has the same rows"},
-             {"tools-feature", "every trial has the same rows"},
-             {"valid-split", "validation losses would be of other rows"},
-             {"template-kwargs", "validation losses would be of other texts"},
-             {"max-seq-length", "validation losses would be of other tokens"},
-             {"overflow", "validation losses would be of other rows"},
-             {"val-batches", "validation losses would be of other rows"},
-             {"loss", "validation losses would mean something else"},
-             {"loss-type", "validation losses would mean something else"},
-             {"beta", "validation losses would be in other units"},
-             {"label-smoothing", "validation losses would be in other units"}};
-
 static graft_status refuse(const char *name, const char *why, graft_error *err) {
     gr_fail(err, GRAFT_USAGE, "--grid cannot vary %s", name);
     return gr_hint(err, "%s", why);
 }
 
 static graft_status check_name(const char *name, const graft_options *o, graft_error *err) {
-    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
-        if (gr_same_name(fixed[i].name, name)) return refuse(name, fixed[i].why, err);
+    const char *fixed = gr_option_row_at((size_t)gr_option_index(name))->fixed;
+    if (fixed[0]) return refuse(name, fixed, err);
     if (gr_same_name("batch-size", name) && o->val_batches >= 0)
         return refuse(name, "validation losses would be of other rows: add --val-batches -1", err);
     if (gr_same_name("resume-adapter-file", name) && gr_options_preference(o).kind == GR_PREFERENCE_DPO)

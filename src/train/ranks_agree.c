@@ -4,25 +4,9 @@
 #include "train/checkpoint_files.h"
 #include "train/checkpoint_parts.h"
 
-/* What each rank may have as it likes: it costs time or memory, says where things are, or is rank 0's alone.
- */
-static const char *const own_affairs[] = {"threads",       "budget",
-                                          "preset",        "grad-checkpoint",
-                                          "no-mmap",       "model",
-                                          "data",          "adapter-path",
-                                          "config",        "resume-adapter-file",
-                                          "verify-frozen", "gguf",
-                                          "keep-last",     "save-every",
-                                          "tensors",       "steps-per-report",
-                                          "shape",         "resume",
-                                          "allow-changes", "allow-other-base",
-                                          "rank-timeout",  "watch",
-                                          "report-to"};
-
 static bool own_affair(const char *line, size_t name) {
-    for (size_t i = 0; i < sizeof own_affairs / sizeof *own_affairs; i++)
-        if (strlen(own_affairs[i]) == name && memcmp(own_affairs[i], line, name) == 0) return true;
-    return false;
+    const gr_option_row *row = gr_option_row_named(line, name);
+    return row && row->change == GR_CHANGE_OWN;
 }
 
 /* The line of `text` that begins with the n bytes "name: "; NULL: none. */

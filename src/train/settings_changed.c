@@ -1,71 +1,5 @@
 #include "train/settings_changed.h"
 
-static const char vectors[] = "its vectors would not fit";
-static const char meaning[] = "the numbers trained so far would mean something else";
-static const char place[] = "the place in the data would mean something else";
-
-/* What is not here is refused until --allow-changes names it. */
-static const struct {
-    const char *name;
-    const char *never; /* why no flag allows it; NULL: it may change freely */
-} rules[] = {
-    {"threads", NULL},
-    {"grad-checkpoint", NULL},
-    {"budget", NULL},
-    {"preset", NULL}, /* what it sets is compared */
-    {"resume", NULL},
-    {"allow-changes", NULL},
-    {"save-every", NULL},
-    {"keep-last", NULL},
-    {"keep-best", NULL},
-    {"adapter-path", NULL},
-    {"model", NULL}, /* where they are: base and rows themselves are compared */
-    {"data", NULL},
-    {"verify-frozen", NULL},
-    {"config", NULL},
-    {"shape", NULL},
-    {"tensors", NULL},
-    {"gguf", NULL},
-    {"no-mmap", NULL},
-    {"resume-adapter-file", NULL},
-    {"steps-per-report", NULL},
-    {"max-bad-steps", NULL},
-    {"patience", NULL},
-    {"watch", NULL},
-    {"report-to", NULL},
-    {"rank-timeout", NULL},
-    {"allow-other-base", NULL},
-    {"fine-tune-type", vectors},
-    {"num-layers", vectors},
-    {"lora-targets", vectors},
-    {"exclude-modules", vectors},
-    {"layers-to-transform", vectors},
-    {"lora-rank", vectors},
-    {"lora-bias", vectors},
-    {"rank-pattern", vectors},
-    {"modules-to-save", vectors},
-    {"lora-alpha", meaning},
-    {"lora-scale", meaning},
-    {"use-rslora", meaning},
-    {"alpha-pattern", meaning},
-    {"loss", "the sums of the loss would mean something else"},
-    {"optimizer", "its state is another's"},
-    {"pack", place},
-};
-
-/* The row of rules for the first n bytes of `name`; -1: none. */
-static int rule_of(const char *name, size_t n) {
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strlen(rules[i].name) == n && memcmp(rules[i].name, name, n) == 0) return (int)i;
-    return -1;
-}
-
-bool gr_changes_rule(const char **never, const char *name) {
-    int rule = rule_of(name, strlen(name));
-    *never = rule >= 0 ? rules[rule].never : NULL;
-    return rule >= 0;
-}
-
 /* Calls for each name of a list "a,b_c". */
 static bool next_name(char name[64], const char **list) {
     while (*list && **list) {
@@ -132,14 +66,14 @@ static bool find_line(line *found, const char *text, const char *name, size_t n)
 
 static void add_difference(gr_changes *c, const line *then, const line *now) {
     const line *any = then->name_bytes ? then : now;
-    int rule = rule_of(any->name, any->name_bytes);
-    if (rule >= 0 && !rules[rule].never) return;
+    const gr_option_row *row = gr_option_row_named(any->name, any->name_bytes);
+    if (row && (row->change == GR_CHANGE_OWN || row->change == GR_CHANGE_FREELY)) return;
     char *name = gr_strndup(any->name, any->name_bytes), *a = gr_strndup(then->value, then->value_bytes),
          *b = gr_strndup(now->value, now->value_bytes);
     if (!name || !a || !b)
         c->refused.failed = true;
-    else if (rule >= 0)
-        gr_changes_never(c, name, a, b, rules[rule].never);
+    else if (row && row->never)
+        gr_changes_never(c, name, a, b, row->never);
     else
         gr_changes_add(c, name, a, b);
     free(name);

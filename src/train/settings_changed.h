@@ -27,9 +27,6 @@ typedef struct gr_changes {
 void gr_changes_add(gr_changes *c, const char *name, const char *then, const char *now);
 /* Adds what no flag allows. */
 void gr_changes_never(gr_changes *c, const char *name, const char *then, const char *now, const char *why);
-/* What --resume makes of a change of that option: true with *never NULL where it may change freely, true with
- * the reason where no flag allows it, false where --allow-changes must name it. */
-bool gr_changes_rule(const char **never, const char *name);
 /* Adds the lines of two texts of gr_options_settings that differ. */
 void gr_changes_settings(gr_changes *c, const char *then, const char *now);
 /* True when --allow-changes let that setting change. */

@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include "text/chat_templates.h"
 #include "tiny_source.h"
+#include <sys/stat.h>
 
 static bool count_progress(void *context, const char *tensor, size_t done, size_t total) {
     size_t *last = context;
@@ -60,6 +62,31 @@ static void quantizes_linears(void **state) {
     json_decref(load_json(out.path, "tokenizer.json"));
     config = load_json(out.path, "model.safetensors.index.json");
     assert_int_equal(json_object_size(json_object_get(config, "weight_map")), LAYERS * (6 * 3 + 3) + 3);
+    json_decref(config);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+}
+
+/* Named chat templates stand in a folder; a conversion has none, so they go where transformers 4 has them. */
+static void named_templates_are_kept(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    json_t *value;
+    make_llama(&src, LLAMA);
+    mkdir(temp_path(&src, "additional_chat_templates"), 0700);
+    temp_file(&src, "chat_template.jinja", "D", 1);
+    temp_file(&src, "additional_chat_templates/tool_use.jinja", "T", 1);
+    temp_file(&src, "tokenizer_config.json", "{\"eos_token\":\"</s>\"}", 20);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){.quantize = true}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    assert_int_equal(gr_chat_templates_of_dir(&value, out.path, GR_MAPPED, NULL), GRAFT_OK);
+    assert_null(value);
+    json_t *config = load_json(out.path, "tokenizer_config.json");
+    value = json_object_get(config, "chat_template");
+    assert_string_equal(gr_chat_template_named(value, NULL), "D");
+    assert_string_equal(gr_chat_template_named(value, "tool_use"), "T");
+    assert_string_equal(json_string_value(json_object_get(config, "eos_token")), "</s>");
     json_decref(config);
     temp_dir_free(&src);
     temp_dir_free(&out);
@@ -247,8 +274,8 @@ static void refuses(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(quantizes_linears),
-                                       cmocka_unit_test(group_32_and_embeddings_and_back),
-                                       cmocka_unit_test(mixed_bits), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantizes_linears), cmocka_unit_test(group_32_and_embeddings_and_back),
+        cmocka_unit_test(named_templates_are_kept), cmocka_unit_test(mixed_bits), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

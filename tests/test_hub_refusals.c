@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hub/hub_list.h"
 #include "hub_find.h"
 #include "hub_world.h"
 
@@ -159,6 +160,23 @@ static void local_addresses(void **state) {
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) assert_false(gr_http_is_local(others[i]));
 }
 
+/* Without --include: weights, and what a tokenizer is made of, named chat templates too. */
+static void what_is_chosen(void **state) {
+    static const char rows[] =
+        LIST("{\"rfilename\":\"model.safetensors\",\"size\":1,\"blobId\":\"" ZEROS
+             "\"},{\"rfilename\":\"notes/x.jinja\",\"size\":1,\"blobId\":\"" ZEROS
+             "\"},{\"rfilename\":\"additional_chat_templates/tool_use.jinja\",\"size\":1,"
+             "\"blobId\":\"" ZEROS "\"}");
+    graft_error err = {0};
+    gr_hub_list list;
+    (void)state;
+    assert_int_equal(gr_hub_list_read(&list, rows, sizeof rows - 1, &err), GRAFT_OK);
+    assert_int_equal(gr_hub_list_choose(&list, NULL, &err), GRAFT_OK);
+    assert_int_equal(list.count, 2);
+    assert_string_equal(list.files[1].name, "additional_chat_templates/tool_use.jinja");
+    gr_hub_list_free(&list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         HUB_TEST(altered_bytes),
@@ -168,6 +186,7 @@ int main(void) {
         HUB_TEST(bad_lists),
         HUB_TEST(no_way),
         cmocka_unit_test(local_addresses),
+        cmocka_unit_test(what_is_chosen),
     };
     HUB_RUN(tests);
 }

@@ -1,8 +1,11 @@
 /* Tokenizers of model directories: tokenizer.json with a class of transformers, SentencePiece's
  * tokenizer.model, and what stands beside them, against golden values of transformers and sentencepiece. */
+#include "gguf_bytes.h"
+#include "temp_dir.h"
+#include "text/chat_templates.h"
 #include "text/spm_model.h"
 #include "tokenizer_golden.h"
-#include <unistd.h>
+#include <sys/stat.h>
 
 static void put_bytes(const char *dir, const char *name, const char *bytes, size_t n) {
     graft_error err = {0};
@@ -42,7 +45,7 @@ static void reads_a_directory(void **state) {
              "\"chat_template\":[{\"name\":\"default\",\"template\":\"D\"},{\"name\":\"tool_use\","
              "\"template\":\"T\"}]}");
     put_file(dir, files[2], "{\"eos_token_id\":[2,4]}");
-    put_file(dir, files[4], "{\"pad_token\":\"<pad>\",\"bos_token\":\"ignored\"}");
+    put_file(dir, files[4], "{\"pad_token\":\"<pad>\",\"bos_token\":\"<s>\"}");
     if (gr_tokenizer_open(&tok, dir, &err)) fail_msg("%s", err.what);
     assert_int_equal(gr_tokenizer_bos(tok), 3);
     assert_true(gr_tokenizer_eos(tok) >= 4 && gr_tokenizer_is_special(tok, gr_tokenizer_eos(tok)));
@@ -153,6 +156,73 @@ static void old_added_tokens(void **state) {
     rmdir(dir);
 }
 
+/* Which templates and special tokens count where files say different things: transformers'. */
+static void files_that_disagree(void **state) {
+    static const char *const templates[] = {"default", "tool_use", "rag", "notes"}, *const tokens[] = {
+                                                                                        "bos_token",
+                                                                                        "eos_token",
+                                                                                        "pad_token"};
+    json_t *root = json_load_file(GOLDEN "tokenizer_dirs.json", 0, NULL), *row, *text;
+    const char *name, *json = json_string_value(json_object_get(root, "tokenizer"));
+    size_t i;
+    (void)state;
+    json_array_foreach(json_object_get(root, "cases"), i, row) {
+        temp_dir dir = temp_dir_new();
+        graft_error err = {0};
+        gr_tokenizer *tok;
+        temp_file(&dir, "tokenizer.json", json, strlen(json));
+        mkdir(temp_path(&dir, "additional_chat_templates"), 0700);
+        json_object_foreach(json_object_get(row, "files"), name, text)
+            temp_file(&dir, name, json_string_value(text), json_string_length(text));
+        if (gr_tokenizer_open(&tok, dir.path, &err)) fail_msg("case %zu: %s", i, err.what);
+        for (size_t k = 0; k < sizeof templates / sizeof *templates; k++) {
+            const char *got = gr_tokenizer_chat_template(tok, templates[k]),
+                       *want = json_string_value(
+                           json_object_get(json_object_get(row, "templates"), templates[k]));
+            if (!got != !want || (got && strcmp(got, want)))
+                fail_msg("case %zu: %s is %s, not %s", i, templates[k], got, want);
+        }
+        for (size_t k = 0; k < sizeof tokens / sizeof *tokens; k++) {
+            const char *got = gr_tokenizer_special(tok, tokens[k]),
+                       *want = json_string_value(json_object_get(json_object_get(row, "special"), tokens[k]));
+            if (!got != !want || (got && strcmp(got, want)))
+                fail_msg("case %zu: %s is %s, not %s", i, tokens[k], got, want);
+        }
+        gr_tokenizer_free(tok);
+        temp_dir_free(&dir);
+    }
+    assert_true(i > 8);
+    json_decref(root);
+}
+
+/* As gguf-py writes a list of templates. */
+static void templates_of_gguf(void **state) {
+    temp_dir dir = temp_dir_new();
+    graft_error err = {0};
+    gr_buf b = {0};
+    gr_gguf *file;
+    json_t *value;
+    (void)state;
+    put_header(&b, 3, 0, 4);
+    put_key_string(&b, "tokenizer.chat_template.tool_use", "T");
+    put_key_string(&b, "tokenizer.chat_template.unlisted", "U");
+    put_key_array(&b, "tokenizer.chat_templates", GR_GGUF_STRING, 2);
+    put_string(&b, "tool_use");
+    put_string(&b, "absent");
+    put_key_string(&b, "tokenizer.chat_template", "D");
+    put_padding(&b, 32);
+    if (gr_gguf_open(&file, temp_file(&dir, "x.gguf", b.data, b.len), &err)) fail_msg("%s", err.what);
+    assert_int_equal(gr_chat_templates_of_gguf(&value, file, &err), GRAFT_OK);
+    assert_string_equal(gr_chat_template_named(value, NULL), "D");
+    assert_string_equal(gr_chat_template_named(value, "tool_use"), "T");
+    assert_null(gr_chat_template_named(value, "absent"));
+    assert_int_equal(json_array_size(value), 2);
+    json_decref(value);
+    gr_gguf_close(file);
+    gr_buf_free(&b);
+    temp_dir_free(&dir);
+}
+
 static void names_what_no_model_file_can(void **state) {
     static const struct {
         const char *bytes;
@@ -183,10 +253,9 @@ static void names_what_no_model_file_can(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_a_directory),
-        cmocka_unit_test(directories_equal_reference),
-        cmocka_unit_test(old_added_tokens),
-        cmocka_unit_test(names_what_no_model_file_can),
+        cmocka_unit_test(reads_a_directory), cmocka_unit_test(directories_equal_reference),
+        cmocka_unit_test(old_added_tokens),  cmocka_unit_test(files_that_disagree),
+        cmocka_unit_test(templates_of_gguf), cmocka_unit_test(names_what_no_model_file_can),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

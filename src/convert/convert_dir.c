@@ -2,6 +2,7 @@
 #include "convert/conversion.h"
 #include "files/json_read.h"
 #include "files/json_write.h"
+#include "text/chat_templates.h"
 #include "weights/affine.h"
 #include <stdio.h>
 
@@ -210,33 +211,55 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
 
 /* ---- other files */
 
+static graft_status copy_file(const gr_conversion *c, const char *name, graft_error *err) {
+    char *from = gr_path_join(c->options->model, name), *to = gr_path_join(c->out, name), *data = NULL;
+    size_t size;
+    graft_status st = from && to ? GRAFT_OK : gr_no_memory(err, strlen(name));
+    if (st == GRAFT_OK && gr_path_exists_as(from, c->options->reading)) {
+        st = gr_file_read_as(&data, &size, from, GR_JSON_LIMIT, c->options->reading, err);
+        if (st == GRAFT_OK) st = gr_file_replace(to, data, size, err);
+    }
+    free(data);
+    free(from);
+    free(to);
+    return st;
+}
+
+/* tokenizer_config.json with named templates that stand in files: a conversion has no folders. */
+static graft_status save_templates(const gr_conversion *c, json_t *templates, graft_error *err) {
+    static const char name[] = "tokenizer_config.json";
+    char *from = gr_path_join(c->options->model, name), *to = gr_path_join(c->out, name);
+    json_t *config = NULL;
+    graft_status st = from && to ? GRAFT_OK : gr_no_memory(err, strlen(name));
+    if (st == GRAFT_OK && gr_path_exists_as(from, c->options->reading))
+        st = gr_json_load_as(&config, from, GR_JSON_LIMIT, c->options->reading, err);
+    else if (st == GRAFT_OK && !(config = json_object()))
+        st = gr_no_memory(err, 64);
+    if (st == GRAFT_OK)
+        st = json_object_set(config, "chat_template", templates) == 0 ? gr_json_save(to, config, err)
+                                                                      : gr_no_memory(err, 64);
+    json_decref(config);
+    free(from);
+    free(to);
+    return st;
+}
+
 graft_status gr_conversion_copy_files(const gr_conversion *c, graft_error *err) {
     static const char *const names[] = {
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer.model",
-        "generation_config.json",
-        "chat_template.jinja",
-        "chat_template.json",
+        "tokenizer.json", "special_tokens_map.json", "added_tokens.json",      "vocab.json",
+        "merges.txt",     "tokenizer.model",         "generation_config.json", "chat_template.json",
     };
+    json_t *templates;
+    GR_TRY(gr_chat_templates_of_dir(&templates, c->options->model, c->options->reading, err));
     graft_status st = GRAFT_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names && st == GRAFT_OK; i++) {
-        char *from = gr_path_join(c->options->model, names[i]), *to = gr_path_join(c->out, names[i]),
-             *data = NULL;
-        size_t size;
-        if (!from || !to)
-            st = gr_no_memory(err, strlen(names[i]));
-        else if (gr_path_exists_as(from, c->options->reading)) {
-            st = gr_file_read_as(&data, &size, from, GR_JSON_LIMIT, c->options->reading, err);
-            if (st == GRAFT_OK) st = gr_file_replace(to, data, size, err);
-        }
-        free(data);
-        free(from);
-        free(to);
+    if (json_is_array(templates)) {
+        st = save_templates(c, templates, err);
+    } else {
+        st = copy_file(c, "tokenizer_config.json", err);
+        if (st == GRAFT_OK) st = copy_file(c, "chat_template.jinja", err);
     }
+    json_decref(templates);
+    for (size_t i = 0; i < sizeof names / sizeof *names && st == GRAFT_OK; i++)
+        st = copy_file(c, names[i], err);
     return st;
 }

@@ -3,6 +3,7 @@
 #include "convert/gguf_names.h"
 #include "files/json_write.h"
 #include "files/problems.h"
+#include "text/chat_templates.h"
 #include "text/tokenizer.h"
 #include "weights/gguf_blocks.h"
 
@@ -213,8 +214,6 @@ static graft_status save_tokenizer_config(const gr_conversion *c, graft_error *e
                                             {"pad_token", "tokenizer.ggml.padding_token_id"}};
     static const char *const flags[][2] = {{"add_bos_token", "tokenizer.ggml.add_bos_token"},
                                            {"add_eos_token", "tokenizer.ggml.add_eos_token"}};
-    const char *template;
-    size_t len;
     json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
                                "clean_up_tokenization_spaces", 0);
     bool good = config && gr_put(config, "model_max_length",
@@ -228,9 +227,10 @@ static graft_status save_tokenizer_config(const gr_conversion *c, graft_error *e
         if (gr_gguf_int(c->gguf, flags[i][1], &value))
             good = good && gr_put(config, flags[i][0], json_boolean(value));
     }
-    if (gr_gguf_string(c->gguf, "tokenizer.chat_template", &template, &len))
-        good = good && gr_put(config, "chat_template", json_stringn(template, len));
-    graft_status st = good ? save(c, "tokenizer_config.json", config, err) : gr_no_memory(err, 256);
+    json_t *templates = NULL;
+    graft_status st = gr_chat_templates_of_gguf(&templates, c->gguf, err);
+    if (templates) good = good && gr_put(config, "chat_template", templates);
+    if (st == GRAFT_OK) st = good ? save(c, "tokenizer_config.json", config, err) : gr_no_memory(err, 256);
     json_decref(config);
     return st;
 }

@@ -117,6 +117,7 @@ static size_t keep(gr_hub_list *list, size_t kept, const char *pattern, bool any
 graft_status gr_hub_list_choose(gr_hub_list *list, const char *patterns, graft_error *err) {
     /* Configuration and tokenizer; then weights, by the name that programs look for or by any. */
     static const char *const always[] = {"*.json", "*.jinja", "*.txt", "tokenizer.model"};
+    static const char templates[] = "additional_chat_templates/*.jinja"; /* the only folder that counts */
     size_t kept = 0;
     if (patterns) {
         char *copy = gr_strdup(patterns), *rest = NULL;
@@ -135,6 +136,7 @@ graft_status gr_hub_list_choose(gr_hub_list *list, const char *patterns, graft_e
         if (!weights) return none_match(list, "*.safetensors", err);
         kept = weights;
         for (size_t i = 0; i < sizeof always / sizeof *always; i++) kept = keep(list, kept, always[i], false);
+        kept = keep(list, kept, templates, true);
     }
     if (!kept) return none_match(list, patterns, err);
     for (size_t i = kept; i < list->count; i++) free(list->files[i].name);

@@ -342,8 +342,7 @@ struct gr_tokenizer {
     gr_pretokenizer *pre;
     gr_postprocessor *post;
     gr_decoder *decoder;
-    json_t *config;      /* tokenizer_config.json, {} if none */
-    char *chat_template; /* of chat_template.jinja or GGUF; NULL none */
+    json_t *config; /* tokenizer_config.json, {} if none */
     int32_t bos, eos, pad, unk;
     int32_t *stops;
     size_t nstops, stops_cap;

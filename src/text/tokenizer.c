@@ -23,7 +23,6 @@ void gr_tokenizer_free(gr_tokenizer *tok) {
     gr_pretokenizer_free(tok->pre);
     gr_postprocessor_free(tok->post);
     gr_decoder_free(tok->decoder);
-    free(tok->chat_template);
     free(tok->stops);
     free(tok);
 }

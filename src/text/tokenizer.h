@@ -13,9 +13,9 @@ typedef struct gr_tokenizer gr_tokenizer;
 /* From a model directory: tokenizer.json, or SentencePiece's tokenizer.model where there is none (with
  * added_tokens.json), plus tokenizer_config.json / special_tokens_map.json (bos, eos, pad
  * and other special tokens, added_tokens_decoder), generation_config.json and config.json (eos ids),
- * chat_template.jinja if there. As in transformers 5, add_bos_token and add_eos_token mean nothing beside a
- * tokenizer.json: its post-processor decides; and a Llama model's class LlamaTokenizer has parts of its own.
- * Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
+ * chat templates (chat_templates.h). As in transformers 5, add_bos_token and add_eos_token mean nothing
+ * beside a tokenizer.json: its post-processor decides; and a Llama model's class LlamaTokenizer has parts of
+ * its own. Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
 graft_status gr_tokenizer_open_as(gr_tokenizer **tok, const char *dir, gr_reading how,
                                   graft_error *err) GR_MUST_CHECK;
 static inline GR_MUST_CHECK graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir,
@@ -85,8 +85,8 @@ int32_t gr_tokenizer_pad(const gr_tokenizer *tok); /* -1 if none */
 const char *gr_tokenizer_special(const gr_tokenizer *tok, const char *name);
 bool gr_tokenizer_is_stop(const gr_tokenizer *tok,
                           int32_t id); /* eos_token or an eos id of generation_config / config.json */
-/* The chat template's source, NULL if none: chat_template.jinja, else tokenizer_config (string, or the list's
- * "default"; `name` picks another, e.g. "tool_use"), else GGUF's tokenizer.chat_template. Borrowed. */
+/* The chat template's source, NULL if none: the default one, or with a `name` another, e.g. "tool_use"
+ * (chat_templates.h says where they stand). Borrowed. */
 const char *gr_tokenizer_chat_template(const gr_tokenizer *tok, const char *name);
 
 #endif

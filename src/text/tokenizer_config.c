@@ -1,5 +1,6 @@
 /* What stands beside tokenizer.json: tokenizer_config.json (special tokens, chat template) and the ids that
  * end a generation. Follows transformers' TokenizersBackend. */
+#include "text/chat_templates.h"
 #include "text/token_parts.h"
 
 #define MAX_STOPS 256 /* each generated token is compared with all; Llama 3 has three */
@@ -121,15 +122,5 @@ graft_status gr_tokenizer_add_stops(gr_tokenizer *tok, const json_t *config, gra
 }
 
 const char *gr_tokenizer_chat_template(const gr_tokenizer *tok, const char *name) {
-    const json_t *source = json_object_get(tok->config, "chat_template");
-    bool main = !name || !strcmp(name, "default");
-    if (main && tok->chat_template) return tok->chat_template;
-    if (json_is_string(source)) return main ? json_string_value(source) : NULL;
-    for (size_t i = 0; i < json_array_size(source); i++) {
-        const json_t *row = json_array_get(source, i);
-        const char *label = json_string_value(json_object_get(row, "name"));
-        if (label && !strcmp(label, main ? "default" : name))
-            return json_string_value(json_object_get(row, "template"));
-    }
-    return NULL;
+    return gr_chat_template_named(json_object_get(tok->config, "chat_template"), name);
 }

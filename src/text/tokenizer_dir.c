@@ -1,7 +1,7 @@
 /* A model directory's tokenizer: which files it has, and what one says that another leaves out. */
-#include "base/os.h"
 #include "files/json_read.h"
 #include "files/json_write.h"
+#include "text/chat_templates.h"
 #include "text/spm_model.h"
 #include "text/token_parts.h"
 #include <stdio.h>
@@ -34,11 +34,22 @@ static graft_status read_stops(gr_tokenizer *tok, const char *dir, const char *n
     return st;
 }
 
-/* tokenizer_config.json with what only special_tokens_map.json has; *config is NULL when there is neither. */
+/* The map's value of a key beats the config's, but lists of more special tokens become one list. */
+static bool merge_special(json_t *config, const char *key, json_t *value) {
+    json_t *had = json_object_get(config, key);
+    if (!json_is_array(had) || !json_is_array(value)) return json_object_set(config, key, value) == 0;
+    return json_array_extend(had, value) == 0;
+}
+
+/* tokenizer_config.json and what older tokenizers keep in special_tokens_map.json, which means nothing beside
+ * added_tokens_decoder; *config is NULL when there is neither. */
 static graft_status read_config(const char *dir, char **config, size_t *len, gr_reading how,
                                 graft_error *err) {
-    char *map = NULL;
+    char *map = NULL, *merged = NULL;
+    const char *key;
     size_t map_len;
+    json_t *a = NULL, *b = NULL, *value;
+    graft_status st;
     GR_TRY(read_optional(dir, "tokenizer_config.json", MAX_CONFIG_BYTES, config, len, how, err));
     GR_TRY(read_optional(dir, "special_tokens_map.json", MAX_CONFIG_BYTES, &map, &map_len, how, err));
     if (!map) return GRAFT_OK;
@@ -46,19 +57,18 @@ static graft_status read_config(const char *dir, char **config, size_t *len, gr_
         *config = map, *len = map_len;
         return GRAFT_OK;
     }
-    json_t *a = NULL, *b = NULL;
-    graft_status st = gr_json_parse(&a, *config, *len, "tokenizer_config.json", err);
-    if (!st) st = gr_json_parse(&b, map, map_len, "special_tokens_map.json", err);
+    GR_GOTO(gr_json_parse(&a, *config, *len, "tokenizer_config.json", err));
+    if (json_object_get(a, "added_tokens_decoder")) goto done;
+    GR_GOTO(gr_json_parse(&b, map, map_len, "special_tokens_map.json", err));
+    if (!json_is_object(a) || !json_is_object(b)) goto done;
+    bool good = true;
+    json_object_foreach(b, key, value) good = good && merge_special(a, key, value);
+    if (good) merged = gr_json_dump(a, JSON_COMPACT);
+    if (!merged) GR_GOTO(gr_no_memory(err, *len));
+    free(*config);
+    *config = merged, *len = strlen(merged);
+done:
     free(map);
-    if (!st && json_is_object(a) && json_is_object(b)) {
-        char *merged = json_object_update_missing(a, b) ? NULL : gr_json_dump(a, JSON_COMPACT);
-        if (merged) {
-            free(*config);
-            *config = merged, *len = strlen(merged);
-        } else {
-            st = gr_no_memory(err, *len);
-        }
-    }
     json_decref(a);
     json_decref(b);
     return st;
@@ -170,9 +180,17 @@ static graft_status is_llama(const char *dir, bool *llama, gr_reading how, graft
     return st;
 }
 
+/* Templates in files beat those of tokenizer_config.json, all of them. */
+static graft_status read_templates(gr_tokenizer *tok, const char *dir, gr_reading how, graft_error *err) {
+    json_t *value;
+    GR_TRY(gr_chat_templates_of_dir(&value, dir, how, err));
+    if (!value) return GRAFT_OK;
+    return json_object_set_new(tok->config, "chat_template", value) == 0 ? GRAFT_OK : gr_no_memory(err, 64);
+}
+
 static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, char **config, gr_reading how,
                              graft_error *err) {
-    size_t len, config_len = 0, n;
+    size_t len, config_len = 0;
     char *path = NULL;
     graft_status st = read_config(dir, config, &config_len, how, err);
     if (!st) st = read_parts(dir, &path, json, &len, config, &config_len, how, err);
@@ -186,10 +204,7 @@ static graft_status open_dir(gr_tokenizer **tok, const char *dir, char **json, c
     GR_TRY(read_stops(*tok, dir, "generation_config.json", how, err));
     GR_TRY(read_stops(*tok, dir, "config.json", how, err));
     if ((*tok)->eos < 0 && (*tok)->nstops) (*tok)->eos = (*tok)->stops[0];
-    GR_TRY(read_optional(dir, "chat_template.jinja", MAX_CONFIG_BYTES, &(*tok)->chat_template, &n, how, err));
-    if (!(*tok)->chat_template || !memchr((*tok)->chat_template, 0, n)) return GRAFT_OK;
-    gr_fail(err, GRAFT_CORRUPT, "the chat template contains a zero byte");
-    return gr_where(err, "%s/chat_template.jinja", dir);
+    return read_templates(*tok, dir, how, err);
 }
 
 graft_status gr_tokenizer_open_as(gr_tokenizer **tok, const char *dir, gr_reading how, graft_error *err) {

@@ -1,5 +1,7 @@
 /* A tokenizer from GGUF metadata: its keys are written as tokenizer.json and tokenizer_config.json texts,
  * which are then read like files. So there is one reader, and what convert writes is what was used. */
+#include "files/json_write.h"
+#include "text/chat_templates.h"
 #include "text/gguf_pre.h"
 #include "text/spm_model.h"
 #include "text/token_parts.h"
@@ -260,10 +262,13 @@ static graft_status put_config(const source *s, gr_buf *out, graft_error *err) {
         gr_buf_printf(out, ",\"%s\":", specials[i].name);
         gr_json_put_string(out, text, len);
     }
-    if (gr_gguf_string(s->file, "tokenizer.chat_template", &text, &len)) {
-        gr_buf_puts(out, ",\"chat_template\":");
-        gr_json_put_string(out, text, len);
-    }
+    json_t *templates;
+    GR_TRY(gr_chat_templates_of_gguf(&templates, s->file, err));
+    char *dumped = templates ? gr_json_dump(templates, JSON_ENCODE_ANY) : NULL;
+    if (dumped) gr_buf_printf(out, ",\"chat_template\":%s", dumped);
+    if (templates && !dumped) out->failed = true;
+    free(dumped);
+    json_decref(templates);
     gr_buf_putc(out, '}');
     return out->failed ? gr_no_memory(err, out->len) : GRAFT_OK;
 }

@@ -138,8 +138,6 @@ graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json, 
     /* Classes of single models build their own pre-tokenizer over ours; this one takes tokenizer.json as it
      * is. */
     ok = ok && !json_object_set(config, "tokenizer_class", label);
-    if (ok && tok->chat_template)
-        ok = !json_object_set_new(config, "chat_template", json_string(tok->chat_template));
     if (ok && !json_object_get(config, "clean_up_tokenization_spaces"))
         ok = !json_object_set_new(config, "clean_up_tokenization_spaces", json_false());
     if (ok) text = gr_json_dump(config, JSON_INDENT(2));

@@ -128,6 +128,10 @@ static void sgd_by_hand(void **state) {
     gr_arena_free(&arena);
     gr_pool_free(pool);
     assert_null(gr_optim_find("lion"));
+    int count = 0;
+#define NAME(word) assert_string_equal(gr_optim_table[count++].name, #word);
+    GR_OPTIM_MAP(NAME)
+    assert_null(gr_optim_table[count].name);
 }
 
 static void collected(void **state) {

@@ -47,29 +47,56 @@ static void sgd_step(const gr_optim_step *s, int64_t i0, int64_t i1) {
     }
 }
 
+#define ADAM .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .bias_correction = true
+
 const gr_optim_row gr_optim_table[] = {
-    {.name = "adamw", .states = 2, .decay = 0.01, .elements = adamw_step, .source = "torch.optim.AdamW"},
-    {.name = "adam", .states = 2, .elements = adam_step, .source = "torch.optim.Adam"},
-    {.name = "sgd", .states = 1, .elements = sgd_step, .source = "torch.optim.SGD"},
+    {.name = "adamw",
+     .states = 2,
+     .defaults = {ADAM, .weight_decay = 0.01},
+     .keys = {"betas", "eps", "bias_correction", "weight_decay"},
+     .elements = adamw_step},
+    {.name = "adam",
+     .states = 2,
+     .defaults = {ADAM},
+     .keys = {"betas", "eps", "bias_correction"},
+     .elements = adam_step},
+    {.name = "sgd",
+     .states = 1,
+     .keys = {"momentum", "weight_decay", "dampening", "nesterov"},
+     .elements = sgd_step},
     {.name = "adafactor",
      .states = 2,
+     .defaults = {.epsilon = 1e-30,
+                  .scale_epsilon = 1e-3,
+                  .clip_threshold = 1,
+                  .decay_rate = -0.8,
+                  .scale_parameter = true,
+                  .relative_step = true},
+     .keys = {"eps", "clip_threshold", "decay_rate", "beta_1", "weight_decay", "scale_parameter",
+              "relative_step", "warmup_init"},
      .tensor = gr_adafactor_step,
-     .floats = gr_adafactor_floats,
-     .source = "mlx.optimizers.Adafactor"},
+     .floats = gr_adafactor_floats},
     {.name = "muon",
      .states = 1,
-     .decay = 0.01,
      .products = true,
+     .defaults = {.weight_decay = 0.01, .momentum = 0.95, .nesterov = true, .ns_steps = 5},
+     .keys = {"momentum", "weight_decay", "nesterov", "ns_steps"},
+     .most_momentum = 1,
      .tensor = gr_muon_step,
-     .scratch = gr_muon_scratch,
-     .source = "mlx.optimizers.Muon"},
+     .scratch = gr_muon_scratch},
     {0},
 };
 
 const gr_optim_row *gr_optim_find(const char *name) {
-    for (const gr_optim_row *row = gr_optim_table; row->name; row++)
+    for (const gr_optim_row *row = gr_optim_table; name && row->name; row++)
         if (strcmp(row->name, name) == 0) return row;
     return NULL;
+}
+
+bool gr_optim_takes(const gr_optim_row *row, const char *key) {
+    for (size_t i = 0; row && row->keys[i]; i++)
+        if (strcmp(row->keys[i], key) == 0) return true;
+    return false;
 }
 
 static double or_default(double value, double fallback) {
@@ -77,22 +104,22 @@ static double or_default(double value, double fallback) {
 }
 
 gr_optim_config gr_optim_config_of(const graft_options *o) {
-    bool muon = o->optimizer && strcmp(o->optimizer, "muon") == 0,
-         adafactor = o->optimizer && strcmp(o->optimizer, "adafactor") == 0;
+    const gr_optim_row *row = gr_optim_find(o->optimizer);
+    const gr_optim_config *d = &(row ? row : gr_optim_table)->defaults;
     return (gr_optim_config){
-        .beta1 = or_default(o->beta1, adafactor ? 0 : 0.9),
-        .beta2 = or_default(o->beta2, 0.999),
-        .epsilon = or_default(o->epsilon, adafactor ? 1e-30 : 1e-8),
+        .beta1 = or_default(o->beta1, d->beta1),
+        .beta2 = or_default(o->beta2, d->beta2),
+        .epsilon = or_default(o->epsilon, d->epsilon),
         .weight_decay = o->weight_decay,
-        .momentum = or_default(o->momentum, muon ? 0.95 : 0),
-        .dampening = or_default(o->dampening, 0),
+        .momentum = or_default(o->momentum, d->momentum),
+        .dampening = or_default(o->dampening, d->dampening),
         .nesterov = o->nesterov,
         .bias_correction = o->bias_correction,
-        .scale_epsilon = or_default(o->scale_epsilon, 1e-3),
-        .clip_threshold = or_default(o->clip_threshold, 1),
-        .decay_rate = or_default(o->decay_rate, -0.8),
+        .scale_epsilon = or_default(o->scale_epsilon, d->scale_epsilon),
+        .clip_threshold = or_default(o->clip_threshold, d->clip_threshold),
+        .decay_rate = or_default(o->decay_rate, d->decay_rate),
         .scale_parameter = o->scale_parameter,
-        .relative_step = adafactor && o->relative_step,
+        .relative_step = d->relative_step && o->relative_step,
         .warmup_init = o->warmup_init,
         .ns_steps = (int)o->ns_steps,
     };

@@ -6,8 +6,12 @@
  */
 #ifndef GR_OPTIM_OPTIM_TABLE_H
 #define GR_OPTIM_OPTIM_TABLE_H
+#include "base/name_list.h"
 #include "graft.h"
 #include "kernels/kernels.h"
+
+/* Their names: each has a row in optim_table.c. */
+#define GR_OPTIM_MAP(X) X(adamw) X(adam) X(sgd) X(adafactor) X(muon)
 
 #define GR_OPTIM_STATES 2
 #define GR_OPTIM_WHOLE  (-1)
@@ -68,9 +72,11 @@ typedef struct gr_optim_step {
 
 struct gr_optim_row {
     const char *name;
-    int states;    /* f32 vectors beside the parameters; of their lengths if `floats` is set */
-    double decay;  /* weight decay by default */
-    bool products; /* needs compute */
+    int states;               /* f32 vectors beside the parameters; of their lengths if `floats` is set */
+    bool products;            /* needs compute */
+    gr_optim_config defaults; /* what holds where no flag and no file says otherwise */
+    const char *keys[9];      /* of its mlx-lm optimizer_config; without weight_decay it has none */
+    double most_momentum;     /* 0: any */
     /* either: elements [i0, i1) */
     void (*elements)(const gr_optim_step *step, int64_t i0, int64_t i1);
     /* or: a whole tensor. pool NULL: on this thread alone, with the same bits */
@@ -78,12 +84,13 @@ struct gr_optim_row {
     /* of one tensor, or GR_OPTIM_WHOLE: the state is a whole vector */
     int64_t (*floats)(const gr_optim_config *config, const gr_optim_tensor *tensor, int state);
     int64_t (*scratch)(const gr_optim_tensor *tensor); /* floats of scratch; the largest tensor's is taken */
-    const char *source;
 };
 
 /* Ended by name == NULL. */
 extern const gr_optim_row gr_optim_table[];
-const gr_optim_row *gr_optim_find(const char *name); /* NULL if unknown */
+const gr_optim_row *gr_optim_find(const char *name); /* NULL if unknown or NULL */
+/* True where the optimizer_config of that row's has the key. */
+bool gr_optim_takes(const gr_optim_row *row, const char *key);
 
 /* The run's settings: what the options leave open takes the optimizer's own default. */
 gr_optim_config gr_optim_config_of(const graft_options *options);

@@ -1,5 +1,5 @@
 #include "optim/schedule_table.h"
-#include "base/status.h"
+#include "base/memory.h"
 #include <math.h>
 #include <string.h>
 
@@ -21,7 +21,11 @@ static double share_cosine(double p) {
 static const struct {
     const char *name;
     double (*share)(double p);
-} own[] = {{"constant", share_constant}, {"linear", share_linear}, {"cosine", share_cosine}};
+} own[] = {
+#define ROW(name) {#name, share_##name},
+    GR_SCHEDULE_MAP(ROW)
+#undef ROW
+};
 
 static double own_rate(const graft_options *o, int64_t k, int64_t total) {
     double peak = o->learning_rate;
@@ -87,8 +91,12 @@ graft_status gr_schedule_check(const graft_options *o, graft_error *err) {
     if (!o->mlx_schedule) return GRAFT_OK;
     const struct mlx_row *row = find_mlx(o->mlx_schedule);
     if (!row) {
+        gr_buf names = {0};
+        for (size_t i = 0; i < sizeof mlx / sizeof *mlx; i++)
+            gr_buf_printf(&names, "%s%s", i ? ", " : "", mlx[i].name);
         gr_fail(err, GRAFT_USAGE, "unknown schedule");
-        gr_expected(err, "cosine_decay, linear_schedule, exponential_decay or step_decay");
+        gr_expected(err, "%s", names.data ? names.data : "a schedule of mlx-lm's");
+        gr_buf_free(&names);
         return gr_found(err, "%s", o->mlx_schedule);
     }
     int n = 0;

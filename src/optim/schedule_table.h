@@ -1,7 +1,11 @@
 /* optim/schedule_table.h - the learning rate of every update. */
 #ifndef GR_OPTIM_SCHEDULE_TABLE_H
 #define GR_OPTIM_SCHEDULE_TABLE_H
+#include "base/name_list.h"
 #include "graft.h"
+
+/* Names of --lr-schedule: each has a function in schedule_table.c. */
+#define GR_SCHEDULE_MAP(X) X(constant) X(linear) X(cosine)
 
 /* Rate of update k (from 1) of K in all.
  *   lr_schedule   update k of a warm-up of w takes peak*k/w; after it, with p = (k-w-1)/(K-w), linear is

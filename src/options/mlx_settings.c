@@ -1,5 +1,6 @@
 /* The nested parts of an mlx-lm configuration: lora_parameters, optimizer_config, lr_schedule. */
 #include "files/json_write.h"
+#include "optim/optim_table.h"
 #include "optim/schedule_table.h"
 #include "options/mlx_config.h"
 
@@ -195,10 +196,11 @@ static graft_status load_epsilons(gr_config *l, const json_t *eps, graft_error *
 
 static graft_status check_settings(const gr_config *l, graft_error *err) {
     const graft_options *o = l->o;
+    const gr_optim_row *row = gr_optim_find(o->optimizer);
     if (!isnan(o->epsilon) && !(o->epsilon >= 0)) return wrong_type(l, "eps", "a number, at least 0", err);
     if (!isnan(o->momentum) && !(o->momentum >= 0))
         return wrong_type(l, "momentum", "a number, at least 0", err);
-    if (strcmp(o->optimizer, "muon") == 0 && o->momentum > 1)
+    if (row && row->most_momentum > 0 && o->momentum > row->most_momentum)
         return wrong_type(l, "momentum", "a number from 0 to 1", err);
     if (!isnan(o->clip_threshold) && !(o->clip_threshold > 0))
         return wrong_type(l, "clip_threshold", "a number above 0", err);
@@ -216,29 +218,14 @@ static graft_status load_steps(gr_config *l, const json_t *value, graft_error *e
     return GRAFT_OK;
 }
 
-static const struct {
-    const char *optimizer, *keys[8];
-} optimizer_keys[] = {
-    {"adamw", {"betas", "eps", "bias_correction", "weight_decay"}},
-    {"adam", {"betas", "eps", "bias_correction"}},
-    {"sgd", {"momentum", "weight_decay", "dampening", "nesterov"}},
-    {"adafactor",
-     {"eps", "clip_threshold", "decay_rate", "beta_1", "weight_decay", "scale_parameter", "relative_step",
-      "warmup_init"}},
-    {"muon", {"momentum", "weight_decay", "nesterov", "ns_steps"}},
-};
-
 static graft_status known_settings(const gr_config *l, const json_t *object, graft_error *err) {
-    for (size_t i = 0; i < COUNT(optimizer_keys); i++) {
-        const char *const *keys = optimizer_keys[i].keys;
-        char in[64];
-        size_t n = 0;
-        if (strcmp(optimizer_keys[i].optimizer, l->o->optimizer) != 0) continue;
-        while (n < COUNT(optimizer_keys[i].keys) && keys[n]) n++;
-        snprintf(in, sizeof in, "optimizer_config.%s", l->o->optimizer);
-        return known_keys(l, object, in, keys, n, err);
-    }
-    return GRAFT_OK; /* another optimizer is refused by name */
+    const gr_optim_row *row = gr_optim_find(l->o->optimizer);
+    char in[64];
+    size_t n = 0;
+    if (!row) return GRAFT_OK; /* it is refused by name */
+    while (row->keys[n]) n++;
+    snprintf(in, sizeof in, "optimizer_config.%s", row->name);
+    return known_keys(l, object, in, row->keys, n, err);
 }
 
 /* The settings of the optimizer in force; `object` may be NULL. */
@@ -251,7 +238,7 @@ static graft_status load_optimizer(gr_config *l, const json_t *object, graft_err
     GR_TRY(known_settings(l, object, err));
     GR_TRY(load_betas(l, json_object_get(object, "betas"), err));
     GR_TRY(load_first_moment(l, object, err));
-    if (strcmp(o->optimizer, "adafactor") == 0)
+    if (gr_optim_takes(gr_optim_find(o->optimizer), "scale_parameter"))
         GR_TRY(load_epsilons(l, json_object_get(object, "eps"), err));
     else
         GR_TRY(number(l, object, "eps", &o->epsilon, err));
@@ -271,7 +258,9 @@ static graft_status load_optimizer(gr_config *l, const json_t *object, graft_err
 }
 
 graft_status gr_config_optimizers(gr_config *l, const json_t *object, graft_error *err) {
-    static const char *const names[] = {"adamw", "adam", "sgd", "adafactor", "muon"};
+#define NAME(name) #name,
+    static const char *const names[] = {GR_OPTIM_MAP(NAME)};
+#undef NAME
     if (!object || json_is_null(object)) return load_optimizer(l, NULL, err);
     if (!json_is_object(object)) return wrong_type(l, "optimizer_config", "settings by optimizer", err);
     GR_TRY(known_keys(l, object, "optimizer_config", names, COUNT(names), err));

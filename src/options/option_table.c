@@ -1,4 +1,6 @@
 #include "base/pool.h"
+#include "optim/optim_table.h"
+#include "optim/schedule_table.h"
 #include "options/options.h"
 
 /* Verbs by their first letter; K tokenizes, H chats, W sweeps. */
@@ -210,13 +212,13 @@ static const gr_option_row table[] = {
     INT("iters", 0, P | T, "1000", 1, MANY, iters, "iterations of the run", LENGTH, ASKED, VARIES),
     REAL("epochs", P | T, "", 0x1p-30, 1e9, epochs, "passes over the data, in place of --iters", LENGTH,
          ASKED, VARIES),
-    CHOICE("optimizer", RUN, "adamw", "adamw, adam, sgd, adafactor, muon", optimizer,
+    CHOICE("optimizer", RUN, "adamw", GR_NAME_LIST(GR_OPTIM_MAP), optimizer,
            "adamw and adam are bias-corrected; adafactor sets its own rate unless a YAML says relative_step: "
            "false",
            OPTIMIZER, NEVER("its state is another's"), VARIES, BY(STEPS)),
     REAL("learning-rate", RUN, "2e-4", 0, 1e6, learning_rate, "the peak of the schedule", OPTIMIZER, ASKED,
          VARIES, BY(STEPS)),
-    CHOICE("lr-schedule", RUN, "constant", "constant, linear, cosine", lr_schedule, "after the warm-up",
+    CHOICE("lr-schedule", RUN, "constant", GR_NAME_LIST(GR_SCHEDULE_MAP), lr_schedule, "after the warm-up",
            OPTIMIZER, ASKED, VARIES, BY(STEPS)),
     INT("warmup", 0, RUN, "0", 0, MANY, warmup, "updates of the linear warm-up", OPTIMIZER, ASKED, VARIES,
         BY(STEPS)),

@@ -1,4 +1,5 @@
 #include "options/options.h"
+#include "optim/optim_table.h"
 
 static bool given_at(const graft_options *o, int index) {
     return o->given[index / 64] >> (index % 64) & 1;
@@ -26,10 +27,8 @@ void graft_options_init(graft_options *o) {
     memset(o, 0, sizeof *o);
     /* a string that did not fit into memory stays NULL; gr_options_check sees it */
     for (size_t i = 0; i < graft_option_count(); i++) (void)gr_option_reset(o, gr_option_row_at(i));
-    o->beta1 = o->beta2 = o->epsilon = o->momentum = o->dampening = NAN;
-    o->scale_epsilon = o->clip_threshold = o->decay_rate = NAN;
-    o->bias_correction = o->scale_parameter = o->relative_step = true;
-    o->ns_steps = 5;
+    o->bias_correction = true;
+    gr_options_optimizer_defaults(o);
     for (int i = 0; i < 4; i++) o->mlx_schedule_args[i] = NAN;
 }
 
@@ -150,15 +149,14 @@ graft_status graft_options_set(graft_options *o, graft_verb verb, const char *na
 }
 
 void gr_options_optimizer_defaults(graft_options *o) {
-    bool muon = strcmp(o->optimizer, "muon") == 0;
+    const gr_optim_row *row = gr_optim_find(o->optimizer);
     o->beta1 = o->beta2 = o->epsilon = o->momentum = o->dampening = NAN;
     o->scale_epsilon = o->clip_threshold = o->decay_rate = NAN;
     o->scale_parameter = o->relative_step = true;
     o->warmup_init = false;
-    o->nesterov = muon;
+    o->nesterov = row && row->defaults.nesterov;
     o->ns_steps = 5;
-    if (!gr_options_given(o, "weight-decay"))
-        o->weight_decay = muon || strcmp(o->optimizer, "adamw") == 0 ? 0.01 : 0.0;
+    if (row && !gr_options_given(o, "weight-decay")) o->weight_decay = row->defaults.weight_decay;
 }
 
 double gr_options_alpha(const graft_options *o) {

@@ -1,3 +1,4 @@
+#include "optim/optim_table.h"
 #include "options/options.h"
 #include <utf8proc.h>
 
@@ -137,9 +138,12 @@ static graft_status check_adapter(const graft_options *o, graft_error *err) {
 }
 
 static graft_status check_optimizer(const graft_options *o, graft_error *err) {
-    if (strcmp(o->optimizer, "adam") == 0 && o->weight_decay > 0)
-        return contradiction(err, "adam has no weight decay", "use adamw, or --weight-decay 0");
-    if (o->nesterov && strcmp(o->optimizer, "sgd") == 0 && (!(o->momentum > 0) || o->dampening > 0))
+    const gr_optim_row *row = gr_optim_find(o->optimizer);
+    if (!gr_optim_takes(row, "weight_decay") && o->weight_decay > 0) {
+        gr_fail(err, GRAFT_USAGE, "%s has no weight decay", o->optimizer);
+        return gr_hint(err, "use adamw, or --weight-decay 0");
+    }
+    if (o->nesterov && gr_optim_takes(row, "dampening") && (!(o->momentum > 0) || o->dampening > 0))
         return contradiction(err, "nesterov needs a momentum and no dampening",
                              "set momentum in optimizer_config");
     int64_t rows;

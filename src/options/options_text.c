@@ -1,7 +1,14 @@
+#include "optim/optim_table.h"
 #include "options/options.h"
 
 static void add_real(gr_buf *out, const char *name, double value) {
     if (!isnan(value)) gr_buf_printf(out, "%s: %g\n", name, value);
+}
+
+/* A switch of optimizer_config, where that optimizer has it. */
+static void add_switch(gr_buf *out, const graft_options *o, const char *key, const char *name, bool value) {
+    if (gr_optim_takes(gr_optim_find(o->optimizer), key))
+        gr_buf_printf(out, "%s: %s\n", name, value ? "true" : "false");
 }
 
 /* What only a YAML sets. */
@@ -14,15 +21,14 @@ static void add_config(gr_buf *out, const graft_options *o) {
     add_real(out, "momentum", o->momentum);
     add_real(out, "dampening", o->dampening);
     if (o->nesterov) gr_buf_puts(out, "nesterov: true\n");
-    if (strcmp(o->optimizer, "adafactor") == 0) {
-        add_real(out, "scale-epsilon", o->scale_epsilon);
-        add_real(out, "clip-threshold", o->clip_threshold);
-        add_real(out, "decay-rate", o->decay_rate);
-        gr_buf_printf(out, "scale-parameter: %s\nrelative-step: %s\nwarmup-init: %s\n",
-                      o->scale_parameter ? "true" : "false", o->relative_step ? "true" : "false",
-                      o->warmup_init ? "true" : "false");
-    }
-    if (strcmp(o->optimizer, "muon") == 0) gr_buf_printf(out, "ns-steps: %lld\n", (long long)o->ns_steps);
+    add_real(out, "scale-epsilon", o->scale_epsilon);
+    add_real(out, "clip-threshold", o->clip_threshold);
+    add_real(out, "decay-rate", o->decay_rate);
+    add_switch(out, o, "scale_parameter", "scale-parameter", o->scale_parameter);
+    add_switch(out, o, "relative_step", "relative-step", o->relative_step);
+    add_switch(out, o, "warmup_init", "warmup-init", o->warmup_init);
+    if (gr_optim_takes(gr_optim_find(o->optimizer), "ns_steps"))
+        gr_buf_printf(out, "ns-steps: %lld\n", (long long)o->ns_steps);
     if (!o->mlx_schedule) return;
     gr_buf_printf(out, "schedule: %s(", o->mlx_schedule);
     for (int i = 0; i < 4 && !isnan(o->mlx_schedule_args[i]); i++)

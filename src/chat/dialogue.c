@@ -216,9 +216,9 @@ static graft_status say(graft_chat *c, const gr_session *s, const gr_ids *prompt
     answer->prompt_tokens_per_second =
         (double)(answer->prompt_tokens - answer->cached_tokens) / (middle - start + 1e-9);
     answer->generation_tokens_per_second = (double)answer->tokens / (gr_clock() - middle + 1e-9);
-    if (st == GRAFT_OK) gr_buf_puts(&g.text, "");
-    if (st == GRAFT_OK && !strcmp(answer->finish, "interrupted") && s->hooks->event && g.text.data)
-        g.text.data[g.text.len = g.sent] = '\0'; /* what was seen of it */
+    if (st == GRAFT_OK) gr_buf_puts(&g.grown.text, "");
+    if (st == GRAFT_OK && !strcmp(answer->finish, "interrupted") && s->hooks->event && g.grown.text.data)
+        g.grown.text.data[g.grown.text.len = g.sent] = '\0'; /* what was seen of it */
     if (st == GRAFT_OK) st = gr_answer_text(&g, &answer->text, err);
     gr_answer_free(&g);
     if (st == GRAFT_OK && !gr_message_add(c->messages, "assistant", answer->text)) st = gr_no_memory(err, 0);

@@ -118,7 +118,7 @@ static void end_stream(const gr_service *s, gr_job *job, const char *finish) {
 }
 
 void gr_response_end(const gr_service *s, gr_job *job, const char *finish) {
-    const gr_buf *text = &job->growth.text;
+    const gr_buf *text = &job->growth.grown.text;
     if (job->streams) {
         end_stream(s, job, finish);
         return;

@@ -51,7 +51,7 @@ static void fail(gr_service *s, int64_t i, const char *what) {
 
 static void finish(gr_service *s, int64_t i, const char *why, gr_ending how) {
     gr_job *job = s->jobs[i];
-    gr_buf *text = &job->growth.text;
+    gr_buf *text = &job->growth.grown.text;
     gr_buf_puts(text, "");
     if (text->failed) {
         fail(s, i, "out of memory");

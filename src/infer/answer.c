@@ -55,7 +55,7 @@ int64_t gr_answer_most(const graft_options *o) {
 
 void gr_answer_free(gr_answer *g) {
     gr_ids_free(&g->ids);
-    gr_buf_free(&g->text);
+    gr_growing_text_free(&g->grown);
     gr_stops_free(&g->stops);
     gr_sampler_free(&g->sampler);
 }
@@ -82,31 +82,23 @@ static void stream(const gr_session *s, gr_answer *g, size_t end) {
     const graft_hooks *hooks = s->hooks;
     if (!g->send || end <= g->sent || !hooks || !hooks->event) return;
     hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_TEXT,
-                                             .text = g->text.data + g->sent,
+                                             .text = g->grown.text.data + g->sent,
                                              .done = (int64_t)(end - g->sent)});
     g->sent = end;
-}
-
-/* The text without its last characters that are cut in two, which decode as U+FFFD until their rest is there.
- */
-static size_t settled(const gr_buf *text) {
-    size_t len = text->len;
-    while (len >= 3 && memcmp(text->data + len - 3, "\xef\xbf\xbd", 3) == 0) len -= 3;
-    return len;
 }
 
 /* Looks for a stop text within the first `len` bytes; *over when the answer ends there. */
 static void look(const gr_session *s, gr_answer *g, size_t len, bool *over) {
     size_t end;
-    if (!g->text.data) return;
-    if (gr_stops_find(&g->stops, g->text.data, len, &end)) {
-        g->text.len = end;
-        g->text.data[end] = '\0';
+    gr_buf *text = &g->grown.text;
+    if (!text->data) return;
+    if (gr_stops_find(&g->stops, text->data, len, &end)) {
+        text->data[text->len = end] = '\0';
         *over = true;
         g->full = false;
         len = end;
     } else if (!*over) {
-        len -= gr_stops_held(&g->stops, g->text.data, len);
+        len -= gr_stops_held(&g->stops, text->data, len);
     }
     stream(s, g, len);
 }
@@ -120,14 +112,13 @@ graft_status gr_answer_next(gr_answer *g, const gr_session *s, float *logits, in
     *id = gr_sample(&g->sampler, logits, vocab);
     *over = gr_tokenizer_is_stop(s->tok, *id);
     if (*over) {
-        look(s, g, g->text.len, over);
+        look(s, g, g->grown.text.len, over);
         return GRAFT_OK;
     }
     if (!gr_ids_push(&g->ids, *id)) return gr_no_memory(err, g->ids.count * sizeof *id);
-    gr_buf_clear(&g->text);
-    GR_TRY(gr_tokenizer_decode(s->tok, g->ids.ids + first, g->ids.count - first, true, &g->text, err));
+    GR_TRY(gr_growing_text_add(&g->grown, s->tok, g->ids.ids + first, g->ids.count - first, err));
     *over = g->full = gr_answer_tokens(g) >= gr_answer_most(s->o);
-    look(s, g, *over ? g->text.len : settled(&g->text), over);
+    look(s, g, *over ? g->grown.text.len : g->grown.settled, over);
     return GRAFT_OK;
 }
 
@@ -136,7 +127,7 @@ int64_t gr_answer_tokens(const gr_answer *g) {
 }
 
 graft_status gr_answer_text(gr_answer *g, char **text, graft_error *err) {
-    size_t len = g->text.len;
-    *text = gr_buf_take(&g->text);
+    size_t len = g->grown.text.len;
+    *text = gr_buf_take(&g->grown.text);
     return *text ? GRAFT_OK : gr_no_memory(err, len);
 }

@@ -6,6 +6,7 @@
 #include "infer/sample.h"
 #include "infer/session.h"
 #include "infer/stops.h"
+#include "text/growing_text.h"
 
 /* The prompt's ids: a chat with the template, or the text as it is. */
 graft_status gr_prompt_encode(const gr_session *s, const char *prompt, gr_ids *ids,
@@ -20,14 +21,14 @@ int64_t gr_answer_most(const graft_options *o);
 
 /* An answer while it grows. */
 typedef struct gr_answer {
-    gr_ids ids;     /* the prompt's and the answer's */
-    size_t prompt;  /* how many of them are the prompt's */
-    gr_buf text;    /* the answer's */
-    gr_stops stops; /* --stop */
+    gr_ids ids;            /* the prompt's and the answer's */
+    size_t prompt;         /* how many of them are the prompt's */
+    gr_growing_text grown; /* the answer's */
+    gr_stops stops;        /* --stop */
     gr_sampler sampler;
     bool full;   /* it ended because it had all its tokens */
     bool send;   /* to the hooks */
-    size_t sent; /* bytes */
+    size_t sent; /* bytes, of which none changes any more */
 } gr_answer;
 
 /* Owned by caller until gr_answer_free, also after a failure. */

@@ -183,6 +183,24 @@ static int named_byte(const char *s, size_t n) {
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
+bool gr_decoder_takes_byte(const gr_decoder *decoder, const char *token, size_t len) {
+    for (size_t i = 0; decoder && i < decoder->count; i++)
+        if (decoder->steps[i].kind == BYTE_FALLBACK) return named_byte(token, len) >= 0;
+    return false;
+}
+
+/* Each token by itself until they are put together; of what is whole then only the beginning is changed, and
+ * no further than the first character that stays. */
+bool gr_decoder_restarts(const gr_decoder *decoder) {
+    bool whole = false;
+    for (size_t i = 0; decoder && i < decoder->count; i++) {
+        const step *s = &decoder->steps[i];
+        if (whole && s->kind != FUSE && !(s->kind == STRIP && !s->stop)) return false;
+        whole |= s->kind == FUSE || s->kind == BYTE_LEVEL;
+    }
+    return true;
+}
+
 /* A run of byte tokens: its text if it is well-formed, else a U+FFFD for each byte. */
 static void flush_bytes(gr_buf *run, gr_token_text *out) {
     if (!run->len) return;

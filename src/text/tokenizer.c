@@ -128,28 +128,37 @@ graft_status gr_tokenizer_encode(const gr_tokenizer *tok, const char *text, size
     return gr_tokenizer_encode_parts(tok, text, len, flags, NULL, 0, out, NULL, err);
 }
 
+/* What decoding sees of an id. NULL: nothing; models have more rows than their tokenizer tokens. */
+static const char *shown(const gr_tokenizer *tok, int32_t id, bool skip_special, size_t *len) {
+    const gr_added_token *added = gr_added_by_id(&tok->added, id);
+    *len = added ? added->shown_len : 0;
+    if (!added) return gr_vocab_token(&tok->words.vocab, id, len);
+    return skip_special && added->skipped ? NULL : added->shown;
+}
+
 graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, size_t count, bool skip_special,
                                  gr_buf *out, graft_error *err) {
     gr_token_text tokens = {0};
     graft_status st = GRAFT_OK;
     for (size_t i = 0; i < count && !st; i++) {
-        const gr_added_token *added = gr_added_by_id(&tok->added, ids[i]);
-        size_t len = 0;
-        if (ids[i] < 0) {
-            st = gr_fail(err, GRAFT_RANGE, "token id %d is negative", (int)ids[i]);
-            break;
-        }
-        const char *token = added ? added->shown : gr_vocab_token(&tok->words.vocab, ids[i], &len);
-        if (added) len = added->shown_len;
-        if (!token || (skip_special && added && added->skipped))
-            continue; /* ids without a token are left out: models have more rows than their tokenizer tokens
-                       */
+        size_t len;
+        const char *token = ids[i] < 0 ? NULL : shown(tok, ids[i], skip_special, &len);
+        if (ids[i] < 0) st = gr_fail(err, GRAFT_RANGE, "token id %d is negative", (int)ids[i]);
+        if (!token) continue;
         gr_buf_add(&tokens.bytes, token, len);
         gr_token_text_end(&tokens);
     }
     if (!st) st = gr_decoder_run(tok->decoder, &tokens, out, err);
     gr_token_text_free(&tokens);
     return st;
+}
+
+gr_token_role gr_tokenizer_role(const gr_tokenizer *tok, int32_t id) {
+    size_t len;
+    const char *token = shown(tok, id, true, &len);
+    if (!token) return GR_TOKEN_SILENT;
+    if (gr_decoder_takes_byte(tok->decoder, token, len)) return GR_TOKEN_BYTE;
+    return gr_decoder_restarts(tok->decoder) ? GR_TOKEN_WHOLE : GR_TOKEN_BOUND;
 }
 
 int32_t gr_tokenizer_vocab_size(const gr_tokenizer *tok) {

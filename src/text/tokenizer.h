@@ -69,6 +69,16 @@ graft_status gr_tokenizer_encode_parts(const gr_tokenizer *tok, const char *text
 graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, size_t count, bool skip_special,
                                  gr_buf *out, graft_error *err) GR_MUST_CHECK;
 
+/* What an id is to a text that grows, special tokens left out. */
+typedef enum gr_token_role {
+    GR_TOKEN_SILENT, /* it has no text */
+    GR_TOKEN_BYTE,   /* one byte of a run, all of whose text may change with the next one */
+    GR_TOKEN_WHOLE,  /* what is behind it follows from it and what comes after it, where it has text of its
+                        own that ends in a whole character */
+    GR_TOKEN_BOUND   /* else */
+} gr_token_role;
+gr_token_role gr_tokenizer_role(const gr_tokenizer *tok, int32_t id);
+
 int32_t gr_tokenizer_vocab_size(const gr_tokenizer *tok);            /* largest id + 1 */
 int32_t gr_tokenizer_id(const gr_tokenizer *tok, const char *token); /* -1 if unknown */
 const char *gr_tokenizer_token(const gr_tokenizer *tok, int32_t id); /* its stored spelling; NULL if none */

@@ -34,7 +34,11 @@ static void by_batch(tiny_net *n, const rows *r, int prompt, float *found) {
     gr_decode_batch_free(&d);
 }
 
-/* A lent cache has the same bits however many tokens come at a time. */
+static bool so_often(void *user) {
+    return (*(int *)user)-- > 0;
+}
+
+/* A lent cache has the same bits however many tokens come at a time, and however often that was given up. */
 static void by_pieces(tiny_net *n, const rows *r) {
     static const int64_t pieces[] = {1, 3, 7, 1000};
     gr_decode_batch d;
@@ -50,8 +54,14 @@ static void by_pieces(tiny_net *n, const rows *r) {
         assert_int_equal(gr_arena_reserve(&arena, bytes, &err), GRAFT_OK);
         gr_kv_cache cache = gr_decode_batch_cache(&arena, &n->rt, tokens);
         for (int64_t at = 0, count; at < tokens; at += count) {
+            int blocks = 1; /* of two at least */
+            count = gr_min_i64(gr_min_i64(pieces[i], 7), tokens - at);
+            n->rt.net.go_on = so_often, n->rt.net.go_on_context = &blocks;
+            assert_false(gr_decode_batch_extend(&d, &cache, r->ids + at, count));
+            n->rt.net.go_on = NULL;
+            assert_int_equal(cache.length, at);
             count = gr_min_i64(pieces[i], tokens - at);
-            gr_decode_batch_extend(&d, &cache, r->ids + at, count);
+            assert_true(gr_decode_batch_extend(&d, &cache, r->ids + at, count));
         }
         assert_int_equal(cache.length, tokens);
         if (i == 0) memcpy(first, d.logits, (size_t)vocab * sizeof *first);

@@ -180,6 +180,44 @@ static void a_drop_lasts_for_some_turns(void **state) {
     end(&t);
 }
 
+/* What cannot fit is refused before the turns before it are dropped, one after the other, each with all that
+ * is left tokenized once more. */
+static void a_far_too_long_message_is_refused_at_once(void **state) {
+    (void)state;
+    enum { TURNS = 60, LONG = 200000 };
+    talk t, fresh;
+    graft_error err = {0};
+    graft_answer a;
+    const char *const more[] = {"max-seq-length", "4000", "max-tokens", "1", NULL};
+    double took[2];
+    char *text = malloc(LONG + 1);
+    memset(text, 'x', LONG);
+    text[LONG] = '\0';
+    begin(&t, more);
+    begin(&fresh, more);
+    for (int i = 0; i < TURNS; i++) {
+        a = say(&t, "a");
+        graft_answer_free(&a);
+    }
+    for (int i = 0; i < 2; i++) {
+        double start = gr_clock();
+        assert_int_equal(graft_chat_say(i ? t.chat : fresh.chat, text, &t.hooks, &a, &err), GRAFT_RANGE);
+        took[i] = gr_clock() - start;
+    }
+    if (took[1] > 8 * took[0] + 0.05) fail_msg("%.3f s, and %.3f s in a long chat", took[0], took[1]);
+    t.stop = 1; /* what fits alone has turns dropped, and stopping is seen */
+    text[3900] = '\0';
+    assert_int_equal(graft_chat_say(t.chat, text, &t.hooks, &a, &err), GRAFT_INTERRUPTED);
+    assert_int_equal(a.prompt_tokens, 0);
+    t.stop = 0;
+    a = say(&t, "b");
+    assert_int_equal(a.dropped, 0);
+    graft_answer_free(&a);
+    free(text);
+    end(&t);
+    end(&fresh);
+}
+
 /* A host need not go by the options' names. */
 static void fields_count_as_options(void **state) {
     (void)state;
@@ -247,6 +285,7 @@ int main(void) {
         cmocka_unit_test(an_answer_is_stopped),
         cmocka_unit_test(a_long_history_loses_its_oldest_turns),
         cmocka_unit_test(a_drop_lasts_for_some_turns),
+        cmocka_unit_test(a_far_too_long_message_is_refused_at_once),
         cmocka_unit_test(fields_count_as_options),
         cmocka_unit_test(it_is_saved_as_a_row),
         cmocka_unit_test(no_template_no_talk),

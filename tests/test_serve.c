@@ -169,6 +169,68 @@ static void pieces_hold_whole_characters(void **state) {
     (void)end(&s);
 }
 
+/* As OpenAI has it, and not as --top-p 0, which is mlx-lm's word for no limit. */
+static void a_top_p_of_nothing_leaves_the_likeliest(void **state) {
+    (void)state;
+    BEGIN(s, NULL);
+    char *text[] = {answer_to(&s, "\"temperature\": 0"), answer_to(&s, "\"temperature\": 2, \"top_p\": 0"),
+                    answer_to(&s, "\"temperature\": 2, \"top_p\": 0.0, \"top_k\": 7"),
+                    answer_to(&s, "\"temperature\": 2")};
+    assert_string_equal(text[0], text[1]);
+    assert_string_equal(text[0], text[2]);
+    assert_string_not_equal(text[0], text[3]);
+    for (int i = 0; i < 4; i++) free(text[i]);
+    (void)end(&s);
+}
+
+/* With include_usage every piece has the field, null but in the last one. */
+static void usage_is_in_every_piece(void **state) {
+    (void)state;
+    BEGIN(s, NULL);
+    for (int asked = 0; asked < 2; asked++) {
+        char json[300], *body;
+        int pieces = 0, nulls = 0, numbers = 0;
+        snprintf(json, sizeof json, "{\"prompt\": \"a\", \"max_tokens\": 3, \"stream\": true%s}",
+                 asked ? ", \"stream_options\": {\"include_usage\": true}" : "");
+        assert_int_equal(ask(&s, "/v1/completions", json, &body), 200);
+        for (const char *at = body; (at = strstr(at, "data: {")); at++, pieces++) {
+            json_t *event = json_loads(at + 6, JSON_DISABLE_EOF_CHECK, NULL);
+            const json_t *usage = json_object_get(event, "usage");
+            nulls += json_is_null(usage);
+            numbers += json_integer_value(json_object_get(usage, "completion_tokens")) == 3;
+            json_decref(event);
+        }
+        assert_int_equal(numbers, asked);
+        assert_int_equal(nulls, asked ? pieces - 1 : 0);
+        assert_true(pieces > 1);
+        free(body);
+    }
+    (void)end(&s);
+}
+
+static void no_token_is_no_token(void **state) {
+    (void)state;
+    BEGIN(s, "max-tokens", "0", "batch-size", *state);
+    for (int stream = 0; stream < 2; stream++) {
+        char json[200], *body;
+        const char *finish;
+        snprintf(json, sizeof json, "{\"prompt\": \"a\", \"max_tokens\": 5, \"stream\": %s}",
+                 stream ? "true" : "false");
+        assert_int_equal(ask(&s, "/v1/completions", json, &body), 200);
+        char *text = stream ? pieces_of(body, &finish) : field_of(body, "text"),
+             *why = stream ? strdup(finish) : field_of(body, "finish_reason");
+        assert_string_equal(text, "");
+        assert_string_equal(why, "length");
+        assert_true(stream || strstr(body, "\"completion_tokens\":0"));
+        free(text);
+        free(why);
+        free(body);
+    }
+    graft_serve_result r = end(&s);
+    assert_int_equal(r.answers, 2);
+    assert_int_equal(r.tokens, 0);
+}
+
 static void any_name_is_text(void **state) {
     (void)state;
     char *odd = tiny_join(root, "b\xff"), *body;
@@ -374,6 +436,10 @@ int main(void) {
         cmocka_unit_test(served_is_generated),
         cmocka_unit_test(the_usual_adapter_answers_for_the_base),
         cmocka_unit_test(pieces_hold_whole_characters),
+        cmocka_unit_test(a_top_p_of_nothing_leaves_the_likeliest),
+        cmocka_unit_test(usage_is_in_every_piece),
+        cmocka_unit_test_prestate(no_token_is_no_token, "3"),
+        cmocka_unit_test_prestate(no_token_is_no_token, "8"),
         cmocka_unit_test(any_name_is_text),
         cmocka_unit_test_prestate(many_are_as_one, "3"),
         cmocka_unit_test_prestate(many_are_as_one, "8"),

@@ -46,12 +46,32 @@ static void what_is_wrong_is_named(void **state) {
         {"{" USER ", \"stream\": 1}", 400, "stream"},
         {"{" USER ", \"stream_options\": {\"include_usage\": true}}", 400, "without stream"},
         {"{" USER ", \"stream\": true, \"stream_options\": {\"x\": true}}", 400, "stream_options"},
+        {"{" USER ", \"stream\": true, \"stream_options\": {\"include_obfuscation\": true}}", 400,
+         "\"param\":\"stream_options\""},
+        {"{" USER ", \"stream\": true, \"stream_options\": {\"include_usage\": 1}}", 400, "true or false"},
+        {"{" USER ", \"stream\": true, \"stream_options\": 1}", 400, "expected an object"},
+        {"{" USER ", \"temprature\": 1}", 400, "\"param\":\"temprature\""},
+        {"{" USER ", \"reasoning_effort\": \"high\"}", 400, "\"param\":\"reasoning_effort\""},
+        {"{" USER ", \"verbosity\": \"low\"}", 400, "\"param\":\"verbosity\""},
+        {"{" USER ", \"modalities\": [\"text\", \"audio\"]}", 400, "\"param\":\"modalities\""},
+        {"{" USER ", \"audio\": {}}", 400, "\"param\":\"audio\""},
+        {"{" USER ", \"prediction\": {}}", 400, "\"param\":\"prediction\""},
+        {"{" USER ", \"web_search_options\": {}}", 400, "\"param\":\"web_search_options\""},
+        {"{" USER ", \"prompt\": \"a\"}", 400, "prompt is no field of this path"},
         {"{" USER ", \"model\": \"three\"}", 404, "no such model: three"},
         {"{" USER ", \"adapter\": \"three\"}", 404, "no such adapter: three"},
         {"{" USER ", \"adapter\": 3}", 400, "adapter"},
         {"{" USER ", \"user\": \"u\", \"n\": 1, \"logprobs\": false, \"tools\": [], \"logit_bias\": {}, "
          "\"response_format\": {\"type\": \"text\"}, \"frequency_penalty\": 0.0, \"tool_choice\": \"auto\", "
          "\"service_tier\": \"default\", \"store\": null, \"max_completion_tokens\": 1}",
+         200, "content"},
+        {"{" USER ", \"reasoning_effort\": \"none\", \"verbosity\": \"medium\", \"modalities\": [\"text\"], "
+         "\"audio\": null, \"prediction\": null, \"web_search_options\": null, \"prompt\": null, "
+         "\"echo\": null, \"stream_options\": {\"include_obfuscation\": false, \"include_usage\": null}, "
+         "\"stream\": true, \"max_tokens\": 1}",
+         200, "[DONE]"},
+        {"{" USER ", \"reasoning_effort\": null, \"verbosity\": null, \"modalities\": null, "
+         "\"stream_options\": null, \"max_tokens\": 1}",
          200, "content"},
         {"{\"messages\": [{\"role\": \"developer\", \"content\": \"a\", \"name\": \"x\"}, {\"role\": "
          "\"user\", "
@@ -105,7 +125,7 @@ static void what_is_wrong_is_named(void **state) {
     assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 2}", NULL), 200);
     graft_serve_result r = end(&s);
     assert_int_equal(r.refused, refused + 8);
-    assert_int_equal(r.answers, 3);
+    assert_int_equal(r.answers, 5);
 }
 
 static void far_too_long_is_not_even_read(void **state) {

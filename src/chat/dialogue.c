@@ -10,7 +10,7 @@
 #include "files/json_write.h"
 #include "infer/answer.h"
 
-#define PIECE        128 /* tokens of a prompt between two looks at the stop flag */
+#define PIECE        128 /* tokens of a prompt that go through the model at once */
 #define ANSWER_USUAL 512 /* tokens, without --max-tokens */
 
 struct graft_chat {
@@ -133,33 +133,60 @@ static graft_status encode(const graft_chat *c, const gr_session *s, gr_ids *ids
     return st;
 }
 
+static graft_status no_room(const graft_chat *c, size_t count, graft_error *err) {
+    gr_fail(err, GRAFT_RANGE, "the message leaves no room for an answer");
+    gr_expected(err, "below %lld tokens with the system prompt and the template", (long long)c->talk.context);
+    gr_found(err, "%zu", count);
+    return gr_hint(err, "a larger --max-seq-length, or a shorter message");
+}
+
+/* Does the last message fit where all before it are dropped? Else they need not be, one turn after the other:
+ * each time all that is left has to be tokenized. */
+static graft_status fits_alone(graft_chat *c, const gr_session *s, gr_ids *ids, graft_error *err) {
+    size_t first = c->first;
+    c->first = json_array_size(c->messages) - 1;
+    graft_status st = encode(c, s, ids, err);
+    c->first = first;
+    if (st != GRAFT_OK || (int64_t)ids->count < c->talk.context) return st;
+    return no_room(c, ids->count, err);
+}
+
 /* The prompt, which leaves room for an answer. Where the oldest turns have to go, half of what fits goes at
  * once: what the model then sees begins anew, and reading all of it at every turn would be slow. */
 static graft_status fit(graft_chat *c, const gr_session *s, int64_t most, gr_ids *ids, graft_error *err) {
     int64_t context = c->talk.context, room = gr_min_i64(most, context / 2), goal = context - room;
-    for (;;) {
-        GR_TRY(encode(c, s, ids, err));
-        bool last = c->first + 1 >= json_array_size(c->messages);
-        if ((int64_t)ids->count <= goal || (last && (int64_t)ids->count < context)) return GRAFT_OK;
-        if (last) break;
+    size_t last = json_array_size(c->messages) - 1;
+    GR_TRY(encode(c, s, ids, err));
+    if ((int64_t)ids->count <= goal) return GRAFT_OK;
+    GR_TRY(fits_alone(c, s, ids, err));
+    while (c->first < last) {
+        if (stopped(s->hooks)) return gr_fail(err, GRAFT_INTERRUPTED, "answer stopped");
         c->first += 2;
-        goal = (context - room) / 2;
+        GR_TRY(encode(c, s, ids, err));
+        if ((int64_t)ids->count <= (context - room) / 2) break;
     }
-    gr_fail(err, GRAFT_RANGE, "the message leaves no room for an answer");
-    gr_expected(err, "below %lld tokens with the system prompt and the template", (long long)context);
-    gr_found(err, "%zu", ids->count);
-    return gr_hint(err, "a larger --max-seq-length, or a shorter message");
+    return GRAFT_OK;
 }
 
 /* ------------------------------------------------------------------ the answer */
 
-static graft_status append(graft_chat *c, const int32_t *ids, int64_t count, graft_error *err) {
+/* Asked before each block of the model: a piece of a prompt may take it seconds. */
+static bool go_on(void *user) {
+    return !stopped(user);
+}
+
+static graft_status append(graft_chat *c, const int32_t *ids, int64_t count, const graft_hooks *hooks,
+                           graft_error *err) {
+    gr_net *net = &c->voice->rt.net;
+    net->go_on = go_on, net->go_on_context = (void *)(uintptr_t)hooks;
+    bool whole = gr_decode_batch_extend(&c->voice->d, &c->cache, ids, count);
+    net->go_on = NULL;
+    if (!whole) return gr_fail(err, GRAFT_INTERRUPTED, "answer stopped");
     for (int64_t i = 0; i < count; i++)
         if (!gr_ids_push(&c->seen, ids[i])) {
             forget_cache(c);
             return gr_no_memory(err, sizeof *ids);
         }
-    gr_decode_batch_extend(&c->voice->d, &c->cache, ids, count);
     return GRAFT_OK;
 }
 
@@ -174,9 +201,8 @@ static graft_status read_prompt(graft_chat *c, const gr_ids *prompt, const graft
     answer->prompt_tokens = (int64_t)prompt->count;
     answer->cached_tokens = (int64_t)same;
     for (int64_t at = (int64_t)same, n; at < answer->prompt_tokens; at += n) {
-        if (stopped(hooks)) return gr_fail(err, GRAFT_INTERRUPTED, "answer stopped");
         n = gr_min_i64(PIECE, answer->prompt_tokens - at);
-        GR_TRY(append(c, prompt->ids + at, n, err));
+        GR_TRY(append(c, prompt->ids + at, n, hooks, err));
     }
     return GRAFT_OK;
 }

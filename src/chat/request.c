@@ -86,6 +86,13 @@ static const field fields[] = {
     {"service_tier", CHAT, NEUTRAL, 0, "[\"auto\", \"default\"]"},
     {"safety_identifier", CHAT, IDLE, 0, NULL},
     {"prompt_cache_key", CHAT, IDLE, 0, NULL},
+    {"prompt_cache_retention", CHAT, IDLE, 0, NULL},
+    {"reasoning_effort", CHAT, NEUTRAL, 0, "[\"none\"]"},
+    {"verbosity", CHAT, NEUTRAL, 0, "[\"medium\"]"},
+    {"modalities", CHAT, NEUTRAL, 0, "[[\"text\"]]"},
+    {"audio", CHAT, NEUTRAL, 0, "[]"},
+    {"prediction", CHAT, NEUTRAL, 0, "[]"},
+    {"web_search_options", CHAT, NEUTRAL, 0, "[]"},
 };
 
 static bool take_option(gr_request *a, const field *f, const json_t *value, gr_refusal *why) {
@@ -112,7 +119,7 @@ static bool take_neutral(const field *f, const json_t *value, gr_refusal *why) {
     json_t *list = json_loads(f->says, 0, NULL);
     const json_t *one;
     size_t i;
-    bool good = json_is_null(value);
+    bool good = false;
     if (!list) return no_memory(why);
     json_array_foreach(list, i, one) {
         bool numbers = json_is_number(value) && json_is_number(one); /* 0.0 is 0 */
@@ -152,9 +159,11 @@ static bool take_all(gr_request *a, json_t *root, int of, gr_refusal *why) {
     const char *name;
     json_t *value;
     json_object_foreach(root, name, value) {
-        const field *f = find(name, of);
-        if (!f) return gr_refuse(why, "", "unknown request field: %.100s", name);
-        if (json_is_null(value) && f->kind != NEUTRAL) continue; /* as if it were not there */
+        const field *f = find(name, of), *other = f ? f : find(name, BOTH);
+        if (other && json_is_null(value)) continue; /* as if it were not there */
+        if (!f)
+            return gr_refuse(
+                why, name, other ? "%.100s is no field of this path" : "unknown request field: %.100s", name);
         if (!take(a, f, value, why)) return false;
     }
     return true;
@@ -257,9 +266,29 @@ static bool take_stop(gr_request *a, const json_t *root, gr_refusal *why) {
     return dumped || none || no_memory(why);
 }
 
+static bool take_stream_options(gr_request *a, json_t *options, gr_refusal *why) {
+    const char *name;
+    json_t *value;
+    if (!options || json_is_null(options)) return true;
+    if (!json_is_object(options))
+        return gr_refuse(why, "stream_options", "stream_options is %s, expected an object",
+                         gr_json_type_text(options));
+    json_object_foreach(options, name, value) {
+        bool usage = !strcmp(name, "include_usage"), padding = !strcmp(name, "include_obfuscation");
+        if (!usage && !padding)
+            return gr_refuse(why, "stream_options", "unknown field of stream_options: %.100s", name);
+        if (!json_is_boolean(value) && !json_is_null(value))
+            return gr_refuse(why, "stream_options", "%s is %s, expected true or false", name,
+                             gr_json_type_text(value));
+        if (padding && json_is_true(value))
+            return gr_refuse(why, "stream_options", "include_obfuscation is not supported here");
+        if (usage) a->usage = json_is_true(value);
+    }
+    return a->stream || gr_refuse(why, "stream_options", "stream_options without stream");
+}
+
 static bool take_others(gr_request *a, const json_t *root, gr_refusal *why) {
     json_t *seed = json_object_get(root, "seed"), *adapter = json_object_get(root, "adapter");
-    json_t *options = json_object_get(root, "stream_options");
     const char *name = json_string_value(adapter);
     if (seed && !json_is_null(seed)) {
         if (!json_is_integer(seed)) return gr_refuse(why, "seed", "seed is no integer");
@@ -270,14 +299,10 @@ static bool take_others(gr_request *a, const json_t *root, gr_refusal *why) {
         return gr_refuse(why, "adapter", "adapter is neither a name nor null");
     a->base = json_is_null(adapter) || (name && !strcmp(name, "none"));
     if (name && !a->base && !(a->adapter = gr_strdup(name))) return no_memory(why);
-    if (!options || json_is_null(options)) return true;
-    const json_t *usage = json_object_get(options, "include_usage");
-    if (!json_is_object(options) || json_object_size(options) != (usage != NULL) ||
-        (usage && !json_is_boolean(usage)))
-        return gr_refuse(why, "stream_options", "stream_options holds include_usage, true or false, alone");
-    if (!a->stream) return gr_refuse(why, "stream_options", "stream_options without stream");
-    a->usage = json_is_true(usage);
-    return true;
+    const json_t *top_p = json_object_get(root, "top_p");
+    /* OpenAI's: the fewest tokens of that mass, one at least. Our option's 0 is mlx-lm's: no such limit. */
+    if (json_is_number(top_p) && json_number_value(top_p) <= 0) a->o.top_k = 1;
+    return take_stream_options(a, json_object_get(root, "stream_options"), why);
 }
 
 static bool take_root(gr_request *a, json_t *root, bool chat, gr_refusal *why) {

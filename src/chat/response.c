@@ -4,8 +4,8 @@
 
 static const char json_mime[] = "application/json";
 
-/* Takes the document over; one that could not be built is a 503. */
-static void reply(gr_exchange *x, int status, json_t *document) {
+/* Takes the document over; one that could not be built is a 503, and false. */
+static bool reply(gr_exchange *x, int status, json_t *document) {
     static const char none[] = "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\"}}";
     char *text = document ? gr_json_dump(document, JSON_COMPACT) : NULL;
     json_decref(document);
@@ -13,7 +13,9 @@ static void reply(gr_exchange *x, int status, json_t *document) {
         gr_serve_reply(x, status, json_mime, text, strlen(text));
     else
         gr_serve_reply(x, 503, json_mime, none, sizeof none - 1);
+    bool built = text != NULL;
     free(text);
+    return built;
 }
 
 char *gr_response_utf8(const char *text, size_t n) {
@@ -43,10 +45,12 @@ static json_t *text_of(const char *text, size_t n) {
 }
 
 void gr_response_refusal(gr_exchange *x, const gr_refusal *why) {
-    json_t *message = text_of(why->message, strlen(why->message)); /* a name may be cut in a character */
-    reply(x, why->status,
-          json_pack("{s:{s:o, s:s, s:s?, s:s?}}", "error", "message", message, "type", why->type, "param",
-                    why->param[0] ? why->param : NULL, "code", why->code));
+    /* a name may be cut in a character */
+    json_t *message = text_of(why->message, strlen(why->message)),
+           *param = why->param[0] ? text_of(why->param, strlen(why->param)) : json_null();
+    (void)reply(x, why->status,
+                json_pack("{s:{s:o, s:s, s:o, s:s?}}", "error", "message", message, "type", why->type,
+                          "param", param, "code", why->code));
 }
 
 static bool is_chat(const gr_job *job) {
@@ -59,9 +63,13 @@ static json_t *envelope(const gr_service *s, const gr_job *job, bool piece, json
                          : piece       ? "chat.completion.chunk"
                                        : "chat.completion";
     json_t *choices = choice ? json_pack("[o]", choice) : json_array();
-    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", job->id, "object", object, "created",
-                     (json_int_t)job->created, "model", gr_service_voice_name(s, job->voice), "choices",
-                     choices);
+    json_t *all = json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", job->id, "object", object, "created",
+                            (json_int_t)job->created, "model", gr_service_voice_name(s, job->voice),
+                            "choices", choices);
+    bool good = all != NULL;
+    if (piece && job->ask.usage) gr_json_put(&good, all, "usage", json_null()); /* the last one has it */
+    if (!good) json_decref(all), all = NULL;
+    return all;
 }
 
 static json_t *usage_of(const gr_job *job) {
@@ -99,7 +107,7 @@ bool gr_response_piece(const gr_service *s, gr_job *job, const char *text, size_
     return send_event(job, envelope(s, job, true, choice));
 }
 
-static void end_stream(const gr_service *s, gr_job *job, const char *finish) {
+static bool end_stream(const gr_service *s, gr_job *job, const char *finish) {
     static const char done[] = "data: [DONE]\n\n";
     json_t *choice =
         is_chat(job)
@@ -113,16 +121,14 @@ static void end_stream(const gr_service *s, gr_job *job, const char *finish) {
         if (!good) json_decref(last), last = NULL;
         sent = send_event(job, last);
     }
-    if (sent) gr_serve_send(job->x, done, sizeof done - 1);
-    gr_serve_end(job->x);
+    sent = sent && gr_serve_send(job->x, done, sizeof done - 1);
+    if (sent) gr_serve_end(job->x); /* else it is cut where it is dropped: an end would look whole */
+    return sent;
 }
 
-void gr_response_end(const gr_service *s, gr_job *job, const char *finish) {
+bool gr_response_end(const gr_service *s, gr_job *job, const char *finish) {
     const gr_buf *text = &job->growth.grown.text;
-    if (job->streams) {
-        end_stream(s, job, finish);
-        return;
-    }
+    if (job->streams) return end_stream(s, job, finish);
     json_t *content = text_of(text->data, text->len);
     json_t *choice = is_chat(job) ? json_pack("{s:i, s:{s:s, s:o, s:n}, s:n, s:s}", "index", 0, "message",
                                               "role", "assistant", "content", content, "refusal", "logprobs",
@@ -133,14 +139,13 @@ void gr_response_end(const gr_service *s, gr_job *job, const char *finish) {
     bool good = whole && usage;
     gr_json_put(&good, whole, "usage", usage);
     if (!good) json_decref(whole), whole = NULL;
-    reply(job->x, 200, whole);
+    return reply(job->x, 200, whole);
 }
 
 void gr_response_broken(gr_job *job) {
     static const char event[] =
         "data: {\"error\":{\"message\":\"the answer failed\",\"type\":\"server_error\"}}\n\n";
-    (void)gr_serve_send(job->x, event, sizeof event - 1);
-    gr_serve_end(job->x);
+    if (gr_serve_send(job->x, event, sizeof event - 1)) gr_serve_end(job->x);
 }
 
 static json_t *model_of(const gr_service *s, const char *name) {
@@ -155,13 +160,13 @@ void gr_response_models(const gr_service *s, gr_exchange *x, const char *only) {
         const char *name = gr_service_voice_name(s, s->talk.voices[i]);
         bool twice = i && s->talk.voices[i] == s->usual; /* under the base's name */
         if (twice || (only && strcmp(only, name) != 0)) continue;
-        if (only && !found) reply(x, 200, model_of(s, name));
+        if (only && !found) (void)reply(x, 200, model_of(s, name));
         found = true;
         gr_json_append(&good, list, model_of(s, name));
     }
     if (!good) json_decref(list), list = NULL;
     if (!only) {
-        reply(x, 200, list ? json_pack("{s:s, s:o}", "object", "list", "data", list) : NULL);
+        (void)reply(x, 200, list ? json_pack("{s:s, s:o}", "object", "list", "data", list) : NULL);
         return;
     }
     json_decref(list);

@@ -21,13 +21,6 @@ graft_status gr_scheduler_open(gr_service *s, graft_error *err) {
     return GRAFT_OK;
 }
 
-void gr_scheduler_close(gr_service *s) {
-    for (int64_t i = 0; i < s->count; i++) gr_job_end(s, s->jobs[i], GR_CUT); /* none after a run */
-    gr_arena_free(&s->arena);
-    free(s->caches);
-    free(s->jobs);
-}
-
 /* ------------------------------------------------------------------ ends */
 
 static const gr_refusal stopping = {
@@ -38,6 +31,11 @@ static void leave(gr_service *s, int64_t i, gr_ending how) {
     gr_job *job = s->jobs[i];
     s->jobs[i] = s->jobs[--s->count];
     gr_job_end(s, job, how);
+}
+
+/* Its answer does not get through: its client went away, or there is no memory for what is to be sent. */
+static void lose(gr_service *s, int64_t i) {
+    leave(s, i, gr_serve_gone(s->jobs[i]->x) ? GR_LEFT : GR_REFUSED);
 }
 
 /* An error in its middle. */
@@ -59,10 +57,12 @@ static void finish(gr_service *s, int64_t i, const char *why, gr_ending how) {
     }
     /* of an answer that is cut, what could have become a stop text */
     size_t sent = job->growth.sent;
-    if (job->streams && text->len > sent)
-        (void)gr_response_piece(s, job, text->data + sent, text->len - sent);
-    gr_response_end(s, job, why);
-    leave(s, i, how);
+    bool whole =
+        !job->streams || text->len <= sent || gr_response_piece(s, job, text->data + sent, text->len - sent);
+    if (whole && gr_response_end(s, job, why))
+        leave(s, i, how);
+    else
+        lose(s, i);
 }
 
 /* Its time is over. */
@@ -88,6 +88,14 @@ static void close_door(gr_service *s) {
         next = job->next;
         gr_job_refuse(s, job, &stopping);
     }
+}
+
+void gr_scheduler_close(gr_service *s) {
+    close_door(s); /* who came while the server failed to open */
+    for (int64_t i = 0; i < s->count; i++) gr_job_end(s, s->jobs[i], GR_CUT); /* none after a run */
+    gr_arena_free(&s->arena);
+    free(s->caches);
+    free(s->jobs);
 }
 
 /* May answers still grow? */
@@ -119,7 +127,7 @@ static bool take_token(gr_service *s, int64_t i, float *logits) {
         return false;
     }
     if (job->left || gr_serve_gone(job->x)) {
-        leave(s, i, GR_LEFT);
+        lose(s, i);
         return false;
     }
     if (over) finish(s, i, job->growth.full ? "length" : "stop", GR_ANSWERED);
@@ -254,9 +262,12 @@ static void begin(gr_service *s, gr_job *job) {
     if (job->ask.stream) job->left = !gr_response_begin(s, job);
     job->cache = free_cache(s);
     s->jobs[s->count++] = job;
-    float *logits = job->left ? NULL : read_prompt(s, job);
+    bool none = gr_answer_most(&job->ask.o) == 0; /* the server's wish: no token at all */
+    float *logits = job->left || none ? NULL : read_prompt(s, job);
     if (job->left)
-        leave(s, s->count - 1, GR_LEFT);
+        lose(s, s->count - 1);
+    else if (none)
+        finish(s, s->count - 1, "length", GR_ANSWERED);
     else if (job->cut)
         cut(s, s->count - 1);
     else

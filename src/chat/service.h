@@ -85,8 +85,9 @@ void gr_response_refusal(gr_exchange *x, const gr_refusal *why);
 /* The head of a stream; a piece of its text; false when nobody reads on. */
 bool gr_response_begin(const gr_service *s, gr_job *job);
 bool gr_response_piece(const gr_service *s, gr_job *job, const char *text, size_t n);
-/* The end of a stream, or the whole answer, whose text has grown. finish: "stop" or "length". */
-void gr_response_end(const gr_service *s, gr_job *job, const char *finish);
+/* The end of a stream, or the whole answer, whose text has grown. finish: "stop" or "length". False where it
+ * did not get through: nobody reads on, or memory ran out, and then a stream has no end. */
+bool gr_response_end(const gr_service *s, gr_job *job, const char *finish);
 void gr_response_models(const gr_service *s, gr_exchange *x, const char *only);
 /* An error in the middle: nothing but the stream's end can be said. */
 void gr_response_broken(gr_job *job);

@@ -219,8 +219,8 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     close_half(d, &group[DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);
 }
 
-/* One more token of every row through the blocks, into d->x. */
-static void layers(gr_decode_batch *d, const int32_t *ids) {
+/* One more token of every row through the blocks, into d->x. False where it was given up on the way. */
+static bool layers(gr_decode_batch *d, const int32_t *ids) {
     gr_net *net = &d->rt->net;
     const gr_model *m = net->model;
     int64_t half = m->config.rotary / 2;
@@ -233,28 +233,34 @@ static void layers(gr_decode_batch *d, const int32_t *ids) {
     gr_batch batch = {.ids = ids, .start = d->start, .nrows = d->rows, .tokens = d->rows};
     d->attend.rows = d->rows;
     gr_embedding_forward(&net->compute, &net->embedding, d->x, ids, d->rows);
-    for (int64_t l = 0; l < m->config.layers; l++) block(d, l, &batch);
+    for (int64_t l = 0; l < m->config.layers; l++) {
+        if (net->go_on && !net->go_on(net->go_on_context)) return false;
+        block(d, l, &batch);
+    }
+    return true;
 }
 
 void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids) {
-    layers(d, ids);
+    (void)layers(d, ids); /* nobody gives up a token */
     logits_of(d, d->x, d->start, 0, d->rows);
 }
 
 /* The rows are one cache seen at different lengths: a layer's keys are all there before any row attends, and
  * each looks at its own length of them. */
-void gr_decode_batch_extend(gr_decode_batch *d, gr_kv_cache *cache, const int32_t *ids, int64_t count) {
-    for (int64_t at = 0; at < count; at += d->rows) {
+bool gr_decode_batch_extend(gr_decode_batch *d, gr_kv_cache *cache, const int32_t *ids, int64_t count) {
+    bool whole = true;
+    for (int64_t at = 0; whole && at < count; at += d->rows) {
         d->rows = gr_min_i64(d->most, count - at);
         for (int64_t i = 0; i < d->rows; i++) {
             d->cache[i] = *cache;
             d->cache[i].length += i;
         }
-        layers(d, ids + at);
-        cache->length += d->rows;
+        whole = layers(d, ids + at);
+        if (whole) cache->length += d->rows;
     }
-    if (d->rows) logits_of(d, d->x, &(int64_t){d->rows - 1}, 0, 1);
+    if (whole && d->rows) logits_of(d, d->x, &(int64_t){d->rows - 1}, 0, 1);
     d->rows = 0;
+    return whole;
 }
 
 void gr_decode_batch_drop(gr_decode_batch *d, int64_t i) {

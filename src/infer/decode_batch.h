@@ -41,8 +41,9 @@ void gr_decode_batch_prompts(gr_decode_batch *d, const gr_batch *prompts);
 void gr_decode_batch_step(gr_decode_batch *d, const int32_t *ids);
 /* Appends `count` tokens to one lent cache, `most` at once, and leaves the logits of the last one in the
  * first row of d->logits. Each goes through the model as gr_decode_batch_step has it: the same bits as one
- * after the other, so that what a cache holds does not depend on how it came in. All rows of d end. */
-void gr_decode_batch_extend(gr_decode_batch *d, gr_kv_cache *cache, const int32_t *ids, int64_t count);
+ * after the other, so that what a cache holds does not depend on how it came in. All rows of d end. False
+ * where the net's go_on said so: the cache then holds a multiple of `most` more, and there are no logits. */
+bool gr_decode_batch_extend(gr_decode_batch *d, gr_kv_cache *cache, const int32_t *ids, int64_t count);
 /* Ends row i; the last row takes its place. */
 void gr_decode_batch_drop(gr_decode_batch *d, int64_t i);
 

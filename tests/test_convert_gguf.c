@@ -9,6 +9,7 @@
 
 #include "convert/gguf_names.h"
 #include "gguf_bytes.h"
+#include "text/tokenizer.h"
 #include "tiny_source.h"
 #include "weights/gguf_blocks.h"
 #include <math.h>
@@ -65,8 +66,8 @@ static const char *make_gguf(temp_dir *dir, const char *arch, float rope_error) 
     gr_buf b = {0};
     char key[64];
     size_t at = 0;
-    static const char *const tokens[VOCAB] = {"a", "b", "c", "ab", "<s>", "</s>", "d", "e"};
-    put_header(&b, 3, GGUF_TENSORS, 14);
+    static const char *const tokens[VOCAB] = {"a", "b", "c", "ab", "<s>", "</s>", "<|eot_id|>", "<|x|>"};
+    put_header(&b, 3, GGUF_TENSORS, 16);
     put_key_string(&b, "general.architecture", arch);
 #define KEY(name) (snprintf(key, sizeof key, "%s.%s", arch, name), key)
     put_key_u32(&b, KEY("block_count"), 1);
@@ -84,7 +85,10 @@ static const char *make_gguf(temp_dir *dir, const char *arch, float rope_error) 
     for (int i = 0; i < VOCAB; i++) put_string(&b, tokens[i]);
     put_key_array(&b, "tokenizer.ggml.merges", GR_GGUF_STRING, 1);
     put_string(&b, "a b");
+    put_key_array(&b, "tokenizer.ggml.token_type", GR_GGUF_I32, VOCAB);
+    for (uint32_t i = 0; i < VOCAB; i++) put_u32(&b, i < 4 ? 1 : 3 /* NORMAL, CONTROL */);
     put_key_u32(&b, "tokenizer.ggml.eos_token_id", 5);
+    put_key_u32(&b, "tokenizer.ggml.eom_token_id", 7);
     for (size_t t = 0; t < GGUF_TENSORS; t++) {
         put_tensor(&b, gguf_tensors[t].name, gguf_tensors[t].rows, gguf_tensors[t].cols, gguf_tensors[t].type,
                    at);
@@ -186,6 +190,30 @@ static void gguf_keeps_its_codes(void **state) {
     temp_dir_free(&out);
 }
 
+/* A file names some of the tokens that end a turn by id, the others by their texts: the directory lists them.
+ */
+static void ends_of_turns_are_listed(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    graft_error err = {0};
+    gr_tokenizer *tok;
+    assert_int_equal(run(make_gguf(&src, "llama", 1), out.path, (gr_convert_options){0}, &result), GRAFT_OK);
+    gr_convert_result_free(&result);
+    json_t *config = load_json(out.path, "generation_config.json"),
+           *ids = json_object_get(config, "eos_token_id");
+    char *text = json_dumps(ids, JSON_COMPACT);
+    assert_string_equal(text, "[5,7,6]");
+    free(text);
+    json_decref(config);
+    assert_int_equal(gr_tokenizer_open(&tok, out.path, &err), GRAFT_OK);
+    assert_int_equal(gr_tokenizer_eos(tok), 5);
+    for (int32_t id = 0; id < VOCAB; id++) assert_int_equal(gr_tokenizer_is_stop(tok, id), id >= 5);
+    gr_tokenizer_free(tok);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+}
+
 /* Codes that are there stay unless other numbers are asked for: a GGUF's are made anew, MLX's are refused. */
 static void codes_are_not_made_twice(void **state) {
     (void)state;
@@ -277,6 +305,7 @@ static void gguf_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gguf_keeps_its_codes),
+                                       cmocka_unit_test(ends_of_turns_are_listed),
                                        cmocka_unit_test(codes_are_not_made_twice),
                                        cmocka_unit_test(gguf_is_checked), cmocka_unit_test(gguf_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);

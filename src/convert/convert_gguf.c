@@ -189,17 +189,6 @@ graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) {
 
 /* ---- tokenizer and generation defaults */
 
-/* The text of token `key` names; NULL when there is none. */
-static json_t *token_text(const gr_gguf *file, const char *key) {
-    int64_t id;
-    const char *text;
-    size_t len;
-    if (!gr_gguf_int(file, key, &id) || id < 0 ||
-        !gr_gguf_array_string(file, "tokenizer.ggml.tokens", (size_t)id, &text, &len))
-        return NULL;
-    return json_stringn(text, len);
-}
-
 static graft_status save(const gr_conversion *c, const char *name, const json_t *value, graft_error *err) {
     char *path = gr_path_join(c->out, name);
     graft_status st = path ? gr_json_save(path, value, err) : gr_no_memory(err, strlen(name));
@@ -207,11 +196,8 @@ static graft_status save(const gr_conversion *c, const char *name, const json_t 
     return st;
 }
 
-static graft_status save_tokenizer_config(const gr_conversion *c, graft_error *err) {
-    static const char *const tokens[][2] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
-                                            {"eos_token", "tokenizer.ggml.eos_token_id"},
-                                            {"unk_token", "tokenizer.ggml.unknown_token_id"},
-                                            {"pad_token", "tokenizer.ggml.padding_token_id"}};
+static graft_status save_tokenizer_config(const gr_conversion *c, const gr_tokenizer *tok, graft_error *err) {
+    static const char *const tokens[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
     static const char *const flags[][2] = {{"add_bos_token", "tokenizer.ggml.add_bos_token"},
                                            {"add_eos_token", "tokenizer.ggml.add_eos_token"}};
     json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
@@ -219,8 +205,8 @@ static graft_status save_tokenizer_config(const gr_conversion *c, graft_error *e
     bool good = config && gr_put(config, "model_max_length",
                                  json_incref(json_object_get(c->config, "max_position_embeddings")));
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
-        json_t *text = token_text(c->gguf, tokens[i][1]);
-        if (text) good = good && gr_put(config, tokens[i][0], text);
+        const char *text = gr_tokenizer_special(tok, tokens[i]);
+        if (text) good = good && gr_put(config, tokens[i], json_string(text));
     }
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         int64_t value;
@@ -235,34 +221,50 @@ static graft_status save_tokenizer_config(const gr_conversion *c, graft_error *e
     return st;
 }
 
-static graft_status save_generation_config(const gr_conversion *c, graft_error *err) {
-    json_t *config = json_object(), *bos = json_object_get(c->config, "bos_token_id"),
-           *eos = json_object_get(c->config, "eos_token_id");
-    bool good = config != NULL;
-    if (bos) good = good && gr_put(config, "bos_token_id", json_incref(bos));
-    if (eos) good = good && gr_put(config, "eos_token_id", json_incref(eos));
+/* Every token that ends a turn: the programs that read the directory know them by this list alone. */
+static json_t *list_stops(const gr_tokenizer *tok) {
+    size_t count;
+    const int32_t *ids = gr_tokenizer_stops(tok, &count);
+    if (count == 1) return json_integer(ids[0]);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        if (json_array_append_new(list, json_integer(ids[i]))) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+static graft_status save_generation_config(const gr_conversion *c, const gr_tokenizer *tok,
+                                           graft_error *err) {
+    json_t *config = json_object();
+    const int32_t bos = gr_tokenizer_bos(tok);
+    size_t stops;
+    gr_tokenizer_stops(tok, &stops);
+    bool good = config && (bos < 0 || gr_put(config, "bos_token_id", json_integer(bos))) &&
+                (!stops || gr_put(config, "eos_token_id", list_stops(tok)));
     graft_status st = good ? save(c, "generation_config.json", config, err) : gr_no_memory(err, 64);
     json_decref(config);
     return st;
 }
 
-static graft_status save_tokenizer(const gr_conversion *c, graft_error *err) {
-    gr_tokenizer *tok;
+static graft_status save_tokenizer(const gr_conversion *c, const gr_tokenizer *tok, graft_error *err) {
     gr_buf json = {0};
-    graft_status st;
-    GR_TRY(gr_tokenizer_from_gguf(&tok, c->gguf, err));
     char *path = gr_path_join(c->out, "tokenizer.json");
-    GR_GOTO(path ? gr_tokenizer_to_json(tok, &json, err) : gr_no_memory(err, strlen(c->out)));
-    GR_GOTO(json.failed ? gr_no_memory(err, json.len) : gr_file_replace(path, json.data, json.len, err));
-done:
+    graft_status st = path ? gr_tokenizer_to_json(tok, &json, err) : gr_no_memory(err, strlen(c->out));
+    if (st == GRAFT_OK)
+        st = json.failed ? gr_no_memory(err, json.len) : gr_file_replace(path, json.data, json.len, err);
     free(path);
     gr_buf_free(&json);
-    gr_tokenizer_free(tok);
     return st;
 }
 
 graft_status gr_conversion_gguf_files(const gr_conversion *c, graft_error *err) {
-    GR_TRY(save_tokenizer(c, err));
-    GR_TRY(save_tokenizer_config(c, err));
-    return save_generation_config(c, err);
+    gr_tokenizer *tok;
+    GR_TRY(gr_tokenizer_from_gguf(&tok, c->gguf, err));
+    graft_status st = save_tokenizer(c, tok, err);
+    if (st == GRAFT_OK) st = save_tokenizer_config(c, tok, err);
+    if (st == GRAFT_OK) st = save_generation_config(c, tok, err);
+    gr_tokenizer_free(tok);
+    return st;
 }

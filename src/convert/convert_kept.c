@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* Raised whenever gr_convert writes something else for the same source. */
-#define CONVERTER_VERSION 2
+#define CONVERTER_VERSION 3
 
 #define HEAD_BYTES ((size_t)1 << 20) /* metadata, the tokenizer's among it */
 #define TAIL_BYTES ((size_t)1 << 16) /* weights */

@@ -199,6 +199,11 @@ int32_t gr_tokenizer_pad(const gr_tokenizer *tok) {
     return tok->pad;
 }
 
+const int32_t *gr_tokenizer_stops(const gr_tokenizer *tok, size_t *count) {
+    *count = tok->nstops;
+    return tok->stops;
+}
+
 bool gr_tokenizer_is_stop(const gr_tokenizer *tok, int32_t id) {
     for (size_t i = 0; i < tok->nstops; i++)
         if (tok->stops[i] == id) return true;

@@ -95,6 +95,8 @@ int32_t gr_tokenizer_pad(const gr_tokenizer *tok); /* -1 if none */
 const char *gr_tokenizer_special(const gr_tokenizer *tok, const char *name);
 bool gr_tokenizer_is_stop(const gr_tokenizer *tok,
                           int32_t id); /* eos_token or an eos id of generation_config / config.json */
+/* Those ids, count of them. Borrowed. */
+const int32_t *gr_tokenizer_stops(const gr_tokenizer *tok, size_t *count);
 /* The chat template's source, NULL if none: the default one, or with a `name` another, e.g. "tool_use"
  * (chat_templates.h says where they stand). Borrowed. */
 const char *gr_tokenizer_chat_template(const gr_tokenizer *tok, const char *name);

@@ -273,9 +273,55 @@ static void refuses(void **state) {
     temp_dir_free(&other);
 }
 
+/* Tensors that no model has, whose sizes would make a conversion endless or as large as they say. */
+static void sizes_of_nothing(void **state) {
+    (void)state;
+    static const struct {
+        gr_tensor more;
+        const char *said; /* NULL: it is carried along as it is */
+    } cases[] = {
+        {{.name = "x", .ndim = 2, .shape = {(int64_t)1 << 60, 0}}, "tensor x has no elements"},
+        {{.name = "x", .ndim = 3, .shape = {(int64_t)1 << 30, (int64_t)1 << 30, 0}}, "x has no elements"},
+        {{.name = "x.switch_mlp.up_proj.weight", .ndim = 3, .shape = {50000000, 0, 8}}, "has no elements"},
+        {{.name = "x.switch_mlp.up_proj.weight", .ndim = 3, .shape = {64, 1, 1}, .bytes = 128}, NULL},
+    };
+    static const uint16_t zeros[64];
+    temp_dir src = temp_dir_new(), made = temp_dir_new(), out = temp_dir_new();
+    make_llama(&src, LLAMA);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        gr_convert_result result;
+        gr_safetensors *file = load(src.path);
+        const size_t n = gr_safetensors_count(file);
+        gr_tensor all[64];
+        assert_true(n < 64);
+        memcpy(all, gr_safetensors_at(file, 0), n * sizeof *all);
+        all[n] = cases[i].more;
+        all[n].dtype = GR_BF16;
+        all[n].data = (const uint8_t *)zeros;
+        const char *to = temp_path(&made, "model.safetensors");
+        assert_int_equal(gr_safetensors_save(to, all, n + 1, NULL, &err), GRAFT_OK);
+        gr_safetensors_close(file);
+        temp_file(&made, "config.json", LLAMA, strlen(LLAMA));
+        gr_convert_options options = {.model = made.path, .out = out.path};
+        graft_status st = gr_convert(&options, &result, &err);
+        assert_int_equal(st, cases[i].said ? GRAFT_CORRUPT : GRAFT_OK);
+        if (cases[i].said && !strstr(err.what, cases[i].said)) fail_msg("%zu: %s", i, err.what);
+        if (cases[i].said) continue;
+        gr_convert_result_free(&result);
+        file = load(out.path);
+        assert_non_null(gr_safetensors_find(file, cases[i].more.name));
+        gr_safetensors_close(file);
+    }
+    temp_dir_free(&src);
+    temp_dir_free(&made);
+    temp_dir_free(&out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantizes_linears), cmocka_unit_test(group_32_and_embeddings_and_back),
-        cmocka_unit_test(named_templates_are_kept), cmocka_unit_test(mixed_bits), cmocka_unit_test(refuses)};
+        cmocka_unit_test(quantizes_linears),        cmocka_unit_test(group_32_and_embeddings_and_back),
+        cmocka_unit_test(named_templates_are_kept), cmocka_unit_test(mixed_bits),
+        cmocka_unit_test(sizes_of_nothing),         cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

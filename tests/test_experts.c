@@ -194,6 +194,8 @@ static void test_names(void **state) {
          "experts.0.up_proj.weight is missing"},
         {"experts.2.up_proj.weight", "experts.+2.up_proj.weight", "experts.2.up_proj has no weight",
          "experts.2.up_proj.weight is missing"},
+        {"experts.2.up_proj.weight", "experts.-1.up_proj.weight", "experts.2.up_proj has no weight",
+         "experts.2.up_proj.weight is missing"},
         {"experts.0.up_proj.weight", "other", "experts.0.up_proj has no weight",
          "experts.0.up_proj.weight is missing"},
         {"self_attn.q_proj.weight", "switch_mlp.up_proj.weight", "second time", "there twice"},

@@ -175,6 +175,13 @@ static void odd_alignment(gr_buf *b) {
     put_header(b, 3, 0, 1);
     put_key_u32(b, "general.alignment", 48);
 }
+/* What llama.cpp does not take; a file made of this one would carry it on. */
+static void wide_alignment(gr_buf *b) {
+    put_header(b, 3, 0, 1);
+    put_string(b, "general.alignment");
+    put_u32(b, GR_GGUF_U64);
+    put_u64(b, 32);
+}
 static void no_alignment(gr_buf *b) {
     put_header(b, 3, 0, 1);
     put_key_u32(b, "general.alignment", 0);
@@ -254,6 +261,7 @@ static void bad_files_are_refused(void **state) {
         {twice_a_key, GRAFT_CORRUPT, "occurs twice"},
         {odd_alignment, GRAFT_CORRUPT, "general.alignment"},
         {no_alignment, GRAFT_CORRUPT, "general.alignment"},
+        {wide_alignment, GRAFT_CORRUPT, "another type than u32"},
         {unknown_type, GRAFT_UNSUPPORTED, "type that is not known"},
         {broken_block, GRAFT_CORRUPT, "whole number of Q4_0 blocks"},
         {overflow, GRAFT_CORRUPT, "overflows"},

@@ -28,7 +28,7 @@ typedef struct gr_conversion {
     int top_bits, top_group; /* the config's default for quantized modules; 0: to be found */
     const gr_mx_row *top_micro; /* its mode, NULL: affine */
     gr_awq_gptq columns;        /* AWQ or GPTQ: what its config says; bits 0: neither */
-    int64_t experts;            /* of a mixture whose experts may each have tensors of their own; 0: none */
+    int64_t experts;            /* of a mixture; in a directory each may have tensors of its own; 0: none */
     size_t undivided;           /* jobs whose rows are not whole groups */
 } gr_conversion;
 

@@ -66,9 +66,11 @@ graft_status gr_conversion_add_awq_gptq(gr_conversion *c, const gr_tensor *words
     col.dtype = scales->dtype;
     gr_buf_printf(&text, "%.*s.weight", (int)n, words->name);
     if (!(name = gr_buf_take(&text))) return gr_no_memory(err, n);
-    gr_job *job = gr_jobs_add(&c->jobs, name, 2, (const int64_t[2]){col.out, col.in});
+    gr_job *job;
+    graft_status st =
+        gr_jobs_add(&job, &c->jobs, name, 2, (const int64_t[2]){col.out, col.in}, c->options->model, err);
     free(name);
-    if (!job) return gr_no_memory(err, sizeof *job);
+    GR_TRY(st);
     job->from = (gr_source){.kind = GR_FROM_AWQ_GPTQ, .columns = col, .bits = col.bits, .group = col.group};
     job->dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : col.dtype;
     job->op = c->options->dequantize ? GR_JOB_FLOAT : GR_JOB_REPACK;

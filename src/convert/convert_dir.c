@@ -132,8 +132,8 @@ graft_status gr_conversion_plan_dense(gr_conversion *c, gr_job *job, const gr_te
 }
 
 static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error *err) {
-    gr_job *job = gr_jobs_add(&c->jobs, t->name, t->ndim, t->shape);
-    if (!job) return gr_no_memory(err, sizeof *job);
+    gr_job *job;
+    GR_TRY(gr_jobs_add(&job, &c->jobs, t->name, t->ndim, t->shape, c->options->model, err));
     job->from = (gr_source){.kind = GR_FROM_DENSE,
                             .dtype = t->dtype,
                             .data = t->data,

@@ -37,7 +37,7 @@ static bool read_name(expert_name *n, const char *name) {
         return false;
     n->role = GR_EXPERT_GATE;
     while (n->role <= GR_EXPERT_DOWN && strcmp(leaf, gr_role_table[n->role].type) != 0) n->role++;
-    if (n->role > GR_EXPERT_DOWN) return false;
+    if (n->role > GR_EXPERT_DOWN || n->layer < 0 || n->expert < 0) return false;
     write_name(again, sizeof again, n, n->expert);
     return strcmp(name, again) == 0;
 }
@@ -103,8 +103,8 @@ graft_status gr_conversion_add_experts(gr_conversion *c, const gr_tensor *t, gra
     const int64_t shape[] = {c->experts, t->shape[0], t->shape[1]};
     gr_role_name(base, sizeof base, n.role, n.layer);
     snprintf(name, sizeof name, "%s.weight", base);
-    gr_job *job = gr_jobs_add(&c->jobs, name, 3, shape);
-    if (!job) return gr_no_memory(err, sizeof *job);
+    gr_job *job;
+    GR_TRY(gr_jobs_add(&job, &c->jobs, name, 3, shape, c->options->model, err));
     job->from = (gr_source){.kind = GR_FROM_DENSE,
                             .dtype = t->dtype,
                             .parts = gr_calloc((size_t)c->experts, sizeof *job->from.parts),
@@ -120,6 +120,7 @@ void gr_conversion_part_experts(gr_conversion *c) {
         if (gr_job_quantized(&c->jobs.items[i])) return;
     for (size_t i = 0; i < c->jobs.count; i++) {
         gr_job *job = &c->jobs.items[i];
-        job->alone = gr_role_expert(job->role) && strstr(job->path, GR_STACKED);
+        job->alone =
+            gr_role_expert(job->role) && job->shape[0] == c->experts && strstr(job->path, GR_STACKED);
     }
 }

@@ -99,8 +99,8 @@ static void plan_blocks(gr_conversion *c, gr_job *job, gr_dtype dtype, tally *sa
 
 static graft_status plan_tensor(gr_conversion *c, const gr_gguf_tensor *t, const char *name, gr_dtype dtype,
                                 int64_t head_dim, tally *said, graft_error *err) {
-    gr_job *job = gr_jobs_add(&c->jobs, name, t->ndim, t->shape);
-    if (!job) return gr_no_memory(err, sizeof *job);
+    gr_job *job;
+    GR_TRY(gr_jobs_add(&job, &c->jobs, name, t->ndim, t->shape, c->options->model, err));
     job->from = (gr_source){.kind = GR_FROM_BLOCKS, .type = t->type, .data = t->data};
     job->from.row_bytes = job->rows ? t->bytes / (size_t)job->rows : 0;
     GR_TRY(set_permutation(c, job, head_dim, err));
@@ -161,6 +161,7 @@ graft_status gr_conversion_plan_gguf(gr_conversion *c, graft_error *err) {
     tally said = {0};
     GR_TRY(gr_gguf_open_as(&c->gguf, c->options->model, c->options->reading, err));
     GR_TRY(gr_conversion_gguf_config(c, err));
+    c->experts = json_integer_value(json_object_get(c->config, "num_experts"));
     gr_dtype dtype = c->dtype >= 0 ? (gr_dtype)c->dtype : native_dtype(c->gguf);
     int64_t head_dim = json_integer_value(json_object_get(c->config, "head_dim"));
     for (size_t i = 0; i < gr_gguf_count(c->gguf); i++) {

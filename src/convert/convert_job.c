@@ -31,11 +31,21 @@ bool gr_job_wants_codes(const gr_job *job, bool embeddings) {
            (embeddings && (job->role == GR_EMBED_TOKENS || job->role == GR_LM_HEAD));
 }
 
-gr_job *gr_jobs_add(gr_jobs *jobs, const char *name, int ndim, const int64_t *shape) {
+static graft_status no_elements(const char *name, const char *file, graft_error *err) {
+    gr_fail(err, GRAFT_CORRUPT, "tensor %s has no elements", name);
+    gr_where(err, "%s", file);
+    return gr_hint(err, "download or convert the model again");
+}
+
+graft_status gr_jobs_add(gr_job **added, gr_jobs *jobs, const char *name, int ndim, const int64_t *shape,
+                         const char *file, graft_error *err) {
     static const char suffix[] = ".weight";
     size_t len = strlen(name), cut = sizeof suffix - 1;
     bool weight = len > cut && strcmp(name + len - cut, suffix) == 0;
-    if (!gr_grow((void **)&jobs->items, &jobs->cap, jobs->count, sizeof *jobs->items)) return NULL;
+    for (int d = 0; d < ndim; d++)
+        if (shape[d] < 1) return no_elements(name, file, err);
+    if (!gr_grow((void **)&jobs->items, &jobs->cap, jobs->count, sizeof *jobs->items))
+        return gr_no_memory(err, sizeof *jobs->items);
     gr_job *job = &jobs->items[jobs->count];
     *job = (gr_job){.name = gr_strdup(name),
                     .path = gr_strndup(name, weight ? len - cut : len),
@@ -43,12 +53,13 @@ gr_job *gr_jobs_add(gr_jobs *jobs, const char *name, int ndim, const int64_t *sh
                     .rows = 1,
                     .cols = 1};
     jobs->count++;
-    if (!job->name || !job->path) return NULL;
+    if (!job->name || !job->path) return gr_no_memory(err, len);
     for (int d = 0; d < ndim; d++) job->shape[d] = shape[d];
     for (int d = 0; d + 1 < ndim; d++) job->rows *= shape[d];
     if (ndim) job->cols = shape[ndim - 1];
     job->role = weight ? role_of(job->path, ndim) : GR_ROLES;
-    return job;
+    *added = job;
+    return GRAFT_OK;
 }
 
 void gr_jobs_free(gr_jobs *jobs) {

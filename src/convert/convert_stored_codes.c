@@ -111,8 +111,8 @@ static const gr_tensor *part(const gr_conversion *c, const char *module, const c
 
 graft_status gr_conversion_add_stored_codes(gr_conversion *c, const gr_tensor *weight,
                                             const gr_tensor *scales, graft_error *err) {
-    gr_job *job = gr_jobs_add(&c->jobs, weight->name, weight->ndim, weight->shape);
-    if (!job) return gr_no_memory(err, sizeof *job);
+    gr_job *job;
+    GR_TRY(gr_jobs_add(&job, &c->jobs, weight->name, weight->ndim, weight->shape, c->options->model, err));
     const gr_tensor *biases = part(c, job->path, ".biases");
     if (!fits(weight, scales, biases)) return not_a_module(c, job, weight, err);
     bool micro = !biases;

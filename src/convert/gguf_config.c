@@ -144,7 +144,8 @@ static graft_status rope(reader *r, int64_t head_dim, graft_error *err) {
     const char *type;
     size_t len;
     double theta = optional_real(r, "rope.freq_base", 10000),
-           factor = optional_real(r, "rope.scaling.factor", 1);
+           older = optional_real(r, "rope.scale_linear", 1),
+           factor = optional_real(r, "rope.scaling.factor", older);
     if (!(theta > 1) || !isfinite(theta)) return missing(r, "rope.freq_base", "is out of range", err);
     int64_t rotary = optional_int(r, "rope.dimension_count", head_dim);
     if (rotary != head_dim && (!(r->traits & GR_ARCH_PARTIAL) || rotary < 2 || rotary > head_dim)) {
@@ -156,13 +157,20 @@ static graft_status rope(reader *r, int64_t head_dim, graft_error *err) {
     put(r, "rope_theta", json_real(theta));
     if (gr_gguf_find(r->file, "rope_factors_short.weight")) return long_factors(r, rotary, err);
     full_key(key, r, "rope.scaling.type");
-    if (gr_gguf_string(r->file, key, &type, &len) && !(len == 4 && memcmp(type, "none", 4) == 0)) {
-        if (len != 6 || memcmp(type, "linear", 6) != 0 || !(factor > 0) || !isfinite(factor)) {
+    bool named = gr_gguf_string(r->file, key, &type, &len),
+         none = named && len == 4 && !memcmp(type, "none", 4);
+    if (!named) type = "linear", len = 6; /* source: llama.cpp src/llama-model.cpp, load_hparams */
+    if (factor == 0) factor = 1;          /* likewise */
+    if (!none && (named || factor != 1)) {
+        bool twice = gr_gguf_find(r->file, "rope_freqs.weight") != NULL && factor != 1;
+        if (len != 6 || memcmp(type, "linear", 6) != 0 || !(factor > 0) || !isfinite(factor) || twice) {
             gr_fail(err, GRAFT_UNSUPPORTED, "this rope scaling");
             gr_where(err, "%s: %s", r->path, key);
-            gr_expected(err, "none, linear, or Llama 3's rope_freqs.weight");
-            return gr_found(err, "%.*s", (int)(len < 64 ? len : 64), type);
+            gr_expected(err, "none, linear with a factor above 0, or Llama 3's rope_freqs.weight");
+            return gr_found(err, "%.*s, factor %g%s", (int)(len < 64 ? len : 64), type, factor,
+                            twice ? ", and rope_freqs.weight" : "");
         }
+        if (factor == 1) return rope_freqs(r, theta, head_dim, err);
         put(r, "rope_scaling",
             json_pack("{s:s, s:s, s:f}", "type", "linear", "rope_type", "linear", "factor", factor));
         return GRAFT_OK;
@@ -212,7 +220,11 @@ static graft_status architecture(reader *r, graft_error *err) {
 }
 
 static graft_status token_ids(reader *r, int64_t vocab, graft_error *err) {
-    int64_t bos = -1, eos = -1, eot = -1;
+    const char *model = "";
+    size_t len = 0;
+    gr_gguf_string(r->file, "tokenizer.ggml.model", &model, &len);
+    bool spm = len == 5 && !memcmp(model, "llama", 5) && vocab > 2; /* its tokens where no key says others */
+    int64_t bos = spm ? 1 : -1, eos = spm ? 2 : -1, eot = -1;
     gr_gguf_int(r->file, "tokenizer.ggml.bos_token_id", &bos);
     gr_gguf_int(r->file, "tokenizer.ggml.eos_token_id", &eos);
     gr_gguf_int(r->file, "tokenizer.ggml.eot_token_id", &eot);
@@ -282,8 +294,18 @@ static void put_traits(reader *r, int64_t hidden, int64_t heads, int64_t layers,
         put(r, "use_bias", json_boolean(gr_gguf_find(r->file, "blk.0.attn_q.bias") != NULL));
 }
 
+static graft_status refuse_split(const reader *r, graft_error *err) {
+    int64_t count = 0;
+    if (!gr_gguf_int(r->file, "split.count", &count) || count < 2) return GRAFT_OK;
+    gr_fail(err, GRAFT_UNSUPPORTED, "one part of a GGUF file that is split");
+    gr_where(err, "%s: split.count", r->path);
+    gr_found(err, "%lld", (long long)count);
+    return gr_hint(err, "llama-gguf-split --merge FIRST-PART OUT makes one file of them");
+}
+
 static graft_status read_all(reader *r, graft_error *err) {
     int64_t layers, hidden, mlp, heads, kv_heads, context;
+    GR_TRY(refuse_split(r, err));
     GR_TRY(architecture(r, err));
     GR_TRY(copy_int(r, "block_count", "num_hidden_layers", 4096, &layers, err));
     GR_TRY(copy_int(r, "embedding_length", "hidden_size", 1 << 20, &hidden, err));

@@ -173,6 +173,11 @@ static graft_status read_tensors(gr_gguf *file, gr_gguf_reader *in, uint64_t cou
     int64_t alignment = 32;
     extent *extents;
     graft_status st = GRAFT_OK;
+    const gr_gguf_value *stated = gr_gguf_value_find(file, "general.alignment");
+    if (stated && (stated->array || stated->type != GR_GGUF_U32)) { /* as llama.cpp */
+        gr_fail(err, GRAFT_CORRUPT, "general.alignment has another type than u32");
+        return gr_where(err, "%s", file->path);
+    }
     gr_gguf_int(file, "general.alignment", &alignment);
     if (alignment < 1 || alignment > 1 << 20 || (alignment & (alignment - 1))) {
         gr_fail(err, GRAFT_CORRUPT, "general.alignment is not a sensible power of two");

@@ -122,6 +122,17 @@ static void config_of_both(void **state) {
     drop(&m);
 }
 
+/* A key for every module is what there can be. */
+static void many_patterns(const char *dir, const char *file) {
+    gr_buf many = {0};
+    gr_buf_puts(&many, "{\"alpha_pattern\":{");
+    for (int64_t i = 0; i <= config.layers * GR_ROLES; i++)
+        gr_buf_printf(&many, "%s\"k%lld\":1", i ? "," : "", (long long)i);
+    gr_buf_puts(&many, "}}");
+    refused(&config, dir, file, many.data, GRAFT_CORRUPT, "more values per module");
+    gr_buf_free(&many);
+}
+
 static void refused_configs(void **state) {
     (void)state;
     made m = lora("extended", 4, 2, 8);
@@ -143,6 +154,7 @@ static void refused_configs(void **state) {
     refused(&config, dir, peft, "{\"alpha_pattern\":{\"q_proj\":\"4\"}}", GRAFT_CORRUPT, "alpha_pattern");
     refused(&config, dir, peft, "{\"alpha_pattern\":{\"q_(proj\":4}}", GRAFT_CORRUPT, "q_(proj");
     refused(&config, dir, peft, "{\"rank_pattern\":{\"v_proj\":2}}", GRAFT_MISMATCH, "rank 2");
+    many_patterns(dir, peft);
     refused(&config, dir, mlx, "{\"lora_parameters\":{\"rank\":4}}", GRAFT_NOT_FOUND, "scale");
     refused(&config, dir, mlx, "{\"lora_parameters\":{\"scale\":\"2\"}}", GRAFT_CORRUPT, "scale");
     refused(&config, dir, "absent.safetensors", "{}", GRAFT_NOT_FOUND, "absent");

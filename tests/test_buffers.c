@@ -225,7 +225,7 @@ static void other_verbs(void **state) {
     for (int i = 0; i < 2; i++) {
         graft_options_init(&o);
         tiny_set(&o, GRAFT_VERB_CONVERT,
-                 (const char *const[]){"model", i ? "held/model" : model, "mlx-path", i ? b : a, "quantize",
+                 (const char *const[]){"model", i ? "held/model/" : model, "mlx-path", i ? b : a, "quantize",
                                        "-", NULL});
         if (i) o.files = h.file, o.file_count = h.count;
         if (graft_convert(&o, NULL, &r, &err) != GRAFT_OK) fail_msg("%s: %s", err.what, err.where);

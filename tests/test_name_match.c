@@ -66,8 +66,28 @@ static void explosive(void **state) {
     free(longest);
 }
 
+/* Steps that one pattern may take are not what thousands of them may. */
+static void dear(void **state) {
+    (void)state;
+    graft_error err = {0};
+    gr_regex *r;
+    int64_t left = 3;
+    assert_int_equal(gr_regex_new(&r, "(a|aa)+[bc]", 11, "names", &err), GRAFT_OK);
+    for (int i = 0; i < 100; i++) assert_true(gr_regex_matches_within(r, "aaaab", &left)); /* few steps */
+    assert_int_equal(left, 3);
+    for (int i = 3; i > 0; i--) {
+        assert_false(gr_regex_matches_within(r, "aaaaaaaaaaaaaaaa", &left));
+        assert_int_equal(left, i - 1);
+        assert_false(gr_regex_endless(r));
+    }
+    assert_false(gr_regex_matches_within(r, "aaaaaaaaaaaaaaaa", &left));
+    assert_true(gr_regex_endless(r));
+    gr_regex_free(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(suffixes), cmocka_unit_test(whole_names),
-                                       cmocka_unit_test(refused), cmocka_unit_test(explosive)};
+                                       cmocka_unit_test(refused), cmocka_unit_test(explosive),
+                                       cmocka_unit_test(dear)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

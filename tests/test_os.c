@@ -115,8 +115,15 @@ static void trouble_says_what_to_do(void **state) {
     assert_int_equal(gr_make_dirs("/dev/null/x", &err), GRAFT_IO);
 }
 
+static void no_directory(void **state) {
+    (void)state;
+    graft_error err = {0};
+    assert_int_equal(gr_make_dirs("", &err), GRAFT_USAGE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_directory),
         cmocka_unit_test(sealed_files_appear_when_they_are_committed),
         cmocka_unit_test(left_files_are_removed_and_living_ones_stay),
         cmocka_unit_test(read_files_survive_release),

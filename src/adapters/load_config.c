@@ -99,13 +99,21 @@ static graft_status read_bias(gr_adapter_config *c, const gr_json_scope *root, g
     return unsupported(root, "bias", "none, all or lora_only", gr_json_field(root, "bias"), err);
 }
 
+/* Keys of more modules than the base has say nothing, and each would be asked about every module. */
 static graft_status read_pattern(gr_patterns **patterns, const gr_json_scope *root, const char *key,
-                                 graft_error *err) {
+                                 const gr_model_config *model, graft_error *err) {
     gr_json_scope inner;
     graft_error own = {0};
     char path[128];
     GR_TRY(gr_json_object(root, key, &inner, path, err));
-    if (!inner.object || json_object_size(inner.object) == 0) return GRAFT_OK;
+    const size_t keys = inner.object ? json_object_size(inner.object) : 0;
+    if (!keys) return GRAFT_OK;
+    if (keys > (size_t)model->layers * GR_ROLES) {
+        gr_fail(err, GRAFT_CORRUPT, "more values per module than the base has modules");
+        gr_where(err, "%s: %s", root->file, key);
+        gr_expected(err, "at most %zu keys", (size_t)model->layers * GR_ROLES);
+        return gr_found(err, "%zu", keys);
+    }
     char *text = gr_json_dump(inner.object, JSON_COMPACT);
     if (!text) return gr_no_memory(err, 64);
     graft_status st = gr_patterns_new(patterns, text, key, &own);
@@ -118,7 +126,8 @@ static graft_status read_pattern(gr_patterns **patterns, const gr_json_scope *ro
 }
 
 /* alpha by rank, or (mlx-lm) the scale itself. */
-static graft_status read_scale(gr_adapter_config *c, bool peft, const gr_json_scope *root, graft_error *err) {
+static graft_status read_scale(gr_adapter_config *c, bool peft, const gr_json_scope *root,
+                               const gr_model_config *model, graft_error *err) {
     gr_json_scope inner;
     char path[128];
     GR_TRY(gr_json_object(root, "lora_parameters", &inner, path, err));
@@ -131,11 +140,12 @@ static graft_status read_scale(gr_adapter_config *c, bool peft, const gr_json_sc
     GR_TRY(gr_json_need(root, "r", err));
     GR_TRY(gr_json_real(root, "lora_alpha", -1e6, 1e6, &c->alpha, err));
     GR_TRY(gr_json_int(root, "r", 1, 1 << 20, &c->rank, err));
-    GR_TRY(read_pattern(&c->ranks, root, "rank_pattern", err));
-    return read_pattern(&c->alphas, root, "alpha_pattern", err);
+    GR_TRY(read_pattern(&c->ranks, root, "rank_pattern", model, err));
+    return read_pattern(&c->alphas, root, "alpha_pattern", model, err);
 }
 
-graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, graft_error *err) {
+graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, const gr_model_config *model,
+                                    graft_error *err) {
     static const char *const kinds[] = {"lora", "dora", "full"};
     gr_json_scope root = scope_of(c);
     bool known = peft;
@@ -155,7 +165,7 @@ graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, graft_error
         c->dora = strcmp(c->type, "dora") == 0;
         if (strcmp(c->type, "full") == 0) return GRAFT_OK;
     }
-    return read_scale(c, peft, &root, err);
+    return read_scale(c, peft, &root, model, err);
 }
 
 graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *c, const char *path, int64_t rank,

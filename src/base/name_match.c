@@ -6,6 +6,7 @@
 /* What a pattern may cost at one name, of some 60 letters; `.*` on both sides takes hundreds. A file brings
  * as many patterns as it likes, so one that takes more is not tried again. */
 #define REGEX_STEPS  20000
+#define REGEX_FEW    1000
 #define REGEX_LENGTH 4096
 
 struct gr_regex {
@@ -40,19 +41,30 @@ graft_status gr_regex_new(gr_regex **out, const char *pattern, size_t len, const
     } else if (code != PCRE2_ERROR_HEAP_FAILED) {
         pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof text);
     }
-    if (r->match && r->limits) {
-        pcre2_set_match_limit(r->limits, REGEX_STEPS);
-        return GRAFT_OK;
-    }
+    if (r->match && r->limits) return GRAFT_OK;
     gr_regex_free(r);
     *out = NULL;
     if (!text[0]) return gr_no_memory(err, len);
     return gr_fail(err, GRAFT_USAGE, "regular expression of %s: %s", of, text);
 }
 
+static int match(gr_regex *r, const char *name, uint32_t steps) {
+    pcre2_set_match_limit(r->limits, steps);
+    return pcre2_match(r->code, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits);
+}
+
 bool gr_regex_matches(gr_regex *r, const char *name) {
+    int64_t dear = 1;
+    return gr_regex_matches_within(r, name, &dear);
+}
+
+bool gr_regex_matches_within(gr_regex *r, const char *name, int64_t *dear) {
     if (r->endless || r->starved) return false;
-    int rc = pcre2_match(r->code, (PCRE2_SPTR)name, PCRE2_ZERO_TERMINATED, 0, 0, r->match, r->limits);
+    int rc = match(r, name, REGEX_FEW);
+    if (rc == PCRE2_ERROR_MATCHLIMIT && *dear > 0) {
+        --*dear;
+        rc = match(r, name, REGEX_STEPS);
+    }
     r->starved = rc == PCRE2_ERROR_NOMEMORY;
     r->endless = rc < 0 && rc != PCRE2_ERROR_NOMATCH && !r->starved;
     return rc >= 0;

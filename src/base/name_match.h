@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Does name end in the len letters at suffix, as a whole number of its parts between dots? Never for len 0.
  */
@@ -19,6 +20,9 @@ graft_status gr_regex_new(gr_regex **regex, const char *pattern, size_t len, con
 /* One thread at a time. A pattern that takes more steps than any name is worth matches nothing from then on,
  * and gr_regex_endless says so: who matched asks it before believing the answers. */
 bool gr_regex_matches(gr_regex *regex, const char *name);
+/* The same of many patterns together: a match of more than a few steps takes one from *dear, and at 0 such a
+ * pattern is endless. */
+bool gr_regex_matches_within(gr_regex *regex, const char *name, int64_t *dear);
 bool gr_regex_endless(const gr_regex *regex); /* NULL: no */
 /* The same for memory that ran out while it matched: GRAFT_NO_MEMORY is what became of it. */
 bool gr_regex_starved(const gr_regex *regex);

@@ -298,6 +298,7 @@ graft_status gr_file_replace(const char *path, const void *data, size_t n, graft
 }
 
 graft_status gr_make_dirs(const char *path, graft_error *err) {
+    if (!path[0]) return gr_fail(err, GRAFT_USAGE, "an empty path is no directory");
     char *part = gr_strdup(path);
     if (!part) return gr_no_memory(err, strlen(path));
     graft_status st = GRAFT_OK;

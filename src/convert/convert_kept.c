@@ -121,6 +121,7 @@ static uint64_t wish_key(const gr_convert_options *o) {
 static bool held_key(uint64_t *key, const char *dir, gr_reading how) {
     size_t n = strlen(dir);
     bool any = false;
+    while (n > 1 && dir[n - 1] == '/') n--;
     *key = 0;
     for (size_t i = 0; i < how.count; i++) {
         const graft_file *f = &how.files[i];

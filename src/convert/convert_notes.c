@@ -38,69 +38,92 @@ static int64_t split_path(const char *path, const char **rest) {
     return n;
 }
 
-/* Is job the same module of another block as `of`? Its block, else -1. */
-static int64_t same_module(const gr_job *job, const gr_job *of) {
-    const char *rest, *want;
-    split_path(of->path, &want);
-    int64_t block =
-        job->undivided == of->undivided && job->cols == of->cols ? split_path(job->path, &rest) : -1;
-    return block >= 0 && strcmp(rest, want) == 0 ? block : -1;
-}
-
-static bool is_first(const gr_conversion *c, const gr_job *job) {
-    for (const gr_job *j = c->jobs.items; j < job; j++)
-        if (j->undivided && same_module(j, job) >= 0) return false;
-    return true;
-}
-
-static int by_number(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* "0-3,7" of sorted numbers. */
-static void add_ranges(gr_buf *text, const int64_t *block, size_t n) {
-    for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && block[end] == block[end - 1] + 1;) end++;
-        gr_buf_printf(text, "%s%lld", i ? "," : "", (long long)block[i]);
-        if (end > i + 1) gr_buf_printf(text, "-%lld", (long long)block[end - 1]);
-    }
-}
-
-static void add_name(gr_buf *text, const gr_conversion *c, const gr_job *job, int64_t *block) {
+/* A job and where it stands. */
+typedef struct place {
+    const gr_job *job;
     const char *rest;
-    size_t n = 0;
-    if (split_path(job->path, &rest) < 0) {
-        gr_buf_puts(text, job->path);
-    } else {
-        for (size_t i = 0; i < c->jobs.count; i++) {
-            const gr_job *j = &c->jobs.items[i];
-            int64_t number = j->undivided ? same_module(j, job) : -1;
-            if (number >= 0) block[n++] = number;
-        }
-        qsort(block, n, sizeof *block, by_number);
-        gr_buf_puts(text, "model.layers.");
-        add_ranges(text, block, n);
-        gr_buf_printf(text, ".%s", rest);
+    int64_t block;
+} place;
+
+/* Of one module in several blocks? */
+static int by_module(const place *x, const place *y) {
+    int order = strcmp(x->rest, y->rest);
+    if (!order) order = (x->block < 0) - (y->block < 0);
+    if (!order) order = x->job->undivided - y->job->undivided;
+    return order ? order : (x->job->cols > y->job->cols) - (x->job->cols < y->job->cols);
+}
+
+static int by_place(const void *a, const void *b) {
+    const place *x = a, *y = b;
+    int order = by_module(x, y);
+    return order ? order : (x->block > y->block) - (x->block < y->block);
+}
+
+/* Modules that are in `count` places from `from` on. */
+typedef struct module {
+    const place *from;
+    size_t count;
+    const gr_job *first;
+} module;
+
+static int by_first(const void *a, const void *b) {
+    const module *x = a, *y = b;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* "0-3,7" of sorted blocks. */
+static void add_ranges(gr_buf *text, const place *at, size_t n) {
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && at[end].block == at[end - 1].block + 1;) end++;
+        gr_buf_printf(text, "%s%lld", i ? "," : "", (long long)at[i].block);
+        if (end > i + 1) gr_buf_printf(text, "-%lld", (long long)at[end - 1].block);
     }
-    gr_buf_printf(text, " (%lld values, group %d)", (long long)job->cols, job->undivided);
+}
+
+static void add_name(gr_buf *text, const module *m) {
+    if (m->from->block >= 0) {
+        gr_buf_puts(text, "model.layers.");
+        add_ranges(text, m->from, m->count);
+        gr_buf_putc(text, '.');
+    }
+    gr_buf_printf(text, "%s (%lld values, group %d)", m->from->rest, (long long)m->first->cols,
+                  m->first->undivided);
 }
 
 graft_status gr_conversion_note_undivided(const gr_conversion *c, graft_error *err) {
     gr_buf text = {0};
+    size_t n = 0, count = 0;
     if (!c->undivided) return GRAFT_OK;
-    int64_t *block = gr_calloc(c->jobs.count, sizeof *block);
-    if (!block) return gr_no_memory(err, c->jobs.count * sizeof *block);
+    place *at = gr_calloc(c->undivided, sizeof *at);
+    module *modules = gr_calloc(c->undivided, sizeof *modules);
+    if (!at || !modules) {
+        free(at);
+        free(modules);
+        return gr_no_memory(err, c->undivided * sizeof *at);
+    }
+    for (size_t i = 0; i < c->jobs.count && n < c->undivided; i++) {
+        const gr_job *job = &c->jobs.items[i];
+        if (!job->undivided) continue;
+        at[n].job = job;
+        at[n].block = split_path(job->path, &at[n].rest);
+        n++;
+    }
+    qsort(at, n, sizeof *at, by_place);
+    for (size_t i = 0; i < n; i++) {
+        if (!i || by_module(&at[i], &at[i - 1]) != 0)
+            modules[count++] = (module){.from = &at[i], .first = at[i].job};
+        module *m = &modules[count - 1];
+        m->count++;
+        if (at[i].job < m->first) m->first = at[i].job;
+    }
+    qsort(modules, count, sizeof *modules, by_first);
     gr_buf_printf(&text, "%zu %s not quantized, rows are not whole groups:", c->undivided,
                   c->undivided > 1 ? "matrices are" : "matrix is");
-    bool first = true;
-    for (size_t i = 0; i < c->jobs.count; i++) {
-        const gr_job *job = &c->jobs.items[i];
-        if (!job->undivided || !is_first(c, job)) continue;
-        gr_buf_puts(&text, first ? " " : "; ");
-        add_name(&text, c, job, block);
-        first = false;
+    for (size_t i = 0; i < count; i++) {
+        gr_buf_puts(&text, i ? "; " : " ");
+        add_name(&text, &modules[i]);
     }
-    free(block);
+    free(at);
+    free(modules);
     return gr_note_text(c->result, gr_buf_take(&text), err);
 }

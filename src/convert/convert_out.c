@@ -135,26 +135,31 @@ done:
 
 /* mlx-lm's default under a recipe; else the most frequent format, where the source had none. */
 static void choose_default(gr_conversion *c) {
-    size_t best = 0;
+    static const int groups[] = {16, 32, 64, 128}; /* of every format that is written: mx_float.h, affine.h */
+    enum { BITS = 9, GROUPS = sizeof groups / sizeof *groups };
+    size_t count[BITS][GROUPS] = {0}, best = 0;
     if (c->top_bits) return;
     if (gr_quant_rules_mixed(c->rules)) {
         c->top_bits = c->q_bits;
         c->top_group = c->q_group;
         return;
     }
-    for (size_t i = 0; i < c->jobs.count; i++) {
-        const gr_job *a = &c->jobs.items[i];
-        size_t n = 0;
-        if (!gr_job_quantized(a)) continue;
-        for (size_t j = 0; j < c->jobs.count; j++)
-            n += c->jobs.items[j].bits == a->bits && c->jobs.items[j].group == a->group;
-        if (n > best) {
-            best = n;
-            c->top_bits = a->bits;
-            c->top_group = a->group;
-            c->top_micro = gr_job_mx(a) ? gr_mx_by_format(a->bits, a->group) : NULL;
+    for (int pass = 0; pass < 2; pass++) /* count; then the first job of the most frequent */
+        for (size_t i = 0; i < c->jobs.count; i++) {
+            const gr_job *job = &c->jobs.items[i];
+            size_t g = 0;
+            while (g < GROUPS && groups[g] != job->group) g++;
+            if (!gr_job_quantized(job) || g == GROUPS || job->bits >= BITS) continue;
+            size_t *n = &count[job->bits][g];
+            if (pass == 0) {
+                ++*n;
+            } else if (*n > best) {
+                best = *n;
+                c->top_bits = job->bits;
+                c->top_group = job->group;
+                c->top_micro = gr_job_mx(job) ? gr_mx_by_format(job->bits, job->group) : NULL;
+            }
         }
-    }
 }
 
 static json_t *format_of(int bits, int group, const gr_mx_row *micro) {

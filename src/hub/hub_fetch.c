@@ -102,15 +102,33 @@ static uint64_t blob_size(const job *j, const gr_hub_file *file, const char *suf
     return there ? (uint64_t)info.st_size : GR_HUB_UNKNOWN;
 }
 
+static int by_digest(const void *a, const void *b) {
+    const gr_hub_file *const *x = a, *const *y = b;
+    return strcmp((*x)->digest, (*y)->digest);
+}
+
+/* What is still to be fetched: files of the same bytes are one blob. */
+static graft_status bytes_missing(uint64_t *need, const job *j, graft_error *err) {
+    const gr_hub_file **sorted = gr_calloc(j->list.count, sizeof *sorted);
+    *need = 0;
+    if (!sorted) return gr_no_memory(err, j->list.count * sizeof *sorted);
+    for (size_t i = 0; i < j->list.count; i++) sorted[i] = &j->list.files[i];
+    qsort(sorted, j->list.count, sizeof *sorted, by_digest);
+    for (size_t i = 0; i < j->list.count; i++) {
+        const gr_hub_file *file = sorted[i];
+        if (i && file->digest[0] && by_digest(&sorted[i - 1], &sorted[i]) == 0) continue;
+        uint64_t part = blob_size(j, file, ".incomplete");
+        if (blob_size(j, file, "") != file->size) *need += file->size - (part <= file->size ? part : 0);
+    }
+    free(sorted);
+    return GRAFT_OK;
+}
+
 static graft_status check_space(job *j, graft_error *err) {
     struct statvfs disk;
-    uint64_t need = 0;
-    for (size_t i = 0; i < j->list.count; i++) {
-        const gr_hub_file *file = &j->list.files[i];
-        uint64_t part = blob_size(j, file, ".incomplete");
-        j->total += file->size; /* the list caps them: hub_list.c */
-        if (blob_size(j, file, "") != file->size) need += file->size - (part <= file->size ? part : 0);
-    }
+    uint64_t need;
+    for (size_t i = 0; i < j->list.count; i++) j->total += j->list.files[i].size; /* capped: hub_list.c */
+    GR_TRY(bytes_missing(&need, j, err));
     if (statvfs(j->blobs, &disk)) return GRAFT_OK;
     uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (need <= room) return GRAFT_OK;

@@ -14,8 +14,13 @@ typedef struct pattern {
     const char *shadow; /* the key before it that took a module which it names too; NULL: none did */
 } pattern;
 
+/* Matches of more than a thousand steps that all keys may have together: about a second. A file brings as
+ * many keys as it likes. */
+#define DEAR 5000
+
 struct gr_patterns {
     const char *option;
+    int64_t dear; /* of those, still to come */
     pattern *items;
     size_t count, cap;
 };
@@ -94,6 +99,7 @@ graft_status gr_patterns_new(gr_patterns **out, const char *text, const char *op
     gr_patterns *p = *out = gr_calloc(1, sizeof *p);
     if (!p) return gr_no_memory(err, sizeof *p);
     p->option = option;
+    p->dear = DEAR;
     graft_status st = text[0] == '{' ? parse_object(p, text, err) : parse_list(p, text, err);
     for (size_t i = 0; st == GRAFT_OK && i < p->count; i++)
         if (!isfinite(p->items[i].value) || p->items[i].value <= 0) st = malformed(p, text, err);
@@ -108,7 +114,7 @@ double gr_patterns_value(gr_patterns *p, const char *path, double otherwise) {
     for (size_t i = 0; p && i < p->count; i++) {
         pattern *x = &p->items[i];
         /* the first that matches counts; the others are asked only for the sake of gr_patterns_check */
-        if ((first && (x->used || x->shadow)) || !gr_regex_matches(x->regex, path)) continue;
+        if ((first && (x->used || x->shadow)) || !gr_regex_matches_within(x->regex, path, &p->dear)) continue;
         if (first)
             x->shadow = first->key;
         else

@@ -1,39 +1,63 @@
+#include "base/number.h"
 #include "optim/optim_table.h"
 #include "options/options.h"
 
-static void add_real(gr_buf *out, const char *name, double value) {
-    if (!isnan(value)) gr_buf_printf(out, "%s: %g\n", name, value);
+/* As %g has it, with more digits where it takes them to read the same bits back. */
+static void add_value(gr_buf *out, double value) {
+    char text[32];
+    gr_format(text, sizeof text, "%g", value);
+    if (gr_to_real(text, NULL) != value) gr_real_text(text, value);
+    gr_buf_puts(out, text);
 }
 
-/* A switch of optimizer_config, where that optimizer has it. */
-static void add_switch(gr_buf *out, const graft_options *o, const char *key, const char *name, bool value) {
-    if (gr_optim_takes(gr_optim_find(o->optimizer), key))
+static void add_real(gr_buf *out, const char *name, double value) {
+    if (isnan(value)) return;
+    gr_buf_printf(out, "%s: ", name);
+    add_value(out, value);
+    gr_buf_puts(out, "\n");
+}
+
+/* A switch of optimizer_config, where that optimizer has it and a file or a host may have set it. */
+static void add_switch(gr_buf *out, const graft_options *o, const char *key, const char *name, bool value,
+                       bool usual) {
+    if ((o->config_file || value != usual) && gr_optim_takes(gr_optim_find(o->optimizer), key))
         gr_buf_printf(out, "%s: %s\n", name, value ? "true" : "false");
 }
 
-/* What only a YAML sets. */
+static void add_schedule(gr_buf *out, const graft_options *o) {
+    gr_buf_printf(out, "schedule: %s(", o->mlx_schedule);
+    for (int i = 0; i < 4 && !isnan(o->mlx_schedule_args[i]); i++) {
+        if (i) gr_buf_puts(out, ", ");
+        add_value(out, o->mlx_schedule_args[i]);
+    }
+    gr_buf_printf(out, "), warm-up %lld from ", (long long)o->mlx_warmup);
+    add_value(out, o->mlx_warmup_init);
+    gr_buf_puts(out, "\n");
+}
+
+/* What only a YAML sets, or a host: what a checkpoint compares must not depend on which. */
 static void add_config(gr_buf *out, const graft_options *o) {
-    if (!o->config_file) return;
-    gr_buf_printf(out, "bias-correction: %s\n", o->bias_correction ? "true" : "false");
+    graft_options usual = {.optimizer = o->optimizer}; /* borrows a name */
+    gr_options_optimizer_defaults(&usual);
+    if (o->config_file || !o->bias_correction)
+        gr_buf_printf(out, "bias-correction: %s\n", o->bias_correction ? "true" : "false");
     add_real(out, "beta1", o->beta1);
     add_real(out, "beta2", o->beta2);
     add_real(out, "epsilon", o->epsilon);
     add_real(out, "momentum", o->momentum);
     add_real(out, "dampening", o->dampening);
-    if (o->nesterov) gr_buf_puts(out, "nesterov: true\n");
+    if (o->config_file ? o->nesterov : o->nesterov != usual.nesterov)
+        gr_buf_printf(out, "nesterov: %s\n", o->nesterov ? "true" : "false");
     add_real(out, "scale-epsilon", o->scale_epsilon);
     add_real(out, "clip-threshold", o->clip_threshold);
     add_real(out, "decay-rate", o->decay_rate);
-    add_switch(out, o, "scale_parameter", "scale-parameter", o->scale_parameter);
-    add_switch(out, o, "relative_step", "relative-step", o->relative_step);
-    add_switch(out, o, "warmup_init", "warmup-init", o->warmup_init);
-    if (gr_optim_takes(gr_optim_find(o->optimizer), "ns_steps"))
+    add_switch(out, o, "scale_parameter", "scale-parameter", o->scale_parameter, usual.scale_parameter);
+    add_switch(out, o, "relative_step", "relative-step", o->relative_step, usual.relative_step);
+    add_switch(out, o, "warmup_init", "warmup-init", o->warmup_init, usual.warmup_init);
+    if ((o->config_file || o->ns_steps != usual.ns_steps) &&
+        gr_optim_takes(gr_optim_find(o->optimizer), "ns_steps"))
         gr_buf_printf(out, "ns-steps: %lld\n", (long long)o->ns_steps);
-    if (!o->mlx_schedule) return;
-    gr_buf_printf(out, "schedule: %s(", o->mlx_schedule);
-    for (int i = 0; i < 4 && !isnan(o->mlx_schedule_args[i]); i++)
-        gr_buf_printf(out, "%s%g", i ? ", " : "", o->mlx_schedule_args[i]);
-    gr_buf_printf(out, "), warm-up %lld from %g\n", (long long)o->mlx_warmup, o->mlx_warmup_init);
+    if (o->mlx_schedule) add_schedule(out, o);
 }
 
 /* Options whose value stands in other words elsewhere would be printed twice. */

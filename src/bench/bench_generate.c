@@ -109,10 +109,9 @@ static void answer(bench *b, int64_t repeat) {
 /* Operations of a prompt of `tokens`, whose last one goes through the head: two for each weight, and causal
  * attention's two products over half of the pairs. */
 static double prompt_flops(const gr_model_config *c, double tokens) {
-    double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
-           kv = (double)(c->kv_heads * c->head_dim);
-    double weights = 2 * h * q + 2 * h * kv + (double)gr_mlp_matrices(c) * h * (double)gr_mlp_width(c);
-    return (double)c->layers * tokens * (2 * weights + 2 * q * tokens) + 2 * h * (double)c->vocab;
+    double q = (double)(c->heads * c->head_dim);
+    return (double)c->layers * tokens * (2 * gr_block_weights(c) + 2 * q * tokens) +
+           2 * (double)c->hidden * (double)c->vocab;
 }
 
 /* Bytes that a step reads: all weights but the embedding's table, what was trained, and the rows' cache in

@@ -28,10 +28,8 @@ static double trained_flops(const gr_model_config *c, const gr_tuning *tuning) {
 
 double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t sequence,
                       gr_recompute recompute, double targets) {
-    double h = (double)c->hidden, q = (double)(c->heads * c->head_dim),
-           kv = (double)(c->kv_heads * c->head_dim), m = (double)gr_mlp_width(c);
-    double wl = 2 * h * q + 2 * h * kv + (double)gr_mlp_matrices(c) * h * m, layers = (double)c->layers,
-           s = (double)sequence;
+    double h = (double)c->hidden, q = (double)(c->heads * c->head_dim), m = (double)gr_mlp_width(c),
+           wl = gr_block_weights(c), layers = (double)c->layers, s = (double)sequence;
     double backward = (double)(c->layers - (tuning ? tuning->lowest : 0)); /* layers that have one */
     double flops = layers * (2 * wl + 2 * q * s) + backward * (2 * wl + 5 * q * s);
     const double again[GR_RECOMPUTES] = {0, 2 * (double)(gr_mlp_matrices(c) - 1) * h * m,
@@ -87,7 +85,7 @@ static void reference_pass(gr_trainer *t) {
     gr_net_use(net, t->rt.tuning);
 }
 
-/* Calibration: training steps on made-up ids for about two seconds; of a tiny model, two hundred of them.
+/* Calibration: forward and backward on made-up ids for about two seconds; of a tiny model, two hundred times.
  * Tokens per second. */
 static double calibrate(gr_trainer *t) {
     gr_batch_buffer *b = &t->buffer;
@@ -100,7 +98,6 @@ static double calibrate(gr_trainer *t) {
     int64_t tokens = gr_min_i64(width, 32); /* begin small: a large model must not take minutes */
     for (int steps = 0; steps < 200 && gr_clock() - start < 2; steps++) {
         double step = gr_clock();
-        if (t->rt.tuning->qat) t->rt.net.stale = true; /* a good part of a step */
         make_up(t, tokens);
         int64_t at = b->batch.tokens;
         if (t->preference.kind == GR_PREFERENCE_DPO) reference_pass(t);
@@ -117,6 +114,34 @@ static double calibrate(gr_trainer *t) {
     }
     gr_batch_clear(b, 0);
     return best;
+}
+
+#define UPDATE_TOKENS 32
+
+/* Seconds of a forward pass of few tokens. */
+static double forward_seconds(gr_trainer *t) {
+    double start = gr_clock();
+    gr_net_forward(&t->rt.net, &t->buffer.batch);
+    return gr_clock() - start;
+}
+
+/* Seconds that an update takes once a batch's gradient is there: its sum, the optimizer, and what the next
+ * forward has to make anew from parameters that moved (DoRA's gains, QAT's codes). The throw-away trainer's
+ * own parameters; the first update touches memory that no later one does. */
+static double calibrate_update(gr_trainer *t) {
+    double least = INFINITY, start = gr_clock();
+    make_up(t, gr_min_i64(t->buffer.max_tokens, UPDATE_TOKENS));
+    forward_seconds(t);
+    for (int i = 0; i < 3 && (i == 0 || gr_clock() - start < 1); i++) {
+        double usual = forward_seconds(t), update = gr_clock();
+        gr_trainer_collect(t, 1, 1);
+        gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, t->o->learning_rate, 1, i + 1);
+        t->rt.net.stale = true;
+        update = gr_clock() - update + fmax(forward_seconds(t) - usual, 0);
+        least = fmin(least, update);
+    }
+    gr_batch_clear(&t->buffer, 0);
+    return least;
 }
 
 /* Without weights: the arithmetic at a usual share of this machine's peak. */
@@ -161,7 +186,8 @@ static graft_status measure_full(graft_plan *plan, gr_trainer *t, graft_error *e
                                  .measured = true};
     GR_TRY(gr_tuning_select(&all, &m->config, &request, err));
     gr_net_config config = t->net_config;
-    if (gr_net_one_row(&m->config, all)) config.tokens = gr_max_i64(config.longest, t->work.unit);
+    if (gr_net_one_row(&m->config, all)) /* of the slices that have every row alone */
+        config.tokens = gr_max_i64(config.longest, t->work.slice[GR_SLICES - 1].tokens);
     config.head_tile = 0; /* the head trains */
     graft_memory fixed = t->fixed;
     gr_arena state = {0};
@@ -183,6 +209,7 @@ static graft_status measure_full(graft_plan *plan, gr_trainer *t, graft_error *e
 graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options *o, const graft_hooks *hooks,
                          graft_error *err) {
     gr_trainer t;
+    double updating = 0; /* seconds of all updates */
     memset(plan, 0, sizeof *plan);
     GR_TRY(gr_trainer_open(&t, dir, o, hooks, GR_TRAINER_PLAN, err));
     graft_status st = fill(plan, &t, o->model ? o->model : o->shape, err);
@@ -197,10 +224,11 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     if (st == GRAFT_OK && runnable) { /* the same run, for real, for two seconds */
         st = gr_trainer_ready(&t, err);
         if (st == GRAFT_OK) plan->tokens_per_second = calibrate(&t);
+        if (st == GRAFT_OK) updating = (double)t.updates * calibrate_update(&t);
     }
     gr_trainer_close(&t);
     if (st == GRAFT_OK && plan->tokens_per_second > 0)
-        plan->time_seconds = (double)plan->time_tokens / plan->tokens_per_second;
+        plan->time_seconds = (double)plan->time_tokens / plan->tokens_per_second + updating;
     if (st != GRAFT_OK) graft_plan_free(plan);
     return st;
 }

@@ -149,6 +149,11 @@ int gr_mlp_matrices(const gr_model_config *c) {
     return c->arch->traits & GR_ARCH_PLAIN_MLP ? 2 : 3;
 }
 
+double gr_block_weights(const gr_model_config *c) {
+    double q = (double)(c->heads * c->head_dim), kv = (double)(c->kv_heads * c->head_dim);
+    return (double)c->hidden * (2 * q + 2 * kv + (double)gr_mlp_matrices(c) * (double)gr_mlp_width(c));
+}
+
 bool gr_role_has_bias(gr_role role, const gr_model_config *c) {
     if (!gr_role_exists(role, c)) return false;
     switch (role) {

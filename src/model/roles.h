@@ -69,6 +69,9 @@ static inline bool gr_role_expert(gr_role role) {
 bool gr_role_has_bias(gr_role role, const gr_model_config *config);
 /* Matrices [mlp, hidden], or turned, that a block's MLP has, fused or not: 3, or 2 without gate. */
 int gr_mlp_matrices(const gr_model_config *config);
+/* Numbers of a block's linears that one token is multiplied with: of a mixture's experts those that it takes,
+ * without the router. */
+double gr_block_weights(const gr_model_config *config);
 /* Where a block can have a norm over the whole width. */
 typedef enum gr_norm_place {
     GR_BEFORE_ATTENTION,

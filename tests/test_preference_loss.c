@@ -114,6 +114,12 @@ static void far_away(void **state) {
     gr_pair sure = {{-1e-12, -40}, {0, 0}, {2, 2}, 1}, unlikely = {{-4000, -9000}, {0, 0}, {2, 2}, 1};
     gr_pair_value v = gr_preference_value(&p, &sure, 1);
     assert_true(isfinite(v.loss) && isfinite(v.weight[0]) && isfinite(v.weight[1]));
+    for (int half = 0; half < 3; half++) { /* a loss of f32 that rounded to 0, in either half or both */
+        gr_pair certain = {{half == 1 ? -40 : -0.0, half == 0 ? -40 : 0}, {0, 0}, {2, 2}, 0};
+        v = gr_preference_value(&p, &certain, 1);
+        assert_true(isfinite(v.loss) && isfinite(v.log_odds));
+        assert_true(v.weight[0] >= 0 && v.weight[0] < 1e8 && v.weight[1] <= 0 && v.weight[1] > -1e8);
+    }
     v = gr_preference_value(&p, &unlikely, 1);
     assert_true(fabs(v.log_odds - 2500) < 1e-9 && isfinite(v.loss));
 }

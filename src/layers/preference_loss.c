@@ -1,5 +1,6 @@
 #include "layers/preference_loss.h"
 #include "files/json_bits.h"
+#include <float.h>
 #include <math.h>
 
 static double sigmoid(double x) {
@@ -72,11 +73,15 @@ static gr_pair_value dpo_value(const gr_preference *p, const gr_pair *pair) {
 
 /* ------------------------------------------------------------------------------------------------ orpo */
 
+/* log p of a token that f32 cannot tell from 1: above it the odds would be infinite, and what falls back from
+ * them no number. TRL has no such bound. */
+#define SURE (-(double)FLT_EPSILON / 2)
+
 static gr_pair_value orpo_value(const gr_preference *p, const gr_pair *pair, double nll_share) {
     gr_pair_value v = {.nll = pair->nll * nll_share, .nll_weight = nll_share};
     double mean[2], odds[2];
     for (int i = GR_CHOSEN; i <= GR_REJECTED; i++) {
-        mean[i] = pair->logp[i] / fmax((double)pair->tokens[i], 1);
+        mean[i] = fmin(pair->logp[i] / fmax((double)pair->tokens[i], 1), SURE);
         odds[i] = mean[i] - log1mexp(mean[i]);
         v.reward[i] = p->beta * mean[i];
     }

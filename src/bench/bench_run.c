@@ -131,13 +131,13 @@ graft_status gr_bench_run_stopped(const gr_bench_run *run, graft_error *err) {
     return stop && *stop ? gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped") : GRAFT_OK;
 }
 
-static graft_status open_data(gr_trainer *t, const char *dir, graft_error *err) {
+static graft_status open_data(gr_trainer *t, const char *dir, int64_t vocab, graft_error *err) {
     const graft_options *o = t->o;
     if (!o->data || !dir) return GRAFT_OK;
     GR_TRY(gr_chat_open(&t->tok, &t->chat, dir, gr_options_reading(t->o), t->now, err));
     char *path;
     GR_TRY(gr_data_place(&path, o->data, "train", gr_options_reading(o), err));
-    gr_rows_config config = gr_options_rows(o, 0);
+    gr_rows_config config = gr_options_rows(o, (int32_t)vocab);
     graft_status st = gr_rows_open(&t->train, path, t->tok, t->chat, &config, NULL, NULL, err);
     free(path);
     return st;
@@ -176,8 +176,12 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     const graft_options *o = t->o;
     gr_model *model = NULL;
     float *start = NULL;
+    gr_model_config about;
     t->now = (int64_t)time(NULL);
-    GR_TRY(open_data(t, dir, err));
+    GR_TRY(dir ? gr_config_open(&about, dir, err) : gr_shape_config(&about, o->shape, err));
+    int64_t vocab = about.vocab;
+    gr_config_free(&about);
+    GR_TRY(open_data(t, dir, vocab, err));
     GR_TRY(pack_data(run, err));
     GR_TRY(dir ? gr_model_open(&model, dir, err)
                : gr_model_from_shape(&model, o->shape, purpose == GR_TRAINER_RUN, err));

@@ -264,10 +264,6 @@ graft_status gr_ranks_wait(gr_ranks *r, gr_message *m, size_t count, graft_error
     return st;
 }
 
-graft_status gr_ranks_check(gr_ranks *r, graft_error *err) {
-    return gr_ranks_wait(r, NULL, 0, err);
-}
-
 bool gr_ranks_broke_off(gr_ranks *r) {
     pthread_mutex_lock(&r->lock);
     bool broke = r->passed_on;

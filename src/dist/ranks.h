@@ -36,8 +36,6 @@ graft_status gr_ranks_close(gr_ranks *ranks, graft_error *err);
 
 int gr_ranks_rank(const gr_ranks *ranks);
 int gr_ranks_size(const gr_ranks *ranks);
-/* GRAFT_OK, or why the run is over. */
-graft_status gr_ranks_check(gr_ranks *ranks, graft_error *err);
 
 /* Was it another rank, or the host's hurry, that ended the run? True once a wait has returned that, and not
  * where this rank went wrong by itself, even if others have failed since. */

@@ -52,6 +52,18 @@ static void warmup_longer_than_the_run(void **state) {
     graft_options_free(&o);
 }
 
+/* A run that was resumed with fewer rows to an update makes more of them than were counted: the rate stays at
+ * its end, and never climbs or falls below 0. */
+static void beyond_the_last_update(void **state) {
+    (void)state;
+    static const char *const names[] = {"linear", "cosine"};
+    for (size_t i = 0; i < 2; i++) {
+        graft_options o = make(names[i], 1.0, 2);
+        for (int k = 11; k <= 40; k++) near(gr_schedule_rate(&o, k, 10), 0, 1e-15);
+        graft_options_free(&o);
+    }
+}
+
 static void load_case(graft_options *o, const json_t *item) {
     const json_t *arguments = json_object_get(item, "arguments");
     graft_options_init(o);
@@ -111,6 +123,7 @@ static void wrong_arguments(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(own_schedules),
+        cmocka_unit_test(beyond_the_last_update),
         cmocka_unit_test(warmup_longer_than_the_run),
         cmocka_unit_test(mlx_schedules),
         cmocka_unit_test(wrong_arguments),

@@ -70,7 +70,7 @@ graft_status gr_evaluate_pairs(gr_session *s, const gr_rows *rows, graft_eval_re
         if (!r->row_losses) st = gr_no_memory(err, (size_t)count * sizeof *r->row_losses);
         if (st != GRAFT_OK) goto done;
     }
-    gr_pairs_score(&s->rt, &buffer, rows, 0, count, &how, &sums, note_pair, &sink, stop);
+    GR_GOTO(gr_pairs_score(&s->rt, &buffer, rows, 0, count, &how, &sums, note_pair, &sink, stop, err));
     if (stop && *stop) {
         st = gr_fail(err, GRAFT_INTERRUPTED, "evaluation stopped");
     } else if (sink.bad.count) {

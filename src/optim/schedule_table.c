@@ -31,7 +31,7 @@ static double own_rate(const graft_options *o, int64_t k, int64_t total) {
     double peak = o->learning_rate;
     int64_t w = o->warmup;
     if (k <= w) return peak * (double)k / (double)w;
-    double p = total > w ? (double)(k - w - 1) / (double)(total - w) : 0;
+    double p = total > w ? fmin((double)(k - w - 1) / (double)(total - w), 1) : 0;
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (o->lr_schedule && strcmp(own[i].name, o->lr_schedule) == 0) return peak * own[i].share(p);
     return peak;

@@ -8,8 +8,8 @@
 #define GR_SCHEDULE_MAP(X) X(constant) X(linear) X(cosine)
 
 /* Rate of update k (from 1) of K in all.
- *   lr_schedule   update k of a warm-up of w takes peak*k/w; after it, with p = (k-w-1)/(K-w), linear is
- *                 peak*(1-p), cosine peak*(1+cos(pi p))/2, constant peak
+ *   lr_schedule   update k of a warm-up of w takes peak*k/w; after it, with p = (k-w-1)/(K-w), at most 1,
+ *                 linear is peak*(1-p), cosine peak*(1+cos(pi p))/2, constant peak
  *   mlx_schedule  mlx.optimizers.schedulers at step k-1, joined with its warm-up as mlx-lm's build_schedule:
  *                 starts at warmup_init and holds the peak for two updates. learning_rate is its first
  * argument. A run resumed with the same K goes on with the same rates. errors: none (the options are

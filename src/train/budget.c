@@ -65,9 +65,8 @@ static int64_t tile_rows(const search *s, const gr_net_config *x) {
 static double cost_of(const search *s, const gr_net_config *x) {
     const gr_model_config *c = &s->t->rt.model->config;
     double h = (double)c->hidden, m = (double)gr_mlp_width(c), q = (double)(c->heads * c->head_dim),
-           kv = (double)(c->kv_heads * c->head_dim), n = (double)gr_max_i64(s->t->work.batch, x->tokens);
-    double block = 2 * h * q + 2 * h * kv + 3 * h * m;
-    const double again[GR_RECOMPUTES] = {0, 2 * h * m, block - h * m};
+           n = (double)gr_max_i64(s->t->work.batch, x->tokens), block = gr_block_weights(c);
+    const double again[GR_RECOMPUTES] = {0, (gr_mlp_matrices(c) - 1) * h * m, block - h * m};
     double passes = 2 * block + again[x->recompute];
     double attention =
         ATTENTION_COST * (x->recompute == GR_RECOMPUTE_LAYER ? 4.5 : 3.5) * q * (double)x->longest;
@@ -102,14 +101,13 @@ static graft_status add_tiles(search *s, settings x, graft_error *err) {
 /* Measures every combination of what may be chosen. */
 static graft_status measure_all(search *s, graft_error *err) {
     const gr_work *w = &s->t->work;
-    bool one_row = gr_net_one_row(&s->t->rt.model->config, s->t->rt.tuning); /* or one pack */
     s->count = 0;
     for (gr_recompute r = 0; r < GR_RECOMPUTES; r++)
         for (int i = 0; i < (w->longest ? GR_SLICES : 1); i++) {
             settings x = {.config = s->base, .limit = w->slice[i].limit};
             x.config.recompute = r;
             if (w->longest) {
-                x.config.tokens = one_row ? gr_max_i64(w->unit, w->longest) : w->slice[i].tokens;
+                x.config.tokens = w->slice[i].tokens; /* where rows run alone: of the largest */
                 x.config.targets = w->slice[i].targets;
             }
             GR_TRY(add_tiles(s, x, err));

@@ -5,7 +5,9 @@
 #include <math.h>
 #include <stdio.h>
 
-#define VECTORS (2 + GR_OPTIM_STATES + GR_TREE_LEVELS)
+#define VECTORS      (2 + GR_OPTIM_STATES + GR_TREE_LEVELS)
+#define REFERENCE    "reference"
+#define COUNTER_MOST ((int64_t)1 << 53) /* sums of counters are far from overflow */
 
 /* Doubles travel as the bits they are: a resumed sum is the same sum. */
 static json_t *bits(double value) {
@@ -58,7 +60,7 @@ static size_t list_vectors(const gr_trainer *t, gr_tensor tensors[VECTORS], char
         count++;                                                                                             \
     } while (0)
     ADD(t->params, n, "params");
-    if (t->reference) ADD(t->reference, n, "reference");
+    if (t->reference) ADD(t->reference, n, REFERENCE);
     for (int i = 0; i < GR_OPTIM_STATES; i++)
         if (t->optim.state_floats[i]) ADD(t->optim.state[i], t->optim.state_floats[i], "optim%d", i);
     float *level[GR_TREE_LEVELS];
@@ -106,7 +108,7 @@ static graft_status read_bits(const gr_json_scope *root, const char *key, double
 
 static graft_status read_int(const gr_json_scope *root, const char *key, int64_t *value, graft_error *err) {
     GR_TRY(gr_json_need(root, key, err));
-    return gr_json_int(root, key, 0, INT64_MAX, value, err);
+    return gr_json_int(root, key, 0, COUNTER_MOST, value, err);
 }
 
 static graft_status read_progress(const gr_json_scope *root, gr_train_progress *p, graft_error *err) {
@@ -116,7 +118,7 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     GR_TRY(read_int(root, "iteration", &p->iteration, err));
     GR_TRY(read_int(root, "update", &p->update, err));
     GR_TRY(gr_json_need(root, "validated", err));
-    GR_TRY(gr_json_int(root, "validated", -1, INT64_MAX, &p->validated, err));
+    GR_TRY(gr_json_int(root, "validated", -1, COUNTER_MOST, &p->validated, err));
     GR_TRY(read_int(root, "pending_iterations", &p->pending_iterations, err));
     GR_TRY(read_int(root, "pending_rows", &rows, err));
     GR_TRY(read_int(root, "pending_targets", &p->pending_targets, err));
@@ -132,7 +134,7 @@ static graft_status read_progress(const gr_json_scope *root, gr_train_progress *
     GR_TRY(read_bits(root, "best_val", &p->best_val, err));
     GR_TRY(read_int(root, "best_iteration", &p->best_iteration, err));
     p->stale = 0; /* of checkpoints that do not have it */
-    GR_TRY(gr_json_int(root, "stale", 0, INT64_MAX, &p->stale, err));
+    GR_TRY(gr_json_int(root, "stale", 0, COUNTER_MOST, &p->stale, err));
     GR_TRY(read_int(root, "metrics_bytes", &bytes, err));
     GR_TRY(gr_health_read(&p->health, root, err));
     GR_TRY(gr_preference_read(&p->preference, root, err));
@@ -167,12 +169,24 @@ static graft_status open_checked(gr_safetensors **file, const char **progress, c
     return gr_found(err, "checksum %s", sum);
 }
 
+/* What dpo compares with is part of the run. Only a file that another program wrote comes here: a run looks
+ * into its checkpoint before it lays out its vectors. */
+static graft_status check_reference(const gr_trainer *t, const gr_safetensors *file, const char *path,
+                                    graft_error *err) {
+    if (t->reference || !gr_safetensors_find(file, REFERENCE)) return GRAFT_OK;
+    gr_fail(err, GRAFT_MISMATCH,
+            "cannot resume: the checkpoint's reference is an adapter, this run's the base");
+    gr_where(err, "%s", path);
+    return gr_hint(err, "give --resume-adapter-file as the first run did");
+}
+
 /* Copies the vectors after checking that all are there. */
 static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, const char *path,
                                  graft_error *err) {
     gr_tensor wanted[VECTORS], found[VECTORS];
     char names[VECTORS][16];
     size_t count = list_vectors(t, wanted, names);
+    GR_TRY(check_reference(t, file, path, err));
     for (size_t i = 0; i < count; i++) {
         const gr_tensor *x = gr_safetensors_find(file, wanted[i].name);
         if (!x || x->dtype != GR_F32 || x->bytes != wanted[i].bytes) {
@@ -190,12 +204,30 @@ static graft_status read_vectors(gr_trainer *t, const gr_safetensors *file, cons
     return GRAFT_OK;
 }
 
-/* Will validations not compare with those so far? */
-static bool other_validation(const gr_changes *c) {
-    static const char *const names[] = {"data", "model", "val-batches", "compute"};
+/* Will validations not compare with those so far? --val-batches counts batches, and mlx-lm's loss drops the
+ * one that is not full. */
+static bool other_validation(const gr_trainer *t, const gr_changes *c) {
+    static const char *const names[] = {"data", "model",     "val-batches",     "compute",
+                                        "beta", "loss-type", "label-smoothing", "qat"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (gr_changes_has(c, names[i])) return true;
-    return false;
+    return gr_changes_has(c, "batch-size") && (t->o->val_batches >= 0 || t->mlx_loss);
+}
+
+/* Counters that no run comes to would lead beyond the tree's slots and the data's end. most: rows of an
+ * update. */
+static graft_status check_counters(const gr_trainer *t, int64_t most, const char *path, graft_error *err) {
+    const gr_train_progress *p = &t->p;
+    uint64_t rows = (uint64_t)gr_min_i64(most, p->pending_iterations * t->o->batch_size);
+    bool whole = p->pending_iterations < t->o->grad_accumulation_steps &&
+                 p->pending_iterations <= p->iteration && p->pending_rows <= rows &&
+                 p->update <= p->iteration && p->epoch <= (uint64_t)p->iteration;
+    if (whole) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "the checkpoint's counters contradict each other");
+    gr_where(err, "%s", path);
+    return gr_found(err, "iteration %lld, update %lld, epoch %llu; %lld iterations and %llu rows pending",
+                    (long long)p->iteration, (long long)p->update, (unsigned long long)p->epoch,
+                    (long long)p->pending_iterations, (unsigned long long)p->pending_rows);
 }
 
 static void forget_validation(gr_trainer *t) {
@@ -212,15 +244,16 @@ static void forget_validation(gr_trainer *t) {
 /* What stands in an intact checkpoint. */
 static graft_status take(gr_trainer *t, const gr_safetensors *file, const gr_json_scope *root,
                          gr_changes *changes, graft_error *err) {
+    int64_t most = gr_trainer_update_rows(t); /* that t is bound for */
     GR_TRY(read_progress(root, &t->p, err));
+    gr_trainer_go_on(t);
     GR_TRY(gr_checkpoint_check(t, root, &t->p, changes, err));
-    if (t->p.pending_rows > (uint64_t)gr_trainer_update_rows(t))
-        return gr_fail(err, GRAFT_CORRUPT, "checkpoint has too many rows");
+    GR_TRY(check_counters(t, most, root->file, err));
     GR_TRY(read_vectors(t, file, root->file, err));
     if (changes->allowed.len) /* other rows, or other packs: what is left of a shorter epoch */
         t->p.position = gr_min_i64(t->p.position, gr_order_units(&t->order));
     if (gr_changes_has(changes, "data")) t->p.health.good_row = 0; /* it is another row now */
-    if (other_validation(changes)) forget_validation(t);
+    if (other_validation(t, changes)) forget_validation(t);
     return gr_order_seek(&t->order, t->p.epoch, t->p.position, err);
 }
 
@@ -228,6 +261,7 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     gr_safetensors *file = NULL;
     json_t *object = NULL;
     gr_train_progress before = t->p;
+    int64_t iters = t->iters, updates = t->updates;
     gr_changes changes = {.allow = t->o->allow_changes, .other_base = t->o->allow_other_base};
     const char *text = NULL;
     graft_status st = open_checked(&file, &text, path, gr_options_reading(t->o), err);
@@ -237,15 +271,15 @@ static graft_status read_checkpoint(gr_trainer *t, const char *path, graft_error
     if (st == GRAFT_OK)
         gr_checkpoint_say(t, &root, &changes);
     else
-        t->p = before;
+        t->p = before, t->iters = iters, t->updates = updates;
     gr_changes_free(&changes);
     json_decref(object);
     gr_safetensors_close(file);
     return st;
 }
 
-/* One number of an intact checkpoint's progress. */
-static graft_status peek(int64_t *value, const char *path, const char *key, gr_reading how,
+/* One number of an intact checkpoint's progress; *reference: it has dpo's. */
+static graft_status peek(int64_t *value, bool *reference, const char *path, const char *key, gr_reading how,
                          graft_error *err) {
     gr_safetensors *file = NULL;
     json_t *object = NULL;
@@ -254,21 +288,23 @@ static graft_status peek(int64_t *value, const char *path, const char *key, gr_r
     if (st == GRAFT_OK) st = gr_json_parse(&object, text, strlen(text), path, err);
     const gr_json_scope root = {object, path, ""};
     if (st == GRAFT_OK) st = read_int(&root, key, value, err);
+    if (st == GRAFT_OK) *reference = gr_safetensors_find(file, REFERENCE) != NULL;
     json_decref(object);
     gr_safetensors_close(file);
     return st;
 }
 
 graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) {
-    return peek(iteration, path, "iteration", GR_MAPPED, err);
+    bool reference;
+    return peek(iteration, &reference, path, "iteration", GR_MAPPED, err);
 }
 
-bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now) {
+bool gr_checkpoint_peek(const gr_trainer *t, int64_t *now, bool *reference) {
     bool found = false;
     for (int64_t i = gr_checkpoint_newest(t, INT64_MAX); i >= 0 && !found; i = gr_checkpoint_newest(t, i)) {
         graft_error none = {0};
         char *path = gr_checkpoint_path(t, i);
-        found = path && peek(now, path, "now", gr_options_reading(t->o), &none) == GRAFT_OK;
+        found = path && peek(now, reference, path, "now", gr_options_reading(t->o), &none) == GRAFT_OK;
         free(path);
     }
     return found;

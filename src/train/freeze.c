@@ -7,7 +7,7 @@ graft_status gr_trainer_watch(gr_trainer *t, graft_error *err) {
     t->before = gr_calloc(t->ledger.count, sizeof *t->before);
     if (!t->before) return gr_no_memory(err, t->ledger.count * sizeof *t->before);
     gr_tensor_digests_digests(&t->ledger, t->rt.pool, t->before);
-    t->watched = t->p.health.applied;
+    t->moving = 0;
     return GRAFT_OK;
 }
 
@@ -18,16 +18,16 @@ void gr_trainer_unwatch(gr_trainer *t) {
 }
 
 graft_status gr_trainer_prove(gr_trainer *t, graft_train_result *result, graft_error *err) {
-    int64_t updates = t->p.health.applied - t->watched;
     gr_proof proof;
-    if (updates == 0) {
-        gr_trainer_note(t, "--verify-frozen: this run made no update, so there is nothing to prove");
+    if (t->moving == 0) {
+        gr_trainer_note(t, "--verify-frozen: this run made no update%s, so there is nothing to prove",
+                        t->p.health.applied ? " with a rate above 0" : "");
         return GRAFT_OK;
     }
     uint64_t *after = gr_calloc(t->ledger.count, sizeof *after);
     if (!after) return gr_no_memory(err, t->ledger.count * sizeof *after);
     gr_tensor_digests_digests(&t->ledger, t->rt.pool, after);
-    graft_status st = gr_tensor_digests_check(&proof, &t->ledger, t->before, after, updates, err);
+    graft_status st = gr_tensor_digests_check(&proof, &t->ledger, t->before, after, t->moving, err);
     free(after);
     GR_TRY(st);
     result->verified = true;

@@ -323,7 +323,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
     t->preference = gr_options_preference(o);
     /* templates may print the date: a resumed run must see the day it was started */
-    if (!o->resume || !gr_checkpoint_peek_time(t, &t->now)) t->now = (int64_t)time(NULL);
+    if (!o->resume || !gr_checkpoint_peek(t, &t->now, &t->kept_reference)) t->now = (int64_t)time(NULL);
     if (purpose == GR_TRAINER_RUN) GR_TRY(gr_trainer_join(t, err));
     t->p.first_val = t->p.last_val = t->p.best_val = t->p.train_loss = NAN;
     t->p.validated = t->saved = -1;

@@ -5,6 +5,10 @@ int64_t gr_pair_cost(const gr_rows *rows, int64_t at) {
     return gr_batch_cost(&chosen) + gr_batch_cost(&rejected);
 }
 
+int64_t gr_pair_answer(const gr_row *row) {
+    return row->count - gr_max_i64(row->prompt, 1);
+}
+
 bool gr_pair_add(gr_batch_buffer *b, const gr_rows *rows, int64_t at) {
     gr_row chosen = gr_rows_at(rows, at), rejected = gr_rows_at(rows, at + 1);
     bool fits = b->batch.tokens + gr_batch_cost(&chosen) + gr_batch_cost(&rejected) <= b->max_tokens;
@@ -30,7 +34,7 @@ static void collect(const gr_net *net, const gr_batch *batch, const gr_rows *row
         }
         *(reference ? &pair->reference[half] : &pair->logp[half]) = -answer;
         if (reference) continue;
-        pair->tokens[half] = row.count - row.prompt;
+        pair->tokens[half] = gr_pair_answer(&row);
         if (half == GR_CHOSEN) pair->nll = all;
     }
 }
@@ -111,10 +115,19 @@ static void score_batch(const scoring *s,
     gr_batch_clear(s->buffer, 0);
 }
 
-void gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first, int64_t count,
-                    const gr_preference *how, gr_preference_sums *sums,
-                    void (*each)(void *user, int64_t pair, const gr_pair *scored, const gr_pair_value *value),
-                    void *user, const volatile int *stop) {
+static graft_status fail_too_long(const gr_batch_buffer *buffer, const gr_rows *rows, int64_t at,
+                                  graft_error *err) {
+    gr_fail(err, GRAFT_INTERNAL, "a pair has more tokens than were made room for");
+    gr_where(err, "%s, line %llu", gr_rows_name(rows), (unsigned long long)gr_rows_at(rows, at).line);
+    gr_expected(err, "at most %lld", (long long)buffer->max_tokens);
+    return gr_found(err, "%lld", (long long)gr_pair_cost(rows, at));
+}
+
+graft_status gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first,
+                            int64_t count, const gr_preference *how, gr_preference_sums *sums,
+                            void (*each)(void *user, int64_t pair, const gr_pair *scored,
+                                         const gr_pair_value *value),
+                            void *user, const volatile int *stop, graft_error *err) {
     scoring s = {.r = r, .buffer = buffer, .rows = rows, .how = how, .sums = sums};
     s.nll_share = gr_pairs_nll_share(count, gr_pairs_chosen_targets(rows, first, count));
     *sums = (gr_preference_sums){0};
@@ -123,10 +136,11 @@ void gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows,
         bool full = buffer->batch.nrows == PAIRS_AT_ONCE || !gr_pair_add(buffer, rows, 2 * i);
         if (full) {
             score_batch(&s, each, user);
-            if (stop && *stop) return;
-            if (!gr_pair_add(buffer, rows, 2 * i)) continue; /* bind holds the longest pair */
+            if (stop && *stop) return GRAFT_OK;
+            if (!gr_pair_add(buffer, rows, 2 * i)) return fail_too_long(buffer, rows, 2 * i, err);
         }
         s.at[buffer->batch.nrows - 1] = 2 * i;
     }
     score_batch(&s, each, user);
+    return GRAFT_OK;
 }

@@ -10,6 +10,9 @@
 
 /* Inputs of the pair whose first half is row `at`. */
 int64_t gr_pair_cost(const gr_rows *rows, int64_t at);
+/* Tokens of a half's answer that are predicted: a row's first never is, also where there is no prompt.
+ * source: TRL 1.7, whose completion mask is shifted with the labels */
+int64_t gr_pair_answer(const gr_row *row);
 /* Appends it; false when it does not fit any more. */
 bool gr_pair_add(gr_batch_buffer *buffer, const gr_rows *rows, int64_t at);
 
@@ -30,10 +33,11 @@ static inline double gr_pairs_nll_share(int64_t pairs, int64_t chosen_targets) {
 }
 /* Scores these pairs; batches are filled up to the bound tokens. Orpo's likelihood is the mean over all
  * tokens of all of them. each (may be NULL) is called per pair. stop is polled between batches (may be NULL).
- */
-void gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first, int64_t count,
-                    const gr_preference *how, gr_preference_sums *sums,
-                    void (*each)(void *user, int64_t pair, const gr_pair *scored, const gr_pair_value *value),
-                    void *user, const volatile int *stop);
+ * GRAFT_INTERNAL: the buffer does not hold the longest pair. */
+graft_status gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *rows, int64_t first,
+                            int64_t count, const gr_preference *how, gr_preference_sums *sums,
+                            void (*each)(void *user, int64_t pair, const gr_pair *scored,
+                                         const gr_pair_value *value),
+                            void *user, const volatile int *stop, graft_error *err) GR_MUST_CHECK;
 
 #endif

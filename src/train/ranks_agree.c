@@ -53,7 +53,8 @@ static char *lines_of(const gr_trainer *t, bool fresh) {
         if (json_is_integer(value))
             gr_buf_printf(&out, "%s: %lld\n", key, (long long)json_integer_value(value));
     }
-    gr_buf_printf(&out, "iterations: %lld\n", (long long)t->iters);
+    gr_buf_printf(&out, "iterations: %lld\nreference: %s\n", (long long)t->iters,
+                  t->reference ? "an adapter" : "the base");
     if (fresh) gr_buf_printf(&out, "first parameters: %016llx\n", (unsigned long long)start);
     const char *settings = json_string_value(json_object_get(inputs, "settings"));
     gr_buf_puts(&out, settings ? settings : "");

@@ -34,7 +34,8 @@ graft_status gr_trainer_join(gr_trainer *t, graft_error *err) {
         gr_found(err, "%lld", (long long)t->o->batch_size);
         return gr_hint(err, "--batch-size counts the rows of all ranks together");
     }
-    return gr_ranks_spread(t->together.ranks, &t->now, sizeof t->now, err);
+    GR_TRY(gr_ranks_spread(t->together.ranks, &t->now, sizeof t->now, err));
+    return gr_ranks_spread(t->together.ranks, &t->kept_reference, sizeof t->kept_reference, err);
 }
 
 graft_status gr_trainer_part(gr_trainer *t, graft_error *err) {
@@ -264,6 +265,7 @@ graft_status gr_trainer_spread(gr_trainer *t, graft_error *err) {
     GR_TRY(gr_ranks_spread(with->ranks, &t->saved, sizeof t->saved, err));
     if (t->saved < 0) return GRAFT_OK; /* a run from the beginning, the same on every rank */
     GR_TRY(gr_ranks_spread(with->ranks, &t->p, sizeof t->p, err));
+    if (!gr_trainer_writes(t)) gr_trainer_go_on(t); /* rank 0 did where it read the checkpoint */
     GR_TRY(gr_ranks_spread(with->ranks, t->params, n, err));
     if (t->reference) GR_TRY(gr_ranks_spread(with->ranks, t->reference, n, err));
     for (int i = 0; i < GR_OPTIM_STATES; i++)

@@ -6,13 +6,16 @@
 #define LATER_BYTES     ((uint64_t)384 << 10)
 #define PER_PARAM_BYTES ((uint64_t)1 << 10)
 
-/* What the process holds beside the weights: program, tokenizer, rows, the model's description, stacks. */
+/* What the process holds beside what is counted elsewhere: program, tokenizer, rows, the model's description,
+ * stacks. */
 static uint64_t held(const gr_trainer *t) {
     const gr_model *m = t->rt.model;
     if (m->file) gr_safetensors_release(m->file); /* opening looked at some pages: they count as mapped */
     uint64_t now = gr_current_rss(), weights = m->file     ? gr_model_small_bytes(m)
                                                : m->random ? gr_model_weight_bytes(m)
                                                            : 0;
+    /* an adapter that was read: it becomes part of the state, and is given back before that is full */
+    if (t->start) weights += (uint64_t)t->rt.tuning->parameters * sizeof *t->start;
     return (now > weights ? now - weights : 0) + LATER_BYTES + PER_PARAM_BYTES * t->rt.tuning->param_count;
 }
 

@@ -2,10 +2,36 @@
 #include "train/trainer.h"
 #include <math.h>
 
-/* Updates of the whole run. */
-static int64_t count_updates(const gr_trainer *t) {
+/* Updates of so many iterations. */
+static int64_t count_updates(const gr_trainer *t, int64_t iterations) {
     int64_t every = t->o->grad_accumulation_steps;
-    return t->iters / every + (t->iters % every != 0 && !t->mlx_loss);
+    return iterations / every + (iterations % every != 0 && !t->mlx_loss);
+}
+
+/* Iterations of an epoch; mlx-lm drops the batch that is not full. */
+static int64_t epoch_iterations(const gr_trainer *t, int64_t units) {
+    return t->mlx_loss ? units / t->o->batch_size : gr_order_iterations_per_epoch(units, t->o->batch_size);
+}
+
+/* Of --epochs from the start. */
+static int64_t count_iterations(const gr_trainer *t) {
+    return (int64_t)ceil(t->o->epochs * (double)epoch_iterations(t, gr_order_units(&t->order)) - 1e-9);
+}
+
+/* Of --epochs behind a place in the data. */
+static int64_t iterations_left(const gr_trainer *t, uint64_t epoch, int64_t position) {
+    int64_t units = gr_order_units(&t->order), all = count_iterations(t), done,
+            each = epoch_iterations(t, units);
+    if (epoch > INT64_MAX || !gr_mul_i64((int64_t)epoch, each, &done)) return 0;
+    done += each - epoch_iterations(t, units - gr_min_i64(position, units));
+    return gr_max_i64(all - done, 0);
+}
+
+void gr_trainer_go_on(gr_trainer *t) {
+    const gr_train_progress *p = &t->p;
+    if (!isnan(t->o->epochs)) t->iters = p->iteration + iterations_left(t, p->epoch, p->position);
+    int64_t left = gr_max_i64(t->iters - p->iteration, 0);
+    t->updates = p->update + count_updates(t, p->pending_iterations + left);
 }
 
 /* Inputs of the longest row. */
@@ -173,22 +199,20 @@ graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) {
     for (int i = 0; i < GR_SLICES; i++) t->work.slice[i] = (gr_slice){slice_limits[i], 1, 0};
     if (!t->train) { /* a plan without data */
         gr_trainer_full_rows(t, o->max_seq_length);
-        t->updates = count_updates(t);
+        t->updates = count_updates(t, t->iters);
         t->total_tokens = 0;
         return GRAFT_OK;
     }
     GR_TRY(order_rows(t, err));
-    int64_t count = gr_order_units(&t->order),
-            per_epoch = gr_order_iterations_per_epoch(count, o->batch_size);
+    int64_t count = gr_order_units(&t->order);
     if (t->mlx_loss && count < o->batch_size) {
         gr_fail(err, GRAFT_MISMATCH,
                 "--loss mlx-lm drops batches that are not full, and there is no full one");
         gr_expected(err, "at least %lld %s", (long long)o->batch_size, o->pack ? "packs" : "rows");
         return gr_found(err, "%lld", (long long)count);
     }
-    if (t->mlx_loss) per_epoch = count / o->batch_size;
-    if (!isnan(o->epochs)) t->iters = (int64_t)ceil(o->epochs * (double)per_epoch - 1e-9);
-    t->updates = count_updates(t);
+    if (!isnan(o->epochs)) t->iters = count_iterations(t);
+    t->updates = count_updates(t, t->iters);
     if (t->updates == 0)
         gr_trainer_note(t, "--loss mlx-lm makes no update before %lld iterations, and this run has %lld",
                         (long long)o->grad_accumulation_steps, (long long)t->iters);

@@ -68,7 +68,8 @@ static bool has_leaves(const gr_tuning *tuning) {
 
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
-    bool from_adapter = t->preference.kind == GR_PREFERENCE_DPO && t->o->resume_adapter_file;
+    bool from_adapter =
+        t->preference.kind == GR_PREFERENCE_DPO && (t->o->resume_adapter_file || t->kept_reference);
     t->params = gr_arena_array(arena, n, sizeof(float));
     t->reference = from_adapter ? gr_arena_array(arena, n, sizeof(float)) : NULL;
     t->preference.reference = t->reference;
@@ -76,8 +77,9 @@ void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     if (t->together.ranks) {
         int64_t batch = gr_min_i64(rows, t->o->batch_size), size = gr_ranks_size(t->together.ranks);
         int most = gr_share_slots((uint64_t)((batch + size - 1) / size), has_leaves(t->rt.tuning));
-        /* checkpoints inside an update pass through them */
-        t->gradients.count = rows > batch && t->gradients.count > most ? t->gradients.count : most;
+        /* checkpoints inside an update pass through them; mlx-lm's loss can end there */
+        bool inside = rows > batch || (t->mlx_loss && t->o->grad_accumulation_steps > 1);
+        t->gradients.count = inside && t->gradients.count > most ? t->gradients.count : most;
         gr_reduce_bind(&t->together.reduction, arena, rows, batch);
     }
     for (int i = 0; i < t->gradients.count; i++)

@@ -217,6 +217,7 @@ static void apply(gr_trainer *t) {
     }
     double clip = t->o->grad_clip > 0 ? fmin(1, t->o->grad_clip / (norm + 1e-6)) : 1;
     p->grad_norm = norm;
+    t->moving += p->rate != 0;
     t->rt.net.stale = true;
     gr_optim_update(&t->optim, t->rt.pool, t->params, t->grad, p->rate, clip, p->health.applied);
     /* the slot and the gradient; then gradient, parameter and what the optimizer keeps, both ways */

@@ -53,7 +53,7 @@ void gr_trainer_account_pairs(gr_trainer *t, const int64_t *units, int64_t n) {
             gr_row row = gr_rows_at(t->train, at + half);
             pair.logp[half] = result[half].logp;
             pair.reference[half] = result[half].reference;
-            pair.tokens[half] = row.count - row.prompt;
+            pair.tokens[half] = gr_pair_answer(&row);
         }
         gr_pair_value value = gr_preference_value(&t->preference, &pair, t->nll_share);
         gr_preference_add(&t->p.preference, &t->preference, &pair, &value);

@@ -97,8 +97,8 @@ static graft_status score_validation(gr_trainer *t, int64_t n, bad_rows *bad, do
         *loss = score.tokens ? score.loss / (double)score.tokens : NAN;
         return GRAFT_OK;
     }
-    gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad,
-                   t->hooks ? t->hooks->stop : NULL);
+    GR_TRY(gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad,
+                          t->hooks ? t->hooks->stop : NULL, err));
     GR_TRY(gr_trainer_agree_to_stop(t, err)); /* pairs are scored by every rank, each all of them */
     *means = gr_preference_means(&t->preference, &sums);
     *loss = sums.loss / (double)gr_max_i64(sums.pairs, 1);
@@ -128,6 +128,7 @@ static graft_status validate(gr_trainer *t, graft_error *err) {
     gr_trainer_event(t, &e);
     t->p.stale++;
     if (!isfinite(loss) || loss >= t->p.best_val) return GRAFT_OK; /* best_val may be NaN: none yet */
+    if (!t->best_due) t->best_before = (gr_best){t->p.best_val, t->p.best_iteration, t->p.stale};
     t->p.stale = 0;
     t->p.best_val = loss;
     t->p.best_iteration = t->p.iteration;
@@ -174,10 +175,17 @@ static graft_status write_all(gr_trainer *t, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* Nobody has the state that was best: the one before it is, which best/ still holds. */
+static void forget_best(gr_trainer *t) {
+    t->best_due = false;
+    t->p.best_val = t->best_before.val;
+    t->p.best_iteration = t->best_before.iteration;
+    t->p.stale = t->best_before.stale;
+}
+
 static graft_status save_all(gr_trainer *t, graft_error *err) {
     if (!gr_trainer_sound(t)) {
-        if (t->best_due) t->p.best_val = NAN; /* nobody has it: the next is better */
-        t->best_due = false;
+        if (t->best_due) forget_best(t);
         t->saved_at = gr_clock(); /* not again at once */
         return gr_trainer_not_saved(t, t->p.iteration == t->iters, err);
     }

@@ -84,6 +84,12 @@ typedef struct gr_work {
     int64_t unit;           /* of the largest part that no slice cuts: the longest row, or the fullest pack */
 } gr_work;
 
+/* The best validation, and validations since then. */
+typedef struct gr_best {
+    double val; /* NaN: none */
+    int64_t iteration, stale;
+} gr_best;
+
 #define GR_SLICE_ROWS 256 /* units of a slice at most */
 
 typedef struct gr_trainer {
@@ -99,7 +105,8 @@ typedef struct gr_trainer {
     gr_runtime rt;
     gr_arena state;
     float *params, *grad;
-    float *reference; /* of dpo: the parameters that --resume-adapter-file brought; NULL: the base alone */
+    float *reference;    /* of dpo: the parameters that --resume-adapter-file brought; NULL: the base alone */
+    bool kept_reference; /* the checkpoint to go on from has them */
     gr_gradients gradients;
     gr_together together;
     gr_optim optim;
@@ -125,7 +132,7 @@ typedef struct gr_trainer {
     graft_memory forecast;
     gr_tensor_digests ledger; /* --verify-frozen */
     uint64_t *before;         /* digests of its tensors; NULL: nothing is watched */
-    int64_t watched;          /* updates applied by then */
+    int64_t moving;           /* updates applied since then whose rate was not 0 */
     gr_verdict verdict;       /* on the update that the last iteration completed; zero: it did not */
     int64_t saved;            /* iteration of the newest checkpoint; -1: none */
     int64_t save_iterations;  /* --save-every; 0: by time */
@@ -133,6 +140,7 @@ typedef struct gr_trainer {
     double saved_at;          /* gr_clock of the last save, or of the start */
     gr_events *events;        /* --report-to tensorboard, from the start of the run to close; else NULL */
     bool best_due;            /* the state is the best so far, and best/ does not have it yet */
+    gr_best best_before;      /* what was best until then */
     double report_seconds;    /* training time since the last report */
     int64_t timed_iterations; /* in report_seconds */
     int64_t timed_tokens;
@@ -185,6 +193,10 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
 graft_status gr_trainer_fit_budget(gr_trainer *t, gr_net_config *config, graft_error *err) GR_MUST_CHECK;
 /* Iterations, updates and t->work, by taking the rows as training will. */
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Iterations and updates of a run that goes on from t->p: with --epochs what is left of them, and updates as
+ * they are made from here on, where --allow-changes gave it other batches or accumulation. Without changes
+ * both are what gr_trainer_count_work counted. */
+void gr_trainer_go_on(gr_trainer *t);
 /* What --pack came to. */
 graft_packing gr_trainer_packing(const gr_trainer *t);
 /* t->work as if every row had `row` tokens. */
@@ -269,7 +281,8 @@ void gr_trainer_unwatch(gr_trainer *t);
  */
 graft_status gr_trainer_meet(gr_ranks **ranks, graft_status begun, const graft_options *o,
                              const graft_hooks *hooks, graft_error *err);
-/* GRAFT_USAGE where the ranks cannot share the batch. They agree on t->now. */
+/* GRAFT_USAGE where the ranks cannot share the batch. What rank 0's checkpoint says before it is read, t->now
+ * and t->kept_reference, is everybody's. */
 graft_status gr_trainer_join(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Leaves them, saying how it went: *err is the run's outcome, also that of the others. Returns its status. */
 graft_status gr_trainer_part(gr_trainer *t, graft_error *err);
@@ -309,9 +322,9 @@ graft_status gr_checkpoint_save(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 graft_status gr_checkpoint_resume(gr_trainer *t, bool *found, graft_error *err) GR_MUST_CHECK;
 /* Is every byte of that file as it was written? GRAFT_CORRUPT if not. *iteration: of the checkpoint. */
 graft_status gr_checkpoint_verify(const char *path, int64_t *iteration, graft_error *err) GR_MUST_CHECK;
-/* The `now` of the run in dir, read before its data can be: from the newest checkpoint that has one. False:
- * there is none. */
-bool gr_checkpoint_peek_time(const gr_trainer *t, int64_t *now);
+/* Of the run in dir what must be known before data are read and vectors laid out, from the newest checkpoint
+ * that is intact: its `now`, and whether dpo's reference is one that it holds. False: there is none. */
+bool gr_checkpoint_peek(const gr_trainer *t, int64_t *now, bool *reference);
 /* Removes the checkpoints of an earlier run. */
 graft_status gr_checkpoint_clear(const gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 

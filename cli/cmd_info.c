@@ -7,10 +7,21 @@ static bool is_scalar(const json_t *value) {
     return !json_is_object(value) && !json_is_array(value);
 }
 
+/* Bytes of a text that are shown: a long chat template. --json has all. */
+enum { SHOWN = 32768 };
+
+static void print_string(const cli *c, const char *text, size_t n) {
+    size_t shown = n < SHOWN ? n : SHOWN;
+    out_buf count;
+    while (shown < n && shown && ((unsigned char)text[shown] & 0xc0) == 0x80) shown--; /* a whole character */
+    out_text(stdout, text, shown, c->stream);
+    if (shown < n) printf(" ... (%s bytes in all)", out_count(&count, (int64_t)n));
+}
+
 /* Takes no memory, so that nothing can be missing in the middle of a text. */
 static void print_scalar(const cli *c, const json_t *value) {
     if (json_is_string(value)) {
-        out_text(stdout, json_string_value(value), json_string_length(value), c->stream);
+        print_string(c, json_string_value(value), json_string_length(value));
     } else if (json_is_integer(value)) {
         printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
     } else if (json_is_real(value)) {
@@ -38,7 +49,10 @@ static void print_inline(const cli *c, const json_t *value) {
         bool first = true;
         json_object_foreach((json_t *)(uintptr_t)value, key, item) {
             if (!first) fputs("  ", stdout);
-            if (strcmp(key, "name") != 0) printf("%s ", key);
+            if (strcmp(key, "name") != 0) {
+                out_text(stdout, key, strlen(key), c->stream);
+                putchar(' ');
+            }
             print_inline(c, item);
             first = false;
         }

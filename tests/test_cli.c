@@ -1,5 +1,6 @@
 /* The command line as a user meets it: help, refusals, exit codes, pure stdout. Runs the built program. */
 #include "graft.h"
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 // cmocka needs the four above
 #include <cmocka.h>
 // and this cmocka
+#include "files/json_read.h"
 #include "tests/tiny_dir.h"
 
 typedef struct outcome {
@@ -258,18 +260,82 @@ static void write_file(const char *name, const void *data, size_t n) {
 static void info_describes_a_file_in_json_and_in_words(void **state) {
     (void)state;
     static const char header[] =
-        "{\"some.tensor\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  ";
+        "{\"__metadata__\":{\"format\":\"mlx\",\"odd\\u001b[31m\":\"of another program\"},"
+        "\"some.tensor\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  ";
     unsigned char file[8 + sizeof header - 1 + 4] = {sizeof header - 1};
     memcpy(file + 8, header, sizeof header - 1);
     write_file("one.safetensors", file, sizeof file);
     json_t *document = document_of("info one.safetensors --json");
     assert_true(json_is_object(document));
+    const json_t *metadata = json_object_get(document, "metadata");
+    assert_int_equal(json_object_size(metadata), 2);
+    assert_string_equal(json_string_value(json_object_get(metadata, "odd\x1b[31m")), "of another program");
     json_decref(document);
     outcome o = run("info one.safetensors");
     assert_int_equal(o.code, 0);
     assert_non_null(strstr(o.out, "some.tensor"));
+    assert_non_null(strstr(o.out, "of another program"));
     assert_string_equal(o.err, "");
     drop(&o);
+}
+
+/* What graft with the arguments (at most 7) writes to a terminal; malloc'ed. */
+static char *on_terminal(char *const *arguments) {
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    assert_true(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+    char cwd[128], *text = NULL;
+    size_t size = 0;
+    snprintf(cwd, sizeof cwd, "%s/cwd", directory);
+    int its_end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    pid_t child = fork();
+    if (child == 0) {
+        char *words[9] = {GRAFT_BINARY};
+        for (size_t i = 0; i < 7 && arguments[i]; i++) words[i + 1] = arguments[i];
+        if (chdir(cwd) == 0 && dup2(its_end, 1) == 1 && dup2(its_end, 2) == 2) execv(words[0], words);
+        _exit(127);
+    }
+    close(its_end);
+    FILE *to = open_memstream(&text, &size);
+    char piece[512];
+    for (ssize_t n; (n = read(terminal, piece, sizeof piece)) > 0;) fwrite(piece, 1, (size_t)n, to);
+    fclose(to);
+    close(terminal);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (status) fail_msg("exit %d: %s", status, text);
+    return text;
+}
+
+/* A terminal obeys escape sequences: those of a file do not reach it, as keys as little as as values. */
+static void a_terminal_gets_no_escapes_of_a_file(void **state) {
+    (void)state;
+    static const char config[] = "{\"a\\u001b[2J\": {\"b\\u001b[2J\": [{\"c\\u001b[2J\": \"d\\u001b[2J\"}]}}";
+    char command[160];
+    snprintf(command, sizeof command,
+             "mkdir -p %s/cwd/odd && cp %s/cwd/one.safetensors %s/cwd/odd/model.safetensors", directory,
+             directory, directory);
+    assert_int_equal(system(command), 0);
+    write_file("odd/config.json", config, sizeof config - 1);
+    char *text = on_terminal((char *[]){"info", "odd", NULL});
+    for (char letter = 'a'; letter <= 'd'; letter++) {
+        char shown[16];
+        snprintf(shown, sizeof shown, "%c\\x1b[2J", letter);
+        if (!strstr(text, shown)) fail_msg("%s", text);
+    }
+    assert_null(strchr(text, '\x1b'));
+    free(text);
+    /* and of a text without end it gets the beginning */
+    char *longer = malloc(40100), tail[] = "\"}";
+    assert_non_null(longer);
+    int n = sprintf(longer, "{\"x\": \"a");
+    for (size_t i = 0; i < 20000; i++) n += sprintf(longer + n, "\xc3\xa4");
+    n += sprintf(longer + n, "%s", tail);
+    write_file("odd/config.json", longer, (size_t)n);
+    outcome o = run("info odd");
+    assert_true(o.code == 0 && gr_json_utf8(o.out));
+    assert_non_null(strstr(o.out, "\xc3\xa4 ... (40,001 bytes in all)\n"));
+    drop(&o);
+    free(longer);
 }
 
 static void plan_of_a_shape_is_the_documented_document(void **state) {
@@ -419,6 +485,7 @@ int main(void) {
         cmocka_unit_test(mistyped_options_are_answered),
         cmocka_unit_test(version_is_the_librarys),
         cmocka_unit_test(info_describes_a_file_in_json_and_in_words),
+        cmocka_unit_test(a_terminal_gets_no_escapes_of_a_file),
         cmocka_unit_test(plan_of_a_shape_is_the_documented_document),
         cmocka_unit_test(kernels_are_measured),
         cmocka_unit_test(benchmarks_print_and_draw),

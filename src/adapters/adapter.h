@@ -7,11 +7,12 @@
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
  * cannot hold), save.c, save_file.c, save_config.c, card_head.c, which_save.c (do the files of a directory
  * belong together?), find_file.c, load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, record.c,
- * template_kwargs.c, several.c, merge_svd.c, export.c,
+ * module_pairs.c (without a base), template_kwargs.c, several.c, merge_svd.c, export.c,
  * export_base.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
 #define GR_ADAPTERS_ADAPTER_H
+#include "files/safetensors.h"
 #include "model/model.h"
 #include "plan/tuning.h"
 
@@ -112,6 +113,30 @@ gr_adapter_place gr_adapter_which(gr_adapter_mark *mark, const char *dir, const 
 graft_status gr_adapter_load(gr_tuning **tuning, float **params, const char *path,
                              const gr_model_config *config, gr_adapter_base *base,
                              graft_error *err) GR_MUST_CHECK;
+
+/* A module's A and B as a file has them, whatever base they are of. */
+typedef struct gr_adapter_module {
+    char path[256];         /* "model.layers.0.self_attn.q_proj", without the format's prefix */
+    const gr_tensor *a, *b; /* floats: two matrices, or two stacks of as many. Borrowed from the file */
+    bool a_last, b_last;    /* of a matrix: the rank is its last side, not its first */
+    int64_t rank;
+    float scale;
+} gr_adapter_module;
+typedef struct gr_adapter_modules {
+    gr_adapter_module *list; /* by name */
+    size_t count;
+    size_t left_out; /* an A without a B that fits it, with too long a name, or of another rank than is
+                        configured */
+    bool there;      /* dir has a config and a tensor file; false: nothing was saved, and all else is empty */
+    bool full, dora; /* full: whole tensors were trained, and there are no modules */
+    gr_safetensors *file;
+} gr_adapter_modules;
+/* Those of dir's first safetensors file in the order of the formats, with the scales of adapter_config.json.
+ * errors  GRAFT_NOT_FOUND without that config, or without a key that it needs, or as gr_adapter_load's, for
+ * files that contradict themselves. Owned by caller until gr_adapter_modules_free (also after failure). */
+graft_status gr_adapter_modules_read(gr_adapter_modules *modules, const char *dir,
+                                     graft_error *err) GR_MUST_CHECK;
+void gr_adapter_modules_free(gr_adapter_modules *modules);
 
 /* Is that path one adapter as it is, and no list, nor one with a weight? */
 graft_status gr_adapter_is_single(bool *single, const char *path, gr_reading how,

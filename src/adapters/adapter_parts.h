@@ -135,8 +135,8 @@ typedef struct gr_adapter_config {
 graft_status gr_adapter_config_open(gr_adapter_config *config, const char *dir, bool optional, gr_reading how,
                                     graft_error *err) GR_MUST_CHECK;
 /* Reads the settings of a format that keeps them there (not GGUF); kinds that graft does not compute are
- * GRAFT_UNSUPPORTED. model: the base. */
-graft_status gr_adapter_config_read(gr_adapter_config *config, bool peft, const gr_model_config *model,
+ * GRAFT_UNSUPPORTED. modules: that there can be; patterns of more are GRAFT_CORRUPT. */
+graft_status gr_adapter_config_read(gr_adapter_config *config, bool peft, size_t modules,
                                     graft_error *err) GR_MUST_CHECK;
 /* Scale of the module with that path, whose tensors have that rank. */
 graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *config, const char *path,

@@ -174,7 +174,8 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
     if (numbers) GR_TRY(check_siblings(p->file, p->dir, digest, p->how, err));
     if (numbers) GR_TRY(check_config_digest(c, p->file, digest, err));
     GR_TRY(r->format->gguf ? gr_adapter_gguf_read(c, &r->file, r->config, err)
-                           : gr_adapter_config_read(c, r->format->prefix[0] != 0, r->config, err));
+                           : gr_adapter_config_read(c, r->format->prefix[0] != 0,
+                                                    (size_t)r->config->layers * GR_ROLES, err));
     GR_TRY(gr_adapter_find_all(r, p->file, err));
     GR_TRY(gr_tuning_new(tuning, r->config, err));
     gr_tuning *t = *tuning;

@@ -99,19 +99,19 @@ static graft_status read_bias(gr_adapter_config *c, const gr_json_scope *root, g
     return unsupported(root, "bias", "none, all or lora_only", gr_json_field(root, "bias"), err);
 }
 
-/* Keys of more modules than the base has say nothing, and each would be asked about every module. */
+/* More keys than there are modules say nothing, and each would be asked about every module. */
 static graft_status read_pattern(gr_patterns **patterns, const gr_json_scope *root, const char *key,
-                                 const gr_model_config *model, graft_error *err) {
+                                 size_t modules, graft_error *err) {
     gr_json_scope inner;
     graft_error own = {0};
     char path[128];
     GR_TRY(gr_json_object(root, key, &inner, path, err));
     const size_t keys = inner.object ? json_object_size(inner.object) : 0;
     if (!keys) return GRAFT_OK;
-    if (keys > (size_t)model->layers * GR_ROLES) {
-        gr_fail(err, GRAFT_CORRUPT, "more values per module than the base has modules");
+    if (keys > modules) {
+        gr_fail(err, GRAFT_CORRUPT, "more values per module than there are modules");
         gr_where(err, "%s: %s", root->file, key);
-        gr_expected(err, "at most %zu keys", (size_t)model->layers * GR_ROLES);
+        gr_expected(err, "at most %zu keys", modules);
         return gr_found(err, "%zu", keys);
     }
     char *text = gr_json_dump(inner.object, JSON_COMPACT);
@@ -126,8 +126,8 @@ static graft_status read_pattern(gr_patterns **patterns, const gr_json_scope *ro
 }
 
 /* alpha by rank, or (mlx-lm) the scale itself. */
-static graft_status read_scale(gr_adapter_config *c, bool peft, const gr_json_scope *root,
-                               const gr_model_config *model, graft_error *err) {
+static graft_status read_scale(gr_adapter_config *c, bool peft, const gr_json_scope *root, size_t modules,
+                               graft_error *err) {
     gr_json_scope inner;
     char path[128];
     GR_TRY(gr_json_object(root, "lora_parameters", &inner, path, err));
@@ -140,12 +140,11 @@ static graft_status read_scale(gr_adapter_config *c, bool peft, const gr_json_sc
     GR_TRY(gr_json_need(root, "r", err));
     GR_TRY(gr_json_real(root, "lora_alpha", -1e6, 1e6, &c->alpha, err));
     GR_TRY(gr_json_int(root, "r", 1, 1 << 20, &c->rank, err));
-    GR_TRY(read_pattern(&c->ranks, root, "rank_pattern", model, err));
-    return read_pattern(&c->alphas, root, "alpha_pattern", model, err);
+    GR_TRY(read_pattern(&c->ranks, root, "rank_pattern", modules, err));
+    return read_pattern(&c->alphas, root, "alpha_pattern", modules, err);
 }
 
-graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, const gr_model_config *model,
-                                    graft_error *err) {
+graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, size_t modules, graft_error *err) {
     static const char *const kinds[] = {"lora", "dora", "full"};
     gr_json_scope root = scope_of(c);
     bool known = peft;
@@ -165,7 +164,7 @@ graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, const gr_mo
         c->dora = strcmp(c->type, "dora") == 0;
         if (strcmp(c->type, "full") == 0) return GRAFT_OK;
     }
-    return read_scale(c, peft, &root, model, err);
+    return read_scale(c, peft, &root, modules, err);
 }
 
 graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *c, const char *path, int64_t rank,

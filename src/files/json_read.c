@@ -92,6 +92,25 @@ graft_status gr_json_load_as(json_t **root, const char *path, size_t limit, gr_r
     return st;
 }
 
+/* Recurses at most `most` deep. */
+static bool is_within(const json_t *value, int most) {
+    const char *key;
+    json_t *item;
+    size_t i;
+    if (!json_is_object(value) && !json_is_array(value)) return true;
+    if (!most) return false;
+    json_object_foreach((json_t *)(uintptr_t)value, key, item) if (!is_within(item, most - 1)) return false;
+    json_array_foreach(value, i, item) if (!is_within(item, most - 1)) return false;
+    return true;
+}
+
+graft_status gr_json_shallow(const json_t *value, const char *name, graft_error *err) {
+    if (is_within(value, GR_JSON_DEPTH)) return GRAFT_OK;
+    gr_fail(err, GRAFT_RANGE, "JSON values nest too deep");
+    gr_where(err, "%s", name);
+    return gr_expected(err, "at most %d levels", GR_JSON_DEPTH);
+}
+
 const json_t *gr_json_field(const gr_json_scope *scope, const char *key) {
     const json_t *value = json_object_get(scope->object, key);
     return json_is_null(value) ? NULL : value;

@@ -51,6 +51,11 @@ static inline GR_MUST_CHECK graft_status gr_json_load(json_t **root, const char 
     ((size_t)256 << 20) /* no JSON file of a model comes near it: 33 MB are the most known */
 #define GR_CONFIG_LIMIT ((size_t)16 << 20) /* config.json and its like: some kilobytes */
 
+/* GRAFT_RANGE where values nest deeper than GR_JSON_DEPTH, as they must not where they become part of another
+ * document: no reader follows any depth. value may be NULL; `name` appears in the error. */
+#define GR_JSON_DEPTH 100
+graft_status gr_json_shallow(const json_t *value, const char *name, graft_error *err) GR_MUST_CHECK;
+
 /* An object and how to name it in errors. */
 typedef struct gr_json_scope {
     const json_t *object;

@@ -437,6 +437,13 @@ const char *gr_safetensors_metadata(const gr_safetensors *file, const char *key)
     return NULL;
 }
 
+bool gr_safetensors_metadata_all(json_t *object, const gr_safetensors *file) {
+    for (size_t i = 0; object && i < file->nshards; i++)
+        if (file->shards[i].metadata && json_object_update_missing(object, file->shards[i].metadata) != 0)
+            return false;
+    return object != NULL;
+}
+
 const char *gr_safetensors_path(const gr_safetensors *file, const gr_tensor *tensor) {
     return file->shards[file->shard_of[tensor - file->tensors]].path;
 }

@@ -5,6 +5,7 @@
 #define GR_FILES_SAFETENSORS_H
 #include "base/os.h"
 #include "files/tensor.h"
+#include <jansson.h>
 
 typedef struct gr_safetensors gr_safetensors;
 
@@ -25,9 +26,11 @@ uint64_t gr_safetensors_bytes(const gr_safetensors *file);
 /* Takes the mapped bytes out of the resident set; reading brings them back. */
 void gr_safetensors_release(const gr_safetensors *file);
 size_t gr_safetensors_count(const gr_safetensors *file);
-const gr_tensor *gr_safetensors_at(const gr_safetensors *file, size_t index);         /* sorted by name */
-const gr_tensor *gr_safetensors_find(const gr_safetensors *file, const char *name);   /* NULL if absent */
-const char *gr_safetensors_metadata(const gr_safetensors *file, const char *key);     /* NULL if absent */
+const gr_tensor *gr_safetensors_at(const gr_safetensors *file, size_t index);       /* sorted by name */
+const gr_tensor *gr_safetensors_find(const gr_safetensors *file, const char *name); /* NULL if absent */
+const char *gr_safetensors_metadata(const gr_safetensors *file, const char *key);   /* NULL if absent */
+/* Adds every key to `object`, with the value that gr_safetensors_metadata has; false: out of memory. */
+bool gr_safetensors_metadata_all(json_t *object, const gr_safetensors *file) GR_MUST_CHECK;
 const char *gr_safetensors_path(const gr_safetensors *file, const gr_tensor *tensor); /* the shard it is in */
 
 /* Writing: declare all tensors, then give their bytes in the declared order, in pieces if wished; memory use

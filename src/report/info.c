@@ -30,7 +30,6 @@ static void add_tensor(bool *good, json_t *list, const char *name, const char *d
 
 static graft_status safetensors_info(json_t *root, const char *path, graft_error *err) {
     gr_safetensors *file = NULL;
-    static const char *const keys[] = {"format", "iteration", "digest", "base_digest", "checksum"};
     GR_TRY(gr_safetensors_open(&file, path, err));
     json_t *tensors = json_array(), *metadata = json_object();
     bool good = true;
@@ -39,10 +38,7 @@ static graft_status safetensors_info(json_t *root, const char *path, graft_error
         add_tensor(&good, tensors, t->name, gr_dtype_name(t->dtype), shape_json(&good, t->shape, t->ndim),
                    t->data, t->bytes);
     }
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const char *value = gr_safetensors_metadata(file, keys[i]);
-        if (value) gr_json_put(&good, metadata, keys[i], json_string(value));
-    }
+    good = gr_safetensors_metadata_all(metadata, file) && good;
     gr_json_put(&good, root, "metadata", metadata);
     gr_json_put(&good, root, "tensors", tensors);
     gr_safetensors_close(file);
@@ -81,7 +77,11 @@ static graft_status add_json(json_t *root, const char *dir, const char *name, gr
     if (!path) return gr_no_memory(err, 0);
     graft_status st = GRAFT_OK;
     if (gr_path_exists(path)) st = gr_json_load(&value, path, GR_CONFIG_LIMIT, err);
-    if (value && json_object_set_new(root, name, value) != 0) st = gr_no_memory(err, 0);
+    if (st == GRAFT_OK) st = gr_json_shallow(value, path, err);
+    if (st != GRAFT_OK)
+        json_decref(value);
+    else if (value && json_object_set_new(root, name, value) != 0)
+        st = gr_no_memory(err, 0);
     free(path);
     return st;
 }

@@ -27,9 +27,10 @@ typedef struct gr_metrics {
     double last;     /* iteration of the last line; -1: none */
 } gr_metrics;
 
-/* Reads a file that may be growing. A run that went back writes its lines again: of values that overlap the
- * later ones count. A last line that is cut in its middle is left out. GRAFT_CORRUPT names a line before it
- * that is no JSON object. Owned by caller until gr_metrics_free (also after failure). */
+/* Reads a file that may be growing. A run that went back writes its lines again: what all curves have
+ * beyond the iteration of a line is dropped, and of values of one iteration the later counts. A last line
+ * that is cut in its middle is left out. GRAFT_CORRUPT names a line before it that is no JSON object. Owned
+ * by caller until gr_metrics_free (also after failure). */
 graft_status gr_metrics_read(gr_metrics *metrics, const char *path, graft_error *err) GR_MUST_CHECK;
 /* The same from bytes; `path` names them in errors. */
 graft_status gr_metrics_parse(gr_metrics *metrics, const char *text, size_t size, const char *path,

@@ -27,9 +27,15 @@ static graft_status curve_of(gr_metric **found, gr_metrics *m, const char *name,
     return GRAFT_OK;
 }
 
-/* *again: values of earlier lines are left out for it. */
+/* The run is at iteration x: it went back over what stands beyond. *again: something does. */
+static void go_back(gr_metrics *m, double x, bool *again) {
+    for (size_t i = 0; i < m->count; i++)
+        for (gr_metric *c = &m->list[i]; c->count && c->x[c->count - 1] > x; c->count--) *again = true;
+}
+
+/* *again: the curve has a value of that iteration, which the later line's replaces. */
 static graft_status push(gr_metric *c, double x, double y, bool *again, graft_error *err) {
-    while (c->count && c->x[c->count - 1] >= x) {
+    if (c->count && c->x[c->count - 1] == x) {
         c->count--;
         *again = true;
     }
@@ -60,7 +66,11 @@ static graft_status take_object(gr_metrics *m, json_t *line, graft_error *err) {
         return GRAFT_OK;
     }
     m->last = json_number_value(iteration);
-    if (is_event(m, line)) return GRAFT_OK;
+    go_back(m, m->last, &again);
+    if (is_event(m, line)) {
+        m->repeated += again;
+        return GRAFT_OK;
+    }
     json_object_foreach(line, name, value) {
         gr_metric *c;
         if (strcmp(name, "iteration") == 0 || !(json_is_number(value) || json_is_null(value))) continue;

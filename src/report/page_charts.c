@@ -27,20 +27,33 @@ static double *take(picture *p, size_t n) {
     return a;
 }
 
-/* x and y with at most POINTS_MOST points, y in units of `unit`. A mean of numbers leaves gaps out. */
+/* The mean of from[first, end); gaps count for nothing, of gaps alone it is one. */
+static double mean_of(const double *from, size_t first, size_t end) {
+    double sum = 0;
+    size_t numbers = 0;
+    for (size_t k = first; k < end; k++) {
+        if (!isfinite(from[k])) continue;
+        sum += from[k];
+        numbers++;
+    }
+    return numbers ? sum / (double)numbers : NAN;
+}
+
+/* x and y with at most POINTS_MOST points, y in units of `unit`. The first and the last are the curve's own,
+ * since they are told in words: of their neighbours they say the first and the last that is a number. */
 static size_t thin(double *x, double *y, const double *from_x, const double *from_y, size_t n, double unit) {
     size_t to = n < POINTS_MOST ? n : POINTS_MOST;
     for (size_t i = 0; i < to; i++) {
-        size_t first = i * n / to, end = (i + 1) * n / to, numbers = 0;
-        double sum_x = 0, sum = 0;
-        for (size_t k = first; k < end; k++) {
-            sum_x += from_x[k] / (double)(end - first);
-            if (!isfinite(from_y[k])) continue;
-            sum += from_y[k] / unit;
-            numbers++;
+        size_t first = i * n / to, end = (i + 1) * n / to;
+        if (i == 0) {
+            while (end - first > 1 && !isfinite(from_y[first])) first++;
+            end = first + 1;
+        } else if (i + 1 == to) {
+            while (end - first > 1 && !isfinite(from_y[end - 1])) end--;
+            first = end - 1;
         }
-        x[i] = end - first == 1 ? from_x[first] : sum_x;
-        y[i] = numbers ? sum / (double)numbers : NAN;
+        x[i] = mean_of(from_x, first, end);
+        y[i] = mean_of(from_y, first, end) / unit;
     }
     return to;
 }

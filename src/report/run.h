@@ -1,7 +1,7 @@
 /* report/run.h - a training run as its adapter directory tells it: metrics.jsonl, run.json, samples.json and
  * the adapter itself.
  * What it does: reads what is there; what is missing, cut or of no use becomes a note. May include: base,
- * files. Never: needs the base model, trusts a number or a text of these files.
+ * files, adapters. Never: needs the base model, trusts a number or a text of these files.
  */
 #ifndef GR_REPORT_RUN_H
 #define GR_REPORT_RUN_H
@@ -16,7 +16,7 @@
 
 /* How far the adapter moves every module: the Frobenius norm of scale * B A. */
 typedef struct gr_change {
-    char module[GR_CHANGE_MODULES][64]; /* "self_attn.q_proj"; outside of blocks the whole path */
+    char module[GR_CHANGE_MODULES][256]; /* "self_attn.q_proj"; outside of blocks the whole path */
     size_t modules;
     int64_t rows; /* blocks, from 0 on; the last is what stands outside of them, where `outside` */
     bool outside;
@@ -26,7 +26,7 @@ typedef struct gr_change {
     bool dora;        /* lengths are trained, too, which only the base can tell */
     const char *none; /* why there is nothing to show; NULL: there is. Static */
 } gr_change;
-/* dir: with adapters.safetensors or adapter_model.safetensors and adapter_config.json. A file that makes no
+/* dir: with adapter_config.json and a safetensors file of an adapter format. A file that makes no
  * sense is change->none, as is a save with the stamp `earlier` (NULL: none), which was there before the run;
  * only GRAFT_NO_MEMORY and GRAFT_IO are errors. Owned by caller until gr_change_free. */
 graft_status gr_change_read(gr_change *change, const char *dir, const char *earlier,

@@ -4,6 +4,12 @@
 #include <math.h>
 #include <stdio.h>
 
+/* Where the character of text[at] begins. */
+static size_t character_at(const char *text, size_t at) {
+    while (at && ((unsigned char)text[at] & 0xc0) == 0x80) at--;
+    return at;
+}
+
 /* The last parts of a path, or their end where there is no room for more, in characters that any page can
  * have. */
 static void name_of(char *name, size_t room, const char *dir, int parts) {
@@ -14,7 +20,10 @@ static void name_of(char *name, size_t room, const char *dir, int parts) {
         while (start && dir[start - 1] == '/' && start < end) start--;
         while (start && dir[start - 1] != '/') start--;
     }
-    if (end - start > room - 1) start = end - (room - 1);
+    if (end - start > room - 1) {
+        start = end - (room - 1);
+        while (start < end && ((unsigned char)dir[start] & 0xc0) == 0x80) start++;
+    }
     snprintf(name, room, "%.*s", (int)(end - start), dir + start);
     if (gr_json_utf8(name)) return;
     for (char *p = name; *p; p++)
@@ -37,7 +46,8 @@ void gr_runs_tell_apart(gr_run *runs, size_t count) {
     }
     for (size_t i = 1; i < count; i++) { /* the same directory twice */
         if (!is_taken(runs, i, i)) continue;
-        size_t at = gr_min_i64((int64_t)strlen(runs[i].name), sizeof runs[i].name - 8);
+        size_t most = sizeof runs[i].name - sizeof " (8)", len = strlen(runs[i].name);
+        size_t at = len > most ? character_at(runs[i].name, most) : len;
         snprintf(runs[i].name + at, sizeof runs[i].name - at, " (%zu)", i + 1);
     }
 }
@@ -51,6 +61,7 @@ static graft_status read_object(json_t **object, const char *dir, const char *na
         gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
         st = gr_where(err, "%s", path);
     }
+    if (st == GRAFT_OK) st = gr_json_shallow(*object, path, err);
     free(path);
     return st;
 }

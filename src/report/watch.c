@@ -1,4 +1,5 @@
 #include "report/watch.h"
+#include "adapters/adapter.h"
 #include "base/os.h"
 #include "files/json_write.h"
 #include "http/http.h"
@@ -15,7 +16,7 @@ enum { PREPARING, TRAINING, VALIDATING, ENDED };
 
 /* What was made of the directory, and when. */
 typedef struct look {
-    char version[300];   /* of the directory; "": none was made */
+    char version[400];   /* of the directory; "": none was made */
     double looked, cost; /* gr_clock of the last look, and the seconds that it took */
     gr_buf text;
 } look;
@@ -31,7 +32,7 @@ struct gr_watch {
     atomic_bool seen;                /* somebody has the parts of the ended run */
     /* the server's thread alone */
     look parts, numbers; /* the page's; runs[] as JSON */
-    char adapter[128];   /* of change */
+    char adapter[256];   /* of change */
     gr_change change;
 };
 
@@ -47,19 +48,24 @@ static void put_state(gr_buf *out, const char *dir, const char *name) {
     free(path);
 }
 
-static void state_of(char *text, size_t room, const char *dir, const char *const *names, size_t count) {
-    gr_buf all = {0};
-    for (size_t i = 0; i < count; i++) put_state(&all, dir, names[i]);
-    snprintf(text, room, "%s", all.data ? all.data : "");
-    gr_buf_free(&all);
+/* The adapter's files, of which the config is the last to be written. */
+static void put_adapter(gr_buf *out, const char *dir) {
+    const char *name;
+    for (int i = 0; (name = gr_adapter_file_name(i)); i++) put_state(out, dir, name);
+    put_state(out, dir, "adapter_config.json");
+}
+
+static void take_state(char *text, size_t room, gr_buf *all) {
+    snprintf(text, room, "%s", all->data ? all->data : "");
+    gr_buf_free(all);
 }
 
 /* The adapter is measured once for each save. */
 static graft_status refresh_change(gr_watch *w, const char *earlier, graft_error *err) {
-    static const char *const names[] = {"adapters.safetensors", "adapter_model.safetensors",
-                                        "adapter_config.json"}; /* the last to be written */
     char now[sizeof w->adapter];
-    state_of(now, sizeof now, w->dir, names, sizeof names / sizeof *names);
+    gr_buf files = {0};
+    put_adapter(&files, w->dir);
+    take_state(now, sizeof now, &files);
     if (strcmp(now, w->adapter) == 0) return GRAFT_OK;
     gr_change_free(&w->change);
     GR_TRY(gr_change_read(&w->change, w->dir, earlier, err));
@@ -70,9 +76,7 @@ static graft_status refresh_change(gr_watch *w, const char *earlier, graft_error
 /* What the page would be about now. A look that took long is not taken again soon: it is the training's time.
  */
 static void version_now(const gr_watch *w, const look *l, char now[sizeof l->version]) {
-    static const char *const names[] = {
-        "metrics.jsonl",      "run.json", "samples.json", "adapters.safetensors", "adapter_model.safetensors",
-        "adapter_config.json"};
+    static const char *const names[] = {"metrics.jsonl", "run.json", "samples.json"};
     static const double share = 40; /* each of the two */
     const size_t room = sizeof l->version;
     int phase = atomic_load(&w->phase);
@@ -82,7 +86,12 @@ static void version_now(const gr_watch *w, const look *l, char now[sizeof l->ver
         return;
     }
     snprintf(now, room, "%s", phases[PREPARING]);
-    if (phase != PREPARING) state_of(now, room - 8, w->dir, names, sizeof names / sizeof *names);
+    if (phase != PREPARING) {
+        gr_buf files = {0};
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) put_state(&files, w->dir, names[i]);
+        put_adapter(&files, w->dir);
+        take_state(now, room - 8, &files);
+    }
     if (phase == ENDED) memcpy(now + strlen(now), "ended", 6);
 }
 

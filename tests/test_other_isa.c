@@ -41,10 +41,15 @@ static drift compare(const char *model, const char *a, const char *b) {
     return (drift){.of_a = sqrt(far[0] / size[0]), .of_b = sqrt(far[1] / size[1]), .worst = worst / most};
 }
 
-/* Sums of K products differ by at most K eps of their terms between two orders, K < 1e5 in the largest of
- * these nets, 4e-3; that much of a gradient's group, and Adam's quotient passes a relative error on. The
- * bound is loose since it must hold for any set; what was measured is printed. */
-#define FURTHEST 4e-3
+/* Two orders of a sum of K products differ by about sqrt(K) eps of it where its terms' errors are
+ * independent. A gradient comes out of some `sums` of them in a row (a block has about ten forward, twice as
+ * many backward), which add up as a walk does; Adam's quotient passes a relative error on. The tiny net, K of
+ * at most 264 in two blocks: 16 * 6e-8 * sqrt(60) = 7.5e-6, and 8.4e-7 was measured (portable after AVX-512,
+ * B). A real one's K is its vocabulary, and it has tens of blocks. */
+static double furthest(bool real) {
+    const double k = real ? 50000 : TINY_VOCAB, sums = 30 * (real ? 30 : TINY_LAYERS);
+    return sqrt(k) * 0x1p-24 * sqrt(sums);
+}
 
 static void other_isa(void **state) {
     (void)state;
@@ -58,6 +63,7 @@ static void other_isa(void **state) {
     const char *const then[] = {
         "compute", "fp32", "learning-rate", real ? "2e-4" : "5e-3", "overflow", "drop", "resume", "-", NULL};
     const char *best = NULL;
+    int others = 0;
     graft_train_result whole = {0};
     for (const gr_isa *isa = gr_isa_table; isa->name; isa++) {
         if (!isa->available() || (real && strcmp(isa->name, "portable") == 0)) continue;
@@ -81,9 +87,11 @@ static void other_isa(void **state) {
         d.loss = fabs(part.train_loss - whole.train_loss) / whole.train_loss;
         print_message("%s after %s, fp32: A %.1e, B %.1e, worst element %.1e, loss %.1e\n", isa->name, best,
                       d.of_a, d.of_b, d.worst, d.loss);
-        if (!(d.of_a < FURTHEST && d.of_b < FURTHEST && d.loss < FURTHEST))
-            fail_msg("%s after %s", isa->name, best);
+        const double most = furthest(real);
+        if (!(d.of_a < most && d.of_b < most && d.loss < most))
+            fail_msg("%s after %s: further apart than %.1e", isa->name, best, most);
         forget("part");
+        others++;
     }
     unsetenv("GRAFT_ISA");
     data = own;
@@ -92,6 +100,9 @@ static void other_isa(void **state) {
         free(model);
     else
         tiny_remove(model);
+    if (others) return;
+    print_message("skipped: this processor has one instruction set, %s\n", best);
+    skip();
 }
 
 int main(void) {

@@ -201,6 +201,11 @@ static graft_status take_word(cli *c, const char *word) {
         return GRAFT_OK;
     }
     cli_fail(c, GRAFT_USAGE, "a word too many");
+    if (c->verb->words_max > 1) {
+        char most[64];
+        snprintf(most, sizeof most, "at most %d", c->verb->words_max);
+        cli_expected(c, most);
+    }
     cli_found(c, word);
     cli_hint(c, "options start with --; graft %s --help lists them", c->verb->name);
     return GRAFT_USAGE;

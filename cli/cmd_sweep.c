@@ -82,6 +82,19 @@ static void on_event(void *user, const graft_event *e) {
     cli_event(c, e);
 }
 
+/* A script must not go on with a best adapter that there is not, or that nobody would want. */
+static graft_status judge(cli *c, const graft_sweep_result *r) {
+    size_t failed = 0;
+    for (size_t i = 0; i < r->ntrials; i++) failed += strcmp(r->trials[i].state, GRAFT_SWEEP_FAILED) == 0;
+    if (r->best >= 0 && failed < r->ntrials) return GRAFT_OK;
+    cli_fail(c, GRAFT_RANGE, failed == r->ntrials ? "every trial failed" : "no trial has a validation loss");
+    if (r->out_of_time)
+        cli_hint(c, "the same command with --resume and more --time goes on");
+    else
+        cli_hint(c, "lower --learning-rate values, in another --adapter-path");
+    return GRAFT_RANGE;
+}
+
 int cmd_sweep(cli *c) {
     graft_hooks hooks = {.user = c, .event = on_event, .stop = c->hooks.stop, .ranks = c->hooks.ranks};
     graft_sweep_result result = {0};
@@ -93,6 +106,7 @@ int cmd_sweep(cli *c) {
         else
             print_table(c, &result);
     }
+    if (status == GRAFT_OK && printed == GRAFT_OK) status = judge(c, &result);
     graft_sweep_result_free(&result);
     return cli_report(c, status == GRAFT_OK ? printed : status);
 }

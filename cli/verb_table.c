@@ -55,8 +55,8 @@ static const verb table[] = {
      "are forecast before the first starts; what does not fit --budget or --time is refused with nothing "
      "written. "
      "Takes the options of train. --patience ends a trial that no longer gets better. A sweep that was "
-     "stopped goes "
-     "on with --resume. graft report compares the trials.",
+     "stopped goes on with --resume, and --time that is over stops it: exit code 0, and what is left waits. "
+     "Exit code 1 where no trial has a validation loss, or every one failed. graft report shows the trials.",
      cmd_sweep,
      {"graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=8,16 --grid "
       "learning-rate=1e-4,2e-4",
@@ -78,10 +78,12 @@ static const verb table[] = {
      "by block and module, and samples. Of two or more directories it overlays the curves and lists the "
      "settings that differ. With --prompts base and adapter answer that file's prompts first, and the "
      "answers "
-     "are kept in DIR/samples.json. --json prints the numbers.",
+     "are kept in DIR/samples.json. The directory of a sweep stands for its trials, of more than eight for "
+     "the best. --json prints the numbers.",
      cmd_report,
      {"graft report adapters", "graft report adapters --prompts questions.jsonl --max-tokens 60",
-      "graft report rank8 rank16 --html compared.html", "graft report adapters --json"}},
+      "graft report rank8 rank16 --html compared.html", "graft report sweep",
+      "graft report adapters --json"}},
     {"eval",
      GRAFT_VERB_EVAL,
      "",

@@ -21,7 +21,9 @@ typedef struct graft_report_result {
 
 /* One page about the training in dirs[0], or several compared: from metrics.jsonl, run.json, samples.json and
  * the adapter in each. It needs no network, no script and no other file, and is written to options.html
- * (report.html: of one run in its directory, else here). With options.prompts every line of that file is
+ * (report.html: of one run in its directory, else here). A single directory of a sweep stands for its trials
+ * that have begun; of more than GRAFT_REPORT_DIRS for those with the lowest validation losses, which notes
+ * says. With options.prompts every line of that file is
  * answered by the base (options.model, or the one that the adapter records) and by the adapter first, and the
  * answers stay in samples.json. GRAFT_NOT_FOUND where a directory has no metrics.jsonl, GRAFT_CORRUPT where
  * one of its lines is not JSON; a last line that is cut becomes a note. Nothing is written then. */

@@ -41,13 +41,12 @@ typedef struct graft_sweep_result {
 } graft_sweep_result;
 
 /* Trains with every combination of options.grid, one after the other, in directories below
- * options.adapter_path
- * ("sweep"), and keeps sweep.json there and `best`, which leads to the best adapter of the trial with the
- * lowest validation loss. All trials are checked and forecast before the first one starts: GRAFT_USAGE, and
- * nothing is written, where one does not fit options.budget, or all do not fit options.time_limit. With
- * options.resume what was done is not done again. A trial that diverges is a result (failed).
- * GRAFT_UNSUPPORTED with ranks. GRAFT_INTERRUPTED when the stop flag was raised. *result is filled as far as
- * the sweep came, also after an error. */
+ * options.adapter_path ("sweep"), and keeps sweep.json there and `best`, a link to the best adapter of the
+ * trial with the lowest validation loss (best_path leads to it also where the file system has no links). All
+ * trials are checked and forecast before the first one starts: GRAFT_USAGE, and nothing is written, where one
+ * does not fit options.budget, or all do not fit options.time_limit. With options.resume what was done is not
+ * done again. A trial that diverges is a result (failed). GRAFT_UNSUPPORTED with ranks. GRAFT_INTERRUPTED
+ * when the stop flag was raised. *result is filled as far as the sweep came, also after an error. */
 graft_status graft_sweep(const graft_options *options, const graft_hooks *hooks, graft_sweep_result *result,
                          graft_error *err);
 void graft_sweep_result_free(graft_sweep_result *result);

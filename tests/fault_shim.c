@@ -21,7 +21,7 @@
 
 static const char *const kind_names[FAULT_KINDS] = {"alloc",  "open",   "read",  "write",    "fsync",
                                                     "rename", "close",  "mkdir", "truncate", "mmap",
-                                                    "unlink", "thread", "lock",  "stat"};
+                                                    "unlink", "thread", "lock",  "stat",     "link"};
 
 static const struct {
     const char *name;
@@ -232,6 +232,11 @@ ssize_t write(int fd, const void *from, size_t n) {
 int fsync(int fd) {
     NEXT(fsync);
     return fails(FAULT_FSYNC) ? -1 : next(fd);
+}
+
+int symlink(const char *to, const char *path) {
+    NEXT(symlink);
+    return fails(FAULT_LINK) ? -1 : next(to, path);
 }
 
 int rename(const char *from, const char *to) {

@@ -26,6 +26,7 @@ typedef enum fault_kind {
     FAULT_THREAD,
     FAULT_LOCK,
     FAULT_STAT,
+    FAULT_LINK,
     FAULT_KINDS
 } fault_kind;
 

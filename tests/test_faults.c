@@ -7,10 +7,11 @@
 #include "tests/world.h"
 
 typedef enum duty {
-    LEAVES_ALL,   /* writes nothing but stdout */
-    ALL_OR_NONE,  /* the directory is as before, or as after a run without fault */
-    ADDS_FILES,   /* whole files of a run without fault are added; what was there stays */
-    KEEPS_ADAPTER /* adapter and checkpoint are always loadable; resuming gives the same adapter */
+    LEAVES_ALL,    /* writes nothing but stdout */
+    ALL_OR_NONE,   /* the directory is as before, or as after a run without fault */
+    ADDS_FILES,    /* whole files of a run without fault are added; what was there stays */
+    KEEPS_ADAPTER, /* adapter and checkpoint are always loadable; resuming gives the same adapter */
+    KEEPS_SWEEP    /* so are those of all trials; the adapter is the best */
 } duty;
 
 typedef struct command {
@@ -55,6 +56,11 @@ static const command commands[] = {
      "--batch-size 2 --grad-accumulation-steps 3 --learning-rate 5e-3 --steps-per-report 3 "
      "--steps-per-eval 4 --val-batches -1 --seed 7 --threads 2 --resume",
      KEEPS_ADAPTER, false},
+    {"sweep",
+     "sweep --model ../base --data ../data --adapter-path swept --iters 2 --save-every 1 --grid "
+     "lora-rank=1,2 "
+     "--batch-size 2 --threads 2 --steps-per-report 1 --steps-per-eval 1",
+     KEEPS_SWEEP, false},
 };
 
 static const struct {
@@ -65,7 +71,7 @@ static const struct {
               {"close", {"ENOSPC", "EIO"}},  {"mkdir", {"EACCES", "ENOSPC"}},
               {"truncate", {"EROFS"}},       {"mmap", {"ENOMEM", "ENODEV"}},
               {"thread", {"EAGAIN"}},        {"lock", {"ENOLCK"}},
-              {"stat", {"ESTALE"}}};
+              {"stat", {"ESTALE"}},          {"link", {"ENOSPC", "EIO"}}};
 
 /* ---- judging. Each returns what is wrong, or NULL. */
 
@@ -116,7 +122,11 @@ static const char *metrics_whole(const char *dir) {
 /* The command's adapter directory; malloc'ed. */
 static char *adapter_of(const command *c) {
     const char *own = strstr(c->arguments, "--adapter-path ") + 15;
-    return gr_strndup(own, strcspn(own, " "));
+    char *dir = gr_strndup(own, strcspn(own, " ")), *best;
+    if (c->duty != KEEPS_SWEEP) return dir;
+    best = tiny_join(dir, "best");
+    free(dir);
+    return best;
 }
 
 /* Is the adapter that of a run without fault, byte for byte? */
@@ -151,7 +161,14 @@ static const char *resumes(const command *c) {
 /* After a failed rename the adapter's files may be of two saves, which their digests tell; resuming heals it.
  */
 static const char *adapters_whole(const command *c, bool resume, bool renames) {
-    static const char *const dirs[] = {"run", "run/best", "part", "adapter"};
+    static const char *const dirs[] = {"run",
+                                       "run/best",
+                                       "part",
+                                       "adapter",
+                                       "swept/01_lora-rank=1",
+                                       "swept/01_lora-rank=1/best",
+                                       "swept/02_lora-rank=2",
+                                       "swept/02_lora-rank=2/best"};
     const char *bad = NULL;
     for (size_t i = 0; i < sizeof dirs / sizeof *dirs && !bad; i++) {
         char *dir = tiny_join(world, dirs[i]);
@@ -196,6 +213,7 @@ static const char *judge(const command *c, const outcome *o, const char *clean, 
     case ALL_OR_NONE: bad = same_tree(world, finished); return bad && o->code ? same_tree(world, start) : bad;
     case ADDS_FILES: bad = inside(start, world); return bad ? bad : inside(world, finished);
     case KEEPS_ADAPTER:
+    case KEEPS_SWEEP:
         bad = adapters_whole(c, resume, strncmp(fault, "rename", 6) == 0);
         return bad || o->code ? bad : same_adapter(c);
     }

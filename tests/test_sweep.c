@@ -4,6 +4,8 @@
 
 #include "sweep/sweep.h"
 
+#include <errno.h>
+
 #include <cmocka.h>
 
 static char *model;
@@ -325,6 +327,235 @@ static void patience(void **state) {
     assert_false(r.stopped_early);
 }
 
+/* A host that stops in the middle of a validation, or lets the time run out at some event. */
+typedef struct meddler {
+    volatile int stop;
+    int valid, validating;
+    bool in_validation; /* stop there */
+    int64_t sleep_at;   /* the validation of that iteration takes longer than --time; 0: none does */
+} meddler;
+
+static void meddle(void *user, const graft_event *e) {
+    meddler *m = user;
+    if (e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "validate") == 0 && e->done) {
+        m->validating++;
+        m->stop |= m->in_validation;
+    }
+    if (e->kind == GRAFT_EVENT_VALID) {
+        m->valid++;
+        if (m->sleep_at && e->iteration == m->sleep_at) sleep(2);
+    }
+}
+
+static graft_status meddled(const char *out, const char *const *more, meddler *m, graft_sweep_result *r,
+                            graft_error *err) {
+    graft_options o = options_of(out, more);
+    graft_hooks hooks = {.user = m, .event = meddle, .stop = &m->stop};
+    gr_error_clear(err);
+    graft_status st = graft_sweep(&o, &hooks, r, err);
+    graft_options_free(&o);
+    return st;
+}
+
+/* Ctrl-C is heard while rows are validated, with --time too. */
+static void a_validation_can_be_stopped(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    meddler m = {.in_validation = true};
+    static const char *const more[] = {"grid", "lora-rank=2", "time", "1h", NULL};
+    assert_int_equal(meddled("cut", more, &m, &r, &err), GRAFT_INTERRUPTED);
+    assert_true(m.validating > 0 && m.valid == 0); /* no mean of half the rows */
+    graft_sweep_result_free(&r);
+}
+
+/* The last trial ends and the time too: nothing is left to go on with. */
+static void done_in_time(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    meddler m = {.sleep_at = 8};
+    static const char *const more[] = {"grid", "lora-rank=2", "time", "2s", "patience", "100", NULL};
+    assert_int_equal(meddled("just", more, &m, &r, &err), GRAFT_OK);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_DONE);
+    assert_false(r.out_of_time);
+    graft_sweep_result_free(&r);
+}
+
+/* What a trial measured before it diverged stays. */
+static void divergence_is_a_result(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    static const char *const more[] = {
+        "grid", "learning-rate=1e6,5e-3", "lora-scale", "1e6", "max-bad-steps", "1", "iters", "20", NULL};
+    assert_int_equal(sweep("wild", more, NULL, &r, &err), GRAFT_OK);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_FAILED);
+    assert_non_null(r.trials[0].error);
+    assert_true(isfinite(r.trials[0].val_loss_first) && r.trials[0].iterations > 0);
+    assert_true(r.trials[0].peak_memory_bytes > 0 && r.trials[0].seconds > 0);
+    assert_string_equal(r.trials[1].state, GRAFT_SWEEP_DONE);
+    assert_true(r.best >= 0 && gr_path_is_dir(r.best_path));
+    graft_sweep_result_free(&r);
+}
+
+static int link_error; /* 0: links work */
+int __wrap_symlink(const char *to, const char *path);
+int __real_symlink(const char *to, const char *path);
+int __wrap_symlink(const char *to, const char *path) {
+    if (!link_error) return __real_symlink(to, path);
+    errno = link_error;
+    return -1;
+}
+
+static json_t *record_of(const char *out) {
+    char *dir = tiny_join(root, out), *text = tiny_read(dir, "sweep.json", NULL);
+    json_t *all = json_loads(text, 0, NULL);
+    assert_non_null(all);
+    free(text);
+    free(dir);
+    return all;
+}
+
+/* A file system without links names the best all the same; a link that fails costs no result. */
+static void without_links(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    link_error = EPERM;
+    assert_int_equal(sweep("fat", short_grid, NULL, &r, &err), GRAFT_OK);
+    assert_true(r.best >= 0 && gr_ends_with(r.best_path, "/best") && gr_path_is_dir(r.best_path));
+    assert_non_null(strstr(r.best_path, r.trials[r.best].name));
+    graft_sweep_result_free(&r);
+    link_error = ENOSPC;
+    assert_int_equal(sweep("full", short_grid, NULL, &r, &err), GRAFT_IO);
+    graft_sweep_result_free(&r);
+    link_error = 0;
+    json_t *all = record_of("full");
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(json_object_get(all, "trials"), 0), "state")),
+        GRAFT_SWEEP_DONE);
+    json_decref(all);
+    assert_int_equal(sweep("full", short_on, NULL, &r, &err), GRAFT_OK);
+    assert_int_equal(r.trials[1].iterations, 2);
+    graft_sweep_result_free(&r);
+}
+
+/* Of more trials than a page can hold the best are shown. */
+static void a_report_of_a_sweep(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    graft_report_result page;
+    graft_options o;
+    static const char *const nine[] = {"grid", "seed=1,2,3,4,5,6,7,8,9", "iters", "2", NULL};
+    assert_int_equal(sweep("nine", nine, NULL, &r, &err), GRAFT_OK);
+    size_t worst = 0;
+    for (size_t i = 0; i < r.ntrials; i++)
+        if (r.trials[i].val_loss_best >= r.trials[worst].val_loss_best) worst = i;
+    char *dir = tiny_join(root, "nine"), *html = tiny_join(dir, "report.html");
+    graft_options_init(&o);
+    assert_int_equal(graft_report((const char *const[]){dir}, 1, &o, NULL, &page, &err), GRAFT_OK);
+    assert_string_equal(page.html, html);
+    assert_non_null(strstr(page.notes, "1 more are left out"));
+    for (size_t i = 0; i < r.ntrials; i++)
+        assert_true((strstr(page.json, r.trials[i].name) != NULL) == (i != worst));
+    graft_report_result_free(&page);
+    tiny_write(dir, "sweep.json", "{\"trials\": [{\"name\": \"../nine\"}]}");
+    assert_int_equal(graft_report((const char *const[]){dir}, 1, &o, NULL, &page, &err), GRAFT_CORRUPT);
+    tiny_write(dir, "sweep.json", "{\"trials\": []}");
+    assert_int_equal(graft_report((const char *const[]){dir}, 1, &o, NULL, &page, &err), GRAFT_NOT_FOUND);
+    graft_options_free(&o);
+    graft_sweep_result_free(&r);
+    free(html);
+    free(dir);
+}
+
+/* The program's stdout with these arguments; malloc'ed. *code: what it exits with. */
+static char *printed(const char *arguments, int *code) {
+    char command[2000];
+    char *text = calloc(1, 1 << 16);
+    snprintf(command, sizeof command,
+             "cd '%s' && '%s' sweep --model '%s' --data '%s' --iters 2 --steps-per-eval 1 --threads 1 "
+             "--lora-rank 2 --batch-size 2 %s 2>/dev/null",
+             root, GRAFT_BINARY, model, data, arguments);
+    FILE *f = popen(command, "r");
+    assert_true(f && text);
+    size_t n = fread(text, 1, (1 << 16) - 1, f);
+    int status = pclose(f);
+    text[n] = '\0';
+    *code = WEXITSTATUS(status);
+    return text;
+}
+
+static void the_table_and_the_document(void **state) {
+    (void)state;
+    int code;
+    char *text = printed("--grid learning-rate=1e-3,1e-2 --adapter-path shown --json", &code);
+    assert_int_equal(code, 0);
+    json_t *all = json_loads(text, 0, NULL), *trials = json_object_get(all, "trials");
+    assert_int_equal(json_array_size(trials), 2);
+    for (size_t i = 0; i < 2; i++) {
+        json_t *t = json_array_get(trials, i);
+        assert_string_equal(json_string_value(json_object_get(t, "state")), "done");
+        assert_true(json_is_null(json_object_get(t, "error")));
+        assert_int_equal(json_integer_value(json_object_get(t, "iterations")), 2);
+        static const char *const numbers[] = {"train_loss",    "val_loss_first", "val_loss_last",
+                                              "val_loss_best", "seconds",        "peak_memory_bytes",
+                                              "forecast_bytes"};
+        for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
+            assert_true(json_number_value(json_object_get(t, numbers[k])) > 0);
+    }
+    assert_string_equal(json_string_value(json_object_get(all, "best")), "02_learning-rate=1e-2");
+    assert_string_equal(json_string_value(json_object_get(all, "best_path")), "shown/best");
+    assert_true(json_is_false(json_object_get(all, "out_of_time")));
+    json_decref(all);
+    free(text);
+    text = printed("--grid learning-rate=1e-3,1e-2 --adapter-path shown --resume", &code);
+    assert_int_equal(code, 0);
+    assert_non_null(strstr(text, "  trial "));
+    assert_non_null(strstr(text, "\n  learning-rate 1e-3 "));
+    assert_non_null(strstr(text, "\n* learning-rate 1e-2 "));
+    assert_non_null(strstr(text, "best (lowest validation loss): shown/best\n"));
+    free(text);
+    /* where nothing came of any trial, a script must not go on */
+    text = printed(
+        "--grid learning-rate=1e6,5e5 --lora-scale 1e6 --max-bad-steps 1 --iters 20 --adapter-path lost",
+        &code);
+    assert_int_equal(code, 1);
+    assert_non_null(strstr(text, "failed"));
+    free(text);
+}
+
+/* All trials together stay below the budget, whatever this process needed before. */
+static void the_budget_is_obeyed(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    if (SANITIZED) return; /* which holds memory of its own */
+    size_t big = (size_t)96 << 20;
+    char *before = malloc(big);
+    assert_non_null(before);
+    memset(before, 1, big);
+    free(before); /* a peak that is over: no part of the forecast */
+    assert_int_equal(
+        sweep("free", (const char *const[]){"grid", "lora-rank=2,8", "iters", "2", NULL}, NULL, &r, &err),
+        GRAFT_OK);
+    assert_true(r.trials[1].forecast_bytes < big);
+    uint64_t budget = r.trials[1].forecast_bytes + (r.trials[1].forecast_bytes >> 6);
+    graft_sweep_result_free(&r);
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)budget);
+    const char *const fits[] = {"grid", "lora-rank=2,8", "iters", "4", "budget", text, NULL};
+    bool measured = gr_peak_rss_reset();
+    if (sweep("budget", fits, NULL, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.expected);
+    for (size_t i = 0; i < r.ntrials; i++) {
+        assert_true(r.trials[i].forecast_bytes <= budget);
+        if (measured) assert_true(r.trials[i].peak_memory_bytes <= budget);
+    }
+    graft_sweep_result_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(grids),
                                        cmocka_unit_test(what_is_refused),
@@ -334,6 +565,13 @@ int main(void) {
                                        cmocka_unit_test(other_rows_are_refused),
                                        cmocka_unit_test(what_is_there_already),
                                        cmocka_unit_test(patience),
-                                       cmocka_unit_test(time_is_obeyed)};
+                                       cmocka_unit_test(time_is_obeyed),
+                                       cmocka_unit_test(a_validation_can_be_stopped),
+                                       cmocka_unit_test(done_in_time),
+                                       cmocka_unit_test(divergence_is_a_result),
+                                       cmocka_unit_test(without_links),
+                                       cmocka_unit_test(a_report_of_a_sweep),
+                                       cmocka_unit_test(the_table_and_the_document),
+                                       cmocka_unit_test(the_budget_is_obeyed)};
     return cmocka_run_group_tests(tests, setup_model, teardown_model);
 }

@@ -34,6 +34,7 @@ typedef struct watch {
 static inline void on_event(void *user, const graft_event *e) {
     watch *w = user;
     if (e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "tokenize") == 0) return;
+    if (e->kind == GRAFT_EVENT_PROGRESS && strcmp(e->phase, "validate") == 0 && e->done) return;
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(w->notes + strlen(w->notes), sizeof w->notes - strlen(w->notes), "%s\n", e->text);
     if (e->kind == GRAFT_EVENT_NOTE && strstr(e->text, ".jsonl: ")) return; /* of rows: before the run */

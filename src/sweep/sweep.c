@@ -48,6 +48,14 @@ static graft_status of_trial(const graft_sweep_trial *t, graft_status st, graft_
     return st;
 }
 
+/* What the trial before, or the host, held and needed is not the next one's. */
+static void start_afresh(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    gr_peak_rss_reset();
+}
+
 /* ---- before the first */
 
 static graft_status check_rows(const gr_trainer *t, graft_error *err) {
@@ -81,11 +89,12 @@ static double rest_of(const graft_sweep_trial *t, const graft_plan *plan) {
 /* Does it fit, and how long will it take? Nothing is written. */
 static graft_status forecast(sweep *s, size_t i, double *seconds, graft_error *err) {
     graft_sweep_trial *trial = &s->r->trials[i];
-    graft_hooks quiet = {.user = s, .event = on_event};
+    graft_hooks quiet = {.user = s, .event = on_event, .stop = s->hooks ? s->hooks->stop : NULL};
     graft_options o;
     gr_trainer t;
     graft_plan plan;
     s->quiet = i > 0; /* what is to be said about the rows is said once */
+    start_afresh();
     graft_status st = gr_sweep_options(&o, &s->grid, i, s->o, err);
     if (st == GRAFT_OK) st = gr_trainer_open(&t, s->dir, &o, &quiet, GR_TRAINER_PLAN, err);
     if (st == GRAFT_OK) {
@@ -148,23 +157,43 @@ static void choose_best(graft_sweep_result *r) {
             r->best = (int64_t)i;
 }
 
-/* place/best leads to the best adapter of the best trial. */
+static bool has_no_links(int error) {
+    return error == EPERM || error == ENOTSUP || error == EOPNOTSUPP || error == ENOSYS;
+}
+
+/* place/best leads to `to`; *linked stays false on a file system that has no links. */
+static graft_status link_to(bool *linked, const char *link, const char *temp, const char *to,
+                            graft_error *err) {
+    unlink(temp);
+    if (symlink(to, temp) != 0) {
+        if (has_no_links(errno)) return GRAFT_OK;
+        return gr_fail_written(err, errno, "cannot link", link);
+    }
+    if (rename(temp, link) != 0) {
+        int error = errno;
+        unlink(temp);
+        return gr_fail_written(err, error, "cannot link", link);
+    }
+    *linked = true;
+    return GRAFT_OK;
+}
+
+/* The way to the best adapter of the best trial: a link, or its own directory. */
 static graft_status link_best(const sweep *s, graft_error *err) {
     if (s->r->best < 0) return GRAFT_OK;
+    bool linked = false;
     char *link = gr_path_join(s->place, "best"), *temp = gr_path_join(s->place, ".best.new");
-    char *to = gr_path_join(s->r->trials[s->r->best].name, "best");
-    graft_status st = link && temp && to ? GRAFT_OK : gr_no_memory(err, 0);
-    if (st == GRAFT_OK) unlink(temp);
-    if (st == GRAFT_OK && (symlink(to, temp) != 0 || rename(temp, link) != 0))
-        st = gr_fail_written(err, errno, "cannot link", link);
-    free(to);
-    free(temp);
+    char *to = gr_path_join(s->r->trials[s->r->best].name, "best"),
+         *whole = to ? gr_path_join(s->place, to) : NULL;
+    graft_status st = link && temp && whole ? link_to(&linked, link, temp, to, err) : gr_no_memory(err, 0);
     if (st == GRAFT_OK) {
         free(s->r->best_path);
-        s->r->best_path = link;
-        return GRAFT_OK;
+        s->r->best_path = linked ? link : whole;
     }
-    free(link);
+    if (st != GRAFT_OK || !linked) free(link);
+    if (st != GRAFT_OK || linked) free(whole);
+    free(to);
+    free(temp);
     return st;
 }
 
@@ -213,16 +242,13 @@ static graft_status run_trial(sweep *s, size_t i, graft_error *err) {
     if (st == GRAFT_OK && !o.adapter_path) st = gr_no_memory(err, 0);
     snprintf(text, sizeof text, "trial %zu of %zu: %.200s", i + 1, s->r->ntrials, trial->values);
     say(s, text);
-#ifdef __GLIBC__
-    malloc_trim(0); /* what the trial before held is not this one's */
-#endif
-    gr_peak_rss_reset();
+    start_afresh();
     if (st == GRAFT_OK) st = gr_trainer_open(&t, s->dir, &o, &hooks, GR_TRAINER_RUN, err);
     if (st == GRAFT_OK) {
         trial->forecast_bytes = t.forecast.total;
         st = gr_trainer_run(&t, &result, err);
         gr_trainer_close(&t);
-        if (st == GRAFT_OK || st == GRAFT_INTERRUPTED) take_result(trial, &result);
+        take_result(trial, &result);
     }
     graft_options_free(&o);
     judge(s, trial, &st, err);
@@ -237,8 +263,8 @@ static graft_status run_all(sweep *s, graft_error *err) {
         graft_status st = run_trial(s, i, err), saved = GRAFT_OK;
         graft_error other = {0};
         choose_best(s->r);
-        saved = link_best(s, &other);
-        if (saved == GRAFT_OK) saved = gr_sweep_save(s->place, s->o, &s->inputs, s->r, &other);
+        saved = gr_sweep_save(s->place, s->o, &s->inputs, s->r, &other);
+        if (saved == GRAFT_OK) saved = link_best(s, &other);
         if (st == GRAFT_INTERRUPTED) gr_hint(err, "the same command with --resume continues");
         if (st != GRAFT_OK) return st;
         if (saved != GRAFT_OK) {
@@ -296,6 +322,9 @@ static graft_status occupy(sweep *s, graft_error *err) {
 
 static graft_status begin(sweep *s, graft_error *err) {
     int64_t iterations = 0;
+    if (s->o->allow_changes)
+        return gr_fail(err, GRAFT_USAGE,
+                       "a sweep goes on with its own settings: allow-changes is of a training");
     GR_TRY(gr_sweep_grid_read(&s->grid, s->o, err));
     if (s->o->time_limit) {
         GR_TRY(gr_parse_every(&iterations, &s->limit, s->o->time_limit, err));
@@ -330,7 +359,8 @@ graft_status gr_sweep(const char *dir, const graft_options *o, const graft_hooks
     if (st == GRAFT_OK) st = link_best(&s, err);
     gr_dir_lock_release(&s.lock);
     gr_sweep_grid_free(&s.grid);
-    result->out_of_time = s.over;
+    for (size_t i = 0; s.over && i < result->ntrials; i++)
+        result->out_of_time |= !is_over(&result->trials[i]);
     result->seconds = gr_clock() - start;
     return st;
 }

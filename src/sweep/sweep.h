@@ -56,6 +56,14 @@ graft_status gr_sweep_load(graft_sweep_result *result, gr_sweep_inputs *inputs, 
 graft_status gr_sweep_same_inputs(const gr_sweep_inputs *then, const gr_sweep_inputs *now, const char *place,
                                   graft_error *err) GR_MUST_CHECK;
 
+/* sweep_dirs.c. Is there a sweep.json in it? */
+bool gr_sweep_is(const char *place);
+/* Directories of the trials that have begun, at most `most`, those with the lowest validation losses, in the
+ * order of the table; dirs[most], each malloc'ed. *left_out: how many more there are. GRAFT_NOT_FOUND where
+ * none has begun, GRAFT_CORRUPT what is no sweep.json; *count is 0 then. */
+graft_status gr_sweep_dirs(char **dirs, size_t *count, size_t *left_out, size_t most, const char *place,
+                           graft_error *err) GR_MUST_CHECK;
+
 /* The verb behind graft.h: dir is the located model directory. */
 graft_status gr_sweep(const char *dir, const graft_options *o, const graft_hooks *hooks,
                       graft_sweep_result *result, graft_error *err) GR_MUST_CHECK;

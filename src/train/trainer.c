@@ -2,7 +2,6 @@
 #include "model/locate.h"
 #include "optim/schedule_table.h"
 #include "report/curve.h"
-#include "train/pairs.h"
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -36,39 +35,6 @@ graft_status gr_trainer_save(gr_trainer *t, const char *dir, graft_error *err) {
     return st;
 }
 
-/* At iteration 0, every N, after the last; also one that a stop cut short before this run resumed. */
-static bool validation_due(const gr_trainer *t) {
-    int64_t i = t->p.iteration, every = t->o->steps_per_eval;
-    if (!t->valid || t->o->val_batches == 0 || t->p.validated == i) return false;
-    return i == 0 || i == t->iters || (every > 0 && i % every == 0);
-}
-
-/* Rows, or pairs, of a validation. mlx-lm drops the batch that is not full. */
-static int64_t validation_rows(const gr_trainer *t) {
-    int64_t all = gr_rows_count(t->valid) / gr_rows_width(t->valid), batch = t->o->batch_size,
-            full = all / batch;
-    if (t->o->val_batches >= 0 && t->o->val_batches <= full) return t->o->val_batches * batch;
-    return t->mlx_loss ? full * batch : all;
-}
-
-typedef struct bad_rows {
-    const gr_rows *rows;
-    gr_lines lines;
-} bad_rows;
-
-static void note_bad_row(void *user, int64_t row, const gr_score *own) {
-    bad_rows *b = user;
-    if (!isfinite(own->loss)) gr_lines_add(&b->lines, gr_rows_at(b->rows, row).line);
-}
-
-static void say_bad_validation(const gr_trainer *t, const gr_lines *lines) {
-    gr_buf text = {0};
-    gr_lines_text(lines, &text);
-    gr_trainer_note(t, "the validation loss at iteration %lld is not a number: %s, %s",
-                    (long long)t->p.iteration, gr_rows_name(t->valid), text.data ? text.data : "");
-    gr_buf_free(&text);
-}
-
 /* --patience: was no validation better for so long? */
 static bool out_of_patience(const gr_trainer *t) {
     return t->o->patience > 0 && t->p.stale >= t->o->patience;
@@ -79,61 +45,6 @@ static void say_patience(const gr_trainer *t) {
                     "stopped at iteration %lld of %lld: the validation loss was lowest at iteration %lld%s",
                     (long long)t->p.iteration, (long long)t->iters, (long long)t->p.best_iteration,
                     t->o->keep_best ? ", whose adapter is in best" : " (--keep-best keeps that adapter)");
-}
-
-static void note_bad_pair(void *user, int64_t pair, const gr_pair *scored, const gr_pair_value *value) {
-    bad_rows *b = user;
-    (void)scored;
-    if (!isfinite(value->loss)) gr_lines_add(&b->lines, gr_rows_at(b->rows, 2 * pair).line);
-}
-
-/* *loss: the mean of the first n rows or pairs; NaN: nothing has one. */
-static graft_status score_validation(gr_trainer *t, int64_t n, bad_rows *bad, double *loss,
-                                     graft_preference *means, graft_error *err) {
-    gr_score score;
-    gr_preference_sums sums;
-    if (!t->preference.kind) {
-        GR_TRY(gr_trainer_score(t, n, &score, note_bad_row, bad, err));
-        *loss = score.tokens ? score.loss / (double)score.tokens : NAN;
-        return GRAFT_OK;
-    }
-    GR_TRY(gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_bad_pair, bad,
-                          t->hooks ? t->hooks->stop : NULL, err));
-    GR_TRY(gr_trainer_agree_to_stop(t, err)); /* pairs are scored by every rank, each all of them */
-    *means = gr_preference_means(&t->preference, &sums);
-    *loss = sums.loss / (double)gr_max_i64(sums.pairs, 1);
-    return GRAFT_OK;
-}
-
-static graft_status validate(gr_trainer *t, graft_error *err) {
-    int64_t n = validation_rows(t);
-    graft_preference means = {0};
-    bad_rows bad = {.rows = t->valid};
-    double start = gr_clock();
-    gr_trainer_event(t, &(graft_event){.kind = GRAFT_EVENT_PROGRESS, .phase = "validate", .total = n});
-    double loss;
-    GR_TRY(score_validation(t, n, &bad, &loss, &means, err));
-    if (gr_trainer_stopping(t)) return GRAFT_OK; /* an interrupted mean is no mean */
-    t->p.validated = t->p.iteration;
-    if (isnan(loss) && !bad.lines.count) return GRAFT_OK;
-    if (bad.lines.count) say_bad_validation(t, &bad.lines);
-    if (isnan(t->p.first_val)) t->p.first_val = loss;
-    t->p.last_val = loss;
-    graft_event e = {.kind = GRAFT_EVENT_VALID,
-                     .iteration = t->p.iteration,
-                     .val_loss = loss,
-                     .val_time = gr_clock() - start,
-                     .preference = means};
-    GR_TRY(gr_metrics_valid(t, &e, err));
-    gr_trainer_event(t, &e);
-    t->p.stale++;
-    if (!isfinite(loss) || loss >= t->p.best_val) return GRAFT_OK; /* best_val may be NaN: none yet */
-    if (!t->best_due) t->best_before = (gr_best){t->p.best_val, t->p.best_iteration, t->p.stale};
-    t->p.stale = 0;
-    t->p.best_val = loss;
-    t->p.best_iteration = t->p.iteration;
-    t->best_due = t->o->keep_best;
-    return GRAFT_OK;
 }
 
 static graft_status report(gr_trainer *t, graft_error *err) {
@@ -235,10 +146,15 @@ static void salvage(gr_trainer *t, graft_status st) {
     if (write_all(t, &own) != GRAFT_OK) gr_trainer_note(t, "saving failed too: %s %s", own.what, own.where);
 }
 
+/* As far as this call is to go. */
+static bool at_pause(const gr_trainer *t) {
+    return t->pause && t->p.iteration >= t->pause && t->p.iteration < t->iters;
+}
+
 static graft_status loop(gr_trainer *t, graft_error *err) {
     const graft_options *o = t->o;
     gr_train_progress *p = &t->p;
-    if (t->valid && o->val_batches && validation_rows(t) == 0)
+    if (t->valid && o->val_batches && gr_trainer_validation_rows(t) == 0)
         gr_trainer_note(
             t,
             "no validation: %s has fewer rows than a batch, and --loss mlx-lm drops batches that are "
@@ -246,9 +162,9 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
             gr_rows_name(t->valid));
     t->saved_at = gr_clock();
     note_boundary(t);
-    if (validation_due(t)) GR_TRY(validate(t, err));
+    if (gr_trainer_validation_due(t)) GR_TRY(gr_trainer_validate(t, err));
     if (t->best_due && p->iteration < t->iters) GR_TRY(save_all(t, err));
-    while (p->iteration < t->iters && !gr_trainer_stopping(t) && !out_of_patience(t)) {
+    while (p->iteration < t->iters && !gr_trainer_stopping(t) && !out_of_patience(t) && !at_pause(t)) {
         note_boundary(t);
         gr_trainer_iteration(t);
         if (t->together.broken.status != GRAFT_OK) return give_back(t, err);
@@ -260,7 +176,7 @@ static graft_status loop(gr_trainer *t, graft_error *err) {
                    .kind = GRAFT_EVENT_PROGRESS, .phase = "train", .done = p->iteration, .total = t->iters});
         if (p->iteration % o->steps_per_report == 0 || last) GR_TRY(report(t, err));
         note_boundary(t);
-        if (validation_due(t)) GR_TRY(validate(t, err));
+        if (gr_trainer_validation_due(t)) GR_TRY(gr_trainer_validate(t, err));
         if (!last && !out_of_patience(t) && (t->best_due || save_due(t))) GR_TRY(save_all(t, err));
     }
     if (p->iteration < t->iters && out_of_patience(t)) say_patience(t);
@@ -364,14 +280,8 @@ static graft_status start_or_resume(gr_trainer *t, graft_error *err) {
     return gr_trainer_spread(t, err);
 }
 
-graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {
-    double start = gr_clock();
-    GR_TRY(start_or_resume(t, err));
-    if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
-    graft_status st = loop(t, err);
-    if (st != GRAFT_OK && t->together.ranks) salvage(t, st);
-    if (st != GRAFT_OK && st != GRAFT_INTERRUPTED) return say_what_is_left(t, st, err);
-    bool early = out_of_patience(t) && t->p.iteration < t->iters;
+static void fill(graft_train_result *result, const gr_trainer *t, double start, bool early) {
+    bool cut = gr_trainer_stopping(t) && gr_trainer_validation_due(t), paused = !cut && at_pause(t);
     *result = (graft_train_result){.iterations = t->p.iteration,
                                    .updates = t->p.health.applied,
                                    .skipped_updates = t->p.health.skipped,
@@ -387,9 +297,18 @@ graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_err
                                    .forecast = t->forecast,
                                    .peak_memory_bytes = gr_peak_rss(),
                                    .stopped_early = early,
-                                   .interrupted = !early && (t->p.iteration < t->iters ||
-                                                             (gr_trainer_stopping(t) && validation_due(t)))};
-    if (st != GRAFT_OK) return say_what_is_left(t, st, err);
+                                   .interrupted = !early && !paused && (t->p.iteration < t->iters || cut)};
+}
+
+graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) {
+    double start = gr_clock();
+    GR_TRY(start_or_resume(t, err));
+    if (t->o->verify_frozen) GR_TRY(gr_trainer_watch(t, err));
+    graft_status st = loop(t, err);
+    if (st != GRAFT_OK && t->together.ranks) salvage(t, st);
+    bool early = out_of_patience(t) && t->p.iteration < t->iters;
+    fill(result, t, start, early);
+    if (st != GRAFT_OK) return say_what_is_left(t, st, err); /* what it measured is in *result */
     gr_trainer_say_ranks(t, start);
     if (gr_trainer_writes(t)) st = write_reports(t, result, err);
     if (st != GRAFT_OK) return say_what_is_left(t, st, err);

@@ -8,7 +8,8 @@
  * checkpoint.c (what one holds), checkpoint_files.c (which there are), resume_check.c and settings_changed.c
  * (what must be as it was), step_pairs.c (a step over preferences), pairs.c and preference_loss.c (pairs, and
  * what they cost), ranks_step.c (several ranks as one), ranks_agree.c (are they at the same run?),
- * best_adapter.c (adapter and best), metrics.c, run_record.c, card.c, trainer.c (the loop).
+ * best_adapter.c (adapter and best), validate.c (the loss on other
+ * rows), metrics.c, run_record.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -126,6 +127,7 @@ typedef struct gr_trainer {
     int64_t *indices;       /* [batch_size] units of the iteration */
     gr_row_result *results; /* of its rows with a target, in their order */
     int64_t iters, updates; /* in all */
+    int64_t pause;          /* iteration at which gr_trainer_run ends as if stopped, without error; 0: none */
     uint64_t total_tokens;  /* inputs of all iterations */
     gr_train_progress p;
     graft_memory fixed; /* mapped, state and other, which no setting changes */
@@ -310,6 +312,15 @@ void gr_trainer_say_ranks(const gr_trainer *t, double start);
 bool gr_trainer_stopping(const gr_trainer *t);
 /* ranks_agree.c: GRAFT_MISMATCH, on all ranks, names what differs and whose it is. */
 graft_status gr_trainer_agree(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+
+/* validate.c. At iteration 0, every --steps-per-eval, after the last; also one that a stop cut short before
+ * this run resumed. */
+bool gr_trainer_validation_due(const gr_trainer *t);
+/* Rows, or pairs, of a validation. */
+int64_t gr_trainer_validation_rows(const gr_trainer *t);
+/* Measures, reports and remembers; sets t->best_due where it was the best so far. Nothing is remembered where
+ * the host stopped it. */
+graft_status gr_trainer_validate(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* The whole run from the current progress. */
 graft_status gr_trainer_run(gr_trainer *t, graft_train_result *result, graft_error *err) GR_MUST_CHECK;

@@ -28,7 +28,8 @@ static void encode_all(const gr_chat *chat, const json_t *messages, const json_t
         gr_ids ids = {0};
         uint8_t *mask = NULL;
         graft_error err = {0};
-        graft_status st = gr_chat_encode(chat, messages, tools, (gr_train_on)on, NULL, &ids, &mask, &err);
+        graft_status st = gr_chat_encode(chat, &(gr_chat_row){.messages = messages, .tools = tools},
+                                         (gr_train_on)on, NULL, &ids, &mask, &err);
         if (st != GRAFT_OK && (st == GRAFT_INTERNAL || !err.what[0])) abort();
         for (size_t i = 0; st == GRAFT_OK && i < ids.count; i++)
             if (mask[i] > 1 || mask[0] || ids.ids[i] < 0 || ids.ids[i] > 256) abort();
@@ -48,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (tok && row && gr_chat_new(&chat, tok, 1700000000, &err) == GRAFT_OK) {
         gr_ids ids = {0};
         encode_all(chat, messages, json_object_get(row, "tools"));
-        (void)!gr_chat_prompt(chat, messages, NULL, &ids, NULL);
+        (void)!gr_chat_prompt(chat, &(gr_chat_row){.messages = messages}, &ids, NULL);
         gr_ids_free(&ids);
     } else if (tok && row && !err.what[0]) {
         abort();

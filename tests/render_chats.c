@@ -65,7 +65,8 @@ static graft_status trained(gr_buf *out, const bound *b, const json_t *messages,
                             graft_error *err) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
-    graft_status st = gr_chat_encode(b->chat, messages, tools, GR_TRAIN_ASSISTANT, NULL, &ids, &mask, err);
+    graft_status st = gr_chat_encode(b->chat, &(gr_chat_row){.messages = messages, .tools = tools},
+                                     GR_TRAIN_ASSISTANT, NULL, &ids, &mask, err);
     for (size_t i = 0; i < ids.count && st == GRAFT_OK; i++) {
         if (mask[i] && (i == 0 || !mask[i - 1])) gr_buf_putc(out, '|');
         if (mask[i]) st = gr_tokenizer_decode(b->tok, &ids.ids[i], 1, false, out, err);
@@ -82,7 +83,9 @@ static json_t *render(const bound *b, const json_t *line) {
     const json_t *tools = json_object_get(line, "tools"), *variables = json_object_get(line, "variables");
     if (st == GRAFT_OK && variables) st = gr_chat_set_variables(b->chat, variables, &err);
     if (st == GRAFT_OK)
-        st = gr_chat_render(b->chat, json_object_get(line, "messages"), json_is_array(tools) ? tools : NULL,
+        st = gr_chat_render(b->chat,
+                            &(gr_chat_row){.messages = json_object_get(line, "messages"),
+                                           .tools = json_is_array(tools) ? tools : NULL},
                             json_is_true(json_object_get(line, "prompt")), &result, &err);
     gr_buf text = {0};
     bool train = json_is_true(json_object_get(line, "train"));

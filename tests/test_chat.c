@@ -83,7 +83,8 @@ static int check(const bench *b, const json_t *file, const json_t *item, gr_trai
     graft_error err = {0};
     gr_ids ids = {0};
     uint8_t *mask = NULL;
-    graft_status st = gr_chat_encode(b->chat, messages, tools, rule, NULL, &ids, &mask, &err);
+    graft_status st = gr_chat_encode(b->chat, &(gr_chat_row){.messages = messages, .tools = tools}, rule,
+                                     NULL, &ids, &mask, &err);
     bool ok;
     bool by_offset = rule == GR_TRAIN_LAST || rule == GR_TRAIN_COMPLETION;
     if (by_offset && json_is_null(json_object_get(item, "offset")))
@@ -134,7 +135,8 @@ static char *trained_text(const bench *b, const json_t *messages, gr_train_on ru
     uint8_t *mask = NULL;
     gr_buf out = {0};
     graft_error err = {0};
-    if (gr_chat_encode(b->chat, messages, NULL, rule, NULL, &ids, &mask, &err)) fail_msg("%s", err.what);
+    if (gr_chat_encode(b->chat, &(gr_chat_row){.messages = messages}, rule, NULL, &ids, &mask, &err))
+        fail_msg("%s", err.what);
     for (size_t i = 0; i < ids.count; i++)
         if (mask[i]) assert_true(gr_ids_push(&kept, ids.ids[i]));
     assert_int_equal(gr_tokenizer_decode(b->tok, kept.ids, kept.count, false, &out, &err), GRAFT_OK);
@@ -214,10 +216,11 @@ static void typed_special_tokens_stay_text(void **state) {
         gr_jinja_result text;
         gr_buf back = {0};
         graft_error err = {0};
-        assert_int_equal(gr_chat_prompt(b.chat, messages, NULL, &ids, &err), GRAFT_OK);
+        assert_int_equal(gr_chat_prompt(b.chat, &(gr_chat_row){.messages = messages}, &ids, &err), GRAFT_OK);
         assert_int_equal(count_of(&ids, gr_tokenizer_id(b.tok, "<|im_end|>")), cases[i].ends);
         assert_int_equal(count_of(&ids, gr_tokenizer_id(b.tok, "<|im_start|>")), cases[i].starts);
-        assert_int_equal(gr_chat_render(b.chat, messages, NULL, true, &text, &err), GRAFT_OK);
+        assert_int_equal(gr_chat_render(b.chat, &(gr_chat_row){.messages = messages}, true, &text, &err),
+                         GRAFT_OK);
         assert_int_equal(gr_tokenizer_decode(b.tok, ids.ids, ids.count, false, &back, &err), GRAFT_OK);
         assert_string_equal(back.data, text.text.data); /* nothing else changed */
         gr_buf_free(&back);
@@ -237,10 +240,13 @@ static void tools_take_their_own_template(void **state) {
     json_t *messages = json_loads("[{\"role\":\"user\",\"content\":null}]", 0, NULL),
            *tools = json_loads("[1]", 0, NULL);
     assert_int_equal(gr_chat_new(&chat, tok, 0, &err), GRAFT_OK);
-    assert_int_equal(gr_chat_render(chat, messages, tools, false, &text, &err), GRAFT_OK);
+    assert_int_equal(
+        gr_chat_render(chat, &(gr_chat_row){.messages = messages, .tools = tools}, false, &text, &err),
+        GRAFT_OK);
     assert_string_equal(text.text.data, "tools 1<s>");
     gr_jinja_result_free(&text);
-    assert_int_equal(gr_chat_render(chat, messages, NULL, false, &text, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_render(chat, &(gr_chat_row){.messages = messages}, false, &text, &err),
+                     GRAFT_OK);
     assert_string_equal(text.text.data, "plain");
     gr_jinja_result_free(&text);
     json_decref(messages);
@@ -256,7 +262,8 @@ static void keys_that_are_null_are_dropped(void **state) {
     json_t *messages = json_loads("[{\"role\":\"user\",\"content\":null,\"a\":0}]", 0, NULL);
     gr_jinja_result text;
     graft_error err = {0};
-    assert_int_equal(gr_chat_render(b.chat, messages, NULL, false, &text, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_render(b.chat, &(gr_chat_row){.messages = messages}, false, &text, &err),
+                     GRAFT_OK);
     assert_string_equal(text.text.data, "FalseTrueTrue</s>");
     gr_jinja_result_free(&text);
     json_decref(messages);
@@ -268,7 +275,7 @@ static char *rendering(const bench *b, const char *messages) {
     json_t *list = json_loads(messages, 0, NULL);
     gr_jinja_result text;
     graft_error err = {0};
-    graft_status st = gr_chat_render(b->chat, list, NULL, false, &text, &err);
+    graft_status st = gr_chat_render(b->chat, &(gr_chat_row){.messages = list}, false, &text, &err);
     char *copy = st == GRAFT_OK ? strdup(text.text.data ? text.text.data : "") : NULL;
     gr_jinja_result_free(&text);
     json_decref(list);
@@ -328,7 +335,8 @@ static char *trained(const bench *b, const char *messages, gr_train_on rule) {
     gr_buf out = {0};
     graft_error err = {0};
     assert_non_null(list);
-    if (gr_chat_encode(b->chat, list, NULL, rule, NULL, &ids, &mask, &err) != GRAFT_OK) {
+    if (gr_chat_encode(b->chat, &(gr_chat_row){.messages = list}, rule, NULL, &ids, &mask, &err) !=
+        GRAFT_OK) {
         gr_buf_printf(&out, "error: %s", err.what);
         ids.count = 0;
     }
@@ -434,7 +442,8 @@ static void what_cannot_be_done_is_refused(void **state) {
         json_t *messages = json_loads(bad[i], JSON_DECODE_ANY, NULL);
         gr_ids ids = {0};
         gr_error_clear(&err);
-        assert_int_equal(gr_chat_prompt(b.chat, messages, NULL, &ids, &err), GRAFT_CORRUPT);
+        assert_int_equal(gr_chat_prompt(b.chat, &(gr_chat_row){.messages = messages}, &ids, &err),
+                         GRAFT_CORRUPT);
         gr_ids_free(&ids);
         json_decref(messages);
     }
@@ -442,8 +451,9 @@ static void what_cannot_be_done_is_refused(void **state) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
     gr_error_clear(&err);
-    assert_int_equal(gr_chat_encode(b.chat, none, NULL, GR_TRAIN_LAST, NULL, &ids, &mask, &err),
-                     GRAFT_CORRUPT);
+    assert_int_equal(
+        gr_chat_encode(b.chat, &(gr_chat_row){.messages = none}, GR_TRAIN_LAST, NULL, &ids, &mask, &err),
+        GRAFT_CORRUPT);
     free(mask);
     gr_ids_free(&ids);
     json_decref(none);
@@ -458,9 +468,13 @@ static void rows_are_appended(void **state) {
     gr_ids ids = {0};
     uint8_t *mask = NULL;
     graft_error err = {0};
-    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, NULL, &ids, &mask, &err), GRAFT_OK);
+    assert_int_equal(
+        gr_chat_encode(b.chat, &(gr_chat_row){.messages = messages}, GR_TRAIN_ALL, NULL, &ids, &mask, &err),
+        GRAFT_OK);
     size_t n = ids.count;
-    assert_int_equal(gr_chat_encode(b.chat, messages, NULL, GR_TRAIN_ALL, NULL, &ids, &mask, &err), GRAFT_OK);
+    assert_int_equal(
+        gr_chat_encode(b.chat, &(gr_chat_row){.messages = messages}, GR_TRAIN_ALL, NULL, &ids, &mask, &err),
+        GRAFT_OK);
     assert_int_equal(ids.count, 2 * n);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(ids.ids[i], ids.ids[n + i]);

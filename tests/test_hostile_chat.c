@@ -151,7 +151,8 @@ static void long_chats(void **state) {
         json_t *messages = chat_of(count);
         assert_int_equal(gr_chat_new(&chat, tok, 0, &err), GRAFT_OK);
         double start = hostile_clock();
-        graft_status st = gr_chat_encode(chat, messages, NULL, GR_TRAIN_ASSISTANT, NULL, &ids, &mask, &err);
+        graft_status st = gr_chat_encode(chat, &(gr_chat_row){.messages = messages}, GR_TRAIN_ASSISTANT, NULL,
+                                         &ids, &mask, &err);
         if (hostile_clock() - start > 6 * HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
         assert_int_equal(st, big ? GRAFT_RANGE : GRAFT_OK);
         if (big && !strstr(err.found, "000 messages")) fail_msg("%s %s", err.what, err.found);
@@ -189,7 +190,7 @@ static void many_specials(void **state) {
     json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", text);
     gr_ids ids = {0};
     double start = hostile_clock();
-    assert_int_equal(gr_chat_prompt(chat, messages, NULL, &ids, &err), GRAFT_OK);
+    assert_int_equal(gr_chat_prompt(chat, &(gr_chat_row){.messages = messages}, &ids, &err), GRAFT_OK);
     if (hostile_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
     json_decref(messages);
     gr_ids_free(&ids);

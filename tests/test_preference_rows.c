@@ -1,48 +1,10 @@
 /* Rows of preferences: the same tokens as TRL's (tests/golden/preference_rows.json), and errors that name
  * lines. */
-#include "base/os.h"
 #include "data/duplicates.h"
-#include "data/rows.h"
 #include "data/split.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <unistd.h>
+#include "rows_world.h"
 
-#include <cmocka.h>
-
-static json_t *golden, *given;
-static gr_tokenizer *tok;
-static gr_chat *chat;
-static graft_error err;
-static char path[64];
-
-/* The tokenizer of rows.json; template NULL: its own. */
-static void open_tokenizer(const char *template) {
-    json_t *config = json_deep_copy(json_object_get(given, "config"));
-    if (template) json_object_set_new(config, "chat_template", json_string(template));
-    char *json = json_dumps(json_object_get(given, "tokenizer"), 0), *settings = json_dumps(config, 0);
-    gr_chat_free(chat);
-    gr_tokenizer_free(tok);
-    assert_int_equal(
-        gr_tokenizer_from_json(&tok, json, strlen(json), settings, strlen(settings), "golden", &err),
-        GRAFT_OK);
-    assert_int_equal(gr_chat_new(&chat, tok, 0, &err), GRAFT_OK);
-    json_decref(config);
-    free(json);
-    free(settings);
-}
-
-static graft_status read_one(gr_rows **rows, const char *json, const gr_rows_config *config) {
-    gr_error_clear(&err);
-    return gr_rows_from_text(rows, json, strlen(json), tok, chat, config, &err);
-}
-
-static graft_status open_text(gr_rows **rows, const char *text, const gr_rows_config *config) {
-    gr_error_clear(&err);
-    assert_int_equal(gr_file_replace(path, text, strlen(text), &err), GRAFT_OK);
-    return gr_rows_open(rows, path, tok, chat, config, NULL, NULL, &err);
-}
+static json_t *golden;
 
 static int64_t id_of(const json_t *list, int64_t i) {
     return json_integer_value(json_array_get(list, (size_t)i));
@@ -108,11 +70,7 @@ static void as_trl(void **state) {
 
 static void wrong_rows(void **state) {
     (void)state;
-    static const struct {
-        const char *json;
-        graft_status status;
-        const char *what;
-    } cases[] = {
+    static const wrong_row cases[] = {
         {"{\"prompt\": \"a\", \"chosen\": \"b\"", GRAFT_CORRUPT, "not valid JSON"},
         {"[1]", GRAFT_CORRUPT, "the row is not a JSON object"},
         {"{}", GRAFT_CORRUPT, "a row of preferences needs \"chosen\" and \"rejected\""},
@@ -160,20 +118,14 @@ static void wrong_rows(void **state) {
              "c") "], \"tools\": {}}",
          GRAFT_CORRUPT, "\"tools\" has the wrong type"},
         {"{\"prompt\": [" USER("a") "], \"chosen\": [" MODEL("b") "], \"rejected\": [" MODEL(
-             "c") "], \"chat_template_kwargs\": {\"a\": 1}}",
-         GRAFT_UNSUPPORTED, "\"chat_template_kwargs\" of a single row is not read"},
+             "c") "], \"chat_template_kwargs\": 1}",
+         GRAFT_CORRUPT, "\"chat_template_kwargs\" has the wrong type"},
         {"{\"prompt\": [" USER("a") "], \"chosen\": [{\"role\": \"assistant\", \"content\": \"b\", "
                                     "\"weight\": 0}], \"rejected\": [" MODEL("c") "]}",
          GRAFT_UNSUPPORTED, "\"weight\" of a message means nothing in a pair"},
     };
     gr_rows_config config = {.pairs = true};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        gr_rows *rows = NULL;
-        graft_status st = read_one(&rows, cases[i].json, &config);
-        if (st != cases[i].status || strncmp(err.what, cases[i].what, strlen(cases[i].what)) != 0)
-            fail_msg("%s: %d %s", cases[i].json, (int)st, err.what);
-        assert_null(rows);
-    }
+    expect_wrong(cases, sizeof cases / sizeof *cases, &config);
     /* null is no key; ids that the model does not have */
     gr_rows *rows;
     assert_int_equal(read_one(&rows, "{\"prompt\": null, \"chosen\": \"ab\", \"rejected\": \"ac\"}", &config),
@@ -279,21 +231,13 @@ static void pairs_stay_together(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    snprintf(path, sizeof path, "test_preference_rows_%d.jsonl", (int)getpid());
-    given = json_load_file(GRAFT_SOURCE_DIR "/tests/golden/rows.json", 0, NULL);
     golden = json_load_file(GRAFT_SOURCE_DIR "/tests/golden/preference_rows.json", 0, NULL);
-    open_tokenizer(NULL);
-    return !golden;
+    return rows_begin("test_preference_rows") || !golden;
 }
 
 static int teardown(void **state) {
-    (void)state;
-    unlink(path);
-    gr_chat_free(chat);
-    gr_tokenizer_free(tok);
     json_decref(golden);
-    json_decref(given);
-    return 0;
+    return rows_end(state);
 }
 
 int main(void) {

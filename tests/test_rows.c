@@ -1,32 +1,11 @@
 /* Rows of data: the same ids and masks as mlx-lm's, and errors that name lines. */
-#include "base/os.h"
 #include "data/duplicates.h"
-#include "data/rows.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static json_t *golden;
-static gr_tokenizer *tok;
-static gr_chat *chat;
-static graft_error err;
-static char path[64];
+#include "rows_world.h"
 
 static gr_rows *from_text(const char *json, const gr_rows_config *config) {
     gr_rows *rows = NULL;
-    gr_error_clear(&err);
-    if (gr_rows_from_text(&rows, json, strlen(json), tok, chat, config, &err) != GRAFT_OK)
-        fail_msg("%s: %s %s", json, err.what, err.found);
+    if (read_one(&rows, json, config) != GRAFT_OK) fail_msg("%s: %s %s", json, err.what, err.found);
     return rows;
-}
-
-static graft_status open_text(gr_rows **rows, const char *text, const gr_rows_config *config) {
-    gr_error_clear(&err);
-    assert_int_equal(gr_file_replace(path, text, strlen(text), &err), GRAFT_OK);
-    return gr_rows_open(rows, path, tok, chat, config, NULL, NULL, &err);
 }
 
 static void assert_ids(const gr_row *row, const json_t *ids, int64_t count) {
@@ -50,7 +29,7 @@ static void check_plain(const char *text, const json_t *expected, gr_train_on tr
 
 /* mlx-lm's masks: the targets of its own batch, which hold the pad token after the row. */
 static void check_mlx(const char *text, const json_t *expected, gr_train_on train_on) {
-    int64_t width = json_integer_value(json_object_get(golden, "width"));
+    int64_t width = json_integer_value(json_object_get(given, "width"));
     gr_rows_config config = {
         .train_on = train_on, .mlx_masks = true, .max_seq_length = width, .overflow = GR_OVERFLOW_TRUNCATE};
     gr_rows *rows = from_text(text, &config);
@@ -69,7 +48,7 @@ static void check_mlx(const char *text, const json_t *expected, gr_train_on trai
 
 static void as_mlx_lm(void **state) {
     (void)state;
-    const json_t *entries = json_object_get(golden, "rows");
+    const json_t *entries = json_object_get(given, "rows");
     assert_int_equal(json_array_size(entries), 10);
     for (size_t i = 0; i < json_array_size(entries); i++) {
         const json_t *entry = json_array_get(entries, i), *masked = json_object_get(entry, "completion");
@@ -101,11 +80,7 @@ static void features_and_nulls(void **state) {
 
 static void wrong_rows(void **state) {
     (void)state;
-    static const struct {
-        const char *json;
-        graft_status status;
-        const char *what;
-    } cases[] = {
+    static const wrong_row cases[] = {
         {"{\"text\": \"a\"", GRAFT_CORRUPT, "not valid JSON"},
         {"{\"text\": \"a\", \"text\": \"b\"}", GRAFT_CORRUPT, "not valid JSON"},
         {"[1]", GRAFT_CORRUPT, "the row is not a JSON object"},
@@ -129,18 +104,10 @@ static void wrong_rows(void **state) {
          "a message has no content"},
         {"{\"messages\": [{\"role\": \"user\"}]}", GRAFT_CORRUPT, "a message has no content"},
         {"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"tools\": \"x\"}", GRAFT_CORRUPT,
-         "\"tools\" has the wrong type"},
+         "not valid JSON"},
     };
     gr_rows_config config = {0};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        gr_rows *rows;
-        gr_error_clear(&err);
-        const char *json = cases[i].json;
-        assert_int_equal(gr_rows_from_text(&rows, json, strlen(json), tok, chat, &config, &err),
-                         cases[i].status);
-        assert_null(rows);
-        assert_string_equal(err.what, cases[i].what);
-    }
+    expect_wrong(cases, sizeof cases / sizeof *cases, &config);
 }
 
 static void errors_name_lines(void **state) {
@@ -417,26 +384,7 @@ static void long_chats_are_dropped(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    snprintf(path, sizeof path, "test_rows_%d.jsonl", (int)getpid());
-    golden = json_load_file(GRAFT_SOURCE_DIR "/tests/golden/rows.json", 0, NULL);
-    char *json = json_dumps(json_object_get(golden, "tokenizer"), 0);
-    char *config = json_dumps(json_object_get(golden, "config"), 0);
-    if (!json || !config) return 1;
-    graft_status st =
-        gr_tokenizer_from_json(&tok, json, strlen(json), config, strlen(config), "golden", &err);
-    if (st == GRAFT_OK) st = gr_chat_new(&chat, tok, 0, &err);
-    free(json);
-    free(config);
-    return st;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    unlink(path);
-    gr_chat_free(chat);
-    gr_tokenizer_free(tok);
-    json_decref(golden);
-    return 0;
+    return rows_begin("test_rows");
 }
 
 int main(void) {
@@ -455,5 +403,5 @@ int main(void) {
         cmocka_unit_test(tables_and_arrays),
         cmocka_unit_test(long_chats_are_dropped),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, rows_end);
 }

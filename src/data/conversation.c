@@ -30,6 +30,36 @@ json_t *gr_row_member(const json_t *object, const char *key) {
     return json_is_null(value) ? NULL : value;
 }
 
+graft_status gr_row_tools(json_t **tools, const json_t *row, const char *key, graft_error *err) {
+    json_t *value = gr_row_member(row, key);
+    const char *text = json_string_value(value);
+    *tools = NULL;
+    if (!value || (text && strcmp(text, "null") == 0)) return GRAFT_OK;
+    if (text)
+        GR_TRY(gr_json_parse(tools, text, json_string_length(value), key, err));
+    else
+        *tools = json_incref(value);
+    if (json_is_array(*tools)) return GRAFT_OK;
+    graft_status st = gr_row_wrong_type(key, "an array", *tools, err);
+    json_decref(*tools);
+    *tools = NULL;
+    return st;
+}
+
+graft_status gr_row_variables(const json_t **variables, const json_t *row, graft_error *err) {
+    static const char key[] = "chat_template_kwargs", *const not_here[] = {"chat_template",
+                                                                           "continue_final_message"};
+    *variables = gr_row_member(row, key);
+    if (!*variables) return GRAFT_OK;
+    if (!json_is_object(*variables)) return gr_row_wrong_type(key, "an object", *variables, err);
+    for (size_t i = 0; i < sizeof not_here / sizeof *not_here; i++) {
+        if (!json_object_get(*variables, not_here[i])) continue;
+        gr_fail(err, GRAFT_UNSUPPORTED, "\"%s\" of a row cannot say \"%s\"", key, not_here[i]);
+        return gr_hint(err, "it holds variables of the model's template");
+    }
+    return GRAFT_OK;
+}
+
 /* Adds {"role": role, "content": content}; content is borrowed. */
 static bool say(json_t *messages, const char *role, json_t *content) {
     return json_array_append_new(messages, json_pack("{s:s, s:O}", "role", role, "content", content)) == 0;
@@ -124,10 +154,12 @@ static graft_status add_system(json_t *messages, const json_t *row, graft_error 
 
 /* ---- prompts */
 
-static graft_status add_completion(json_t *messages, json_t *prompt, json_t *completion, const keys *k,
+static graft_status add_completion(gr_conversation *c, json_t *prompt, json_t *completion, const keys *k,
                                    graft_error *err) {
+    json_t *messages = c->messages;
     if (json_is_array(prompt) && json_is_array(completion)) {
         GR_TRY(gr_conversation_add(messages, prompt, k->prompt, k->check, err));
+        c->asked = json_array_size(messages);
         return gr_conversation_add(messages, completion, k->completion, k->check, err);
     }
     if (!json_is_string(prompt)) return gr_row_wrong_type(k->prompt, "a string", prompt, err);
@@ -219,12 +251,13 @@ static graft_status no_format(const json_t *row, const keys *k, graft_error *err
 static graft_status read_row(gr_conversation *c, const json_t *row, const keys *k, graft_error *err) {
     json_t *prompt = gr_row_member(row, k->prompt), *completion = gr_row_member(row, k->completion);
     const json_t *chat = gr_row_member(row, k->chat), *shared = gr_row_member(row, "conversations");
-    c->tools = gr_row_member(row, k->tools);
-    if (prompt && completion) return add_completion(c->messages, prompt, completion, k, err);
+    if (prompt && completion) return add_completion(c, prompt, completion, k, err);
     if (chat) {
         const json_t *first = json_array_get(chat, 0);
         if (gr_row_member(first, "from") && !gr_row_member(first, "role"))
             GR_TRY(add_system(c->messages, row, err));
+        else
+            c->unread_system = gr_row_member(row, "system") != NULL;
         return gr_conversation_add(c->messages, chat, k->chat, k->check, err);
     }
     c->text = gr_row_member(row, k->text);
@@ -246,16 +279,18 @@ graft_status gr_conversation_of(gr_conversation *c, const json_t *row, const gr_
     *c = (gr_conversation){.messages = json_array(), .text_key = k.text};
     if (!c->messages) return gr_no_memory(err, 64);
     graft_status st = read_row(c, row, &k, err);
-    if (st == GRAFT_OK && !c->text && c->tools && !json_is_array(c->tools))
-        st = gr_row_wrong_type(k.tools, "an array", c->tools, err);
+    if (st == GRAFT_OK && !c->text) st = gr_row_tools(&c->tools, row, k.tools, err);
+    if (st == GRAFT_OK && !c->text) st = gr_row_variables(&c->variables, row, err);
     if (st != GRAFT_OK || c->text) {
         json_decref(c->messages);
-        c->messages = NULL;
+        json_decref(c->tools);
+        c->messages = c->tools = NULL;
     }
     return st;
 }
 
 void gr_conversation_free(gr_conversation *c) {
     json_decref(c->messages);
+    json_decref(c->tools);
     *c = (gr_conversation){0};
 }

@@ -44,12 +44,14 @@ static graft_status encode_texts(const encoder *e, const json_t *answer, gr_ids 
 static graft_status encode_chats(const encoder *e, const json_t *answer, gr_ids *ids, graft_error *err) {
     const gr_preference_row *row = e->row;
     if (!e->chat) return gr_row_no_template(err);
-    if (!answer) return gr_chat_prompt(e->chat, row->prompt, row->tools, ids, err);
+    gr_chat_row chat = {.messages = row->prompt, .tools = row->tools, .variables = row->variables};
+    if (!answer) return gr_chat_prompt(e->chat, &chat, ids, err);
     json_t *whole = json_copy(row->prompt);
     uint8_t *mask = NULL;
     graft_status st =
         whole && json_array_extend(whole, (json_t *)answer) == 0 ? GRAFT_OK : gr_no_memory(err, 64);
-    if (st == GRAFT_OK) st = gr_chat_encode(e->chat, whole, row->tools, GR_TRAIN_ALL, NULL, ids, &mask, err);
+    chat.messages = whole;
+    if (st == GRAFT_OK) st = gr_chat_encode(e->chat, &chat, GR_TRAIN_ALL, NULL, ids, &mask, err);
     free(mask);
     json_decref(whole);
     return st;

@@ -83,7 +83,7 @@ static graft_status split_texts(gr_preference_row *p, graft_error *err) {
            *rejected = json_stringn(b + at, nb - at);
     json_decref(p->chosen);
     json_decref(p->rejected);
-    *p = (gr_preference_row){.prompt = prompt, .chosen = chosen, .rejected = rejected, .tools = p->tools};
+    *p = (gr_preference_row){.prompt = prompt, .chosen = chosen, .rejected = rejected};
     return prompt && chosen && rejected ? GRAFT_OK : gr_no_memory(err, na + nb);
 }
 
@@ -114,37 +114,24 @@ static graft_status split_messages(gr_preference_row *p, graft_error *err) {
 
 /* ---- rows */
 
-/* "tools" as a list; datasets with fixed columns keep it as JSON in a string. */
-static graft_status take_tools(gr_preference_row *p, const json_t *row, const char *key, graft_error *err) {
-    json_t *tools = gr_row_member(row, key);
-    if (!tools) return GRAFT_OK;
-    if (json_is_string(tools)) {
-        GR_TRY(gr_json_parse(&p->tools, json_string_value(tools), json_string_length(tools), key, err));
-        if (json_is_null(p->tools)) {
-            json_decref(p->tools);
-            p->tools = NULL;
-            return GRAFT_OK;
-        }
-    } else {
-        p->tools = json_incref(tools);
-    }
-    return json_is_array(p->tools) ? GRAFT_OK : gr_row_wrong_type(key, "an array", p->tools, err);
+static graft_status take_variables(gr_preference_row *p, const json_t *row, graft_error *err) {
+    const json_t *variables;
+    GR_TRY(gr_row_variables(&variables, row, err));
+    p->variables = json_incref((json_t *)variables);
+    return GRAFT_OK;
 }
 
 static graft_status read_row(gr_preference_row *p, const json_t *row, const gr_rows_config *config,
                              graft_error *err) {
     const char *key = config->prompt_feature && config->prompt_feature[0] ? config->prompt_feature : "prompt";
     const char *tools = config->tools_feature && config->tools_feature[0] ? config->tools_feature : "tools";
-    json_t *prompt = gr_row_member(row, key), *variables = gr_row_member(row, "chat_template_kwargs");
+    json_t *prompt = gr_row_member(row, key);
     if (!gr_row_member(row, half_names[CHOSEN]) || !gr_row_member(row, half_names[REJECTED]))
         return missing(row, key, err);
-    if (json_object_size(variables)) {
-        gr_fail(err, GRAFT_UNSUPPORTED, "\"chat_template_kwargs\" of a single row is not read");
-        return gr_hint(err, "--template-kwargs gives the template the same variables for every row");
-    }
     GR_TRY(take_halves(p, row, err));
     bool chat = json_is_array(p->chosen);
-    if (chat) GR_TRY(take_tools(p, row, tools, err));
+    if (chat) GR_TRY(gr_row_tools(&p->tools, row, tools, err));
+    if (chat) GR_TRY(take_variables(p, row, err));
     if (!prompt || (chat && json_is_string(prompt)))
         return chat ? split_messages(p, err) : split_texts(p, err);
     if (chat) return take_messages(&p->prompt, prompt, key, err);
@@ -166,5 +153,6 @@ void gr_preference_free(gr_preference_row *p) {
     json_decref(p->chosen);
     json_decref(p->rejected);
     json_decref(p->tools);
+    json_decref(p->variables);
     *p = (gr_preference_row){0};
 }

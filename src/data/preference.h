@@ -5,7 +5,7 @@
  *   {"chosen": .., "rejected": ..}                            both begin with the prompt
  *   {"prompt": "..", "chosen": [..], "rejected": [..]}        likewise: the text is the prompt again
  *
- * and "tools" beside messages: a list, or one as JSON in a string.
+ * and beside messages "tools", a list or one as JSON in a string, and "chat_template_kwargs".
  */
 #ifndef GR_DATA_PREFERENCE_H
 #define GR_DATA_PREFERENCE_H
@@ -13,7 +13,7 @@
 
 typedef struct gr_preference_row {
     json_t *prompt, *chosen, *rejected; /* three strings, or three lists of messages; owned */
-    json_t *tools;                      /* owned; NULL: none */
+    json_t *tools, *variables;          /* of messages; owned; NULL: none */
 } gr_preference_row;
 
 /* A prompt that both answers begin with is what they have in common: whole messages, or characters. Where one

@@ -44,8 +44,8 @@ static graft_status encode_messages(const encoder *e, const gr_conversation *c, 
     /* a row that will not be taken needs no mask, and may be too long to find one */
     gr_mask_bounds bounds = {.most = config->overflow == GR_OVERFLOW_TRUNCATE ? 0 : config->max_seq_length,
                              .forgive = config->overflow == GR_OVERFLOW_DROP};
-    GR_TRY(gr_chat_encode(e->chat, c->messages, c->tools, config->train_on, &bounds, &e->row->ids,
-                          &e->row->mask, err));
+    gr_chat_row row = gr_conversation_row(c);
+    GR_TRY(gr_chat_encode(e->chat, &row, config->train_on, &bounds, &e->row->ids, &e->row->mask, err));
     e->row->endless = bounds.endless;
     return GRAFT_OK;
 }
@@ -54,6 +54,7 @@ static graft_status encode_object(const encoder *e, const json_t *object, graft_
     gr_conversation c;
     GR_TRY(gr_conversation_of(&c, object, e->config, true, err));
     graft_status st = c.text ? encode_text(e, c.text, err) : encode_messages(e, &c, err);
+    e->row->unread_system = c.unread_system;
     gr_conversation_free(&c);
     return st;
 }

@@ -6,8 +6,9 @@
 /* What one row becomes. Owned by caller until gr_encoded_free; reset before each row. */
 typedef struct gr_encoded {
     gr_ids ids;
-    uint8_t *mask; /* parallel to ids */
-    bool endless;  /* a chat too long to find its mask, which is not taken */
+    uint8_t *mask;      /* parallel to ids */
+    bool unread_system; /* beside messages with roles */
+    bool endless;       /* a chat too long to find its mask, which is not taken */
 } gr_encoded;
 void gr_encoded_free(gr_encoded *row);
 

@@ -19,7 +19,7 @@ struct gr_rows {
     size_t ntokens, tokens_cap;
     int64_t longest, targets, limit;
     int width; /* entries of a line */
-    gr_lines truncated, dropped, endless, untargeted;
+    gr_lines truncated, dropped, endless, untargeted, unread_system;
     gr_lines no_answer, merged, equal; /* pairs: without room for an answer, with another end of the prompt,
                                           of two answers that are one */
 };
@@ -88,6 +88,7 @@ static graft_status add_single(gr_rows *rows, const row_source *source, const ch
     gr_encoded row = {0};
     graft_status st = gr_row_encode(&row, text, len, source->tok, source->chat, config, err);
     if (st != GRAFT_OK) goto done;
+    if (row.unread_system) gr_lines_add(&rows->unread_system, line);
     int64_t count = (int64_t)row.ids.count, limit = config->max_seq_length;
     bool over = limit > 0 && count > limit;
     if (row.endless) {
@@ -378,6 +379,8 @@ char *gr_rows_notes(const gr_rows *rows) {
              "prompts end in other tokens when an answer follows");
     add_note(&out, &rows->equal, "pair has the same answer twice and says nothing about it",
              "pairs have the same answer twice and say nothing about it");
+    add_note(&out, &rows->unread_system, "row has a \"system\" beside messages with roles, which is not read",
+             "rows have a \"system\" beside messages with roles, which is not read");
     add_note(&out, &rows->untargeted, "row has no token to train on", "rows have no token to train on");
     if (out.len == 0) return NULL;
     return gr_buf_take(&out);

@@ -9,7 +9,8 @@ static graft_status encode_chat(const gr_session *s, const char *prompt, gr_ids 
     json_t *messages = json_array();
     bool good = messages && (!o->system_prompt || gr_message_add(messages, "system", o->system_prompt)) &&
                 gr_message_add(messages, "user", prompt);
-    graft_status st = good ? gr_chat_prompt(s->chat, messages, NULL, ids, err) : gr_no_memory(err, 0);
+    graft_status st =
+        good ? gr_chat_prompt(s->chat, &(gr_chat_row){.messages = messages}, ids, err) : gr_no_memory(err, 0);
     json_decref(messages);
     return st;
 }
@@ -43,7 +44,7 @@ graft_status gr_messages_encode(const gr_session *s, const json_t *messages, con
                                 graft_error *err) {
     if (!s->chat || s->o->ignore_chat_template)
         return gr_fail(err, GRAFT_USAGE, "messages need a chat template");
-    GR_TRY(gr_chat_prompt(s->chat, messages, tools, ids, err));
+    GR_TRY(gr_chat_prompt(s->chat, &(gr_chat_row){.messages = messages, .tools = tools}, ids, err));
     return check_ids(s, ids, err);
 }
 

@@ -122,8 +122,10 @@ static graft_status render_row(const gr_session *s, const char *json, size_t len
         st = gr_fail(err, GRAFT_USAGE, "--render needs messages, or a prompt and a completion");
     else if (st == GRAFT_OK && !s->chat)
         st = gr_fail(err, GRAFT_NOT_FOUND, "the model has no chat template");
-    else if (st == GRAFT_OK)
-        st = gr_chat_render(s->chat, c.messages, c.tools, false, &result, err);
+    else if (st == GRAFT_OK) {
+        gr_chat_row chat = gr_conversation_row(&c);
+        st = gr_chat_render(s->chat, &chat, false, &result, err);
+    }
     gr_conversation_free(&c);
     if (st == GRAFT_OK)
         sink->row(sink->user, &(graft_row){.line = line, .text = result.text.data ? result.text.data : ""});

@@ -81,14 +81,19 @@ static graft_status check_documents(const json_t *documents, graft_error *err) {
     return gr_expected(err, "a list of objects with title and text");
 }
 
-graft_status gr_chat_set_variables(gr_chat *chat, const json_t *variables, graft_error *err) {
+/* What is no variable of a template, but filled in or something else altogether. */
+static graft_status check_variables(const json_t *variables, graft_error *err) {
     static const char *const ours[] = {"messages", "tools", "add_generation_prompt"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
         if (!json_object_get(variables, ours[i])) continue;
         gr_fail(err, GRAFT_USAGE, "template variable \"%s\" is not the user's to set", ours[i]);
         return gr_hint(err, "it comes from the rows and from what is done with them");
     }
-    GR_TRY(check_documents(json_object_get(variables, "documents"), err));
+    return check_documents(json_object_get(variables, "documents"), err);
+}
+
+graft_status gr_chat_set_variables(gr_chat *chat, const json_t *variables, graft_error *err) {
+    GR_TRY(check_variables(variables, err));
     json_t *copy = variables ? json_deep_copy(variables) : NULL;
     if (variables && !copy) return gr_no_memory(err, 64);
     json_decref(chat->variables);
@@ -159,15 +164,18 @@ bool gr_chat_marks_generation(const gr_chat *chat, const json_t *tools) {
     return gr_jinja_has_generation(template_for(chat, tools));
 }
 
-graft_status gr_chat_render_part(const gr_chat *chat, const json_t *clean, size_t count, const json_t *tools,
-                                 bool prompt, gr_jinja_result *out, graft_error *err) {
+graft_status gr_chat_render_part(const gr_chat *chat, const gr_chat_row *row, const json_t *clean,
+                                 size_t count, bool prompt, gr_jinja_result *out, graft_error *err) {
+    const json_t *tools = row->tools;
     bool with_tools = tools && !json_is_null(tools);
     *out = (gr_jinja_result){0};
+    GR_TRY(check_variables(row->variables, err));
     json_t *vars = json_copy(chat->names);
     bool ok = vars && json_object_set_new(vars, "messages", first_messages(clean, count)) == 0;
     ok = ok && json_object_set(vars, "tools", with_tools ? (json_t *)tools : json_null()) == 0;
     ok = ok && json_object_set_new(vars, "documents", json_null()) == 0;
     if (ok && chat->variables) ok = json_object_update(vars, chat->variables) == 0;
+    if (ok && row->variables) ok = json_object_update(vars, (json_t *)row->variables) == 0;
     ok = ok && json_object_set_new(vars, "add_generation_prompt", json_boolean(prompt)) == 0;
     graft_status st = GRAFT_OK;
     if (ok)
@@ -178,13 +186,13 @@ graft_status gr_chat_render_part(const gr_chat *chat, const json_t *clean, size_
     return st;
 }
 
-graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            bool add_generation_prompt, gr_jinja_result *out, graft_error *err) {
+graft_status gr_chat_render(const gr_chat *chat, const gr_chat_row *row, bool add_generation_prompt,
+                            gr_jinja_result *out, graft_error *err) {
     json_t *clean;
     *out = (gr_jinja_result){0};
-    GR_TRY(gr_chat_clean(messages, &clean, err));
+    GR_TRY(gr_chat_clean(row->messages, &clean, err));
     graft_status st =
-        gr_chat_render_part(chat, clean, json_array_size(clean), tools, add_generation_prompt, out, err);
+        gr_chat_render_part(chat, row, clean, json_array_size(clean), add_generation_prompt, out, err);
     json_decref(clean);
     return st;
 }
@@ -220,10 +228,9 @@ graft_status gr_chat_tokens(const gr_chat *chat, const gr_jinja_result *text, gr
     return st;
 }
 
-graft_status gr_chat_prompt(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_ids *ids,
-                            graft_error *err) {
+graft_status gr_chat_prompt(const gr_chat *chat, const gr_chat_row *row, gr_ids *ids, graft_error *err) {
     gr_jinja_result text;
-    GR_TRY(gr_chat_render(chat, messages, tools, true, &text, err));
+    GR_TRY(gr_chat_render(chat, row, true, &text, err));
     graft_status st = gr_chat_tokens(chat, &text, ids, NULL, err);
     gr_jinja_result_free(&text);
     return st;

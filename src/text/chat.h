@@ -20,12 +20,21 @@ void gr_chat_free(gr_chat *chat);
  * (messages, tools, add_generation_prompt) is refused by name with GRAFT_USAGE. NULL: none. */
 graft_status gr_chat_set_variables(gr_chat *chat, const json_t *variables, graft_error *err) GR_MUST_CHECK;
 
+/* One conversation. All borrowed. */
+typedef struct gr_chat_row {
+    const json_t *messages;
+    const json_t *tools;     /* NULL: none */
+    const json_t *variables; /* of this row alone, which beat gr_chat_set_variables'; the same are refused.
+                                NULL: none */
+    size_t asked; /* so many messages are a prompt, and the others its completion; 0: it does not say */
+} gr_chat_row;
+
 /* Renders as transformers' apply_chat_template(messages, tools, add_generation_prompt, tokenize=False):
  * variables messages, tools (NULL: none), documents none, add_generation_prompt, bos_token, eos_token and the
  * other special tokens by name, and gr_chat_set_variables'. Message keys that are null or flags are dropped
  * first. A named "tool_use" template is used when tools are given and it exists. */
-graft_status gr_chat_render(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            bool add_generation_prompt, gr_jinja_result *out, graft_error *err) GR_MUST_CHECK;
+graft_status gr_chat_render(const gr_chat *chat, const gr_chat_row *row, bool add_generation_prompt,
+                            gr_jinja_result *out, graft_error *err) GR_MUST_CHECK;
 
 /* Which tokens of a row carry loss. */
 typedef enum gr_train_on { GR_TRAIN_ALL, GR_TRAIN_COMPLETION, GR_TRAIN_ASSISTANT, GR_TRAIN_LAST } gr_train_on;
@@ -47,15 +56,17 @@ typedef struct gr_mask_bounds {
  *               prompt to the end of its rendering
  *   completion, last   from mlx-lm's offset: the length of the rendering of messages[:-1] with generation
  * prompt (when the last message is the assistant's) in tokens
+ *   completion of a row that says what is asked   all of its messages' tokens, from where the tokens differ
+ * from those of the prompt with generation prompt (TRL 1.16)
  * A message that says "train": true or false, or "weight": 1 or 0, is an exception to that: its span becomes
  * targets, or none (GRAFT_UNSUPPORTED where the template leaves nothing of it). bounds: see there; NULL:
  * none. ids are appended; *mask, NULL or as long as ids before the call, grows with them and is owned by
  * caller (free). */
-graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            gr_train_on train_on, gr_mask_bounds *bounds, gr_ids *ids, uint8_t **mask,
+graft_status gr_chat_encode(const gr_chat *chat, const gr_chat_row *row, gr_train_on train_on,
+                            gr_mask_bounds *bounds, gr_ids *ids, uint8_t **mask,
                             graft_error *err) GR_MUST_CHECK;
 /* Ids of a prompt for generation: rendering with generation prompt. */
-graft_status gr_chat_prompt(const gr_chat *chat, const json_t *messages, const json_t *tools, gr_ids *ids,
+graft_status gr_chat_prompt(const gr_chat *chat, const gr_chat_row *row, gr_ids *ids,
                             graft_error *err) GR_MUST_CHECK;
 
 #endif

@@ -9,8 +9,8 @@
 /* What one row needs on its way: the whole rendering, its tokens and where they begin. */
 typedef struct row {
     const gr_chat *chat;
+    const gr_chat_row *of;
     json_t *clean;
-    const json_t *tools;
     gr_jinja_result text;
     gr_ids starts;
     size_t first;  /* of this row's ids in the caller's list */
@@ -138,11 +138,11 @@ static graft_status find_message(span *found, row *r, size_t k, graft_error *err
     const gr_buf *full = &r->text.text;
     bool asked = is_assistant(json_array_get(r->clean, k));
     graft_error ignored = {0}; /* many templates cannot render a chat without messages */
-    graft_status st = gr_chat_render_part(r->chat, r->clean, k, r->tools, asked, &prompt, k ? err : &ignored);
+    graft_status st = gr_chat_render_part(r->chat, r->of, r->clean, k, asked, &prompt, k ? err : &ignored);
     bool empty_fails = k == 0 && st == GRAFT_CORRUPT;
     if (empty_fails) st = GRAFT_OK;
     if (st != GRAFT_OK && k == 0) gr_fail(err, st, "%s", ignored.what);
-    if (st == GRAFT_OK) st = gr_chat_render_part(r->chat, r->clean, k + 1, r->tools, false, &upto, err);
+    if (st == GRAFT_OK) st = gr_chat_render_part(r->chat, r->of, r->clean, k + 1, false, &upto, err);
     if (st == GRAFT_OK) {
         found->start = empty_fails ? first_byte_of(&r->text, 0) : message_start(r, k, &prompt);
         found->end = message_end(r, k, found->start, &upto);
@@ -154,7 +154,7 @@ static graft_status find_message(span *found, row *r, size_t k, graft_error *err
 }
 
 static graft_status mask_assistant(row *r, graft_error *err) {
-    if (gr_chat_marks_generation(r->chat, r->tools)) {
+    if (gr_chat_marks_generation(r->chat, r->of->tools)) {
         for (size_t i = 0; i < r->text.ngeneration; i++) {
             mark_bytes(r, r->text.generation[i].start, r->text.generation[i].end, 1);
             GR_TRY(spend(r, 0, err));
@@ -170,18 +170,34 @@ static graft_status mask_assistant(row *r, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* The ids of the first `count` messages alone. */
+static graft_status encode_part(gr_ids *ids, const row *r, size_t count, bool prompt, graft_error *err) {
+    gr_jinja_result text;
+    GR_TRY(gr_chat_render_part(r->chat, r->of, r->clean, count, prompt, &text, err));
+    graft_status st = gr_chat_tokens(r->chat, &text, ids, NULL, err);
+    gr_jinja_result_free(&text);
+    return st;
+}
+
 /* mlx-lm's offset: the number of tokens of all but the last message. */
 static graft_status mask_last(row *r, graft_error *err) {
     size_t n = json_array_size(r->clean);
     if (!n) return gr_fail(err, GRAFT_CORRUPT, "the chat has no messages");
-    gr_jinja_result text;
     gr_ids ids = {0};
-    bool prompt = is_assistant(json_array_get(r->clean, n - 1));
-    GR_TRY(gr_chat_render_part(r->chat, r->clean, n - 1, r->tools, prompt, &text, err));
-    graft_status st = gr_chat_tokens(r->chat, &text, &ids, NULL, err);
+    graft_status st = encode_part(&ids, r, n - 1, is_assistant(json_array_get(r->clean, n - 1)), err);
     for (size_t i = ids.count; st == GRAFT_OK && i < r->count; i++) r->mask[i] = 1;
     gr_ids_free(&ids);
-    gr_jinja_result_free(&text);
+    return st;
+}
+
+/* TRL's completion: from where the tokens differ from those of what is asked. */
+static graft_status mask_completion(row *r, const int32_t *own, graft_error *err) {
+    gr_ids ids = {0};
+    graft_status st = encode_part(&ids, r, r->of->asked, true, err);
+    size_t from = 0;
+    while (from < ids.count && from < r->count && ids.ids[from] == own[from]) from++;
+    if (st == GRAFT_OK && r->count) memset(r->mask + from, 1, r->count - from);
+    gr_ids_free(&ids);
     return st;
 }
 
@@ -219,12 +235,14 @@ static graft_status apply_flags(row *r, int8_t kind, graft_error *err) {
     return GRAFT_OK;
 }
 
-static graft_status fill_mask(row *r, gr_train_on train_on, graft_error *err) {
+static graft_status fill_mask(row *r, gr_train_on train_on, const int32_t *ids, graft_error *err) {
     graft_status st = GRAFT_OK;
     if (train_on == GR_TRAIN_ALL)
         memset(r->mask, 1, r->count);
     else if (train_on == GR_TRAIN_ASSISTANT)
         st = mask_assistant(r, err);
+    else if (train_on == GR_TRAIN_COMPLETION && r->of->asked)
+        st = mask_completion(r, ids, err);
     else
         st = mask_last(r, err);
     if (st == GRAFT_OK) st = apply_flags(r, GR_FLAG_OFF, err);
@@ -233,14 +251,13 @@ static graft_status fill_mask(row *r, gr_train_on train_on, graft_error *err) {
     return st;
 }
 
-graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const json_t *tools,
-                            gr_train_on train_on, gr_mask_bounds *bounds, gr_ids *ids, uint8_t **mask,
-                            graft_error *err) {
-    row r = {.chat = chat, .tools = tools, .first = ids->count};
+graft_status gr_chat_encode(const gr_chat *chat, const gr_chat_row *of, gr_train_on train_on,
+                            gr_mask_bounds *bounds, gr_ids *ids, uint8_t **mask, graft_error *err) {
+    row r = {.chat = chat, .of = of, .first = ids->count};
     graft_status st;
-    GR_GOTO(gr_chat_clean(messages, &r.clean, err));
-    GR_GOTO(gr_chat_read_flags(&r.flags, messages, err));
-    GR_GOTO(gr_chat_render_part(chat, r.clean, json_array_size(r.clean), tools, false, &r.text, err));
+    GR_GOTO(gr_chat_clean(of->messages, &r.clean, err));
+    GR_GOTO(gr_chat_read_flags(&r.flags, of->messages, err));
+    GR_GOTO(gr_chat_render_part(chat, of, r.clean, json_array_size(r.clean), false, &r.text, err));
     GR_GOTO(gr_chat_tokens(chat, &r.text, ids, &r.starts, err));
     r.count = ids->count - r.first;
     uint8_t *grown = gr_realloc_array(*mask, ids->count, 1);
@@ -252,7 +269,7 @@ graft_status gr_chat_encode(const gr_chat *chat, const json_t *messages, const j
     r.mask = grown + r.first;
     memset(r.mask, 0, r.count);
     if (bounds && bounds->most > 0 && r.count > (size_t)bounds->most) goto done;
-    st = fill_mask(&r, train_on, err);
+    st = fill_mask(&r, train_on, ids->ids + r.first, err);
     if (r.endless && bounds && bounds->forgive) {
         gr_error_clear(err);
         bounds->endless = true;

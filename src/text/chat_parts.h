@@ -20,9 +20,10 @@ graft_status gr_chat_read_flags(int8_t **flags, const json_t *messages, graft_er
 /* messages without flags and the keys that are null; a new reference, NULL when memory ran out or it is no
  * list of objects. */
 graft_status gr_chat_clean(const json_t *messages, json_t **clean, graft_error *err) GR_MUST_CHECK;
-/* Renders the first `count` of clean messages. */
-graft_status gr_chat_render_part(const gr_chat *chat, const json_t *clean, size_t count, const json_t *tools,
-                                 bool prompt, gr_jinja_result *out, graft_error *err) GR_MUST_CHECK;
+/* Renders the first `count` of clean messages, with the row's tools and variables. */
+graft_status gr_chat_render_part(const gr_chat *chat, const gr_chat_row *row, const json_t *clean,
+                                 size_t count, bool prompt, gr_jinja_result *out,
+                                 graft_error *err) GR_MUST_CHECK;
 /* Does the template that these tools select mark what the assistant generates? */
 bool gr_chat_marks_generation(const gr_chat *chat, const json_t *tools);
 /* Appends the ids of a rendering and, where starts is not NULL, the byte where each token begins. */

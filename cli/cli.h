@@ -115,7 +115,7 @@ const volatile int *signals_stop(void); /* non-zero once a signal asked to stop 
 void signals_raise_stop(void);          /* as if a signal had come */
 void signals_quiet(void);               /* says nothing when one comes: another rank does */
 /* From now on Ctrl-C ends an answer and not the program: it raises the flag, which signals_interrupted takes
- * down again; true where it was Ctrl-C that raised it. A second one before that exits at once. */
+ * down again; true where it was Ctrl-C alone that raised it. More of them before that change nothing. */
 void signals_answers_only(void);
 bool signals_interrupted(void);
 

@@ -6,7 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_LIMIT = 1 << 20 }; /* bytes; no context is that long */
+enum {
+    LINE_LIMIT = 1 << 20, /* bytes, of a message too; no context is that long */
+    TERMINAL_LIMIT = 4095 /* bytes of a line that Linux's terminals pass on; they drop the rest */
+};
+static const char quotes[] = "\"\"\"";
 
 /* Lines of standard input. Not by stdio: a signal has to end the waiting. */
 typedef struct lines {
@@ -19,7 +23,8 @@ typedef struct talk {
     cli *c;
     graft_chat *chat;
     lines in;
-    bool people; /* somebody types */
+    char *message; /* of several lines; owned */
+    bool people;   /* somebody types */
     bool over;
 } talk;
 
@@ -42,8 +47,15 @@ static bool more(lines *in) {
     return true;
 }
 
-/* The next line without its end, NULL at the end of the input; borrowed until the next call. *status is
- * GRAFT_INTERRUPTED when a signal came instead. */
+static char *cut_line(talk *t, graft_status *status) {
+    *status = cli_fail(t->c, GRAFT_RANGE, "the terminal cut a line, which is not said");
+    cli_expected(t->c, "fewer than 4095 bytes");
+    cli_hint(t->c, "several lines between \"\"\" are one message; a pipe's lines may be longer");
+    return NULL;
+}
+
+/* The next line without its end (CR LF is one, too), NULL at the end of the input; borrowed until the next
+ * call. *status is GRAFT_INTERRUPTED when a signal came instead. */
 static char *next_line(talk *t, graft_status *status) {
     lines *in = &t->in;
     *status = GRAFT_OK;
@@ -56,12 +68,16 @@ static char *next_line(talk *t, graft_status *status) {
         if (end) {
             *end = '\0';
             in->next = (size_t)(end - in->text) + (end < in->text + in->used);
+            bool cut = t->people && end - from >= TERMINAL_LIMIT;
+            if (end > from && end[-1] == '\r') *--end = '\0';
+            if (cut) return cut_line(t, status);
             if (!memchr(from, '\0', (size_t)(end - from))) return from;
             *status = cli_fail(t->c, GRAFT_CORRUPT, "a line of standard input holds a NUL byte");
             return NULL;
         }
         if (in->over) return NULL;
         if (n > LINE_LIMIT) {
+            in->next = in->used;
             *status = cli_fail(t->c, GRAFT_RANGE, "a line of standard input is too long");
             return NULL;
         }
@@ -77,6 +93,44 @@ static char *next_line(talk *t, graft_status *status) {
             return NULL;
         }
     }
+}
+
+/* What stands between three quotes at the beginning of a line and three at the end of one, in t->message.
+ * line: the first, behind its quotes. */
+static char *quoted(talk *t, const char *line, graft_status *status) {
+    bool first = true;
+    for (size_t used = 0;;) {
+        size_t n = strlen(line);
+        bool last = n >= 3 && !strcmp(line + n - 3, quotes);
+        if (last) n -= 3;
+        if (last && !n && used) used--; /* the line end before quotes alone on theirs is not said */
+        char *grown = used + n + 2 <= LINE_LIMIT ? realloc(t->message, used + n + 2) : NULL;
+        if (!grown) {
+            *status = cli_fail(t->c, GRAFT_RANGE, "a message of standard input is too long");
+            return NULL;
+        }
+        t->message = grown;
+        memcpy(grown + used, line, n);
+        used += n;
+        grown[used] = '\0';
+        if (last) return grown;
+        if (used || !first) grown[used++] = '\n'; /* nor is that behind such ones */
+        first = false;
+        if (t->people) fputs(". ", stderr);
+        line = next_line(t, status);
+        if (line) continue;
+        if (*status == GRAFT_OK)
+            *status = cli_fail(t->c, GRAFT_CORRUPT, "the message that three quotes begin has no end");
+        return NULL;
+    }
+}
+
+/* The next line, or a message of several: that is said whatever it begins with. Borrowed until the next call;
+ * NULL as next_line has it. */
+static char *next_message(talk *t, bool *said, graft_status *status) {
+    char *line = next_line(t, status);
+    *said = line && !strncmp(line, quotes, 3);
+    return *said ? quoted(t, line + 3, status) : line;
 }
 
 /* ------------------------------------------------------------------ what is said */
@@ -144,29 +198,41 @@ static graft_status run_system(talk *t, const char *rest) {
     return graft_chat_system(t->chat, rest[0] ? rest : NULL, &t->c->err);
 }
 
+/* Does an option shape answers? */
+static bool may_set(const graft_option *o) {
+    int sampling = graft_option_find(GRAFT_VERB_CHAT, "temp")->heading;
+    return o->verbs & GRAFT_VERB_CHAT && (o->heading == sampling || !strcmp(o->name, "seed"));
+}
+
+/* Stop texts come in place of those that were there; without one there are none. */
+static graft_status set_stop(talk *t, const char *value) {
+    graft_options *o = &t->c->options;
+    char *before = o->stop;
+    o->stop = NULL;
+    graft_status status =
+        value[0] ? graft_options_set(o, GRAFT_VERB_CHAT, "stop", value, &t->c->err) : GRAFT_OK;
+    if (status == GRAFT_OK)
+        free(before);
+    else
+        o->stop = before;
+    return status;
+}
+
 static graft_status run_set(talk *t, const char *rest) {
-    static const char *const allowed[] = {"max-tokens",
-                                          "temp",
-                                          "top-p",
-                                          "top-k",
-                                          "min-p",
-                                          "seed",
-                                          "stop",
-                                          "repetition-penalty",
-                                          "repetition-context-size"};
-    char name[40], all[200] = "";
-    size_t n = strcspn(rest, " "), count = sizeof allowed / sizeof *allowed;
-    snprintf(name, sizeof name, "%.*s", n < sizeof name ? (int)n : 0, rest);
-    for (size_t i = 0; i < count; i++)
-        if (!strcmp(allowed[i], name) && rest[n])
-            return graft_options_set(&t->c->options, GRAFT_VERB_CHAT, name, rest + n + 1, &t->c->err);
+    char all[300] = "";
+    size_t n = strcspn(rest, " "), at = 0;
+    const char *value = rest + n + (rest[n] == ' ');
+    const graft_option *o;
+    for (size_t i = 0; (o = graft_option_at(i)); i++) {
+        if (!may_set(o)) continue;
+        bool named = strlen(o->name) == n && !strncmp(o->name, rest, n), stop = !strcmp(o->name, "stop");
+        if (named && stop) return set_stop(t, value);
+        if (named && value[0])
+            return graft_options_set(&t->c->options, GRAFT_VERB_CHAT, o->name, value, &t->c->err);
+        if (at < sizeof all)
+            at += (size_t)snprintf(all + at, sizeof all - at, "%s%s", at ? ", " : "", o->name);
+    }
     cli_fail(t->c, GRAFT_USAGE, "/set needs an OPTION that shapes answers, and a VALUE");
-    for (size_t i = 0, at = 0; i < count && at < sizeof all; i++)
-        at += (size_t)snprintf(all + at, sizeof all - at, "%s%s",
-                               i == 0          ? ""
-                               : i + 1 < count ? ", "
-                                               : " or ",
-                               allowed[i]);
     cli_expected(t->c, all);
     return GRAFT_USAGE;
 }
@@ -207,7 +273,8 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 static graft_status run_help(talk *t, const char *rest) {
     (void)t, (void)rest;
     for (int i = 0; i < COMMANDS; i++) fprintf(stderr, "%-9s %s\n", commands[i].name, commands[i].help);
-    fprintf(stderr, "//text    says /text\n");
+    fprintf(stderr, "//text    says /text\n\"\"\"       begins a message of several lines, which \"\"\" at a "
+                    "line's end ends\n");
     return GRAFT_OK;
 }
 
@@ -232,7 +299,9 @@ static graft_status command(talk *t, const char *line) {
 
 /* ------------------------------------------------------------------ turns */
 
-static graft_status turn(talk *t, const char *line) {
+/* said: it is no command, whatever it begins with. */
+static graft_status turn(talk *t, const char *line, bool said) {
+    if (said) return line[0] ? say(t, line) : GRAFT_OK;
     if (line[0] == '/' && line[1] != '/') return complain(t, command(t, line));
     return line[0] ? say(t, line + (line[0] == '/')) : GRAFT_OK;
 }
@@ -240,16 +309,21 @@ static graft_status turn(talk *t, const char *line) {
 static graft_status talk_on(talk *t) {
     graft_status status = GRAFT_OK;
     for (int asked = 0; status == GRAFT_OK && !t->over;) {
+        bool said;
         if (t->people) fputs("> ", stderr);
-        char *line = next_line(t, &status);
+        const char *line = next_message(t, &said, &status);
         if (status == GRAFT_INTERRUPTED && signals_interrupted() && !asked++) {
             fputs("\n(once more, or /quit, to end)\n", stderr);
             status = GRAFT_OK;
             continue;
         }
+        if (t->people && (status == GRAFT_RANGE || status == GRAFT_CORRUPT)) {
+            status = complain(t, status); /* a line that cannot be used */
+            continue;
+        }
         if (!line) break;
         asked = 0;
-        status = turn(t, line);
+        status = turn(t, line, said);
         if (!out_alive(t->c)) break;
     }
     if (t->people) fputc('\n', stderr);
@@ -266,5 +340,6 @@ int cmd_chat(cli *c) {
     status = talk_on(&t);
     graft_chat_close(t.chat);
     free(t.in.text);
+    free(t.message);
     return cli_report(c, status);
 }

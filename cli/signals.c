@@ -7,6 +7,8 @@
 
 /* The one place with process-wide state: a handler has no other way to reach the run. */
 static volatile int stop_flag, quiet;
+/* Why the flag is up: Ctrl-C, where it ends an answer alone; a signal that ends the program. */
+static volatile int interrupted, ended;
 
 static void say(const char *text) {
     ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
@@ -16,19 +18,20 @@ static void say(const char *text) {
 static void on_signal(int number) {
     int before = errno; /* somebody may be about to look at it */
     (void)number;
-    if (__atomic_exchange_n(&stop_flag, 1, __ATOMIC_SEQ_CST)) { /* two may come in two threads at once */
+    bool twice = __atomic_exchange_n(&ended, 1, __ATOMIC_SEQ_CST); /* two may come in two threads at once */
+    if (twice || (stop_flag && !interrupted)) {
         say("\n");
         _exit(EXIT_INTERRUPTED);
     }
+    stop_flag = 1;
     if (!quiet) say("\nstopping; once more to exit at once\n");
     errno = before;
 }
 
-static volatile int interrupted;
-
+/* Any number of them until the answer has ended: the conversation is worth more than haste. */
 static void on_interrupt(int number) {
     (void)number;
-    if (__atomic_exchange_n(&interrupted, 1, __ATOMIC_SEQ_CST)) _exit(EXIT_INTERRUPTED);
+    interrupted = 1;
     stop_flag = 1;
 }
 
@@ -43,7 +46,9 @@ bool signals_interrupted(void) {
     if (!interrupted) return false;
     stop_flag = 0;
     __atomic_store_n(&interrupted, 0, __ATOMIC_SEQ_CST);
-    return true;
+    if (!ended) return true; /* looked at last: whenever a signal to end comes, the flag stays up */
+    stop_flag = 1;
+    return false;
 }
 
 void signals_install(void) {

@@ -109,6 +109,151 @@ static void ctrl_c_ends_the_answer(void **state) {
     assert_int_equal(end(&t), 0);
 }
 
+/* Key repeat sends many: they end the answer and nothing else. */
+static void many_ctrl_c_end_one_answer(void **state) {
+    (void)state;
+    terminal t;
+    begin(&t, "25000");
+    expect(&t, "> ");
+    for (int round = 0; round < 2; round++) {
+        type(&t, "a\n");
+        expect(&t, "a\r\n");
+        usleep(300000);
+        for (int i = 0; i < 5; i++) kill(t.child, SIGINT);
+        expect(&t, "> ");
+    }
+    type(&t, "/quit\n");
+    assert_int_equal(end(&t), 0);
+}
+
+/* Whatever comes with it. */
+static void a_signal_to_end_is_not_lost(void **state) {
+    (void)state;
+    for (int first = 0; first < 2; first++) {
+        terminal t;
+        begin(&t, "25000");
+        expect(&t, "> ");
+        type(&t, "a\n");
+        expect(&t, "a\r\n");
+        usleep(300000);
+        kill(t.child, SIGSTOP); /* they come at the same time */
+        kill(t.child, first ? SIGTERM : SIGINT);
+        kill(t.child, first ? SIGINT : SIGTERM);
+        kill(t.child, SIGCONT);
+        assert_int_equal(end(&t), 0);
+    }
+}
+
+/* What the program says to that input, a list: answers, and of other lines their texts. New reference. */
+static json_t *answers(const char *input, const char *more) {
+    char command[4000], line[4000];
+    json_t *list = json_array();
+    tiny_write(root, "input", input);
+    snprintf(command, sizeof command, "%s chat --model %s %s --json < %s/input 2>&1", GRAFT_BINARY, model,
+             more, root);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        json_t *answer = json_loads(line, 0, NULL);
+        json_array_append_new(list, answer ? answer : json_string(line));
+    }
+    pclose(f);
+    char *path = tiny_join(root, "input");
+    unlink(path);
+    free(path);
+    return list;
+}
+
+static const char *text_of(const json_t *list, size_t i) {
+    const char *text = json_string_value(json_object_get(json_array_get(list, i), "text"));
+    if (!text) fail_msg("no answer %zu", i);
+    return text;
+}
+
+static void a_line_may_end_as_elsewhere(void **state) {
+    (void)state;
+    json_t *plain = answers("/set max-tokens 3\nab\n", ""), *dos = answers("/set max-tokens 3\r\nab\r\n", "");
+    assert_int_equal(json_array_size(dos), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(dos, 0), "tokens")), 3);
+    assert_string_equal(text_of(dos, 0), text_of(plain, 0));
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(dos, 0), "prompt_tokens")),
+                     json_integer_value(json_object_get(json_array_get(plain, 0), "prompt_tokens")));
+    json_decref(plain);
+    json_decref(dos);
+}
+
+static void stop_texts_are_set_anew(void **state) {
+    (void)state;
+    char input[200];
+    json_t *list = answers("a\n", "--max-tokens 60 --temp 1");
+    char *whole = strdup(text_of(list, 0));
+    json_decref(list);
+    size_t at = 0;
+    while (whole[at] && (whole[at] <= ' ' || whole[at] > '~')) at++;
+    char stop = whole[at];
+    assert_true(stop);
+    snprintf(input, sizeof input,
+             "/set stop %c\na\n/reset\n/set stop nowhere\na\n/reset\n/set stop %c\n/set stop\na\n", stop,
+             stop);
+    list = answers(input, "--max-tokens 60 --temp 1");
+    assert_int_equal(json_array_size(list), 3);
+    assert_int_equal(strlen(text_of(list, 0)), at);
+    assert_string_equal(text_of(list, 1), whole);
+    assert_string_equal(text_of(list, 2), whole);
+    json_decref(list);
+    list = answers("/set nothing 3\n", "");
+    char *said = json_dumps(list, 0);
+    assert_non_null(strstr(said, "max-tokens, temp, top-p, top-k, min-p"));
+    assert_non_null(strstr(said, "seed"));
+    free(said);
+    json_decref(list);
+    free(whole);
+}
+
+static void quotes_hold_a_message_of_several_lines(void **state) {
+    (void)state;
+    static const struct {
+        const char *input;
+        int tokens; /* of the message */
+    } cases[] = {{"\"\"\"ab\n/quit\n\nc\"\"\"\n", 11},
+                 {"\"\"\"\n/a\n\"\"\"\n", 2},
+                 {"\"\"\"\n\na\n\n\"\"\"\n", 3},
+                 {"\"\"\"/quit\"\"\"", 5},
+                 {"\"\"\"\"\"\"\nb\n", 1}};
+    json_t *one = answers("b\n", "--max-tokens 1");
+    json_int_t least = json_integer_value(json_object_get(json_array_get(one, 0), "prompt_tokens")) - 1;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *list = answers(cases[i].input, "--max-tokens 1");
+        assert_int_equal(json_array_size(list), 1);
+        assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 0), "prompt_tokens")),
+                         least + cases[i].tokens);
+        json_decref(list);
+    }
+    json_t *open = answers("\"\"\"a\nb\n", "--max-tokens 1");
+    assert_non_null(strstr(json_string_value(json_array_get(open, 0)), "has no end"));
+    json_decref(open);
+    json_decref(one);
+}
+
+static void a_terminal_tells_of_what_it_cuts(void **state) {
+    (void)state;
+    char longer[5000];
+    terminal t;
+    begin(&t, "2");
+    expect(&t, "> ");
+    memset(longer, 'x', sizeof longer);
+    strcpy(longer + 4990, "\n");
+    type(&t, longer);
+    expect(&t, "the terminal cut a line");
+    expect(&t, "> ");
+    type(&t, "\"\"\"one\n");
+    expect(&t, ". ");
+    type(&t, "two\"\"\"\n");
+    expect(&t, "> ");
+    type(&t, "/quit\n");
+    assert_int_equal(end(&t), 0);
+}
+
 static void the_end_of_input_and_signals_end_it(void **state) {
     (void)state;
     for (int how = 0; how < 3; how++) {
@@ -146,7 +291,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ctrl_c_ends_the_answer),
         cmocka_unit_test(the_end_of_input_and_signals_end_it),
+        cmocka_unit_test(many_ctrl_c_end_one_answer),
+        cmocka_unit_test(a_signal_to_end_is_not_lost),
         cmocka_unit_test(lines_are_turns),
+        cmocka_unit_test(a_line_may_end_as_elsewhere),
+        cmocka_unit_test(stop_texts_are_set_anew),
+        cmocka_unit_test(quotes_hold_a_message_of_several_lines),
+        cmocka_unit_test(a_terminal_tells_of_what_it_cuts),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -140,6 +140,7 @@ typedef struct graft_options {
     char *stop;                      /* NULL, or a JSON array of strings; graft_options_set adds one */
     /* serve */
     char *host, *adapter; /* adapter: NULL, or a JSON array of "NAME=PATH"; graft_options_set adds one */
+    char *allow_host;     /* NULL, or a JSON array of names that it answers to; likewise */
     char *api_key;        /* NULL: that of GRAFT_API_KEY, or none */
     int64_t port, max_requests, max_body;
     /* download */

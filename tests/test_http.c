@@ -229,7 +229,7 @@ static void what_is_no_request_is_refused(void **state) {
         {"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
          "chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
          400, 0},
-        {"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n", 413, 0},
+        {"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100001\r\n\r\n", 413, 0},
         {"GET /echo HTTP/1.1\r\nHost: evil.example.org\r\n\r\n", 403, 0},
         {"GET /echo HTTP/1.1\r\nHost: localhost.example.org:80\r\n\r\n", 403, 0},
     };

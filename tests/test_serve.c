@@ -371,7 +371,7 @@ static void who_leaves_the_line_makes_room(void **state) {
 /* A request whose prompt takes the tiny model half a second, or some under a sanitizer; free. */
 static char *long_prompt(void) {
     enum { N = SANITIZED ? 7000 : 29000 };
-    char *json = malloc(N + 20);
+    char *json = malloc(N + 50);
     int at = sprintf(json, "{\"prompt\": \"");
     memset(json + at, 'x', N); /* a byte is a token */
     strcpy(json + at + N, "\"}");
@@ -379,10 +379,11 @@ static char *long_prompt(void) {
 }
 
 static void a_prompt_is_given_up(void **state) {
-    bool stops = *state != NULL; /* else its client leaves */
+    bool stops = *state != NULL, streams = stops && !strcmp(*state, "streams"); /* else its client leaves */
     if (stops) grace = 0;
     BEGIN(s, "batch-size", "1", "max-seq-length", "30000");
     char *json = long_prompt();
+    if (streams) strcpy(strrchr(json, '}'), ", \"stream\": true}");
     int fd = send_ask(&s, json);
     usleep(100000);
     grace = 0.3;
@@ -391,12 +392,21 @@ static void a_prompt_is_given_up(void **state) {
         assert_int_equal(ask(&s, "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1}", NULL), 200);
     graft_serve_result r = end(&s);
     assert_int_equal(r.left, !stops);
-    assert_int_equal(r.refused, stops);
+    assert_int_equal(r.refused, stops && !streams);
+    assert_int_equal(r.cut, streams);
     assert_int_equal(r.answers, !stops);
     assert_int_equal(r.tokens, !stops);
     gr_buf in = {0};
     if (stops) http_read(fd, &in);
-    if (stops) assert_int_equal(http_status_of(&in), 503);
+    if (stops) assert_int_equal(http_status_of(&in), streams ? 200 : 503); /* its head was out */
+    if (streams) {
+        const char *finish;
+        char *body = http_body_of(&in), *text = pieces_of(body, &finish);
+        assert_string_equal(finish, "length");
+        assert_string_equal(text, "");
+        free(body);
+        free(text);
+    }
     if (stops) close(fd);
     gr_buf_free(&in);
     free(json);
@@ -447,6 +457,7 @@ int main(void) {
         cmocka_unit_test(who_leaves_the_line_makes_room),
         cmocka_unit_test_prestate(a_prompt_is_given_up, NULL),
         cmocka_unit_test_prestate(a_prompt_is_given_up, "stops"),
+        cmocka_unit_test_prestate(a_prompt_is_given_up, "streams"),
         cmocka_unit_test(stopping_cuts_answers_and_says_so),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -2,6 +2,8 @@
  * opened is an error; whatever a client says, the server answers the next one. */
 #include "tests/served.h"
 
+#include "chat/service.h"
+
 static void what_is_wrong_is_named(void **state) {
     (void)state;
 #define USER "\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]"
@@ -191,6 +193,109 @@ static void a_key_is_asked_for(void **state) {
     assert_int_equal(end(&s).answers, 1);
 }
 
+/* What the HTTP server itself refuses is OpenAI's document, too; a proxy's name is let in where it is given.
+ */
+static void names_and_lengths_are_documents(void **state) {
+    (void)state;
+    BEGIN(s, "allow-host", "models.example.org", "allow-host", "[2001:db8::1]", "max-body", "2000");
+    static const struct {
+        const char *host;
+        int status;
+    } hosts[] = {{"models.example.org", 200}, {"MODELS.example.org:443", 200},
+                 {"[2001:db8::1]:80", 200},   {"models.example.org.", 403},
+                 {"example.org", 403},        {"localhost:1", 200}};
+    char text[300], *body;
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        int n = snprintf(text, sizeof text, "GET /health HTTP/1.1\r\nHost: %s\r\n\r\n", hosts[i].host);
+        assert_int_equal(http_say(s.port, text, (size_t)n, &body), hosts[i].status);
+        if (hosts[i].status == 403) {
+            json_t *root_value = json_loads(body, 0, NULL);
+            const json_t *error = json_object_get(root_value, "error");
+            assert_string_equal(json_string_value(json_object_get(error, "code")), "host_not_allowed");
+            assert_non_null(strstr(json_string_value(json_object_get(error, "message")), "--allow-host"));
+            json_decref(root_value);
+        }
+        free(body);
+    }
+    char *huge = malloc(100001);
+    for (int i = 0; i < 2; i++) {
+        size_t n = i ? 100000 : 3000;
+        memset(huge, ' ', n);
+        huge[n] = 0;
+        assert_int_equal(ask(&s, "/v1/completions", huge, &body), 413);
+        assert_non_null(strstr(body, "\"code\":\"request_too_large\""));
+        free(body);
+    }
+    free(huge);
+    (void)end(&s);
+}
+
+/* Who is in the middle of sending a body in chunks gets to read why it is refused. */
+static void chunks_are_let_in_at_the_door(void **state) {
+    (void)state;
+    BEGIN(s, "api-key", "secret");
+    gr_buf out = {0}, in = {0};
+    gr_buf_puts(&out,
+                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (int i = 0; i < 20; i++) gr_buf_printf(&out, "3e8\r\n%01000d\r\n", 1);
+    size_t open = out.len;
+    gr_buf_puts(&out, "0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    int fd = http_connect(s.port);
+    http_write(fd, out.data, out.len);
+    while (http_more(fd, &in, 5)) continue;
+    assert_int_equal(http_status_of(&in), 401);
+    assert_non_null(strstr(in.data, "{\"status\":\"ok\"}"));
+    close(fd);
+    gr_buf_clear(&in);
+    out.len = open; /* but not without an end */
+    for (int i = 0; i < 200; i++) gr_buf_printf(&out, "3e8\r\n%01000d\r\n", 1);
+    fd = http_connect(s.port);
+    http_write(fd, out.data, out.len);
+    double start = gr_clock();
+    while (http_more(fd, &in, 20)) continue;
+    assert_true(gr_clock() - start < 10);
+    close(fd);
+    gr_buf_free(&in);
+    gr_buf_free(&out);
+    assert_int_equal(http_ask(s.port, "GET", "/health", "", NULL, NULL), 200);
+    (void)end(&s);
+}
+
+static void keep_it(void *user, const gr_serve_request *r, gr_exchange *x) {
+    gr_job *job = gr_calloc(1, sizeof *job);
+    (void)r;
+    gr_serve_keep(x);
+    job->x = x;
+    __atomic_store_n((gr_job **)user, job, __ATOMIC_RELEASE);
+}
+
+/* A request that came while the server failed to open: nobody will answer it any more. */
+static void who_waits_is_refused_at_the_end(void **state) {
+    (void)state;
+    gr_job *job = NULL;
+    gr_serve *door;
+    graft_error err = {0};
+    gr_service s = {0};
+    gr_serve_wish wish = {.handler = keep_it, .user = &job};
+    if (gr_serve_open(&door, &wish, &err) == GRAFT_UNSUPPORTED) skip();
+    static const char get[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    int fd = http_connect(gr_serve_port(door));
+    http_write(fd, get, sizeof get - 1);
+    while (!__atomic_load_n(&job, __ATOMIC_ACQUIRE)) usleep(1000);
+    pthread_mutex_init(&s.lock, NULL);
+    s.first = s.last = job;
+    s.waiting = 1;
+    gr_scheduler_close(&s);
+    assert_int_equal(s.result.refused, 1);
+    gr_buf in = {0};
+    http_read(fd, &in);
+    assert_int_equal(http_status_of(&in), 503);
+    gr_buf_free(&in);
+    close(fd);
+    gr_serve_close(door, 1);
+    pthread_mutex_destroy(&s.lock);
+}
+
 static void what_cannot_be_opened_is_named(void **state) {
     (void)state;
     static const struct {
@@ -202,6 +307,9 @@ static void what_cannot_be_opened_is_named(void **state) {
         {"adapter", "one=x", "an adapter's name is taken", GRAFT_USAGE},
         {"adapter", "base=x", "an adapter's name is taken", GRAFT_USAGE},
         {"adapter", "three=nowhere", "no such adapter", GRAFT_NOT_FOUND},
+        {"allow-host", "two words", "--allow-host is no name of a host", GRAFT_USAGE},
+        {"allow-host", "me:80", "--allow-host is no name of a host", GRAFT_USAGE},
+        {"allow-host", "[::1", "--allow-host is no name of a host", GRAFT_USAGE},
         {"api-key", "two words", "the API key is not one word of ASCII", GRAFT_USAGE},
         {"api-key", "", "the API key is not one word of ASCII", GRAFT_USAGE},
         {"batch-size", "1000", "too many answers at once", GRAFT_USAGE},
@@ -231,6 +339,9 @@ int main(void) {
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(far_too_long_is_not_even_read),
         cmocka_unit_test(a_key_is_asked_for),
+        cmocka_unit_test(names_and_lengths_are_documents),
+        cmocka_unit_test(chunks_are_let_in_at_the_door),
+        cmocka_unit_test(who_waits_is_refused_at_the_end),
         cmocka_unit_test(what_cannot_be_opened_is_named),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

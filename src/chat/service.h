@@ -48,9 +48,11 @@ typedef struct gr_service {
     const graft_options *o;
     const graft_hooks *hooks;
     gr_talk talk;
-    char *name;     /* of the base, for clients */
-    char *key;      /* NULL: none is asked for */
-    size_t longest; /* bytes of a token */
+    char *name;         /* of the base, for clients */
+    char *key;          /* NULL: none is asked for */
+    json_t *hosts;      /* NULL, or a list of texts; */
+    const char **names; /* theirs, ended by NULL */
+    size_t longest;     /* bytes of a token */
     int64_t started;
     gr_voice *usual; /* who answers where a request names the base or nothing */
     /* guarded by the lock */
@@ -93,6 +95,11 @@ void gr_response_models(const gr_service *s, gr_exchange *x, const char *only);
 void gr_response_broken(gr_job *job);
 
 /* service.c */
+gr_voice *gr_service_voice(const gr_service *s, const char *name); /* NULL: none has it */
+/* As http.h's gr_serve_wish has them; user is the service. The door refuses what needs no body for that. */
+void gr_service_door(void *user, const gr_serve_request *r, gr_exchange *x);
+void gr_service_request(void *user, const gr_serve_request *r, gr_exchange *x);
+void gr_service_refusal(void *user, gr_exchange *x, int status, const char *what);
 const char *gr_service_voice_name(const gr_service *s, const gr_voice *v);
 /* Counts the end of a request and frees its job (NULL: there was no memory for one), which drops its
  * exchange. */

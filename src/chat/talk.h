@@ -1,7 +1,8 @@
 /* chat/talk.h - a base that is open once, and adapters over it, each ready to answer.
- * What this room does: conversations that keep their cache (dialogue.c), and OpenAI's interface (service.c:
- * requests; request.c: what they ask for; scheduler.c: several answers at once; response.c: what is sent
- * back). May include: everything above talk. Never: prints; computes anything of a model itself.
+ * What this room does: conversations that keep their cache (dialogue.c), and OpenAI's interface
+ * (service_open.c: from options to an open port; service.c: requests; request.c: what they ask for;
+ * scheduler.c: several answers at once; response.c: what is sent back). May include: everything above talk.
+ * Never: prints; computes anything of a model itself.
  */
 #ifndef GR_CHAT_TALK_H
 #define GR_CHAT_TALK_H

@@ -185,22 +185,32 @@ static enum MHD_Result answer_or_wait(gr_exchange *x) {
     return cut ? MHD_NO : wait ? MHD_YES : send_answer(x);
 }
 
+/* As who serves has it, else as plain text. */
 static void refuse(gr_exchange *x, int status, const char *text) {
-    gr_serve_reply(x, status, "text/plain", text, strlen(text));
+    const gr_serve_wish *wish = &x->server->wish;
+    if (wish->refuse) wish->refuse(wish->user, x, status, text);
+    gr_serve_reply(x, status, "text/plain", text, strlen(text)); /* nothing where it replied */
+}
+
+static bool is_host(const char *host, size_t n, const char *name) {
+    return n == strlen(name) && !strncasecmp(host, name, n);
 }
 
 /* A page elsewhere can have a name that leads to this machine; the browser then says that name. */
 static bool host_is_ours(const gr_serve *s, const char *host) {
     const char *ours[] = {"localhost", "127.0.0.1", "[::1]", s->wish.host};
+    const char *const *named = s->wish.names;
     if (!s->local || !host) return true;
     size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (n == strlen(ours[i]) && !strncasecmp(host, ours[i], n)) return true;
-    return false;
+    bool good = false;
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) good |= is_host(host, n, ours[i]);
+    while (!good && named && *named) good = is_host(host, n, *named++);
+    return good;
 }
 
 /* Bytes of a body that are let in, and thrown away, although the answer is there: who is in the middle of
- * sending them would not read an answer that ends the connection. */
+ * sending them would not read an answer that ends the connection. A body in chunks is taken for a small one
+ * until it is not. */
 #define LET_IN (64 << 10)
 
 /* The headers are there. What is refused now is answered before its body comes. */
@@ -222,32 +232,29 @@ static enum MHD_Result begin(gr_serve *s, struct MHD_Connection *connection, con
     if (!x->method || !x->path) return MHD_NO;
     const char *length = gr_serve_header(x, "Content-Length");
     unsigned long long rest = length ? strtoull(length, NULL, 10) : 0;
+    bool little = rest ? rest <= LET_IN : gr_serve_header(x, "Transfer-Encoding") != NULL;
     x->too_long = rest > s->wish.body_bytes;
-    bool little = false;
     if (stopping)
         refuse(x, 503, "the server is stopping\n");
     else if (!host_is_ours(s, gr_serve_header(x, "Host")))
         refuse(x, 403, "this server answers under this machine's own names only\n");
     else if (x->too_long)
         refuse(x, 413, "the request is too long\n");
-    else if (s->wish.door) {
+    else if (s->wish.door)
         s->wish.door(s->wish.user, &(gr_serve_request){x->method, x->path, "", 0}, x);
-        little = rest && rest <= LET_IN;
-    }
     if (!x->status) return MHD_YES;
     x->handled = true;
     return little ? MHD_YES : answer_or_wait(x);
 }
 
-/* Part of a body whose length was not announced, or is within the limit. One that is far too long is cut:
- * an answer can only be given after its end. */
+/* Part of a body: of one that is refused already, or whose length was not announced, or is within the limit.
+ * What is far too long is cut: an answer can only be given after its end. */
 static enum MHD_Result take_body(gr_exchange *x, const char *bytes, size_t n) {
     size_t most = x->server->wish.body_bytes;
-    if (x->handled && !x->too_long) return MHD_YES; /* refused already */
-    if (x->too_long || n > most - x->body.len) {
-        x->too_long = true;
-        x->sent += n; /* not used for anything else before the answer */
-        return x->sent > 4 * most ? MHD_NO : MHD_YES;
+    x->too_long |= !x->handled && n > most - x->body.len;
+    if (x->handled || x->too_long) {
+        x->discarded += n;
+        return x->discarded > (x->handled ? LET_IN : 4 * most) ? MHD_NO : MHD_YES;
     }
     gr_buf_add(&x->body, bytes, n);
     return x->body.failed ? MHD_NO : MHD_YES;
@@ -260,7 +267,6 @@ static void handle(gr_exchange *x) {
     if (link) link->since = 0;
     pthread_mutex_unlock(&s->lock);
     x->handled = true;
-    x->sent = 0;
     if (x->too_long) {
         refuse(x, 413, "the request is too long\n");
         return;

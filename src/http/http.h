@@ -21,7 +21,8 @@
  *
  * What a client cannot do: send more than its limits (413, 431), take longer than `request_seconds` over a
  * request (408), hold more than `connections`, and, where the server listens on this machine alone, come by
- * another name (403: a page elsewhere whose name was made to lead here). Malformed requests are 400.
+ * another name (403: a page elsewhere whose name was made to lead here) than this machine's and `names`.
+ * Malformed requests are 400.
  */
 #ifndef GR_HTTP_HTTP_H
 #define GR_HTTP_HTTP_H
@@ -48,7 +49,11 @@ typedef struct gr_serve_wish {
     gr_serve_handler *handler;
     gr_serve_handler *door; /* NULL: none. Asked when the headers are there, without the body: what it replies
                                to is not read on, else the handler is asked in the end. It does not keep x */
+    /* NULL: plain text. Replies for what the server itself refuses: 403, 413, 500, 503 */
+    void (*refuse)(void *user, gr_exchange *x, int status, const char *why);
     void *user;
+    const char *const
+        *names;             /* that it has beside this machine's own, ended by NULL; may be NULL; borrowed */
     size_t body_bytes;      /* of a request: 1 MiB */
     size_t unsent_bytes;    /* of a stream that is not read: 8 MiB, then it is cut */
     unsigned connections;   /* at once: 64; more wait for their turn */

@@ -62,6 +62,7 @@ struct gr_exchange {
     struct MHD_Connection *connection; /* NULL: the answer went out, or its client went away */
     char *method, *path;
     gr_buf body;
+    size_t discarded; /* bytes of a body that nobody looks at */
     bool handled, too_long;
     int status; /* of the answer; 0: none yet */
     const char *type;

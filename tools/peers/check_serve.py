@@ -88,6 +88,7 @@ def session(ctx):
             text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
             assert text == expected["text"], (text, expected)
             assert chunks[-1].usage.completion_tokens == expected["tokens"]
+            assert all("usage" in c.model_fields_set and c.usage is None for c in chunks[:-1])
             assert chunks[0].choices[0].delta.role == "assistant"
             expected = ctx.json("generate", *plain, "--prompt", "two", "--ignore-chat-template")
             answer = client.completions.create(model=name, prompt="two", max_tokens=16)
@@ -116,12 +117,15 @@ def errors(ctx):
         raises(openai.NotFoundError, 404, lambda: create(model="gpt-4o", messages=MESSAGES))
         name = Path(model).name
         for field, value in (("n", 2), ("logprobs", True), ("tools", [{"type": "function", "function": {"name": "f"}}]),
-                             ("presence_penalty", 1.0), ("temperature", -1), ("response_format", {"type": "json_object"})):
+                             ("presence_penalty", 1.0), ("temperature", -1), ("reasoning_effort", "high"), ("verbosity", "low"), ("modalities", ["text", "audio"]), ("response_format", {"type": "json_object"})):
             error = raises(openai.BadRequestError, 400, lambda f=field, v=value: create(model=name, messages=MESSAGES, **{f: v}))
             assert error.param == field, (field, error.param)
         error = raises(openai.BadRequestError, 400, lambda: create(model=name, messages=[{"role": "user", "content": "x " * 500}]))
         assert error.code == "context_length_exceeded", error.code
-        raises(openai.APIStatusError, 413, lambda: create(model=name, messages=[{"role": "user", "content": "x" * 6000}]))
+        error = raises(openai.APIStatusError, 413, lambda: create(model=name, messages=[{"role": "user", "content": "x" * 6000}]))
+        assert error.code == "request_too_large", error.code
+        error = raises(openai.PermissionDeniedError, 403, lambda: server.client("sesame", default_headers={"Host": "example.org"}).models.list())
+        assert error.code == "host_not_allowed", error.code
         assert create(model=name, messages=MESSAGES, max_tokens=2).choices
 
 
@@ -144,6 +148,21 @@ def leaving(ctx):
         waiting.join(30)
         assert not waiting.is_alive()
         server.stop()
+
+
+def page(ctx):
+    """What docs/serve.md shows of the client."""
+    model, adapter = trained(ctx)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serve.md").read_text()
+    blocks = [part.split("```")[0] for part in text.split("```py\n")[1:]]
+    assert blocks, "no program on the page"
+    with Server(ctx.graft, model, "--max-tokens", 8, "--adapter", f"tales={adapter}") as server:
+        for block in blocks:
+            here = block.replace("http://127.0.0.1:8080/v1", server.url)
+            assert here != block, block
+            done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=False, timeout=60)
+            assert done.returncode == 0, done.stderr[-1000:]
+        assert server.stop()["answers"] == len(blocks)
 
 
 def load(server, model, clients, requests, tokens):
@@ -185,6 +204,7 @@ def crowd(ctx):
 
 def checks(ctx):
     yield "the openai client's session says what generate says", lambda: session(ctx)
+    yield "the client's program on the page runs", lambda: page(ctx)
     yield "errors are the openai client's classes", lambda: errors(ctx)
     yield "who leaves makes room", lambda: leaving(ctx)
     yield "forty clients at once", lambda: crowd(ctx)

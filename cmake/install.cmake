@@ -25,5 +25,15 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/graftConfig.cmake ${CMAKE_CURRENT_BINA
 
 install(DIRECTORY examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 
+# Found from where the file itself lies, however deep (lib, lib/x86_64-linux-gnu), so that the tree can be moved.
+cmake_path(SET prefix NORMALIZE ${CMAKE_INSTALL_PREFIX}/)
+foreach(of PREFIX:${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig:${prefix} LIBDIR:${prefix}:${CMAKE_INSTALL_FULL_LIBDIR}
+           INCLUDEDIR:${prefix}:${CMAKE_INSTALL_FULL_INCLUDEDIR})
+  string(REPLACE ":" ";" of ${of})
+  list(GET of 0 name)
+  list(GET of 1 from)
+  list(GET of 2 to)
+  file(RELATIVE_PATH GRAFT_PC_${name} ${from} ${to})
+endforeach()
 configure_file(cmake/graft.pc.in ${CMAKE_CURRENT_BINARY_DIR}/graft.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/graft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,7 +1,7 @@
 # mpi_common.sh - what the tests of several ranks share; sourced. Skips (exit 0, with a word) where Open MPI is missing.
 set -u
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed (Debian: openmpi-bin)"; exit 0; }
+command -v mpirun >/dev/null || { echo "skipped: mpirun is not installed (Debian: openmpi-bin)"; exit 77; }
 work=$(mktemp -d "${TMPDIR:-/tmp}/graft-mpi-XXXXXX")
 failed=0
 fail() { echo "failed: $*"; failed=1; }
@@ -11,7 +11,7 @@ cd "$work" || exit 1
 if timeout 60 mpirun -n 2 "$GRAFT" train --model base --data data 2>&1 | grep -q "built without MPI"; then
     echo "skipped: built without MPI (Debian: libopenmpi-dev)"
     rm -rf "$work"
-    exit 0
+    exit 77
 fi
 rm -rf adapters
 

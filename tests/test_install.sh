@@ -56,6 +56,26 @@ for name in finetune finetune_shared; do
 done
 echo "ok: find_package"
 
+# Debian's own directories are one deeper, and who links with the shared library needs nothing of what is behind it.
+cmake -S "$GRAFT_SOURCE_DIR" -B "$work/deep" -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_INSTALL_LIBDIR=lib/some-linux-gnu \
+    -DCMAKE_C_COMPILER="$CC" >log 2>&1 || { cat log; fail "configuring for another libdir"; }
+mkdir -p "$work/moved/lib/some-linux-gnu/pkgconfig"
+cp "$work/deep/graft.pc" "$work/moved/lib/some-linux-gnu/pkgconfig"
+deep=$(PKG_CONFIG_PATH=$work/moved/lib/some-linux-gnu/pkgconfig pkg-config --cflags --libs graft)
+[ "$(realpath -m "${deep#*-I}" | cut -d' ' -f1)" = "$work/moved/include" ] || fail "graft.pc in lib/some-linux-gnu says $deep"
+grep -q -- "lib/some-linux-gnu/pkgconfig/../../../lib/some-linux-gnu -lgraft" <<<"$deep" || fail "graft.pc says $deep"
+mkdir "$work/alone"
+cat >"$work/alone/CMakeLists.txt" <<C
+cmake_minimum_required(VERSION 3.25)
+project(guest C)
+find_package(graft REQUIRED)
+add_executable(guest $work/examples/finetune.c)
+target_link_libraries(guest PRIVATE graft::graft_shared)
+C
+PKG_CONFIG_LIBDIR=/nowhere PKG_CONFIG_PATH='' cmake -S "$work/alone" -B "$work/alone/build" -DCMAKE_PREFIX_PATH="$work/usr" \
+    -DCMAKE_C_COMPILER="$CC" >log 2>&1 && cmake --build "$work/alone/build" >>log 2>&1 || { cat log; fail "shared alone"; }
+echo "ok: other directories, shared alone"
+
 if command -v c++ >/dev/null; then
     cat >"$work/guest.cc" <<'C'
 #include <cstdio>

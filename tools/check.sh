@@ -19,16 +19,23 @@ suite() {
     fi
 }
 
-# Counts a verbose ctest log: "PASSED FAILED". A program that died without naming a failed test counts as one.
+# Counts a verbose ctest log: "PASSED FAILED". A program that died without naming a failed test counts as one; a script
+# that could not run here (exit 77) is told apart by `skips`.
 count() {
     awk '
         /^[0-9]+: .*\[  PASSED  \] [0-9]+ test/ { t = $1; sub(/.*PASSED  \] /, ""); good[t] += $1; own[t] = 1 }
         /^[0-9]+: .*\[  FAILED  \] [0-9]+ test/ { t = $1; sub(/.*FAILED  \] /, ""); bad[t] += $1; own[t] = 1 }
+        /Test +#[0-9]+: .*\*\*\*Skipped/ { next }
         /Test +#[0-9]+: .*(Passed|\*\*\*|Not Run)/ {
             match($0, /#[0-9]+:/); t = substr($0, RSTART + 1, RLENGTH - 1)
             if ($0 ~ /Passed/) { if (!own[t]) good[t] = 1 } else if (!bad[t]) bad[t] = 1
         }
         END { for (t in good) g += good[t]; for (t in bad) b += bad[t]; print g + 0, b + 0 }' "$1"
+}
+
+# What a log's tests said that they could not do here, each reason once.
+skips() {
+    sed -nE 's/^([0-9]+: )?(skipped: .*)/  \2/p' "$1" | sort -u
 }
 
 # run NAME PRESET [TARGET [CTEST ARGUMENT...]]: configures, builds and tests one preset.
@@ -45,6 +52,7 @@ run() {
     read -r good bad < <(count "$log")
     [ $status -ne 0 ] && [ "$bad" -eq 0 ] && bad=1
     suite "$name" "$good" "$bad" "$log"
+    skips "$log"
 }
 
 # Each public header compiles alone, as C and as C++, by both compilers.

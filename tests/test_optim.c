@@ -129,7 +129,7 @@ static void sgd_by_hand(void **state) {
     gr_pool_free(pool);
     assert_null(gr_optim_find("lion"));
     int count = 0;
-#define NAME(word) assert_string_equal(gr_optim_table[count++].name, #word);
+#define NAME(word, called) assert_string_equal(gr_optim_table[count++].name, called);
     GR_OPTIM_MAP(NAME)
     assert_null(gr_optim_table[count].name);
 }

@@ -32,7 +32,7 @@ static drawn draw(gr_rng *rng) {
 }
 
 static gr_preference how(const drawn *d, int kind) {
-    return (gr_preference){.kind = kind < KINDS ? GR_PREFERENCE_DPO : GR_PREFERENCE_ORPO,
+    return (gr_preference){.loss = gr_loss_find(kind < KINDS ? "dpo" : "orpo"),
                            .dpo = kind < KINDS ? gr_dpo_loss_find(names[kind]) : NULL,
                            .beta = d->beta,
                            .smoothing = kind == 3 ? d->smoothing : 0};
@@ -156,8 +156,20 @@ static void sums(void **state) {
     assert_null(gr_dpo_loss_find(NULL));
 }
 
+/* What --loss and --loss-type offer is there. */
+static void names_have_rows(void **state) {
+    (void)state;
+#define FOUND(word, called) assert_string_equal(gr_loss_find(called)->name, called);
+    GR_LOSS_MAP(FOUND)
+#undef FOUND
+#define FOUND(word, called) assert_string_equal(gr_dpo_loss_find(called)->name, called);
+    GR_DPO_MAP(FOUND)
+    assert_null(gr_loss_find("simpo"));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ref_against_differences), cmocka_unit_test(as_ref),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names_have_rows),
+                                       cmocka_unit_test(ref_against_differences), cmocka_unit_test(as_ref),
                                        cmocka_unit_test(far_away), cmocka_unit_test(sums)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ double gr_train_flops(const gr_model_config *c, const gr_tuning *tuning, int64_t
 static void make_up(gr_trainer *t, int64_t tokens) {
     gr_batch_buffer *b = &t->buffer;
     const gr_packs *packs = t->order.packs;
-    bool pairs = t->preference.kind != GR_PREFERENCE_NONE, pieces = packs || pairs;
+    bool pairs = t->preference.loss, pieces = packs || pairs;
     int64_t vocab = t->rt.model->config.vocab, longest = t->rt.net.config.longest,
             unit = packs   ? packs->largest
                    : pairs ? 2 * longest
@@ -100,9 +100,9 @@ static double calibrate(gr_trainer *t) {
         double step = gr_clock();
         make_up(t, tokens);
         int64_t at = b->batch.tokens;
-        if (t->preference.kind == GR_PREFERENCE_DPO) reference_pass(t);
+        if (t->preference.loss && t->preference.loss->needs_reference) reference_pass(t);
         gr_net_forward(&t->rt.net, &b->batch);
-        if (t->preference.kind) gr_net_loss(&t->rt.net, &b->batch, NULL); /* weights come from losses */
+        if (t->preference.loss) gr_net_loss(&t->rt.net, &b->batch, NULL); /* weights come from losses */
         gr_net_loss(&t->rt.net, &b->batch, &t->gradients);
         gr_net_backward(&t->rt.net, &b->batch, &t->gradients);
         step = gr_clock() - step;
@@ -147,9 +147,8 @@ static double calibrate_update(gr_trainer *t) {
 /* Without weights: the arithmetic at a usual share of this machine's peak. */
 static double from_peak(const gr_trainer *t, int64_t sequence) {
     double peak = gr_peak_gflops(&(gr_compute){.k = &t->rt.kernels, .pool = t->rt.pool});
-    const double passes[] = {
-        [GR_PREFERENCE_NONE] = 1, [GR_PREFERENCE_DPO] = 4.0 / 3, [GR_PREFERENCE_ORPO] = 1};
-    return 0.7e9 * peak / passes[t->preference.kind] /
+    double passes = t->preference.loss ? t->preference.loss->passes : 1;
+    return 0.7e9 * peak / passes /
            gr_train_flops(&t->rt.model->config, t->rt.tuning, sequence, t->recompute, 1);
 }
 
@@ -218,7 +217,7 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     if (st == GRAFT_OK && !runnable) plan->tokens_per_second = from_peak(&t, plan->sequence_length);
     plan->time_tokens = (int64_t)t.total_tokens;
     if (st == GRAFT_OK && !t.train &&
-        !gr_mul_i64(plan->sequence_length * o->batch_size * (t.preference.kind ? 2 : 1), t.iters,
+        !gr_mul_i64(plan->sequence_length * o->batch_size * (t.preference.loss ? 2 : 1), t.iters,
                     &plan->time_tokens))
         st = gr_fail(err, GRAFT_RANGE, "max-seq-length x batch-size x iters is too large");
     if (st == GRAFT_OK && runnable) { /* the same run, for real, for two seconds */

@@ -56,8 +56,9 @@ const gr_dpo_loss *gr_dpo_loss_find(const char *name) {
     return NULL;
 }
 
-static gr_pair_value dpo_value(const gr_preference *p, const gr_pair *pair) {
+static gr_pair_value dpo_value(const gr_preference *p, const gr_pair *pair, double nll_share) {
     gr_pair_value v = {0};
+    (void)nll_share;
     double share[2], ratio[2], slope;
     for (int i = GR_CHOSEN; i <= GR_REJECTED; i++) {
         ratio[i] = pair->logp[i] - pair->reference[i];
@@ -94,15 +95,29 @@ static gr_pair_value orpo_value(const gr_preference *p, const gr_pair *pair, dou
     return v;
 }
 
+/* ------------------------------------------------------------------------------------------------ table */
+
+static const gr_loss_row table[] = {
+    {.name = "mlx-lm", .mlx_lm = true},
+    {.name = "dpo", .value = dpo_value, .types = true, .needs_reference = true, .passes = 4.0 / 3},
+    {.name = "orpo", .value = orpo_value, .whole_chosen = true, .mean_logp = true, .passes = 1},
+};
+
+const gr_loss_row *gr_loss_find(const char *name) {
+    for (size_t i = 0; name && i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, name) == 0) return &table[i];
+    return NULL;
+}
+
 gr_pair_value gr_preference_value(const gr_preference *p, const gr_pair *pair, double nll_share) {
-    return p->kind == GR_PREFERENCE_DPO ? dpo_value(p, pair) : orpo_value(p, pair, nll_share);
+    return p->loss->value(p, pair, nll_share);
 }
 
 /* ------------------------------------------------------------------------------------------------ sums */
 
 void gr_preference_add(gr_preference_sums *s, const gr_preference *p, const gr_pair *pair,
                        const gr_pair_value *v) {
-    bool mean = p->kind == GR_PREFERENCE_ORPO; /* TRL logs sums for dpo and means for orpo */
+    bool mean = p->loss->mean_logp;
     s->pairs++;
     s->loss += v->loss;
     s->correct += v->reward[GR_CHOSEN] > v->reward[GR_REJECTED];
@@ -117,7 +132,7 @@ void gr_preference_add(gr_preference_sums *s, const gr_preference *p, const gr_p
 
 graft_preference gr_preference_means(const gr_preference *p, const gr_preference_sums *s) {
     double n = (double)(s->pairs ? s->pairs : 1);
-    bool orpo = p->kind == GR_PREFERENCE_ORPO;
+    bool likelihood = p->loss && p->loss->whole_chosen;
     return (graft_preference){.pairs = s->pairs,
                               .reward_chosen = s->reward[GR_CHOSEN] / n,
                               .reward_rejected = s->reward[GR_REJECTED] / n,
@@ -125,9 +140,9 @@ graft_preference gr_preference_means(const gr_preference *p, const gr_preference
                               .margin = (s->reward[GR_CHOSEN] - s->reward[GR_REJECTED]) / n,
                               .logp_chosen = s->logp[GR_CHOSEN] / n,
                               .logp_rejected = s->logp[GR_REJECTED] / n,
-                              .nll_loss = orpo ? s->nll / n : NAN,
-                              .log_odds_ratio = orpo ? s->ratio / n : NAN,
-                              .log_odds_chosen = orpo ? s->log_odds / n : NAN};
+                              .nll_loss = likelihood ? s->nll / n : NAN,
+                              .log_odds_ratio = likelihood ? s->ratio / n : NAN,
+                              .log_odds_chosen = likelihood ? s->log_odds / n : NAN};
 }
 
 /* ORDER: what gr_preference_read takes. */

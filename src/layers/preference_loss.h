@@ -1,5 +1,6 @@
-/* layers/preference_loss.h - losses of pairs: what two answers' log-probabilities cost, and what that says
- * about each of their tokens. May include: base, options' names. Never: models, rows.
+/* layers/preference_loss.h - the table of losses, and those of pairs: what two answers' log-probabilities
+ * cost, and what that says about each of their tokens. May include: base, options' names. Never: models,
+ * rows.
  *
  * With log-probabilities c and r of the chosen and the rejected answer, c0 and r0 those of the reference
  * (the model without what is trained), n their tokens and D = (c - c0) - (r - r0):
@@ -17,15 +18,17 @@
  */
 #ifndef GR_LAYERS_PREFERENCE_LOSS_H
 #define GR_LAYERS_PREFERENCE_LOSS_H
+#include "base/name_list.h"
 #include "files/json_read.h"
 #include "graft.h"
 
-typedef enum gr_preference_kind {
-    GR_PREFERENCE_NONE,
-    GR_PREFERENCE_DPO,
-    GR_PREFERENCE_ORPO
-} gr_preference_kind;
+/* Names of --loss and of dpo's --loss-type: each has a row in preference_loss.c. */
+#define GR_LOSS_MAP(X) X(mlx_lm, "mlx-lm") X(dpo, "dpo") X(orpo, "orpo")
+#define GR_DPO_MAP(X)                                                                                        \
+    X(sigmoid, "sigmoid") X(hinge, "hinge") X(ipo, "ipo") X(robust, "robust") X(sigmoid_norm, "sigmoid_"     \
+                                                                                              "norm")
 
+typedef struct gr_loss_row gr_loss_row;
 typedef struct gr_dpo_loss {
     const char *name;
     bool per_token; /* of the margin */
@@ -37,8 +40,8 @@ typedef struct gr_dpo_loss {
 const gr_dpo_loss *gr_dpo_loss_find(const char *name);
 
 typedef struct gr_preference {
-    gr_preference_kind kind;
-    const gr_dpo_loss *dpo; /* NULL: orpo */
+    const gr_loss_row *loss; /* one of pairs; NULL: rows train one by one */
+    const gr_dpo_loss *dpo;  /* NULL: the loss has no types */
     double beta, smoothing;
     const float
         *reference; /* dpo: parameters of the reference, laid out as the model's; NULL: the base alone */
@@ -62,6 +65,21 @@ typedef struct gr_pair_value {
     double weight[2], nll_weight;
 } gr_pair_value;
 
+/* A loss that --loss names; without one it is the mean over the targets of an update. */
+struct gr_loss_row {
+    const char *name;
+    bool mlx_lm; /* mlx-lm's mask, padding, mean of means, dropped partial batch */
+    /* of pairs, all of them: */
+    gr_pair_value (*value)(const gr_preference *p, const gr_pair *pair, double nll_share); /* NULL: of rows */
+    bool types;           /* it has --loss-type */
+    bool needs_reference; /* a forward pass of the model without what trains */
+    bool whole_chosen;    /* it has the likelihood of the chosen half: that one's prompt carries loss too */
+    bool mean_logp;       /* TRL logs sums for dpo and means for orpo */
+    double passes;        /* work of a step, in steps without a loss of pairs */
+};
+/* NULL if unknown or NULL. */
+const gr_loss_row *gr_loss_find(const char *name);
+
 /* nll_share: what a token's -log p counts for in orpo's likelihood; 1 / targets would be this pair's mean. */
 gr_pair_value gr_preference_value(const gr_preference *p, const gr_pair *pair, double nll_share);
 
@@ -72,7 +90,7 @@ typedef struct gr_preference_sums {
 } gr_preference_sums;
 void gr_preference_add(gr_preference_sums *sums, const gr_preference *p, const gr_pair *pair,
                        const gr_pair_value *value);
-/* The means; pairs 0: nothing was added. */
+/* The means; pairs 0: nothing was added, or the loss is none of pairs. */
 graft_preference gr_preference_means(const gr_preference *p, const gr_preference_sums *sums);
 
 /* For a checkpoint: every bit of them. New reference; NULL when out of memory. */

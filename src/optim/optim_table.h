@@ -11,7 +11,8 @@
 #include "kernels/kernels.h"
 
 /* Their names: each has a row in optim_table.c. */
-#define GR_OPTIM_MAP(X) X(adamw) X(adam) X(sgd) X(adafactor) X(muon)
+#define GR_OPTIM_MAP(X)                                                                                      \
+    X(adamw, "adamw") X(adam, "adam") X(sgd, "sgd") X(adafactor, "adafactor") X(muon, "muon")
 
 #define GR_OPTIM_STATES 2
 #define GR_OPTIM_WHOLE  (-1)

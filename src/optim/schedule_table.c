@@ -22,7 +22,7 @@ static const struct {
     const char *name;
     double (*share)(double p);
 } own[] = {
-#define ROW(name) {#name, share_##name},
+#define ROW(word, name) {name, share_##word},
     GR_SCHEDULE_MAP(ROW)
 #undef ROW
 };

@@ -5,7 +5,7 @@
 #include "graft.h"
 
 /* Names of --lr-schedule: each has a function in schedule_table.c. */
-#define GR_SCHEDULE_MAP(X) X(constant) X(linear) X(cosine)
+#define GR_SCHEDULE_MAP(X) X(constant, "constant") X(linear, "linear") X(cosine, "cosine")
 
 /* Rate of update k (from 1) of K in all.
  *   lr_schedule   update k of a warm-up of w takes peak*k/w; after it, with p = (k-w-1)/(K-w), at most 1,

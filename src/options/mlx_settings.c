@@ -258,7 +258,7 @@ static graft_status load_optimizer(gr_config *l, const json_t *object, graft_err
 }
 
 graft_status gr_config_optimizers(gr_config *l, const json_t *object, graft_error *err) {
-#define NAME(name) #name,
+#define NAME(word, name) name,
     static const char *const names[] = {GR_OPTIM_MAP(NAME)};
 #undef NAME
     if (!object || json_is_null(object)) return load_optimizer(l, NULL, err);

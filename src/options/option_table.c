@@ -141,11 +141,11 @@ static const gr_option_row table[] = {
            "batch-size counts these",
            LENGTH, NEVER("the place in the data would mean something else"), VARIES, BY(TRAIN)),
     SWITCH("no-shuffle", 0, P | T, no_shuffle, "rows in the order of the file", LOSS, ASKED, VARIES),
-    CHOICE("loss", P | T | E | K, "", "mlx-lm, dpo, orpo", loss,
+    CHOICE("loss", P | T | E | K, "", GR_NAME_LIST(GR_LOSS_MAP), loss,
            "mlx-lm: its mask, padding, mean of means, dropped partial batch; dpo, orpo: rows are preferences "
            "(prompt, chosen, rejected), a batch is of pairs",
            LOSS, NEVER("the sums of the loss would mean something else"), FIXED(other_loss)),
-    CHOICE("loss-type", P | T | E, "sigmoid", "sigmoid, hinge, ipo, robust, sigmoid_norm", loss_type,
+    CHOICE("loss-type", P | T | E, "sigmoid", GR_NAME_LIST(GR_DPO_MAP), loss_type,
            "of --loss dpo, names as TRL's", LOSS, ASKED, FIXED(other_loss)),
     REAL("beta", P | T | E, "0.1", 0, 1e6, beta,
          "of --loss dpo: how close to stay to the model without the adapter; of orpo: weight of the odds",

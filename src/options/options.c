@@ -208,18 +208,17 @@ gr_train_on gr_options_train_on(const graft_options *o) {
 }
 
 gr_preference gr_options_preference(const graft_options *o) {
-    bool dpo = o->loss && strcmp(o->loss, "dpo") == 0, orpo = o->loss && strcmp(o->loss, "orpo") == 0;
-    return (gr_preference){.kind = dpo    ? GR_PREFERENCE_DPO
-                                   : orpo ? GR_PREFERENCE_ORPO
-                                          : GR_PREFERENCE_NONE,
-                           .dpo = dpo ? gr_dpo_loss_find(o->loss_type ? o->loss_type : "sigmoid") : NULL,
+    const gr_loss_row *row = gr_loss_find(o->loss);
+    bool types = row && row->types;
+    return (gr_preference){.loss = row && row->value ? row : NULL,
+                           .dpo = types ? gr_dpo_loss_find(o->loss_type ? o->loss_type : "sigmoid") : NULL,
                            .beta = o->beta,
                            .smoothing = o->label_smoothing};
 }
 
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size) {
     gr_overflow overflow = GR_OVERFLOW_REFUSE;
-    gr_preference_kind preference = gr_options_preference(o).kind;
+    const gr_loss_row *loss = gr_loss_find(o->loss);
     if (o->overflow && strcmp(o->overflow, "truncate") == 0) overflow = GR_OVERFLOW_TRUNCATE;
     if (o->overflow && strcmp(o->overflow, "drop") == 0) overflow = GR_OVERFLOW_DROP;
     return (gr_rows_config){.train_on = gr_options_train_on(o),
@@ -231,9 +230,9 @@ gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size) {
                             .completion_feature = o->completion_feature,
                             .chat_feature = o->chat_feature,
                             .tools_feature = o->tools_feature,
-                            .pairs = preference != GR_PREFERENCE_NONE,
-                            .whole_chosen = preference == GR_PREFERENCE_ORPO,
-                            .mlx_masks = o->loss && strcmp(o->loss, "mlx-lm") == 0,
+                            .pairs = loss && loss->value,
+                            .whole_chosen = loss && loss->whole_chosen,
+                            .mlx_masks = loss && loss->mlx_lm,
                             .reading = gr_options_reading(o)};
 }
 

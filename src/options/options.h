@@ -153,7 +153,7 @@ graft_status gr_options_split(gr_rows **valid, char **note, gr_rows *train, cons
                               graft_error *err) GR_MUST_CHECK;
 /* GRAFT_USAGE where --valid-split meets a file of validation rows in --data. */
 graft_status gr_options_check_split(const graft_options *o, graft_error *err) GR_MUST_CHECK;
-/* The loss of pairs that is asked for; kind GR_PREFERENCE_NONE: none. */
+/* The loss of pairs that is asked for; its loss NULL: none. */
 gr_preference gr_options_preference(const graft_options *o);
 /* How rows are read. vocab_size as in gr_rows_config; strings are borrowed from `o`. */
 gr_rows_config gr_options_rows(const graft_options *o, int32_t vocab_size);

@@ -180,14 +180,15 @@ static graft_status check_preference(const graft_options *o, graft_verb verb, gr
                                           "chat-feature"};
     static const char *const of_pairs[] = {"loss-type", "beta", "label-smoothing"};
     gr_preference p = gr_options_preference(o);
-    if (p.kind == GR_PREFERENCE_NONE) {
+    if (!p.loss) {
         for (size_t i = 0; i < sizeof of_pairs / sizeof *of_pairs; i++) {
             if (!gr_options_given(o, of_pairs[i])) continue;
             gr_fail(err, GRAFT_USAGE, "--%s without a loss of preferences", of_pairs[i]);
             return gr_hint(err, "add --loss dpo or --loss orpo");
         }
         if (verb != GRAFT_VERB_EVAL || !o->loss) return GRAFT_OK;
-        return contradiction(err, "eval has no --loss mlx-lm", "its losses are of preferences: dpo, orpo");
+        gr_fail(err, GRAFT_USAGE, "eval has no --loss %s", o->loss);
+        return gr_hint(err, "its losses are of preferences: dpo, orpo");
     }
     for (size_t i = 0; i < sizeof of_rows / sizeof *of_rows; i++) {
         if (!gr_options_given(o, of_rows[i])) continue;
@@ -200,10 +201,9 @@ static graft_status check_preference(const graft_options *o, graft_verb verb, gr
     if (o->pack)
         return contradiction(err, "pack and a loss of preferences contradict each other",
                              "each pair is a sequence of two already: leave --pack out");
-    if (p.kind == GR_PREFERENCE_DPO && !p.dpo)
-        return contradiction(err, "loss-type is unknown", "sigmoid, hinge, ipo, robust, sigmoid_norm");
+    if (p.loss->types && !p.dpo) return contradiction(err, "loss-type is unknown", GR_NAME_LIST(GR_DPO_MAP));
     if (!(p.beta > 0)) return contradiction(err, "with beta 0 no preference is learned", "0.1 is usual");
-    if (gr_options_given(o, "loss-type") && p.kind == GR_PREFERENCE_ORPO)
+    if (gr_options_given(o, "loss-type") && !p.loss->types)
         return contradiction(err, "loss-type belongs to --loss dpo", "leave it out: orpo has one loss");
     if (p.smoothing > 0 && !(p.dpo && p.dpo->smoothed))
         return contradiction(err, "label-smoothing belongs to --loss-type robust",

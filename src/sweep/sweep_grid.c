@@ -13,7 +13,8 @@ static graft_status check_name(const char *name, const graft_options *o, graft_e
     if (fixed[0]) return refuse(name, fixed, err);
     if (gr_same_name("batch-size", name) && o->val_batches >= 0)
         return refuse(name, "validation losses would be of other rows: add --val-batches -1", err);
-    if (gr_same_name("resume-adapter-file", name) && gr_options_preference(o).kind == GR_PREFERENCE_DPO)
+    const gr_loss_row *loss = gr_options_preference(o).loss;
+    if (gr_same_name("resume-adapter-file", name) && loss && loss->needs_reference)
         return refuse(name, "with --loss dpo it is the reference: losses would be against different ones",
                       err);
     if (gr_same_name("seed", name) && gr_options_splits(o))

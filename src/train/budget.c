@@ -157,7 +157,7 @@ static void hint(search *s, graft_error *err) {
         x.tokens = row; /* a row or a pack cannot be cut, so the largest sets the floor */
         x.longest = gr_min_i64(row, longest);
         if (gr_trainer_memory(t, &x, &m, &none) != GRAFT_OK || m.total > s->budget) continue;
-        int64_t width = t->preference.kind ? 2 : 1; /* rows of a unit */
+        int64_t width = t->preference.loss ? 2 : 1; /* rows of a unit */
         if (row / width < longest)
             gr_hint(err,
                     "--max-seq-length %lld with --overflow drop or truncate would fit (the longest row has "

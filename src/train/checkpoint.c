@@ -19,7 +19,7 @@ static bool add_parts(json_t *progress, const gr_trainer *t) {
     bool known = t->rt.model->part_digests != NULL; /* else a model without files */
     return json_object_set_new(progress, "health", gr_health_json(&t->p.health)) == 0 &&
            json_object_set_new(progress, "stale", json_integer(t->p.stale)) == 0 &&
-           (!t->preference.kind ||
+           (!t->preference.loss ||
             json_object_set_new(progress, "preference", gr_preference_json(&t->p.preference)) == 0) &&
            (!known || json_object_set_new(progress, "base_tensors", gr_identity_json(t->rt.model)) == 0);
 }

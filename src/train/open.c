@@ -320,7 +320,7 @@ static graft_status open_all(gr_trainer *t, const char *dir, gr_trainer_purpose 
     gr_model_config config;
     t->dir = gr_options_adapter_path(o);
     t->formats = GR_ADAPTER_USUAL | (o->gguf ? GR_ADAPTER_GGUF : 0);
-    t->mlx_loss = o->loss && strcmp(o->loss, "mlx-lm") == 0;
+    t->mlx_loss = gr_options_rows(o, 0).mlx_masks;
     t->preference = gr_options_preference(o);
     /* templates may print the date: a resumed run must see the day it was started */
     if (!o->resume || !gr_checkpoint_peek(t, &t->now, &t->kept_reference)) t->now = (int64_t)time(NULL);

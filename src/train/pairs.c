@@ -51,7 +51,7 @@ void gr_pairs_forward(gr_net *net, gr_batch *batch, const gr_rows *rows, const i
     const gr_dropout *dropout = batch->dropout;
     for (int64_t i = 0; i < batch->nrows; i++) pairs[i] = (gr_pair){0};
     batch->weight = NULL;
-    if (how->kind == GR_PREFERENCE_DPO) {
+    if (how->loss->needs_reference) {
         const gr_tuning *tuning = net->tuning;
         const float *params = net->params, *reference = how->reference;
         batch->dropout = NULL;

@@ -126,7 +126,7 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
 }
 
 void gr_trainer_full_rows(gr_trainer *t, int64_t row) {
-    int64_t batch = t->o->batch_size, unit = t->preference.kind ? 2 * row : row;
+    int64_t batch = t->o->batch_size, unit = t->preference.loss ? 2 * row : row;
     t->work = (gr_work){.longest = row, .unit = unit, .batch = unit * batch};
     for (int i = 0; i < GR_SLICES; i++) {
         int64_t units = one_row(t) ? 1 : gr_min_i64(batch, gr_max_i64(1, slice_limits[i] / unit));

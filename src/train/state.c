@@ -68,8 +68,8 @@ static bool has_leaves(const gr_tuning *tuning) {
 
 void gr_trainer_bind_state(gr_trainer *t, gr_arena *arena) {
     int64_t n = t->rt.tuning->parameters, rows = gr_trainer_update_rows(t);
-    bool from_adapter =
-        t->preference.kind == GR_PREFERENCE_DPO && (t->o->resume_adapter_file || t->kept_reference);
+    bool from_adapter = t->preference.loss && t->preference.loss->needs_reference &&
+                        (t->o->resume_adapter_file || t->kept_reference);
     t->params = gr_arena_array(arena, n, sizeof(float));
     t->reference = from_adapter ? gr_arena_array(arena, n, sizeof(float)) : NULL;
     t->preference.reference = t->reference;

@@ -69,7 +69,7 @@ static int64_t run_slice(gr_trainer *t, const gr_gradients *gradients, uint64_t 
     if (batch->nrows == 0) return 0;
     batch->dropout = gr_trainer_dropout(t);
     t->dropout.skip = skip;
-    if (t->preference.kind) return gr_trainer_run_pairs(t, gradients, results);
+    if (t->preference.loss) return gr_trainer_run_pairs(t, gradients, results);
     gr_net_forward(&t->rt.net, batch);
     gr_net_loss(&t->rt.net, batch, gradients);
     gr_net_backward(&t->rt.net, batch, gradients);
@@ -100,7 +100,7 @@ static int64_t count_targets(const gr_trainer *t, const int64_t *units, int64_t 
 
 /* All rows of a unit as one of the batch: the first opens it. */
 static void add_unit(gr_trainer *t, int64_t unit) {
-    if (t->preference.kind) t->pair_at[t->buffer.batch.nrows] = gr_order_row(&t->order, unit, GR_CHOSEN);
+    if (t->preference.loss) t->pair_at[t->buffer.batch.nrows] = gr_order_row(&t->order, unit, GR_CHOSEN);
     for (int64_t k = 0; k < gr_order_unit_rows(&t->order, unit); k++) {
         gr_row row = row_of(t, unit, k);
         if (k)
@@ -160,13 +160,13 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
     int64_t targets = count_targets(t, units, n);
     double before = t->p.report_loss;
     gr_preference_sums sums_before = t->p.preference;
-    if (t->preference.kind) t->nll_share = gr_trainer_nll_share(t, units, n);
+    if (t->preference.loss) t->nll_share = gr_trainer_nll_share(t, units, n);
     if (t->mlx_loss) { /* each iteration's gradient is that of its own mean */
         t->rt.net.head.weight = 1 / (float)gr_max_i64(targets, 1);
         t->p.report_loss = 0;
     }
     if (!run_iteration(t, units, n)) return 0;
-    if (t->preference.kind)
+    if (t->preference.loss)
         gr_trainer_account_pairs(t, units, n);
     else
         account(t, units, n);
@@ -186,7 +186,7 @@ int64_t gr_trainer_rows(gr_trainer *t, const int64_t *units, int64_t n) {
 
 int64_t gr_trainer_loss_parts(const gr_trainer *t) {
     return t->mlx_loss          ? t->p.report_iterations
-           : t->preference.kind ? t->p.preference.pairs
+           : t->preference.loss ? t->p.preference.pairs
                                 : t->p.report_tokens;
 }
 
@@ -206,7 +206,7 @@ double gr_trainer_collect(gr_trainer *t, uint64_t rows, int64_t divisor) {
  */
 static void apply(gr_trainer *t) {
     gr_train_progress *p = &t->p;
-    int64_t parts = t->preference.kind ? (int64_t)p->pending_rows : p->pending_targets;
+    int64_t parts = t->preference.loss ? (int64_t)p->pending_rows : p->pending_targets;
     int64_t divisor = t->mlx_loss ? t->o->grad_accumulation_steps : parts;
     double norm = gr_trainer_collect(t, p->pending_rows, divisor);
     if (t->together.broken.status != GRAFT_OK) return;

@@ -62,7 +62,7 @@ static graft_status score(gr_trainer *t, validation *v, double *loss, graft_pref
     gr_score sum;
     int64_t n = v->total;
     gr_preference_sums sums;
-    if (!t->preference.kind) {
+    if (!t->preference.loss) {
         GR_TRY(gr_trainer_score(t, n, &sum, note_row, v, err));
         *loss = sum.tokens ? sum.loss / (double)sum.tokens : NAN;
         return GRAFT_OK;

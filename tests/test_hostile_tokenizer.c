@@ -218,6 +218,27 @@ static void expressions(void **state) {
     assert_true(some_refused);
 }
 
+/* Many added tokens, each of them through an expression that tries everything. */
+static void expression_for_each_token(void **state) {
+    (void)state;
+    gr_buf parts = {0};
+    graft_error err = {0};
+    gr_buf_puts(&parts,
+                "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a*a*a*!\"},\"content\":\"x\"},"
+                "\"added_tokens\":[");
+    for (int i = 0; i < 5000; i++) {
+        gr_buf_printf(&parts, "%s{\"id\":%d,\"normalized\":true,\"content\":\"", i ? "," : "", 10 + i);
+        for (int k = 0; k < 120; k++) gr_buf_putc(&parts, 'a');
+        gr_buf_printf(&parts, "?!%d\"}", i);
+    }
+    gr_buf_puts(&parts, "]");
+    double start = hostile_clock();
+    assert_null(small(parts.data, &err));
+    assert_int_equal(err.status, GRAFT_RANGE);
+    if (hostile_clock() - start > HOSTILE_SECONDS) fail_msg("%.1f s", hostile_clock() - start);
+    gr_buf_free(&parts);
+}
+
 /* Steps that make a text longer and longer. */
 static void growth(void **state) {
     (void)state;
@@ -360,11 +381,11 @@ static void refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(long_texts),    cmocka_unit_test(long_runs_of_marks),
-        cmocka_unit_test(added_tokens),  cmocka_unit_test(many_added_tokens),
-        cmocka_unit_test(expressions),   cmocka_unit_test(growth),
-        cmocka_unit_test(nested_tokens), cmocka_unit_test(long_map),
-        cmocka_unit_test(refused),
+        cmocka_unit_test(long_texts),   cmocka_unit_test(long_runs_of_marks),
+        cmocka_unit_test(added_tokens), cmocka_unit_test(many_added_tokens),
+        cmocka_unit_test(expressions),  cmocka_unit_test(expression_for_each_token),
+        cmocka_unit_test(growth),       cmocka_unit_test(nested_tokens),
+        cmocka_unit_test(long_map),     cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

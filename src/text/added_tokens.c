@@ -88,21 +88,20 @@ static int match_compare(const void *pa, const void *pb) {
                                : a->token > b->token; /* the token added first stands for equal spellings */
 }
 
+/* `spans` are those of all tokens: what a normalizer may take grows with their text alone. */
 static graft_status spelling(const gr_added_token *token, const gr_normalizer *normalizer,
-                             gr_added_match *match, graft_error *err) {
+                             gr_match_spans *spans, gr_added_match *match, graft_error *err) {
     graft_status st;
     gr_ntext text = {0}, scratch = {0};
-    gr_match_spans spans = {0};
     gr_ntext_add(&text, token->content, token->len, 0);
     if (text.failed) GR_GOTO(gr_no_memory(err, token->len));
-    if (token->normalized) GR_GOTO(gr_normalizer_run(normalizer, &text, &scratch, &spans, err));
+    if (token->normalized) GR_GOTO(gr_normalizer_run(normalizer, &text, &scratch, spans, err));
     match->len = text.len;
     match->text = gr_strndup(text.len ? text.data : "", text.len);
     st = match->text ? GRAFT_OK : gr_no_memory(err, text.len);
 done:
     gr_ntext_free(&text);
     gr_ntext_free(&scratch);
-    gr_match_spans_free(&spans);
     return st;
 }
 
@@ -134,12 +133,15 @@ graft_status gr_added_finish(gr_added *added, const gr_normalizer *normalizer, g
     if (!added->raw.items || !added->normalized.items || !added->specials.items || !added->by_id)
         return gr_no_memory(err, added->count);
     for (int32_t i = 0; i < added->limit; i++) added->by_id[i] = -1;
-    for (size_t i = 0; i < added->count; i++) {
+    gr_match_spans spans = {0};
+    graft_status st = GRAFT_OK;
+    for (size_t i = 0; i < added->count && st == GRAFT_OK; i++) {
         added->by_id[added->tokens[i].id] = (int32_t)i;
         gr_added_set *set = added->tokens[i].normalized ? &added->normalized : &added->raw;
         gr_added_token *token = &added->tokens[i];
         gr_added_match match = {.token = (uint32_t)i};
-        GR_TRY(spelling(token, normalizer, &match, err));
+        st = spelling(token, normalizer, &spans, &match, err);
+        if (st != GRAFT_OK) break;
         token->shown = match.len ? match.text : token->content;
         token->shown_len = match.len ? match.len : token->len;
         if (match.len)
@@ -147,6 +149,8 @@ graft_status gr_added_finish(gr_added *added, const gr_normalizer *normalizer, g
         else
             free(match.text);
     }
+    gr_match_spans_free(&spans);
+    if (st != GRAFT_OK) return st;
     for (size_t i = 0; i < added->count;
          i++) { /* special is what a decoded spelling is, not what the token is */
         gr_added_token *token = &added->tokens[i];

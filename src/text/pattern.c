@@ -144,13 +144,18 @@ static int count_work(pcre2_callout_block *block, void *data) {
     return w->spans->work > w->spans->allowed ? PCRE2_ERROR_MATCHLIMIT : 0;
 }
 
+/* Short texts need no more than their square: a token decoded alone, of which there are many. */
+static uint64_t allowed_work(uint64_t bytes) {
+    uint64_t square = bytes < 2048 ? 4096 + 16 * bytes * bytes : WORK_BASE;
+    return WORK_PER_BYTE * bytes + (square < WORK_BASE ? square : WORK_BASE);
+}
+
 static bool prepare(gr_match_spans *spans) {
     if (spans->match_context && spans->match_data) return true;
     pcre2_match_data_free(spans->match_data);
     pcre2_match_context_free(spans->match_context);
     spans->match_data = pcre2_match_data_create(1, NULL);
     spans->match_context = pcre2_match_context_create(NULL);
-    spans->allowed = WORK_BASE;
     if (!spans->match_data || !spans->match_context) return false;
     pcre2_set_match_limit(spans->match_context, MATCH_STEPS);
     pcre2_set_heap_limit(spans->match_context, MATCH_HEAP_KB);
@@ -175,7 +180,8 @@ graft_status gr_pattern_find(const gr_pattern *p, const char *text, size_t len, 
     }
     if (!prepare(spans)) return gr_no_memory(err, sizeof(PCRE2_SIZE));
     worker work = {spans, 0};
-    spans->allowed += WORK_PER_BYTE * (uint64_t)len;
+    spans->bytes += len;
+    spans->allowed = allowed_work(spans->bytes);
     pcre2_set_callout(spans->match_context, count_work, &work);
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(spans->match_data);
     size_t done = 0, from = 0;

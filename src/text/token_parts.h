@@ -75,7 +75,7 @@ typedef struct gr_match_spans {
     bool failed;
     void *match_data; /* pcre2_match_data and its context, made on first use */
     void *match_context;
-    uint64_t work, allowed; /* of regular expressions since these spans exist */
+    uint64_t work, allowed, bytes; /* of regular expressions since these spans exist */
 } gr_match_spans;
 /* From {"String": s} or {"Regex": s}; or directly. Owned by caller until gr_pattern_free. */
 graft_status gr_pattern_from_json(gr_pattern **pattern, const json_t *node, graft_error *err) GR_MUST_CHECK;

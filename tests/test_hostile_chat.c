@@ -42,6 +42,17 @@ static const char *const templates[] = {
     BIG "{% for i in r %}{{ r|unique|list|length }}{% endfor %}",
     BIG "{% for i in r %}{{ r|sort(reverse=true)|first }}{% endfor %}",
     BIG "{% for i in r %}{{ -1 in r }}{% endfor %}",
+    "{% set p = 'a' * 1000000 %}{% set d = {p ~ 'b': 1, p ~ 'c': 2} %}{% set k = p ~ 'd' %}"
+    "{% for i in range(100000) %}{{ d[k] }}{{ d.get(k) }}{{ k in d }}{% endfor %}",
+    BIG
+    "{% macro f() %}{{ kwargs|length }}{% endmacro %}{% set d = dict(range(30000)|map('string')|batch(2)) %}"
+    "{% for i in r %}{{ f(**d) }}{% endfor %}",
+    BIG "{% set t = 'a' * 500000 %}{% for i in r %}{{ s.rfind(t) }}{% endfor %}",
+    BIG "{% for i in range(3) %}{{ s.replace('a', 'bb')|length }}{% endfor %}",
+    DEEP("[", "]") "{% for i in r %}{{ ns.t|tojson(indent='') }}{% endfor %}",
+    "{% set ns = namespace(t=range(100)|list) %}{% for i in range(500) %}{% set ns.t = [ns.t] %}{% endfor %}"
+    "{% for i in range(100000) %}{{ ns.t|tojson(indent='')|length }}{% endfor %}",
+    "{{ [1]|tojson(indent=9000000000000000000) }}",
     DEEP("(", ",)") "{{ {}.get(ns.t) }}",
     DEEP("[", "]") "{{ ns.t }}",
     DEEP("[", "]") "{{ ns.t|tojson }}",
@@ -67,6 +78,24 @@ static void endless_templates(void **state) {
         gr_jinja_free(t);
     }
     json_decref(variables);
+}
+
+/* A megabyte of lines is no attack: what a search looks at counts, not what lies behind its hit. */
+static void honest_text(void **state) {
+    static const char source[] =
+        "{% set s = 'a line of a usual length, or somewhat longer\\n' * 20000 %}"
+        "{{ s.split('\\n')|length }} {{ s.replace('\\n', ' ')|length }} {{ s.count('line') }}";
+    gr_jinja *t;
+    gr_jinja_result out;
+    graft_error err = {0};
+    (void)state;
+    json_t *none = json_object();
+    assert_int_equal(gr_jinja_parse(&t, source, strlen(source), &err), GRAFT_OK);
+    if (gr_jinja_render(t, none, 0, &out, &err)) fail_msg("%s", err.what);
+    assert_string_equal(out.text.data, "20001 900000 20000");
+    gr_jinja_result_free(&out);
+    gr_jinja_free(t);
+    json_decref(none);
 }
 
 /* A template of a megabyte, made of one piece again and again. */
@@ -203,9 +232,8 @@ static void many_specials(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(endless_templates),
-        cmocka_unit_test(long_templates),
-        cmocka_unit_test(long_chats),
+        cmocka_unit_test(endless_templates), cmocka_unit_test(honest_text),
+        cmocka_unit_test(long_templates),    cmocka_unit_test(long_chats),
         cmocka_unit_test(many_specials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

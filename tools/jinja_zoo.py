@@ -286,6 +286,24 @@ n[:1]
 d.keys()[:1]
 dict(1)
 s.join
+(rows|groupby("age"))[0][0], (rows|groupby("age"))[0][1]|length, (rows|groupby("age"))[0][-1][0].name
+(rows|groupby("age"))[0][:1], (rows|groupby("age"))[0][::-1][1], (rows|groupby("age"))[0][7] is defined
+"%s" % missing, "%s|" % missing, "abc" % missing
+"%d" % missing
+"%s %s" % missing
+rows|map(attribute="tag.x", default="-")|list, rows|map(attribute="no.where", default="?")|join(" ")
+rows|map(attribute="tag", default=none)|list|length, rows|map(attribute=9, default="n")|list
+(rows|groupby("no.where", default="g"))[0].grouper, (rows|groupby("tag", default="zz"))|map("first")|list
+1e19|round(0, "ceil"), 1e300|round(2, "floor"), -0.5|round(0, "ceil"), 2.5|round(-1, "ceil"), 12345|round(-2, "floor")
+1e308|round(10, "ceil")
+"one\ttwo\n\tx\té\t.".expandtabs(), "a\tb".expandtabs(4), "a\tb".expandtabs(0), "a\tb".expandtabs(-1), "ab\r\tc".expandtabs(tabsize=2)
+"abc".isidentifier(), "1a".isidentifier(), "_a9".isidentifier(), "".isidentifier(), "größe".isidentifier(), "a b".isidentifier(), "if".isidentifier()
+"abc é世 ".isprintable(), "a\n".isprintable(), "".isprintable(), "\u200b".isprintable(), "\xa0".isprintable(), "\ud83c".isprintable() is defined
+{"class": "a b", "id": none, "n": 3, "q": "<\"&'>"}|xmlattr, {}|xmlattr, {"a": 1}|xmlattr(false), {"u": missing, "b": true}|xmlattr
+{"a b": 1}|xmlattr
+{"a/b": 1}|xmlattr
+{"a>b": 1}|xmlattr
+s|xmlattr
 """.strip().split("\n")
 
 TEMPLATES = [
@@ -341,4 +359,17 @@ TEMPLATES = [
     "{{- n -}}\n\n", "\n", "", "plain text only", "{{ s", "{% raw %}", "{%", "{{", "{#", "}} %} #}", "{{ not }}", "{{ 1 if }}", "{{ l[ }}", "{{ l[1:2:3:4] }}", "{{ l[] }}", "{{ -'a' }}",
     "{% for i in range(3) %}{{ i }}{% if loop.last %}!{% endif %}{% endfor %}{{ i }}", "{% set x = [] %}{% set _ = x.append(1) %}", "{{ none }}{{ None }}{{ True }}{{ False }}{{ true }}",
     "{% call wrap() %}x{% endcall %}", "{% set x = caller %}{{ x is defined }}", "{{ 08 }}", "{{ 1.e5 }}", "{{ 1_000 }}", "{{ .5 }}", "{{ s.0 }}{{ l.0 }}",
+    "{% block a %}in {{ s }}{% endblock %}|{% block b %}{% set x = 2 %}{{ x }}{% endblock b %}|{{ x is defined }}",
+    "{% set x = 1 %}{% block a %}{{ x }}{% set x = 3 %}{{ x }}{% endblock %}{{ x }}",
+    "{% for i in l %}{% block c %}{{ i is defined }}{% endblock %}{% endfor %}",
+    "{% for i in l %}{% block c scoped %}{{ i }}{% endblock %}{% endfor %}",
+    "{% block a %}{% block b %}deep{% endblock %}{% endblock %}",
+    "{% block a %}1{% endblock %}{% block a %}2{% endblock %}",
+    "{% block a %}1{% endblock b %}",
+    "{% block a-b %}1{% endblock %}",
+    "{% block a required %}{% endblock %}",
+    "{% block a %}{{ super() }}{% endblock %}",
+    "{% if t %}{% set x = 5 %}{% block a %}{{ x }}{% endblock %}{% endif %}",
+    "{% macro f() %}{% block a %}{{ s }}{% endblock %}{% endmacro %}{{ f() }}",
+    "{% autoescape false %}{{ html }}{% set v = 1 %}{% endautoescape %}{{ v is defined }}",
 ]

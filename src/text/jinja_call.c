@@ -2,8 +2,9 @@
 #include "text/jinja_parts.h"
 
 static void add_keyword(jctx *c, jargs *a, size_t *cap, jv name, jv value) {
+    gr_j_step(c, a->nkw / 4);
     for (size_t i = 0; i < a->nkw; i++)
-        if (gr_j_same(a->names[i].s, name.s))
+        if (gr_j_same(c, a->names[i].s, name.s))
             gr_j_error(c, "got multiple values for keyword argument '%.60s'", name.s->p);
     if (a->nkw == *cap) {
         size_t more = *cap ? *cap * 2 : 4;
@@ -152,9 +153,10 @@ jv gr_j_method(jctx *c, jv obj, const jstr *name) {
 }
 
 /* The macro's keyword of this name, marked as used. */
-static const jv *take_keyword(const jargs *args, bool *used, const jstr *name) {
+static const jv *take_keyword(jctx *c, const jargs *args, bool *used, const jstr *name) {
+    gr_j_step(c, args->nkw / 4);
     for (size_t i = 0; i < args->nkw; i++) {
-        if (!gr_j_same(args->names[i].s, name)) continue;
+        if (!gr_j_same(c, args->names[i].s, name)) continue;
         used[i] = true;
         return &args->vals[i];
     }
@@ -163,7 +165,7 @@ static const jv *take_keyword(const jargs *args, bool *used, const jstr *name) {
 
 static void bind_parameter(jctx *c, const jmacro *m, size_t i, const jargs *args, bool *used) {
     const jnode *param = m->node->kids[i];
-    const jv *keyword = take_keyword(args, used, param->s);
+    const jv *keyword = take_keyword(c, args, used, param->s);
     jv v;
     if (i < args->npos) {
         if (keyword) gr_j_error(c, "macro '%s' got two values for '%s'", m->name->p, param->s->p);
@@ -183,7 +185,7 @@ static void bind_special(jctx *c, const jmacro *m, const jargs *args, bool *used
     jdict *vars = &c->scope->vars;
     jv name = gr_j_str(c, "caller");
     if (uses & GR_J_USES_CALLER) {
-        const jv *caller = take_keyword(args, used, name.s);
+        const jv *caller = take_keyword(c, args, used, name.s);
         gr_j_dict_set(c, vars, name, caller ? *caller : gr_j_undefined(c, "No caller defined"));
     }
     jdict *rest = gr_j_new_dict(c);

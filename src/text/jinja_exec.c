@@ -9,10 +9,10 @@ static jflow exec(jctx *c, const jnode *n);
 jv gr_j_lookup(jctx *c, const jstr *name) {
     const jv *slot = NULL;
     for (const jscope *s = c->scope; s && !slot; s = s->parent) {
-        gr_j_step(c, 1 + s->vars.n / 4);
-        slot = gr_j_dict_text(&s->vars, name->p, name->n);
+        gr_j_step(c, 1);
+        slot = gr_j_dict_text(c, &s->vars, name->p, name->n);
     }
-    if (!slot) slot = gr_j_dict_text(c->globals, name->p, name->n);
+    if (!slot) slot = gr_j_dict_text(c, c->globals, name->p, name->n);
     if (slot) return *slot;
     const jrow *row = gr_j_find_row(gr_j_globals, name->p, name->n);
     if (row) return (jv){.kind = J_FUNC, .func = row};
@@ -186,6 +186,17 @@ static void exec_generation(jctx *c, const jnode *n) {
     gr_j_put_str(c, c->out, s);
 }
 
+/* Of what is around it a block sees the whole template's variables, unless it is scoped. */
+static jflow exec_block(jctx *c, const jnode *n) {
+    jscope *scope = c->scope;
+    if (n->op == 'r') gr_j_error(c, "Required block '%.60s' not found", n->s->p);
+    while (n->op != 's' && c->scope->parent) c->scope = c->scope->parent;
+    gr_j_push_scope(c);
+    jflow flow = exec(c, n->y);
+    c->scope = scope;
+    return flow;
+}
+
 static jflow exec_body(jctx *c, const jnode *n) {
     jflow flow = GO_ON;
     for (size_t i = 0; i < n->nkids && flow == GO_ON; i++) flow = exec(c, n->kids[i]);
@@ -214,6 +225,7 @@ static jflow exec_node(jctx *c, const jnode *n) {
         return flow;
     case N_WITH: return exec_with(c, n);
     case N_GENERATION: exec_generation(c, n); break;
+    case N_BLOCK: return exec_block(c, n);
     case N_BREAK: return BREAK;
     case N_CONTINUE: return CONTINUE;
     default: gr_j_raise(c, GRAFT_INTERNAL, "not a statement");

@@ -142,7 +142,7 @@ static const char *convert(percent *f, const char *p, const char *end) {
     }
     jv v;
     if (key) {
-        const jv *slot = f->args.kind == J_DICT ? gr_j_dict_text(f->args.d, key->p, key->n) : NULL;
+        const jv *slot = f->args.kind == J_DICT ? gr_j_dict_text(c, f->args.d, key->p, key->n) : NULL;
         if (!slot) gr_j_error(c, "format requires a mapping with '%.60s'", key->p);
         v = *slot;
         f->next = 1;
@@ -166,7 +166,8 @@ jv gr_j_format_percent(jctx *c, const jstr *fmt, jv args) {
         p = at ? convert(&f, at + 1, end) : end;
     }
     bool tuple = args.kind == J_LIST && args.l->flavor == JL_TUPLE;
-    bool unused = tuple ? f.next < args.l->n : f.next == 0 && args.kind != J_DICT && args.kind != J_LIST;
+    bool unused = tuple ? f.next < args.l->n
+                        : f.next == 0 && args.kind != J_DICT && args.kind != J_LIST && args.kind != J_UNDEF;
     if (unused) gr_j_error(c, "not all arguments converted during string formatting");
     return gr_j_of(gr_j_built(c, &f.b));
 }

@@ -13,6 +13,7 @@ typedef struct dump {
 
 static void newline(dump *d, int level) {
     if (!d->indent) return;
+    gr_j_step(d->c, (size_t)level);
     gr_j_puts(d->c, &d->b, "\n");
     for (int i = 0; i < level; i++) gr_j_put_str(d->c, &d->b, d->indent);
 }
@@ -126,6 +127,7 @@ static void dump_value(dump *d, jv v, int level) {
 }
 
 static const jstr *spaces(jctx *c, int64_t n) {
+    if (n > 100000) gr_j_raise(c, GRAFT_RANGE, "tojson: an indentation of more than 100000");
     jbuild b = {0};
     for (int64_t i = 0; i < n; i++) gr_j_puts(c, &b, " ");
     return gr_j_built(c, &b);

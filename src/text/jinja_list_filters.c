@@ -20,7 +20,8 @@ static jv f_join(jcall *k) {
     jbuild b = {0};
     for (size_t i = 0; i < l->n; i++) {
         if (i && between) gr_j_put_str(k->c, &b, between);
-        jv v = k->arg[1].kind == J_MISSING ? l->items[i] : gr_j_path(k->c, l->items[i], k->arg[1]);
+        jv v =
+            k->arg[1].kind == J_MISSING ? l->items[i] : gr_j_path(k->c, l->items[i], k->arg[1], GR_J_MISSING);
         gr_j_print(k->c, &b, v);
     }
     return gr_j_of(gr_j_built(k->c, &b));
@@ -92,8 +93,12 @@ void gr_j_sort(jctx *c, jv *items, jv *keys, size_t n, bool reverse) {
     merge(c, items, keys, mid, n, reverse);
 }
 
-jv gr_j_path(jctx *c, jv v, jv path) {
-    if (path.kind != J_STR) return gr_j_item(c, v, path);
+jv gr_j_path(jctx *c, jv v, jv path, jv missing) {
+    bool given = missing.kind != J_MISSING && missing.kind != J_NONE;
+    if (path.kind != J_STR) {
+        v = gr_j_item(c, v, path);
+        return given && v.kind == J_UNDEF ? missing : v;
+    }
     const char *p = path.s->p, *end = p + path.s->n;
     for (;;) {
         const char *dot = memchr(p, '.', (size_t)(end - p)), *stop = dot ? dot : end;
@@ -101,6 +106,7 @@ jv gr_j_path(jctx *c, jv v, jv path) {
         bool number = stop > p && stop - p < 10;
         for (const char *q = p; q < stop; q++) number &= *q >= '0' && *q <= '9';
         v = gr_j_item(c, v, number ? gr_j_int(atoll(part.s->p)) : part);
+        if (given && v.kind == J_UNDEF) v = missing;
         if (!dot) return v;
         p = dot + 1;
     }
@@ -117,7 +123,7 @@ static jv *sort_keys(jctx *c, const jlist *l, jv attribute, bool case_sensitive,
             const char *p = attribute.s->p;
             for (;;) {
                 size_t n = strcspn(p, ",");
-                jv v = gr_j_path(c, l->items[i], gr_j_strn(c, p, n));
+                jv v = gr_j_path(c, l->items[i], gr_j_strn(c, p, n), GR_J_MISSING);
                 gr_j_push(c, parts, case_sensitive ? v : gr_j_fold(c, v));
                 if (!p[n]) break;
                 p += n + 1;
@@ -125,7 +131,7 @@ static jv *sort_keys(jctx *c, const jlist *l, jv attribute, bool case_sensitive,
             keys[i] = gr_j_from_list(parts);
             continue;
         }
-        if (given) key = gr_j_path(c, key, attribute);
+        if (given) key = gr_j_path(c, key, attribute, GR_J_MISSING);
         keys[i] = case_sensitive ? key : gr_j_fold(c, key);
         /* jinja2 sorts by lists of keys: what has no order, but is equal, stays as it stands */
         if (several && keys[i].kind != J_STR && !gr_j_is_number(keys[i])) {
@@ -201,8 +207,7 @@ static jv f_groupby(jcall *k) {
     jv *keys = gr_j_alloc(c, l->n, sizeof *keys);
     jv *named = gr_j_alloc(c, l->n, sizeof *named); /* pairs of key as it is and item */
     for (size_t i = 0; i < l->n; i++) {
-        jv key = gr_j_path(c, l->items[i], k->arg[0]);
-        if (key.kind == J_UNDEF && k->arg[1].kind != J_MISSING) key = k->arg[1];
+        jv key = gr_j_path(c, l->items[i], k->arg[0], k->arg[1]);
         keys[i] = gr_j_arg_true(k, 2, false) ? key : gr_j_fold(c, key);
         named[i] = gr_j_from_list(gr_j_pair(c, key, l->items[i]));
     }

@@ -104,8 +104,9 @@ static jv f_round(jcall *k) {
     double unit = pow(10, (double)places), f = gr_j_to_double(k->self);
     if (strcmp(method, "ceil") == 0 || strcmp(method, "floor") == 0) {
         double moved = *method == 'c' ? ceil(f * unit) : floor(f * unit);
-        if (places >= 0) return gr_j_binary(k->c, '/', gr_j_int((int64_t)moved), gr_j_float(unit));
-        return gr_j_float(moved / unit);
+        if (!isfinite(moved))
+            gr_j_error(k->c, "cannot convert float %s to integer", isnan(moved) ? "NaN" : "infinity");
+        return gr_j_float((moved + 0.0) / unit); /* an integer has no -0.0 */
     }
     if (strcmp(method, "common") != 0) gr_j_error(k->c, "method must be common, ceil or floor");
     if (k->self.kind != J_FLOAT) {
@@ -121,7 +122,8 @@ static jv f_sum(jcall *k) {
     if (total.kind == J_STR) gr_j_error(k->c, "sum() can't sum strings [use ''.join(seq) instead]");
     bool given = k->arg[0].kind != J_MISSING && k->arg[0].kind != J_NONE;
     for (size_t i = 0; i < l->n; i++)
-        total = gr_j_binary(k->c, '+', total, given ? gr_j_path(k->c, l->items[i], k->arg[0]) : l->items[i]);
+        total = gr_j_binary(k->c, '+', total,
+                            given ? gr_j_path(k->c, l->items[i], k->arg[0], GR_J_MISSING) : l->items[i]);
     return total;
 }
 

@@ -132,7 +132,7 @@ jv gr_j_binary(jctx *c, char op, jv a, jv b) {
     bool ai = a.kind == J_INT || a.kind == J_BOOL, bi = b.kind == J_INT || b.kind == J_BOOL;
     if (ai && bi) return int_op(c, op, a.kind == J_INT ? a.i : a.b, b.kind == J_INT ? b.i : b.b);
     if (gr_j_is_number(a) && gr_j_is_number(b)) return float_op(c, op, gr_j_to_double(a), gr_j_to_double(b));
-    if (op == '%' && a.kind == J_STR && b.kind != J_UNDEF) return gr_j_format_percent(c, a.s, b);
+    if (op == '%' && a.kind == J_STR) return gr_j_format_percent(c, a.s, b);
     if (op == '+' && a.kind == J_STR && b.kind == J_STR) return join_strings(c, a.s, b.s);
     if (op == '+' && is_sequence(a) && is_sequence(b) && a.l->flavor == b.l->flavor)
         return join_lists(c, a.l, b.l);
@@ -214,9 +214,16 @@ jv gr_j_attr(jctx *c, jv obj, const jstr *name) {
     if (obj.kind == J_UNDEF) gr_j_use_undefined(c, obj);
     jv v = python_attr(c, obj, name);
     if (v.kind != J_MISSING) return v;
-    if (obj.kind == J_DICT || obj.kind == J_NS) gr_j_step(c, obj.d->n / 4);
-    jv *slot = obj.kind == J_DICT || obj.kind == J_NS ? gr_j_dict_text(obj.d, name->p, name->n) : NULL;
+    jv *slot = obj.kind == J_DICT || obj.kind == J_NS ? gr_j_dict_text(c, obj.d, name->p, name->n) : NULL;
     return slot ? *slot : no_attribute(c, obj, name);
+}
+
+static bool is_tuple(const jlist *l) {
+    return l->flavor == JL_TUPLE || l->flavor == JL_GROUP;
+}
+
+static bool is_indexed(jv v) {
+    return v.kind == J_LIST && (v.l->flavor <= JL_RANGE || v.l->flavor == JL_GROUP);
 }
 
 static bool integral(jv v, int64_t *i) {
@@ -231,7 +238,7 @@ jv gr_j_item(jctx *c, jv obj, jv key) {
     if (obj.kind == J_DICT && key.kind != J_DICT && key.kind != J_LIST) {
         jv *slot = gr_j_dict_find(c, obj.d, key);
         if (slot) return *slot;
-    } else if (obj.kind == J_LIST && obj.l->flavor <= JL_RANGE && integral(key, &i)) {
+    } else if (is_indexed(obj) && integral(key, &i)) {
         int64_t n = (int64_t)obj.l->n;
         if (i < 0) i += n;
         if (i >= 0 && i < n) return obj.l->items[i];
@@ -267,7 +274,7 @@ static int64_t bound(jctx *c, jv v, int64_t missing, int64_t n, bool backwards) 
 jv gr_j_slice(jctx *c, jv obj, jv start, jv stop, jv step) {
     int64_t by = 1;
     if (obj.kind == J_UNDEF) gr_j_use_undefined(c, obj);
-    if (obj.kind != J_STR && (obj.kind != J_LIST || obj.l->flavor > JL_RANGE))
+    if (obj.kind != J_STR && !is_indexed(obj))
         gr_j_error(c, "'%s' object has no slices", gr_j_type_name(obj));
     if (step.kind != J_NONE && step.kind != J_MISSING && !integral(step, &by))
         gr_j_error(c, "slice indices must be integers or None");
@@ -280,7 +287,7 @@ jv gr_j_slice(jctx *c, jv obj, jv start, jv stop, jv step) {
                           : gr_j_of(gr_j_sub(c, obj.s, gr_j_offset(obj.s, (size_t)from),
                                              gr_j_offset(obj.s, (size_t)to)));
     const jlist *all = gr_j_iterate(c, obj);
-    jlist *l = gr_j_new_list(c, obj.kind == J_LIST && obj.l->flavor == JL_TUPLE ? JL_TUPLE : JL_LIST, 0);
+    jlist *l = gr_j_new_list(c, obj.kind == J_LIST && is_tuple(obj.l) ? JL_TUPLE : JL_LIST, 0);
     jbuild text = {0};
     while (by > 0 ? from < to : from > to) {
         if (obj.kind == J_STR)

@@ -243,6 +243,37 @@ static jnode *parse_generation(jparser *p) {
     return n;
 }
 
+/* A block stands where it is written: no template can extend this one. */
+static jnode *parse_block(jparser *p) {
+    jnode *n = gr_j_node(p, N_BLOCK);
+    n->s = gr_j_expect_name(p);
+    if (gr_j_dict_text(p->c, &p->blocks, n->s->p, n->s->n))
+        gr_j_error(p->c, "block '%.60s' defined twice", n->s->p);
+    gr_j_dict_set(p->c, &p->blocks, gr_j_of(n->s), gr_j_none());
+    if (gr_j_skip_name(p, "scoped")) n->op = 's';
+    if (gr_j_skip_name(p, "required")) n->op = 'r';
+    static const char *const ends[] = {"endblock", NULL};
+    int loops = p->loops;
+    p->loops = 0; /* as of a function: loops outside are not its loops */
+    expect(p, T_BLOCK_END, "the end of the tag");
+    n->y = body_until(p, ends);
+    p->loops = loops;
+    p->pos++;
+    (void)gr_j_skip_name(p, n->s->p);
+    expect(p, T_BLOCK_END, "the end of the tag");
+    return n;
+}
+
+/* Only what is so anyway. */
+static jnode *parse_autoescape(jparser *p) {
+    jnode *n = gr_j_node(p, N_WITH), *on = gr_j_expression(p, true);
+    if (on->kind != N_CONST || gr_j_true(p->c, on->v))
+        gr_j_raise(p->c, GRAFT_UNSUPPORTED,
+                   "'autoescape' is not supported in a chat template, but for false");
+    n->y = block_body(p, "endautoescape");
+    return n;
+}
+
 static jnode *jump(jparser *p, jop kind) {
     jnode *n = gr_j_node(p, kind);
     if (!p->loops) gr_j_error(p->c, "break or continue outside of a loop");
@@ -291,8 +322,8 @@ static const struct {
     {"import", refuse},
     {"from", refuse},
     {"extends", refuse},
-    {"block", refuse},
-    {"autoescape", refuse},
+    {"block", parse_block},
+    {"autoescape", parse_autoescape},
 };
 
 static jnode *statement(jparser *p) {

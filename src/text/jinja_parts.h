@@ -165,6 +165,7 @@ typedef enum jop {
     N_FILTERBLOCK, /* x filter, y body */
     N_WITH,        /* kids: target, value, ..; y body */
     N_GENERATION,  /* y body */
+    N_BLOCK,       /* s, y body; op: s scoped, r required */
     N_BREAK,
     N_CONTINUE
 } jop;
@@ -252,6 +253,7 @@ static inline jv gr_j_bool(bool b) {
 static inline jv gr_j_float(double f) {
     return (jv){.kind = J_FLOAT, .f = f};
 }
+#define GR_J_MISSING ((jv){.kind = J_MISSING})
 static inline jv gr_j_none(void) {
     return (jv){.kind = J_NONE};
 }
@@ -264,7 +266,7 @@ void gr_j_push(jctx *c, jlist *l, jv v);
 jlist *gr_j_pair(jctx *c, jv a, jv b); /* a tuple */
 jdict *gr_j_new_dict(jctx *c);
 jv *gr_j_dict_find(jctx *c, const jdict *d, jv key); /* NULL: absent; raises for a key that has no hash */
-jv *gr_j_dict_text(const jdict *d, const char *p, size_t n);
+jv *gr_j_dict_text(jctx *c, const jdict *d, const char *p, size_t n); /* by a name */
 void gr_j_dict_set(jctx *c, jdict *d, jv key, jv value);
 jv gr_j_from_json(jctx *c, const json_t *json, uint8_t mark);
 bool gr_j_true(const jctx *c, jv v);
@@ -285,6 +287,7 @@ void gr_j_print(jctx *c, jbuild *b, jv v); /* str() */
 void gr_j_repr(jctx *c, jbuild *b, jv v);
 const jstr *gr_j_to_str(jctx *c, jv v); /* str() as a string */
 void gr_j_float_repr(double f, char out[40]);
+bool gr_j_printable(uint32_t cp); /* str.isprintable */
 /* ---- jinja_json.c */
 jv gr_j_tojson(jctx *c, jv v, bool ascii, jv indent, jv separators, bool sort_keys);
 
@@ -306,7 +309,7 @@ size_t gr_j_find(jctx *c, const jstr *s, const jstr *needle, size_t from);
 const jstr *gr_j_replace(jctx *c, const jstr *s, const jstr *old, const jstr *with, int64_t max);
 bool gr_j_is_alnum(uint32_t cp);
 jlist *gr_j_split_lines(jctx *c, const jstr *s, bool keep); /* str.splitlines */
-bool gr_j_same(const jstr *a, const jstr *b);
+bool gr_j_same(jctx *c, const jstr *a, const jstr *b);
 int gr_j_str_order(const jstr *a, const jstr *b);
 
 /* ---- jinja_lex.c */
@@ -341,6 +344,7 @@ typedef struct jparser {
     size_t pos, count;
     int loops; /* enclosing loops of this function body */
     bool generation;
+    jdict blocks; /* names of those so far */
 } jparser;
 jnode *gr_j_parse(jparser *p);
 jnode *gr_j_node(jparser *p, jop kind);
@@ -417,8 +421,9 @@ int64_t gr_j_arg_int(jcall *k, int i, int64_t missing);
 const jstr *gr_j_arg_str(jcall *k, int i);
 const jstr *gr_j_self_str(jcall *k); /* str() of self */
 bool gr_j_arg_true(jcall *k, int i, bool missing);
-/* jinja2's attribute paths: "a.b.0" or an integer. */
-jv gr_j_path(jctx *c, jv v, jv path);
+/* jinja2's attribute paths: "a.b.0" or an integer. What a part of it does not find is `missing`, where that
+ * is given and not none. */
+jv gr_j_path(jctx *c, jv v, jv path, jv missing);
 /* Stable sort of items by keys; `fold` compares strings without case. */
 void gr_j_sort(jctx *c, jv *items, jv *keys, size_t n, bool reverse);
 jv gr_j_fold(jctx *c, jv v); /* lower case of a string, else itself */

@@ -36,8 +36,7 @@ static jv f_map(jcall *k) {
     for (size_t i = 0; i < l->n; i++) {
         jv v;
         if (by_attribute) {
-            v = gr_j_path(c, l->items[i], *attribute);
-            if (v.kind == J_UNDEF && missing) v = *missing;
+            v = gr_j_path(c, l->items[i], *attribute, missing ? *missing : GR_J_MISSING);
         } else
             v = gr_j_call_filter(c, k->raw->pos[0].s, l->items[i], rest(k->raw, 1));
         gr_j_push(c, out, v);
@@ -56,7 +55,7 @@ static jv pick(jcall *k, bool keep, bool by_attribute) {
     bool tested = k->raw->npos > skip;
     if (tested && k->raw->pos[skip].kind != J_STR) gr_j_error(c, "the name of a test must be a string");
     for (size_t i = 0; i < l->n; i++) {
-        jv v = by_attribute ? gr_j_path(c, l->items[i], k->raw->pos[0]) : l->items[i];
+        jv v = by_attribute ? gr_j_path(c, l->items[i], k->raw->pos[0], GR_J_MISSING) : l->items[i];
         bool pass =
             tested ? gr_j_call_test(c, k->raw->pos[skip].s, v, rest(k->raw, skip + 1)) : gr_j_true(c, v);
         if (pass == keep) gr_j_push(c, out, l->items[i]);

@@ -42,7 +42,7 @@ void gr_j_float_repr(double f, char out[40]) {
     }
 }
 
-static bool printable(uint32_t cp) {
+bool gr_j_printable(uint32_t cp) {
     if (cp == ' ') return true;
     switch (utf8proc_category((utf8proc_int32_t)cp)) {
     case UTF8PROC_CATEGORY_CC:
@@ -63,7 +63,7 @@ static void repr_point(jctx *c, jbuild *b, uint32_t cp, const char *p, size_t n,
         snprintf(text, sizeof text, "\\%c", (char)cp);
     else if (cp == '\n' || cp == '\r' || cp == '\t')
         snprintf(text, sizeof text, "\\%c", cp == '\n' ? 'n' : cp == '\r' ? 'r' : 't');
-    else if (printable(cp)) {
+    else if (gr_j_printable(cp)) {
         gr_j_put_mark(c, b, p, n, mark);
         return;
     } else if (cp < 0x100)

@@ -247,6 +247,27 @@ static jv m_zfill(jcall *k) {
     return gr_j_binary(k->c, '+', head, gr_j_of(gr_j_sub(k->c, s, sign, s->n)));
 }
 
+static jv m_expandtabs(jcall *k) {
+    const jstr *s = k->self.s;
+    int64_t size = gr_j_arg_int(k, 0, 8), column = 0;
+    jbuild b = {0};
+    for (size_t at = 0; at < s->n;) {
+        uint32_t cp;
+        size_t used = gr_j_decode(s->p + at, s->p + s->n, &cp);
+        uint8_t mark = s->marks ? s->marks[at] : 0;
+        gr_j_step(k->c, 1);
+        if (cp == '\t') {
+            for (int64_t pad = size > 0 ? size - column % size : 0; pad > 0; pad--, column++)
+                gr_j_step(k->c, 1), gr_j_put_mark(k->c, &b, " ", 1, mark);
+        } else {
+            column = cp == '\n' || cp == '\r' ? 0 : column + 1;
+            gr_j_put_mark(k->c, &b, s->p + at, used, mark);
+        }
+        at += used;
+    }
+    return gr_j_of(gr_j_built(k->c, &b));
+}
+
 const jrow gr_j_str_methods[] = {
     {"strip", "chars", 0, m_strip, J_STR},
     {"lstrip", "chars", 0, m_lstrip, J_STR},
@@ -270,6 +291,7 @@ const jrow gr_j_str_methods[] = {
     {"ljust", "width fillchar", 1, m_ljust, J_STR},
     {"rjust", "width fillchar", 1, m_rjust, J_STR},
     {"center", "width fillchar", 1, m_center, J_STR},
+    {"expandtabs", "tabsize", 0, m_expandtabs, J_STR},
     {"zfill", "width", 1, m_zfill, J_STR},
     {NULL, NULL, 0, NULL, 0},
 };

@@ -143,6 +143,27 @@ static jv m_isspace(jcall *k) {
 static jv m_isascii(jcall *k) {
     return gr_j_bool(!k->self.s->n || all(k, is_ascii).b);
 }
+static jv m_isprintable(jcall *k) {
+    return gr_j_bool(!k->self.s->n || all(k, gr_j_printable).b);
+}
+/* Letters and _ in front, then also digits and marks. */
+static bool continues_name(uint32_t cp) {
+    switch (utf8proc_category((utf8proc_int32_t)cp)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC: return true;
+    default: return is_alpha(cp);
+    }
+}
+static jv m_isidentifier(jcall *k) {
+    uint32_t first = '0';
+    if (k->self.s->n) gr_j_decode(k->self.s->p, k->self.s->p + k->self.s->n, &first);
+    bool starts =
+        is_alpha(first) || first == '_' || utf8proc_category((utf8proc_int32_t)first) == UTF8PROC_CATEGORY_NL;
+    return gr_j_bool(starts && all(k, continues_name).b);
+}
 static jv test(jcall *k, const char *name) {
     jargs none = {0};
     return gr_j_bool(gr_j_call_test(k->c, gr_j_str(k->c, name).s, k->self, none));
@@ -162,7 +183,7 @@ static jv m_istitle(jcall *k) {
         p += gr_j_decode(p, end, &cp);
         cased |= gr_j_cp_upper(cp) != cp || gr_j_cp_lower(cp) != cp;
     }
-    return gr_j_bool(cased && gr_j_same(s, gr_j_recase(k->c, s, JC_TITLE)));
+    return gr_j_bool(cased && gr_j_same(k->c, s, gr_j_recase(k->c, s, JC_TITLE)));
 }
 
 const jrow gr_j_str_searches[] = {
@@ -180,6 +201,8 @@ const jrow gr_j_str_searches[] = {
     {"isnumeric", "", 0, m_isnumeric, J_STR},
     {"isspace", "", 0, m_isspace, J_STR},
     {"isascii", "", 0, m_isascii, J_STR},
+    {"isprintable", "", 0, m_isprintable, J_STR},
+    {"isidentifier", "", 0, m_isidentifier, J_STR},
     {"islower", "", 0, m_islower, J_STR},
     {"isupper", "", 0, m_isupper, J_STR},
     {"istitle", "", 0, m_istitle, J_STR},

@@ -87,6 +87,28 @@ static jv f_forceescape(jcall *k) {
     return escaped(k->c, gr_j_self_str(k));
 }
 
+static jv f_xmlattr(jcall *k) {
+    jctx *c = k->c;
+    jbuild b = {0};
+    if (k->self.kind != J_DICT) gr_j_error(c, "xmlattr needs a mapping, not %s", gr_j_type_name(k->self));
+    const char *space = gr_j_arg_true(k, 0, true) ? " " : "";
+    for (size_t i = 0; i < k->self.d->n; i++) {
+        jv key = k->self.d->keys[i], value = k->self.d->vals[i];
+        if (value.kind == J_NONE || value.kind == J_UNDEF) continue;
+        if (key.kind != J_STR) gr_j_error(c, "xmlattr: a key is a %s", gr_j_type_name(key));
+        if (strpbrk(key.s->p, " \t\n\r\f\v/>="))
+            gr_j_error(c, "Invalid character in attribute name: '%.60s'", key.s->p);
+        const jstr *text = gr_j_to_str(c, value);
+        gr_j_puts(c, &b, space);
+        gr_j_put_str(c, &b, escaped(c, key.s).s);
+        gr_j_puts(c, &b, "=\"");
+        gr_j_put_str(c, &b, text->safe ? text : escaped(c, text).s);
+        gr_j_puts(c, &b, "\"");
+        space = " ";
+    }
+    return gr_j_of(gr_j_built(c, &b));
+}
+
 static jv f_indent(jcall *k) {
     const jstr *s = k->self.kind == J_STR ? k->self.s : gr_j_self_str(k), *width;
     jctx *c = k->c;
@@ -214,6 +236,7 @@ const jrow gr_j_text_filters[] = {
     {"e", "", 0, f_escape, 0},
     {"escape", "", 0, f_escape, 0},
     {"forceescape", "", 0, f_forceescape, 0},
+    {"xmlattr", "autospace", 0, f_xmlattr, 0},
     {"indent", "width first blank", 0, f_indent, 0},
     {"truncate", "length killwords end leeway", 0, f_truncate, 0},
     {"center", "width", 0, f_center, 0},

@@ -124,8 +124,8 @@ const jstr *gr_j_recase(jctx *c, const jstr *s, jcase how) {
 size_t gr_j_find(jctx *c, const jstr *s, const jstr *needle, size_t from) {
     if (from > s->n || needle->n > s->n - from) return SIZE_MAX;
     if (needle->n == 0) return from;
-    gr_j_step(c, (s->n - from) / 64);
     const char *hit = memmem(s->p + from, s->n - from, needle->p, needle->n);
+    gr_j_step(c, (hit ? (size_t)(hit - s->p) - from + needle->n : s->n - from) / 64); /* what it looked at */
     return hit ? (size_t)(hit - s->p) : SIZE_MAX;
 }
 
@@ -163,8 +163,10 @@ const jstr *gr_j_replace(jctx *c, const jstr *s, const jstr *old, const jstr *wi
     return gr_j_built(c, &b);
 }
 
-bool gr_j_same(const jstr *a, const jstr *b) {
-    return a->n == b->n && memcmp(a->p, b->p, a->n) == 0;
+bool gr_j_same(jctx *c, const jstr *a, const jstr *b) {
+    if (a->n != b->n) return false;
+    gr_j_step(c, a->n / 64);
+    return memcmp(a->p, b->p, a->n) == 0;
 }
 
 /* Byte order of UTF-8 is code point order. */

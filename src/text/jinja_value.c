@@ -70,17 +70,17 @@ static void check_hashable(jctx *c, jv key) {
     gr_j_leave(c);
 }
 
-jv *gr_j_dict_text(const jdict *d, const char *p, size_t n) {
-    for (size_t i = 0; i < d->n; i++) {
-        const jv *key = &d->keys[i];
-        if (key->kind == J_STR && key->s->n == n && memcmp(key->s->p, p, n) == 0) return &d->vals[i];
-    }
+jv *gr_j_dict_text(jctx *c, const jdict *d, const char *p, size_t n) {
+    const jstr wanted = {.p = p, .n = n};
+    gr_j_step(c, d->n / 4);
+    for (size_t i = 0; i < d->n; i++)
+        if (d->keys[i].kind == J_STR && gr_j_same(c, d->keys[i].s, &wanted)) return &d->vals[i];
     return NULL;
 }
 
 jv *gr_j_dict_find(jctx *c, const jdict *d, jv key) {
+    if (key.kind == J_STR) return gr_j_dict_text(c, d, key.s->p, key.s->n);
     gr_j_step(c, d->n / 4);
-    if (key.kind == J_STR) return gr_j_dict_text(d, key.s->p, key.s->n);
     check_hashable(c, key);
     for (size_t i = 0; i < d->n; i++)
         if (gr_j_equal(c, d->keys[i], key)) return &d->vals[i];
@@ -209,12 +209,11 @@ bool gr_j_equal(jctx *c, jv a, jv b) {
         return gr_j_to_double(a) == gr_j_to_double(b);
     }
     if (a.kind != b.kind) return false;
-    if (a.kind == J_STR && a.s->n == b.s->n) gr_j_step(c, a.s->n / 64);
     switch (a.kind) {
     case J_UNDEF:
     case J_NONE:
     case J_MISSING: return true;
-    case J_STR: return gr_j_same(a.s, b.s);
+    case J_STR: return gr_j_same(c, a.s, b.s);
     case J_LIST: return equal_lists(c, a.l, b.l);
     case J_DICT: return equal_dicts(c, a.d, b.d);
     case J_METHOD: return a.method == b.method;

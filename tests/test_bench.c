@@ -45,6 +45,36 @@ static void takes_the_optimizer(void **state) {
     graft_bench_result_free(&sgd);
 }
 
+/* Rows of another model's tokens: an id outside the embedding is refused, not read. */
+static void checks_the_ids(void **state) {
+    (void)state;
+    char *dir = tiny_subdir(root, "ids"), *base = tiny_model_dir(root, "fewer", &(tiny_spec){0});
+    tiny_write(dir, "train.jsonl", "{\"text\": \"lotto\"}\n");
+    char *text = NULL, *path = tiny_join(base, "tokenizer.json");
+    size_t size;
+    assert_int_equal(gr_file_read(&text, &size, path, 1 << 20, NULL), GRAFT_OK);
+    free(path);
+    const char *digits = strstr(text, "\"o\":111");
+    assert_non_null(digits);
+    gr_buf changed = {0};
+    gr_buf_printf(&changed, "%.*s\"o\":999%s", (int)(digits - text), text, digits + 7);
+    tiny_write(base, "tokenizer.json", changed.data);
+    gr_buf_free(&changed);
+    free(text);
+    graft_options o;
+    graft_error err = {0};
+    graft_bench_result r;
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_BENCH,
+             (const char *const[]){"model", base, "data", dir, "steps", "1", "seq-length", "4", "batch-size",
+                                   "1", "threads", "1", NULL});
+    assert_int_equal(graft_bench_train(&o, NULL, &r, &err), GRAFT_RANGE);
+    if (!strstr(err.found, "outside the model's vocabulary")) fail_msg("%s %s", err.what, err.found);
+    graft_options_free(&o);
+    tiny_remove(base);
+    tiny_remove(dir);
+}
+
 /* Packs of rows of the data, or of made-up ones: also where packs are trained one at a time, whose first loss
  * is the base's as well. The rounding of f32 sums is all that differs: none, since each token is computed
  * alike. */
@@ -390,6 +420,7 @@ static void options_of_benchmarks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(takes_the_optimizer),
+                                       cmocka_unit_test(checks_the_ids),
                                        cmocka_unit_test(packs),
                                        cmocka_unit_test(stops),
                                        cmocka_unit_test(accumulates_exactly),

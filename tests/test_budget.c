@@ -26,6 +26,39 @@ static uint64_t total_at(const char *budget) {
     return total;
 }
 
+/* What --resume-adapter-file brings is in memory while the run is planned, and becomes part of its state. */
+static void counts_an_adapter_once(void **state) {
+    (void)state;
+    if (SANITIZED) skip();
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *out = tiny_join(root, "large");
+    graft_memory m[2];
+    uint64_t bytes = 0;
+    must_train(model, "large", (const char *const[]){"lora-rank", "4000", "iters", "1", NULL}, NULL, NULL);
+    for (int from = 0; from < 2; from++) {
+        graft_options o;
+        graft_error err = {0};
+        gr_trainer t;
+        graft_options_init(&o);
+        tiny_set(&o, GRAFT_VERB_TRAIN, (const char *const[]){"model", model, "data", data, NULL});
+        tiny_set(&o, GRAFT_VERB_TRAIN,
+                 from ? (const char *const[]){"resume-adapter-file", out, NULL}
+                      : (const char *const[]){"lora-rank", "4000", NULL});
+        if (gr_trainer_open(&t, model, &o, NULL, GR_TRAINER_PLAN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+        m[from] = t.forecast;
+        bytes = (uint64_t)t.rt.tuning->parameters * sizeof(float);
+        gr_trainer_close(&t);
+        graft_options_free(&o);
+    }
+    assert_true(bytes > 10 << 20);
+    assert_int_equal(m[0].state, m[1].state);
+    if (m[1].other > m[0].other + bytes / 4)
+        fail_msg("other: %llu, with the adapter %llu, its bytes %llu", (unsigned long long)m[0].other,
+                 (unsigned long long)m[1].other, (unsigned long long)bytes);
+    free(out);
+    forget("large");
+    tiny_remove(model);
+}
+
 /* Every budget from far above the usual settings down to the named least is kept; more room is never used for
  * something that takes less. */
 static void plans_keep_within(void **state) {
@@ -228,8 +261,11 @@ static void settings_change_no_bit(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_keep_within), /* first: before this process has grown */
-        cmocka_unit_test(plans_keep_within),     cmocka_unit_test(wishes_hold),
-        cmocka_unit_test(mlp_lies_between),      cmocka_unit_test(names_a_length),
+        cmocka_unit_test(counts_an_adapter_once),
+        cmocka_unit_test(plans_keep_within),
+        cmocka_unit_test(wishes_hold),
+        cmocka_unit_test(mlp_lies_between),
+        cmocka_unit_test(names_a_length),
         cmocka_unit_test(settings_change_no_bit)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -176,6 +176,34 @@ static void one_update_moves_no_a(void **state) {
     tiny_remove(model);
 }
 
+/* mlx-lm's warm-up begins with a rate of 0: that update moves nothing, and the next is an A's first. */
+static void a_rate_of_zero_moves_nothing(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0}), *file = tiny_join(root, "warm.yaml");
+    tiny_write(root, "warm.yaml",
+               "lr_schedule: {name: cosine_decay, arguments: [5e-3, 100], warmup: 2}\n"
+               "num_layers: -1\nlearning_rate: 5e-3\n");
+    for (int updates = 1; updates <= 3; updates++) {
+        char iters[8];
+        snprintf(iters, sizeof iters, "%d", updates);
+        const char *const more[] = {
+            "config", file,           "verify-frozen", "-", "iters", iters, "grad-accumulation-steps",
+            "1",      "lora-targets", "standard",      NULL};
+        graft_train_result r = {0};
+        watch w = {0};
+        graft_error err = {0};
+        if (train(model, "out", more, &w, &r, &err) != GRAFT_OK)
+            fail_msg("%d updates: %s", updates, err.what);
+        assert_int_equal(r.updates, updates);
+        assert_int_equal(r.verified, updates > 1);
+        assert_int_equal(r.trained_tensors, updates == 1 ? 0 : updates == 2 ? 4 : 8);
+        if (updates == 1) assert_non_null(strstr(w.notes, "no update with a rate above 0"));
+        forget("out");
+    }
+    free(file);
+    tiny_remove(model);
+}
+
 /* Only an A whose B was zero may stand still, and only in one update. */
 static void waiting_has_an_end(void **state) {
     (void)state;
@@ -430,6 +458,7 @@ int main(void) {
         cmocka_unit_test(same_bytes),
         cmocka_unit_test(evaluated),
         cmocka_unit_test(one_update_moves_no_a),
+        cmocka_unit_test(a_rate_of_zero_moves_nothing),
         cmocka_unit_test(waiting_has_an_end),
         cmocka_unit_test(a_change_is_found),
         cmocka_unit_test(steps_are_the_run),

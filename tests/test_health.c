@@ -245,6 +245,61 @@ static void open_by_hand(gr_trainer *t, graft_options *o, graft_hooks *hooks, co
     if (gr_trainer_open(t, model, o, hooks, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
 }
 
+/* A better validation whose state cannot be saved: the best is again the one before it, which best/ has. */
+typedef struct better {
+    gr_trainer *t;
+    watch w;
+    double first;
+    int looks;
+} better;
+
+static void on_better(void *user, const graft_event *e) {
+    better *b = user;
+    gr_train_progress *p = &b->t->p;
+    on_event(&b->w, e);
+    if (e->kind == GRAFT_EVENT_VALID && e->iteration == 0) b->first = e->val_loss;
+    if (e->kind == GRAFT_EVENT_VALID && e->iteration == 2) {
+        assert_true(e->val_loss < b->first);
+        p->health.good_row = 3; /* the row with the Z: it has no loss, and the state counts as lost */
+    }
+    if (e->kind != GRAFT_EVENT_PROGRESS || strcmp(e->phase, "train") != 0 || e->done != 3) return;
+    assert_true(p->best_val == b->first);
+    assert_int_equal(p->best_iteration, 0);
+    assert_int_equal(p->stale, 1);
+    b->looks++;
+}
+
+static void best_before_it(void **state) {
+    (void)state;
+    char *model = broken_model("broken", 4), *own = data, *out = tiny_join(root, "out");
+    data = data_of("mixed", mixed);
+    graft_options o;
+    graft_error err = {0};
+    gr_trainer t;
+    graft_train_result r = {0};
+    better b = {.t = &t};
+    graft_hooks hooks = {.user = &b, .event = on_better, .stop = &b.w.stop};
+    graft_options_init(&o);
+    tiny_set(
+        &o, GRAFT_VERB_TRAIN,
+        (const char *const[]){"model", model, "data", data, "adapter-path", out, "keep-best", "-", NULL});
+    tiny_set(&o, GRAFT_VERB_TRAIN, common);
+    tiny_set(&o, GRAFT_VERB_TRAIN,
+             (const char *const[]){"batch-size", "1", "grad-accumulation-steps", "1", "iters", "6",
+                                   "no-shuffle", "-", "steps-per-eval", "2", "save-every", "100", NULL});
+    if (gr_trainer_open(&t, model, &o, &hooks, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    if (gr_trainer_run(&t, &r, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    assert_int_equal(b.looks, 1);
+    assert_non_null(strstr(b.w.notes, "not saved at iteration 2"));
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    forget("out");
+    free(out);
+    tiny_remove(data);
+    data = own;
+    tiny_remove(model);
+}
+
 /* One element of the gradient that is not a number, whose row nobody can know: all of the update are named,
  * and no bit of parameters or optimizer moves. */
 static void one_element(void **state) {
@@ -453,7 +508,8 @@ int main(void) {
         cmocka_unit_test(judged),          cmocka_unit_test(leaves_no_trace),
         cmocka_unit_test(one_element),     cmocka_unit_test(counted_everywhere),
         cmocka_unit_test(stops_in_a_row),  cmocka_unit_test(keeps_the_last_good),
-        cmocka_unit_test(spikes_are_told), cmocka_unit_test(no_loss_scaling),
+        cmocka_unit_test(best_before_it),  cmocka_unit_test(spikes_are_told),
+        cmocka_unit_test(no_loss_scaling),
     };
     return cmocka_run_group_tests_name("health", tests, setup, teardown);
 }

@@ -349,6 +349,39 @@ static void text(void **state) {
     graft_options_free(&o);
 }
 
+static bool says(const graft_options *o, const char *line) {
+    char *lines = graft_options_text(o, GRAFT_VERB_TRAIN);
+    bool found = lines && strstr(lines, line);
+    free(lines);
+    return found;
+}
+
+/* What a checkpoint compares has every bit of what a host set, and nothing of what it left alone. */
+static void settings_of_a_host(void **state) {
+    (void)state;
+    graft_options o;
+    graft_options_init(&o);
+    assert_false(says(&o, "beta1") || says(&o, "bias-correction") || says(&o, "nesterov"));
+    o.beta1 = 0.9;
+    o.beta2 = 0.99999912345;
+    o.clip_threshold = 1500;
+    o.bias_correction = false;
+    assert_true(says(&o, "\nbeta1: 0.9\n") && says(&o, "\nbeta2: 0.99999912345\n"));
+    assert_true(says(&o, "\nclip-threshold: 1500\n") && says(&o, "\nbias-correction: false\n"));
+    graft_options_free(&o);
+    graft_options_init(&o);
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_TRAIN, "optimizer", "muon", NULL), GRAFT_OK);
+    assert_false(says(&o, "nesterov") || says(&o, "ns-steps"));
+    o.nesterov = false;
+    o.ns_steps = 6;
+    assert_true(says(&o, "\nnesterov: false\n") && says(&o, "\nns-steps: 6\n"));
+    assert_int_equal(graft_options_set(&o, GRAFT_VERB_TRAIN, "optimizer", "adafactor", NULL), GRAFT_OK);
+    assert_false(says(&o, "relative-step"));
+    o.relative_step = false;
+    assert_true(says(&o, "\nrelative-step: false\n") && !says(&o, "scale-parameter"));
+    graft_options_free(&o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_is_sound),
@@ -366,6 +399,7 @@ int main(void) {
 
         cmocka_unit_test(sizes),
         cmocka_unit_test(text),
+        cmocka_unit_test(settings_of_a_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,6 +255,52 @@ static void goes_on_with_other_ranks(void **state) {
     tiny_remove(model);
 }
 
+/* mlx-lm's loss can end inside an update: its checkpoint has a tree that no rank alone had room for. */
+static void ends_inside_an_update(void **state) {
+    (void)state;
+    static const char *const more[] = {BATCH(7), "loss", "mlx-lm", "iters", "1", "grad-accumulation-steps",
+                                       "2",      NULL};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    must_train(model, "one", more, NULL, NULL);
+    must_train_ranks(7, model, "many", more);
+    same_files("one", "many");
+    forget("many");
+    forget("one");
+    tiny_remove(model);
+}
+
+/* Every rank counts the updates that are left as rank 0 does, and knows how many iterations there are. */
+static void goes_on_otherwise(void **state) {
+    (void)state;
+#define FALLING BATCH(4), "lr-schedule", "linear", "epochs", "3"
+    static const char *const more[] = {FALLING, "grad-accumulation-steps", "1", NULL};
+    static const char *const other[] = {BATCH(8),
+                                        "lr-schedule",
+                                        "linear",
+                                        "epochs",
+                                        "3",
+                                        "grad-accumulation-steps",
+                                        "2",
+                                        "resume",
+                                        "-",
+                                        "allow-changes",
+                                        "grad-accumulation-steps,batch-size",
+                                        NULL};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    graft_error err = {0};
+    assert_int_equal(train(model, "one", more, &(watch){.stop_after = 6}, NULL, &err), GRAFT_INTERRUPTED);
+    must_train(model, "one", other, NULL, NULL);
+    rank_run first[RANKS_MOST] = {{.w.stop_after = 5}, {.w.stop_after = 5}}; /* heard of one later */
+    train_ranks(first, 2, model, "many", more);
+    assert_int_equal(first[0].st, GRAFT_INTERRUPTED);
+    assert_int_equal(first[0].result.iterations, 6);
+    must_train_ranks(2, model, "many", other);
+    same_files("one", "many");
+    forget("many");
+    forget("one");
+    tiny_remove(model);
+}
+
 /* The reference of a run that goes on is its checkpoint's on every rank, whatever the adapter's file holds
  * now. */
 static void goes_on_with_its_reference(void **state) {
@@ -262,12 +308,12 @@ static void goes_on_with_its_reference(void **state) {
     char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *pairs = tiny_subdir(root, "pairs");
     char *sft = tiny_join(root, "sft"), *other = tiny_join(root, "other");
     write_pairs(pairs, "train.jsonl", 13);
+    own_rank = true; /* the adapter brings it along, and it is that of a run without */
     must_train(model, "sft", (const char *const[]){"iters", "4", NULL}, NULL, NULL);
     must_train(model, "other", (const char *const[]){"iters", "4", "seed", "8", NULL}, NULL, NULL);
 #define OF_PAIRS "data", pairs, "loss", "dpo", BATCH(4), "resume-adapter-file", sft
     const char *const more[] = {OF_PAIRS, NULL}, *const resume[] = {OF_PAIRS, "resume", "-", NULL};
     const char *const elsewhere[] = {"resume-adapter-file", other, NULL};
-    own_rank = true; /* the adapter brings it along */
     must_train(model, "one", more, NULL, NULL);
     rank_run first[RANKS_MOST] = {{.w.stop_after = 3}}, then[RANKS_MOST] = {{.w.stop_after = 6}};
     train_ranks(first, 2, model, "many", more);
@@ -282,6 +328,18 @@ static void goes_on_with_its_reference(void **state) {
     train_ranks(apart, 2, model, "many", more);
     assert_int_equal(apart[0].st, GRAFT_MISMATCH);
     assert_non_null(strstr(apart[0].err.found, "first parameters: "));
+    /* going on, the checkpoint has it: a rank need not name the file any more, rank 0 neither */
+    const char *const bare[] = {"data", pairs, "loss", "dpo", BATCH(4), "resume", "-", NULL};
+    for (int names = 0; names < 3; names++) {
+        rank_run again[RANKS_MOST] = {{.w.stop_after = 3}}, rest[RANKS_MOST] = {0};
+        train_ranks(again, 2, model, "many", more);
+        assert_int_equal(again[0].st, GRAFT_INTERRUPTED);
+        if (names < 2) rest[names].own = (const char *const[]){"resume-adapter-file", sft, NULL};
+        train_ranks(rest, 2, model, "many", bare);
+        if (rest[0].st != GRAFT_OK) fail_msg("%d: %s, %s", names, rest[0].err.what, rest[0].err.found);
+        same_results("one", "many");
+        forget("many");
+    }
     own_rank = false;
     forget("one");
     tiny_remove(other);
@@ -412,6 +470,8 @@ int main(void) {
         cmocka_unit_test(same_preferences),
         cmocka_unit_test(goes_on_with_other_ranks),
         cmocka_unit_test(goes_on_with_its_reference),
+        cmocka_unit_test(ends_inside_an_update),
+        cmocka_unit_test(goes_on_otherwise),
         cmocka_unit_test(names_what_differs),
         cmocka_unit_test(a_rank_is_lost),
         cmocka_unit_test(a_rank_drifts),

@@ -348,6 +348,76 @@ static void goes_on_with_its_reference(void **state) {
     tiny_remove(model);
 }
 
+/* ----------------------------------------------------------------------------------------------- overlap */
+
+typedef struct in_turn {
+    const gr_trainer *t;
+    int64_t layer; /* that was left last */
+    int calls;
+} in_turn;
+
+/* Every number of the gradient of block `layer` is there, or none is. */
+static void gradient_is(const gr_trainer *t, int64_t layer, bool there) {
+    for (size_t i = 0; i < t->rt.tuning->param_count; i++) {
+        const gr_param *p = &t->rt.tuning->params[i];
+        const float *grad = t->gradients.slots[0] + p->at;
+        for (int64_t k = 0; p->layer == layer && k < gr_param_count(p); k++)
+            assert_int_equal(isnan(grad[k]), !there);
+    }
+}
+
+static void on_block(void *context, int64_t layer) {
+    in_turn *x = context;
+    assert_int_equal(layer, x->layer - 1);
+    gradient_is(x->t, layer, true);
+    for (int64_t below = 0; below < layer; below++) gradient_is(x->t, below, false);
+    x->layer = layer;
+    x->calls++;
+}
+
+/* A block is left as soon as its gradients are complete, and before the next is entered: what goes out then
+ * travels while the backward pass goes on. */
+static void blocks_are_left_in_turn(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    graft_options o;
+    graft_error err = {0};
+    gr_trainer t;
+    int64_t unit = 0;
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_TRAIN, (const char *const[]){"model", model, "data", data, NULL});
+    tiny_set(&o, GRAFT_VERB_TRAIN, common);
+    if (gr_trainer_open(&t, model, &o, NULL, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    in_turn x = {.t = &t, .layer = t.rt.model->config.layers};
+    for (int64_t i = 0; i < t.rt.tuning->parameters; i++) t.gradients.slots[0][i] = NAN;
+    t.rt.net.left = on_block;
+    t.rt.net.left_context = &x;
+    assert_int_equal(gr_trainer_run_units(&t, &unit, 1, &t.gradients, 0, 0, false, t.results), 1);
+    assert_int_equal(x.calls, t.rt.model->config.layers);
+    gr_trainer_close(&t);
+    graft_options_free(&o);
+    tiny_remove(model);
+}
+
+/* And it does go out: of two blocks the upper one's gradients. */
+static void sends_while_it_computes(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4});
+    const char *const more[] = {BATCH(4), "lora-rank", "32", "grad-accumulation-steps", "4", NULL};
+    rank_run runs[RANKS_MOST] = {0};
+    train_ranks(runs, 2, model, "many", more);
+    double sent, early;
+    for (int i = 0; i < 2; i++) {
+        if (runs[i].st != GRAFT_OK) fail_msg("%s", runs[i].err.what);
+        const char *note = strstr(runs[i].w.notes, " sent ");
+        assert_non_null(note);
+        assert_int_equal(sscanf(note, " sent %lf MB, %lf of them while", &sent, &early), 2);
+        if (!(early > sent / 4 && early < sent)) fail_msg("rank %d: %s", i, note);
+    }
+    forget("many");
+    tiny_remove(model);
+}
+
 /* ------------------------------------------------------------------------------------------ disagreement */
 
 static void all_must_say(const rank_run *runs, int n, graft_status st, const char *where, const char *part) {
@@ -472,6 +542,8 @@ int main(void) {
         cmocka_unit_test(goes_on_with_its_reference),
         cmocka_unit_test(ends_inside_an_update),
         cmocka_unit_test(goes_on_otherwise),
+        cmocka_unit_test(blocks_are_left_in_turn),
+        cmocka_unit_test(sends_while_it_computes),
         cmocka_unit_test(names_what_differs),
         cmocka_unit_test(a_rank_is_lost),
         cmocka_unit_test(a_rank_drifts),

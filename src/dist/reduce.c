@@ -129,11 +129,13 @@ graft_status gr_reduce_begin(gr_reduction *x, uint64_t before, const uint64_t *b
     return GRAFT_OK;
 }
 
-static void send_chunk(gr_reduction *x, const gr_chunk *c) {
+/* early: blocks below are still to come. */
+static void send_chunk(gr_reduction *x, const gr_chunk *c, bool early) {
     int size = gr_ranks_size(x->ranks), me = gr_ranks_rank(x->ranks), level[GR_SHARE_NODES];
     int nodes = nodes_of(x, me, level);
     for (int k = 1; k < size; k++) {
         int64_t n, at = piece_at(x, c, (me + k) % size, &n);
+        if (early) x->early += (uint64_t)n * (uint64_t)nodes * sizeof(float);
         for (int i = 0; i < nodes; i++)
             gr_ranks_send(x->ranks, &x->out[x->out_count++], x->local->slots[i] + at,
                           (size_t)n * sizeof(float), (me + k) % size);
@@ -142,7 +144,7 @@ static void send_chunk(gr_reduction *x, const gr_chunk *c) {
 
 void gr_reduce_ready(gr_reduction *x, int64_t layer) {
     for (; x->next < x->count && x->chunks[x->next].layer >= layer; x->next++)
-        send_chunk(x, &x->chunks[x->next]);
+        send_chunk(x, &x->chunks[x->next], layer > 0);
 }
 
 /* A node of 2^level leaves joins the tree after `rows` others; v is spoiled. */

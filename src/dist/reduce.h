@@ -38,7 +38,8 @@ typedef struct gr_reduction {
     gr_message *in;  /* [count][nodes of all others] */
     gr_message *out; /* [count][size - 1][own nodes] */
     size_t in_each, in_room, out_count, out_room;
-    int next; /* first chunk that did not go out yet */
+    int next;       /* first chunk that did not go out yet */
+    uint64_t early; /* bytes so far that went out before their backward pass had left the first block */
 } gr_reduction;
 
 /* The chunks of what trains. blocks [layers + 1]: first parameter of each block, the last the first behind

@@ -183,9 +183,11 @@ void gr_trainer_say_ranks(const gr_trainer *t, double start) {
     double waited;
     if (!ranks) return;
     gr_ranks_usage(ranks, &bytes, &waited);
-    gr_trainer_note(t, "rank %d of %d sent %.1f MB and waited for the others %.1f of %.1f s",
-                    gr_ranks_rank(ranks), gr_ranks_size(ranks), (double)bytes / 1e6, waited,
-                    gr_clock() - start);
+    gr_trainer_note(t,
+                    "rank %d of %d sent %.1f MB, %.1f of them while it computed, and waited for the others "
+                    "%.1f of %.1f s",
+                    gr_ranks_rank(ranks), gr_ranks_size(ranks), (double)bytes / 1e6,
+                    (double)t->together.reduction.early / 1e6, waited, gr_clock() - start);
 }
 
 /* ----------------------------------------------------------------------------------------- validation */

@@ -1,7 +1,8 @@
 /* A checkpoint that was changed: a run of a tiny model is saved once; the input is what happened to the file
- * since. Resuming refuses it with a reason, or goes on from a state that makes sense. Input: a byte of flags
- * (1: the rest is the file itself), else pieces of four bytes: place, place, bytes XORed; 0xffff as place
- * cuts the file. Fuzzing builds do not compare the checksum, so that the reader behind it is reached. */
+ * since. Resuming refuses it with a reason, or goes on from a state that makes sense, with which an iteration
+ * is made. Input: a byte of flags (1: the rest is the file itself), else pieces of four bytes: place, place,
+ * bytes XORed; 0xffff as place cuts the file. Fuzzing builds do not compare the checksum, so that the reader
+ * behind it is reached. */
 #include "scratch_dir.h"
 #include "tests/tiny_dir.h"
 #include "train/trainer.h"
@@ -35,7 +36,8 @@ static void start(void) {
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_TRAIN,
              (const char *const[]){"model", model, "data", data_dir, "adapter-path", adapter, "lora-rank",
-                                   "1", "lora-targets", "q_proj", "threads", "1", "iters", "4", NULL});
+                                   "1", "lora-targets", "q_proj", "threads", "1", "iters", "4",
+                                   "grad-accumulation-steps", "3", NULL});
     if (gr_make_dirs(adapter, &err) != GRAFT_OK) abort();
     if (gr_trainer_open(&run, model, &o, NULL, GR_TRAINER_RUN, &err) != GRAFT_OK) {
         fprintf(stderr, "%s, %s\n", err.what, err.where);
@@ -83,6 +85,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     graft_status st = gr_checkpoint_resume(&run, &found, &err);
     if (st != GRAFT_OK && (st == GRAFT_INTERNAL || !err.what[0])) abort();
     const gr_train_progress *p = &run.p;
-    if (st == GRAFT_OK && found && (p->iteration < 0 || p->update < 0 || p->position < 0)) abort();
+    if (st != GRAFT_OK || !found) return 0;
+    if (p->iteration < 0 || p->update < 0 || p->position < 0) abort();
+    if (p->iteration >= run.iters) return 0;
+    int64_t update = p->update, pending = p->pending_iterations;
+    gr_trainer_iteration(&run);
+    if (p->update == update ? p->pending_iterations != pending + 1 : p->pending_iterations != 0) abort();
     return 0;
 }

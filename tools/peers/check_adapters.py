@@ -12,6 +12,7 @@ import llama_peer
 
 MODELS = {"llama_tied": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False)}
 BOUND = 1e-4  # of the largest logit: f32 sums in another order
+TABLE = "adapter, made as"
 FILES = {"mlx": "adapters.safetensors", "peft": "adapter_model.safetensors", "gguf": "adapter.gguf"}
 PATTERNS = dict(target_modules=check_adapter_kinds.ALL, rank_pattern={"q_proj": 4}, alpha_pattern={"v_proj": 7})
 SETTINGS = {"llama_tied": dict(target_modules=check_adapter_kinds.ALL, use_rslora=True), "qwen2": PATTERNS,
@@ -75,10 +76,14 @@ def one(ctx, name, kind, to):
         found["PEFT"] = check_logits.torch_logits(model, out)
     elif llama_peer.python():
         found["llama.cpp"] = llama_logits(ctx, name, out)
+    row = f"{name}, {kind}"
     for program, logits in found.items():
-        common.near(f"{program}'s logits", logits, expected, BOUND * largest)
-        print(f"      {name} {kind} -> {to}: {program} differs by {np.max(np.abs(logits - expected)):.2g} of {largest:.3g}, "
-              f"the adapter moves them by {moved:.2g}", flush=True)
+        worst = common.near(f"{program}'s logits", logits, expected, BOUND * largest)
+        ctx.figure(TABLE, row, f"to {to}, in {program}" if program != "graft" else "all three, in graft", worst)
+    ctx.figure(TABLE, row, "largest logit", f"{largest:.1f}")
+    ctx.figure(TABLE, row, "moved by", f"{moved:.1f}")
+    if to == "gguf":
+        llama_peer.need()
 
 
 def merged(ctx, how):
@@ -110,7 +115,6 @@ def merged(ctx, how):
 
 
 def checks(ctx):
-    llama_peer.present("check_adapters: adapter.gguf in llama.cpp itself")
     for name in MODELS:
         for kind in FILES:
             for to in FILES:

@@ -19,6 +19,8 @@ def whole_page(ctx, page):
         env["DOCS_LLAMA_PYTHON"] = str(llama_peer.python())
     done = subprocess.run(["bash", "tests/test_docs.sh", page], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-500:]
+    if "<!-- python: llama -->" in (ROOT / page).read_text():
+        llama_peer.need()  # without it the page's other snippets ran
 
 
 def checks(ctx):

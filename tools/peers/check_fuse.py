@@ -41,7 +41,7 @@ def same_logits(ctx, kind, name, bound, *options):
 def as_graft(ctx, kind):
     """Both programs have the same logits of a model fused into 4 bits."""
     out = fused(ctx, kind, "4")
-    common.near("logits", check_logits.mlx_logits(out), check_logits.graft_logits(ctx, out), check_logits.BOUND)
+    check_logits.near("logits", out, check_logits.mlx_logits(out), check_logits.graft_logits(ctx, out))
 
 
 def module_sums(ctx, kind):

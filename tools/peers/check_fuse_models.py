@@ -62,9 +62,9 @@ def floats(ctx, name):
     print(f"      {name}: moved {moved:.2g}; transformers differs by {distance(found, expected):.2g} fused in 32 bits, "
           f"{distance(half, expected):.2g} in 16; graft from transformers {distance(check_logits.graft_logits(ctx, rounded), half):.2g}",
           flush=True)
-    common.near("logits, 32 bits", found, expected, check_logits.BOUND)
+    check_logits.near("logits, 32 bits", ctx.tiny(name), found, expected)
     common.near("logits, 16 bits", half, expected, 5e-3 * moved)
-    common.near("graft's, 16 bits", check_logits.graft_logits(ctx, rounded), half, check_logits.BOUND)
+    check_logits.near("graft's, 16 bits", rounded, check_logits.graft_logits(ctx, rounded), half)
 
 
 def codes(ctx, name):
@@ -76,7 +76,7 @@ def codes(ctx, name):
     kept, moved = distance(found, check_logits.torch_logits(base, adapter)), distance(found, check_logits.torch_logits(base))
     print(f"      {name}: moved {moved:.2g}; {kept:.2g} from base + adapter; graft from transformers "
           f"{distance(check_logits.graft_logits(ctx, out), found):.2g}", flush=True)
-    common.near("graft's logits", check_logits.graft_logits(ctx, out), found, check_logits.BOUND)
+    check_logits.near("graft's logits", out, check_logits.graft_logits(ctx, out), found)
     assert moved > 0.1, f"the adapter moves the logits by {moved:.3g} only"
 
 
@@ -112,6 +112,7 @@ def gguf_base(ctx, name, kind):
 
 
 def in_gguf(ctx, name, kind):
+    llama_peer.need()
     base = gguf_base(ctx, name, kind)
     more = ["--group-pooled"] if kind == "Q4_1" else []
     adapter = trained(ctx, base, f"{name}-{kind}", "--lora-targets", "full", *more)
@@ -135,8 +136,6 @@ def checks(ctx):
         yield f"fused into 4 bits, transformers as graft: {name}", lambda name=name: codes(ctx, name)
     for name in POOLED:
         yield f"group-pooled in 4 bits as base and adapter: {name}", lambda name=name: pooled(ctx, name)
-    if not llama_peer.present("check_fuse_models: fused GGUF files in llama.cpp itself"):
-        return
     for name in GGUF:
         for kind in FTYPES:
             yield f"fused GGUF in llama.cpp: {name} {kind}", lambda name=name, kind=kind: in_gguf(ctx, name, kind)

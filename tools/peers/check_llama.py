@@ -84,7 +84,5 @@ def compare(ctx, model, name):
 
 
 def checks(ctx):
-    if not llama_peer.present("check_llama"):
-        return
     yield "llama.cpp with graft's adapter: SmolLM2", lambda: compare(ctx, smollm(ctx), "SmolLM2")
     yield "llama.cpp with graft's adapter: SmolLM2 as Q4_K_M", lambda: compare(ctx, q4_k_m(ctx), "SmolLM2-Q4_K_M")

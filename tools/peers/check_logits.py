@@ -1,12 +1,28 @@
 """Prompt logits of graft in f32 against transformers and mlx-lm in f32, without and with an adapter graft trained."""
+import json
+from pathlib import Path
+
 import numpy as np
 
 import common
 
 PROMPT = "Ada found a map in Kyoto. What is 12 plus 30? Dina lost the old clock in Oslo."
-BOUND = 2e-3  # logits are of the order of 10; f32 sums in another order move them by 1e-4, a wrong rule by 1e-1
+TABLE = "logits and gradients"  # of which other checks fill more columns
 TINY = ["llama_rope", "llama_tied", "mistral_window", "qwen2", "qwen3", "gemma2", "gemma3", "smollm3", "granite", "olmo2",
         "ministral", "ministral3", "phi3", "phi4", "stablelm", "starcoder2", "qwen3_moe", "olmoe", "llama_tied_mlx4"]
+MLX = ("llama_tied_mlx4", "SmolLM2")  # the others check_convert gives to mlx-lm
+
+
+def bound(model_dir, logits):
+    """How far f32 logits may be from others: a block rounds about twelve times behind one another (norm, q, scores, softmax,
+    sum, output, residual; norm, gate, product, down, residual), each by 2^-24 of what the largest logit is made of, in
+    either program. A wrong rule moves logits by 1e-1."""
+    layers = json.loads((Path(model_dir) / "config.json").read_text())["num_hidden_layers"]
+    return 2 * (12 * layers + 1) * 2.0**-24 * float(np.max(np.abs(logits)))
+
+
+def near(what, model_dir, found, expected):
+    return common.near(what, found, expected, bound(model_dir, expected))
 
 
 def graft_logits(ctx, model_dir, adapter=None):
@@ -51,24 +67,25 @@ def trained_adapter(ctx, model_dir):
     return out
 
 
-def compare(ctx, model_dir, peer, with_adapter):
+def compare(ctx, name, model_dir, peer, with_adapter):
     assert model_dir is not None, "no SmolLM2 GGUF in the cache"
     adapter = trained_adapter(ctx, model_dir) if with_adapter else None
     found, expected = graft_logits(ctx, model_dir, adapter), peer(model_dir, adapter)
-    common.near("logits", found, expected, BOUND)
+    worst = near("logits", model_dir, found, expected)
+    ctx.figure(TABLE, name, "largest logit", f"{np.max(np.abs(expected)):.0f}")
+    ctx.figure(TABLE, name, COLUMNS[peer][with_adapter], worst)
     if with_adapter:
         moved = float(np.max(np.abs(expected - peer(model_dir))))
-        assert moved > 10 * BOUND, f"the adapter moves the logits by {moved:.3g} only: this check would prove nothing"
+        assert moved > 100 * bound(model_dir, expected), f"the adapter moves the logits by {moved:.3g} only: nothing is proved"
+
+
+COLUMNS = {torch_logits: ("transformers", "PEFT, adapter"), mlx_logits: ("mlx-lm", "mlx-lm, adapter")}
 
 
 def checks(ctx):
-    for name in TINY:
-        yield f"logits as transformers: {name}", lambda name=name: compare(ctx, ctx.tiny(name), torch_logits, False)
-        yield f"logits as PEFT with a trained adapter: {name}", \
-            lambda name=name: compare(ctx, ctx.tiny(name), torch_logits, True)
-    for name, place in (("llama_tied_mlx4", lambda: ctx.tiny("llama_tied_mlx4")), ("SmolLM2", ctx.smollm)):
-        yield f"logits as mlx-lm: {name}", lambda place=place: compare(ctx, place(), mlx_logits, False)
-        yield f"logits as mlx-lm with a trained adapter: {name}", \
-            lambda place=place: compare(ctx, place(), mlx_logits, True)
-    yield "logits as transformers: SmolLM2", lambda: compare(ctx, ctx.smollm(), torch_logits, False)
-    yield "logits as PEFT with a trained adapter: SmolLM2", lambda: compare(ctx, ctx.smollm(), torch_logits, True)
+    for name in [*TINY, "SmolLM2"]:
+        place = ctx.smollm if name == "SmolLM2" else lambda name=name: ctx.tiny(name)
+        for peer, adapted, what in ((torch_logits, False, "transformers"), (torch_logits, True, "PEFT with a trained adapter"),
+                                    (mlx_logits, False, "mlx-lm"), (mlx_logits, True, "mlx-lm with a trained adapter")):
+            if peer is torch_logits or name in MLX:
+                yield f"logits as {what}: {name}", lambda n=name, p=place, q=peer, w=adapted: compare(ctx, n, p(), q, w)

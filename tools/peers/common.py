@@ -5,7 +5,9 @@ A check is a file check_X.py with
     def checks(ctx):          # ctx: Context below
         yield "what is compared", function_that_raises_AssertionError
 
-Each yielded pair counts as one check; run_all.py runs them. Imports of heavy packages belong inside functions.
+Each yielded pair counts as one check; run_all.py runs them. One that raises Skipped counts as skipped. Figures that it
+notes (ctx.figure) are printed at the end as tables, those of docs/formats.md. Imports of heavy packages belong inside
+functions.
 """
 import json
 import os
@@ -23,6 +25,10 @@ TOOLS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOOLS))
 
 
+class Skipped(Exception):
+    """What is compared with is not there."""
+
+
 class Context:
     """graft: the binary. cache: holds models/*.gguf, reused between runs. work: scratch of this run. data: a text JSONL
     file given by the user, or None."""
@@ -31,6 +37,22 @@ class Context:
         self.graft, self.cache, self.work = str(graft), Path(cache), Path(work)
         self.data = Path(data) if data else None
         self.work.mkdir(parents=True, exist_ok=True)
+        self.tables = {}
+
+    def figure(self, table, row, column, value):
+        """Notes a cell; of several numbers for one cell the largest stays."""
+        cells = self.tables.setdefault(table, {}).setdefault(row, {})
+        both = column in cells and not isinstance(value, str)
+        cells[column] = max(cells[column], value) if both else value
+
+    def markdown(self):
+        """The tables, with rows and columns in the order of their first figures."""
+        for table, rows in self.tables.items():
+            columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+            yield f"\n| {table} | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}"
+            for row, cells in rows.items():
+                shown = (cells.get(column, "-") for column in columns)
+                yield f"| {row} | {' | '.join(c if isinstance(c, str) else f'{c:.1e}' for c in shown)} |"
 
     def run(self, *args, ok=True):
         """Runs graft; with ok, a failure is an AssertionError that shows what it printed."""
@@ -69,11 +91,12 @@ class Context:
 
 
 def near(what, found, expected, bound):
-    """bound is absolute."""
+    """bound is absolute. Returns the largest difference."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     assert found.shape == expected.shape, f"{what}: shape {found.shape}, expected {expected.shape}"
     worst = float(np.max(np.abs(found - expected))) if found.size else 0.0
     assert worst <= bound, f"{what}: differs by {worst:.3g}, allowed {bound:.3g}"
+    return worst
 
 
 def relative(found, expected):

@@ -1,5 +1,5 @@
 """llama.cpp for the checks, in an environment of its own: tools/peers/setup tools/peers/requirements_llama.txt makes it
-once (about 20 minutes of compiling). Without it the checks that need it are left out, and say so."""
+once (tools/check_peers.sh says when). Without it the checks that need it are skipped, and counted as such."""
 import hashlib
 import json
 import os
@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+
+import common
 
 HERE = Path(__file__).resolve().parent
 
@@ -19,12 +21,10 @@ def python():
     return venv / "bin" / "python" if (venv / "ready").exists() else None
 
 
-def present(what):
-    if python():
-        return True
-    print(f"skipped  {what}: llama.cpp is not there (tools/peers/setup tools/peers/requirements_llama.txt compiles it)",
-          flush=True)
-    return False
+def need():
+    """Skips the check that calls it where llama.cpp is not there."""
+    if not python():
+        raise common.Skipped("llama.cpp is not there (tools/peers/setup tools/peers/requirements_llama.txt compiles it)")
 
 
 def run(ctx, **job):
@@ -50,7 +50,6 @@ def quantize(ctx, source, target, ftype):
 def write_gguf(model_dir, path, arch, pairs):
     """A tiny model of make_tiny_models.py as GGUF in f32, without a tokenizer. pairs: q and k as llama.cpp's converter
     permutes them."""
-    import common
     import gguf
 
     weights, config = common.read_weights(model_dir)

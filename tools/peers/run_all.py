@@ -2,7 +2,8 @@
 
 usage: run_all.py [GRAFT] [--cache DIR] [--work DIR] [--data FILE.jsonl] [--only WORD ...]
 
-One line per check, and `N passed, N failed` at the end; exit 1 when one failed. GRAFT is the program ($GRAFT, or
+One line per check; then the figures that they noted as tables, the slowest checks, and `N passed, N failed, N skipped`
+(the last where the other program is not there); exit 1 when one failed. GRAFT is the program ($GRAFT, or
 build/graft). --cache holds models/smollm2-135m-instruct.gguf, or $GRAFT_SMOLLM2 names it (checks on SmolLM2 fail without
 it); --data is a JSONL file of text rows for the perplexity on SmolLM2; --only runs the files and checks whose name contains one of the words.
 The convention of a check file is written in common.py.
@@ -18,6 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+
+import common  # noqa: E402
 
 
 def gather(ctx):
@@ -36,14 +39,16 @@ def gather(ctx):
 
 
 def run(function):
-    """None, or what went wrong."""
+    """"ok" and nothing, or "skipped" or "FAILED" and why."""
     try:
         function()
+    except common.Skipped as reason:
+        return "skipped", str(reason)
     except AssertionError as error:
-        return str(error) or "assertion failed: " + traceback.format_exc().splitlines()[-3].strip()
+        return "FAILED", str(error) or "assertion failed: " + traceback.format_exc().splitlines()[-3].strip()
     except (Exception, SystemExit) as error:  # pylint: disable=broad-except
-        return f"{type(error).__name__}: {error} ({traceback.format_exc().splitlines()[-3].strip()})"
-    return None
+        return "FAILED", f"{type(error).__name__}: {error} ({traceback.format_exc().splitlines()[-3].strip()})"
+    return "ok", ""
 
 
 def main():
@@ -56,21 +61,25 @@ def main():
     parser.add_argument("--only", nargs="*", default=[])
     args = parser.parse_args()
 
-    import common
-
-    passed = failed = 0
+    counts, slowest = {"ok": 0, "FAILED": 0, "skipped": 0}, []
     with tempfile.TemporaryDirectory(prefix="graft-peers-") as scratch:
         ctx = common.Context(Path(args.graft).resolve(), args.cache, args.work or scratch, args.data)
         for file, name, function in gather(ctx):
             if args.only and not any(word in file or word in name for word in args.only):
                 continue
             start = time.monotonic()
-            problem = run(function)
-            print(f"{'ok    ' if problem is None else 'FAILED'} {file}: {name} ({time.monotonic() - start:.1f} s)"
-                  + ("" if problem is None else f": {problem}"), flush=True)
-            passed, failed = passed + (problem is None), failed + (problem is not None)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+            state, problem = run(function)
+            seconds = time.monotonic() - start
+            print(f"{state:<8}{file}: {name} ({seconds:.1f} s){': ' if problem else ''}{problem}", flush=True)
+            counts[state] += 1
+            slowest.append((seconds, file, name))
+        print("\n".join(ctx.markdown()))
+    total = sum(seconds for seconds, _, _ in slowest)
+    print(f"\n{total:.0f} s in all, of these the slowest ten:")
+    for seconds, file, name in sorted(slowest, reverse=True)[:10]:
+        print(f"{seconds:8.1f} s  {file}: {name}")
+    print(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
+    sys.exit(1 if counts["FAILED"] or not counts["ok"] else 0)
 
 
 if __name__ == "__main__":

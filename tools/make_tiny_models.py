@@ -67,6 +67,13 @@ MODELS = {
     "olmoe": ("olmoe", {**NO_HEAD_DIM, "intermediate_size": 64, "num_experts": 6, "num_experts_per_tok": 2,
                         "rope_parameters": DEFAULT}),
     "ministral3": ("ministral3", {**BASE, "max_position_embeddings": 4096, "rope_parameters": YARN}),
+    # as llama.cpp knows these two: a window in five of six blocks, and as many heads of keys as of queries
+    "gemma3_six": ("gemma3_text", {**BASE, "num_hidden_layers": 7, "head_dim": 32, "tie_word_embeddings": True,
+                                   "sliding_window": 8, "sliding_window_pattern": 6, "query_pre_attn_scalar": 32,
+                                   "rope_parameters": {"full_attention": {**DEFAULT, "rope_theta": 1000000.0},
+                                                       "sliding_attention": DEFAULT}}),
+    "olmoe_heads": ("olmoe", {**NO_HEAD_DIM, "intermediate_size": 64, "num_experts": 6, "num_experts_per_tok": 2,
+                              "num_key_value_heads": 4, "rope_parameters": DEFAULT}),
 }
 NAMES = [*MODELS, "llama_tied_mlx4"]
 

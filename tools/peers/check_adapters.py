@@ -6,12 +6,12 @@ import json
 import numpy as np
 
 import check_adapter_kinds
+import check_gguf_models
 import check_logits
 import common
 import llama_peer
 
-MODELS = {"llama_tied": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False)}
-BOUND = 1e-4  # of the largest logit: f32 sums in another order
+MODELS = ("llama_tied", "qwen2", "qwen3")
 TABLE = "adapter, made as"
 FILES = {"mlx": "adapters.safetensors", "peft": "adapter_model.safetensors", "gguf": "adapter.gguf"}
 PATTERNS = dict(target_modules=check_adapter_kinds.ALL, rank_pattern={"q_proj": 4}, alpha_pattern={"v_proj": 7})
@@ -53,12 +53,8 @@ def source(ctx, name, kind):
 
 
 def llama_logits(ctx, name, folder):
-    arch, pairs = MODELS[name]
-    base = ctx.work / "export" / f"{name}.gguf"
-    if not base.exists():
-        llama_peer.write_gguf(ctx.tiny(name), base, arch, pairs)
     ids = common.tokenizer(ctx.tiny(name)).encode(check_logits.PROMPT)
-    return llama_peer.logits(ctx, base, [ids], folder / FILES["gguf"])[0]
+    return llama_peer.logits(ctx, check_gguf_models.file_of(ctx, name)[1], [ids], folder / FILES["gguf"])[0]
 
 
 def one(ctx, name, kind, to):
@@ -68,7 +64,7 @@ def one(ctx, name, kind, to):
     expected = check_logits.graft_logits(ctx, model, folder)
     largest = float(np.max(np.abs(expected)))
     moved = float(np.max(np.abs(expected - check_logits.graft_logits(ctx, model))))
-    assert moved > 100 * BOUND * largest, f"the adapter moves the logits by {moved:.3g} only"
+    assert moved > 100 * check_logits.bound(model, expected), f"the adapter moves the logits by {moved:.3g} only"
     found = {"graft": check_logits.graft_logits(ctx, model, out)}
     if to == "mlx":
         found["mlx-lm"] = check_logits.mlx_logits(model, out)
@@ -78,8 +74,8 @@ def one(ctx, name, kind, to):
         found["llama.cpp"] = llama_logits(ctx, name, out)
     row = f"{name}, {kind}"
     for program, logits in found.items():
-        worst = common.near(f"{program}'s logits", logits, expected, BOUND * largest)
-        ctx.figure(TABLE, row, f"to {to}, in {program}" if program != "graft" else "all three, in graft", worst)
+        worst = check_logits.near(f"{program}'s logits", model, logits, expected)
+        ctx.figure(TABLE, row, f"to {to}: {program}" if program != "graft" else "graft, with each", worst)
     ctx.figure(TABLE, row, "largest logit", f"{largest:.1f}")
     ctx.figure(TABLE, row, "moved by", f"{moved:.1f}")
     if to == "gguf":
@@ -105,13 +101,14 @@ def merged(ctx, how):
         expected = theirs.eval()(input_ids=torch.tensor([ids])).logits[0].numpy()
     out, both = ctx.work / "export" / f"merged-{how}", f"{folders[0]}=0.7,{folders[1]}=-0.4"
     ctx.run("export", "--adapter-path", both, "--model", model, "--to", "peft,gguf", "--merge", how, "--out", out)
-    largest = float(np.max(np.abs(expected)))
     found = {"merged": check_logits.graft_logits(ctx, model, out), "merged, in PEFT": check_logits.torch_logits(model, out)}
     if how == "cat":
         found["both at once"] = check_logits.graft_logits(ctx, model, both)
-    assert np.max(np.abs(expected - check_logits.graft_logits(ctx, model, folders[0]))) > 100 * BOUND * largest
+    moved = np.max(np.abs(expected - check_logits.graft_logits(ctx, model, folders[0])))
+    assert moved > 100 * check_logits.bound(model, expected), "the second adapter moves nothing"
     for what, logits in found.items():
-        common.near(f"logits, {what}", logits, expected, BOUND * largest)
+        worst = check_logits.near(f"logits, {what}", model, logits, expected)
+        ctx.figure("two adapters added up, as PEFT does", how, what, worst)
 
 
 def checks(ctx):

@@ -21,7 +21,7 @@ FAMILIES = {"phi3": ["--lora-targets", PHI], "phi4": ["--lora-targets", PHI + ",
             "gemma3": ["--lora-targets", "full", "--modules-to-save", "norm"]}
 POOLED = {"phi3": ["--lora-targets", PHI], "gemma3": ["--lora-targets", "full"]}
 FTYPES = {"F16": 1, "Q8_0": 7, "Q4_0": 2, "Q4_1": 3}  # llama_ftype
-GGUF = {"llama_tied": ("llama", True), "qwen2": ("qwen2", False)}
+GGUF = ("llama_tied", "qwen2")
 
 
 def trained(ctx, model, name, *options):
@@ -95,15 +95,8 @@ def pooled(ctx, name):
 def gguf_base(ctx, name, kind):
     """The tiny model as GGUF in f32, then in the types that llama.cpp gives it."""
     folder = ctx.work / "fuse-models"
-    plain, path = folder / f"{name}.f32.gguf", folder / f"{name}.{kind}.gguf"
     folder.mkdir(parents=True, exist_ok=True)
-    if not plain.exists():
-        copy = folder / f"{name}-rope"
-        shutil.copytree(ctx.tiny(name), copy, dirs_exist_ok=True)
-        config = json.loads((copy / "config.json").read_text())
-        config.setdefault("rope_parameters", {"rope_theta": config.get("rope_theta", 10000.0)})
-        (copy / "config.json").write_text(json.dumps(config))
-        check_gguf_models.write(copy, plain, *GGUF[name], False)
+    plain, path = check_gguf_models.file_of(ctx, name)[1], folder / f"{name}.{kind}.gguf"
     if not path.exists():
         llama_peer.quantize(ctx, plain, path, FTYPES[kind])
     types = {t["dtype"] for t in ctx.json("info", path)["tensors"] if "blk" in t["name"] and len(t["shape"]) == 2}

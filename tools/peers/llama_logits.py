@@ -1,10 +1,10 @@
 """Runs in the environment of requirements_llama.txt: llama.cpp's logits of given tokens.
 
 usage: llama_logits.py JOB.json      {"model": FILE.gguf, "adapter": FILE.gguf or null, "rows": [[..], ..],
-                                      "out": FILE.npy, "greedy": N}, or {"quantize": [FROM, TO, FTYPE]}
+                                      "out": FILE.npy, "count": K, "greedy": N}, or {"quantize": [FROM, TO, FTYPE]}
 
 Writes the logits of every token, f32 [tokens of all rows, vocabulary], and prints one JSON line with the greedy
-continuation of the last row: its tokens, and how far the first of each stood before the second.
+continuations of the last K rows by N tokens: the tokens, and how far the first of each stood before the second.
 """
 import ctypes
 import json
@@ -28,6 +28,18 @@ def decode(context, ids, start):
     return logits
 
 
+def follow(context, ids, greedy):
+    """The greedy continuation of a row and its leads."""
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+    tokens, gaps, last = [], [], decode(context, ids, 0)[-1]
+    for i in range(greedy):
+        best = np.sort(last)[-2:]
+        tokens.append(int(np.argmax(last)))
+        gaps.append(float(best[1] - best[0]))
+        last = decode(context, tokens[-1:], len(ids) + i)[0]
+    return tokens, gaps
+
+
 def quantize(source, target, ftype):
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize, params.nthread = ftype, True, 2
@@ -43,14 +55,14 @@ def main():
         quantize(*job["quantize"])
         print(json.dumps({}))
         return
-    rows, greedy = job["rows"], job.get("greedy", 0)
+    rows, count, greedy = job["rows"], job["count"], job["greedy"]
     options = llama_cpp.llama_model_default_params()
     options.n_gpu_layers = 0
     model = llama_cpp.llama_model_load_from_file(job["model"].encode(), options)
     assert model, "llama.cpp does not load the model"
     options = llama_cpp.llama_context_default_params()
     options.n_ctx = options.n_batch = options.n_ubatch = max(map(len, rows)) + greedy + 8
-    options.n_threads = options.n_threads_batch = 2
+    options.n_threads = options.n_threads_batch = 1  # two wait for each other by spinning, for minutes on a busy machine
     options.type_k = options.type_v = 0  # f32
     options.flash_attn_type = 0  # which would round to f16
     context = llama_cpp.llama_init_from_model(model, options)
@@ -65,12 +77,7 @@ def main():
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
         all_logits.append(decode(context, ids, 0))
     np.save(job["out"], np.concatenate(all_logits))
-    tokens, gaps, last = [], [], all_logits[-1][-1]
-    for i in range(greedy):
-        best = np.sort(last)[-2:]
-        tokens.append(int(np.argmax(last)))
-        gaps.append(float(best[1] - best[0]))
-        last = decode(context, tokens[-1:], len(rows[-1]) + i)[0]
+    tokens, gaps = zip(*(follow(context, ids, greedy) for ids in rows[-count:])) if count else ([], [])
     print(json.dumps({"tokens": tokens, "gaps": gaps}))
 
 

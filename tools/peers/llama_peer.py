@@ -35,51 +35,17 @@ def run(ctx, **job):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def logits(ctx, model, rows, adapter=None, greedy=0):
-    """[tokens, vocabulary] of each row, and with greedy the tokens that follow the last and their leads."""
+def logits(ctx, model, rows, adapter=None):
+    """[tokens, vocabulary] of each row."""
+    return answers(ctx, model, rows, adapter, 0, 0)[0]
+
+
+def answers(ctx, model, rows, adapter, count, greedy):
+    """The same, and of the last `count` rows the greedy tokens that follow each and their leads over the second."""
     out = ctx.work / "llama-logits.npy"
-    more = run(ctx, model=model, adapter=str(adapter) if adapter else None, rows=rows, out=out, greedy=greedy)
-    found = np.split(np.load(out), np.cumsum([len(ids) for ids in rows])[:-1])
-    return (found, more["tokens"], more["gaps"]) if greedy else found
+    more = run(ctx, model=model, adapter=str(adapter) if adapter else None, rows=rows, out=out, count=count, greedy=greedy)
+    return np.split(np.load(out), np.cumsum([len(ids) for ids in rows])[:-1]), more["tokens"], more["gaps"]
 
 
 def quantize(ctx, source, target, ftype):
     run(ctx, quantize=[str(source), str(target), ftype])
-
-
-def write_gguf(model_dir, path, arch, pairs):
-    """A tiny model of make_tiny_models.py as GGUF in f32, without a tokenizer. pairs: q and k as llama.cpp's converter
-    permutes them."""
-    import gguf
-
-    weights, config = common.read_weights(model_dir)
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    width = config.get("head_dim") or config["hidden_size"] // heads
-    theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta", 10000.0)
-    out = gguf.GGUFWriter(str(path), arch)
-    out.add_block_count(config["num_hidden_layers"])
-    out.add_context_length(config["max_position_embeddings"])
-    out.add_embedding_length(config["hidden_size"])
-    out.add_feed_forward_length(config["intermediate_size"])
-    out.add_head_count(heads)
-    out.add_head_count_kv(kv_heads)
-    out.add_key_length(width)
-    out.add_value_length(width)
-    out.add_rope_dimension_count(width)
-    out.add_rope_freq_base(theta)
-    out.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    out.add_vocab_size(config["vocab_size"])
-    out.add_tokenizer_model("none")
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config["num_hidden_layers"])
-    for name, value in weights.items():
-        if pairs and ("q_proj" in name or "k_proj" in name):
-            n = heads if "q_proj" in name else kv_heads
-            value = value.reshape(n, 2, width // 2, *value.shape[1:]).swapaxes(1, 2).reshape(value.shape)
-        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        assert target, f"no GGUF name for {name}"
-        out.add_tensor(target, np.ascontiguousarray(value, dtype=np.float32))
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
-    return path

@@ -4,6 +4,7 @@
 #include "hub/hub_list.h"
 #include "model/locate.h"
 #include "tests/fault_shim.h"
+#include "tests/serve_once.h"
 #include "tests/tiny_gguf.h"
 #include "tests/tiny_run.h"
 #include "text/spm_model.h"
@@ -11,6 +12,7 @@
 #include <errno.h>
 
 static char *base, *plain, *adapter, *gguf_file, *gguf_adapter, *place;
+static char adapter_named[600];
 
 typedef struct call {
     const char *name;
@@ -319,7 +321,43 @@ static graft_status make_ask(graft_error *err) {
                 : gr_fail(err, why.status == 503 ? GRAFT_NO_MEMORY : GRAFT_CORRUPT, "%s", why.message);
 }
 
+static graft_status serve(const char *fields, const char *batch, graft_error *err) {
+    graft_options o;
+    graft_serve_result r = {0};
+    const char *answer = NULL;
+    bool set = options(&o, GRAFT_VERB_SERVE,
+                       (const char *const[]){"model", base, "port", "0", "threads", "1", "max-seq-length",
+                                             "200", "batch-size", batch, "adapter", adapter_named,
+                                             "allow-host", "me", "stop", "zz", NULL});
+    graft_status st = !set ? gr_no_memory(err, 0) : serve_for_once(&o, fields, &answer, &r, err);
+    graft_options_free(&o);
+    if (st != GRAFT_OK) return st;
+    if (r.requests != r.answers + r.refused + r.left + r.cut || r.cut || r.requests > 1)
+        return gr_fail(err, GRAFT_INTERNAL, "%d requests, %d answers, %d refused, %d left, %d cut",
+                       (int)r.requests, (int)r.answers, (int)r.refused, (int)r.left, (int)r.cut);
+    bool streams = strstr(fields, "true") != NULL, good = strstr(answer, " 200 ") != NULL,
+         whole = good && strstr(answer, streams ? "data: [DONE]" : "finish_reason"),
+         ended = streams && strstr(answer, "\r\n0\r\n\r\n");
+    if (whole != (r.answers == 1) || (good && !streams && !whole) ||
+        (ended && !whole && !strstr(answer, "\"error\"")))
+        return gr_fail(err, GRAFT_INTERNAL, "%d answers: %.150s", (int)r.answers, answer);
+    /* without memory a client may see anything but half an answer that looks whole */
+    return whole ? GRAFT_OK : gr_no_memory(err, 0);
+}
+
+static graft_status make_serve(graft_error *err) {
+    return serve("\"max_tokens\": 3", "2", err);
+}
+
+static graft_status make_stream(graft_error *err) {
+    return serve(
+        "\"max_tokens\": 3, \"temperature\": 1, \"stream\": true, \"stream_options\": {\"include_usage\": "
+        "true}",
+        "8", err);
+}
+
 static const call calls[] = {
+    {"serve", make_serve},         {"serve stream", make_stream},
     {"chat", make_chat},           {"ask", make_ask},
     {"plan", make_plan},           {"convert", make_convert},
     {"train", make_train},         {"train dpo", make_preferences},
@@ -346,19 +384,19 @@ static void forget_all(void) {
     free(file);
 }
 
-/* One point: 0 good, 1 bad, -1: there were fewer allocations. */
-static int point(const call *c, long n, bool later) {
+/* One point: 0 good, 1 bad, -1: there were fewer of the kind. */
+static int point(const call *c, fault_kind kind, long n, bool later) {
     graft_error err = {0};
     forget_all();
     long before = fault_live();
-    fault_arm(FAULT_ALLOC, n, later, ENOMEM);
+    fault_arm(kind, n, later, kind == FAULT_ALLOC ? ENOMEM : EAGAIN);
     graft_status st = c->make(&err);
     bool struck = fault_struck();
-    fault_arm(FAULT_ALLOC, 0, false, 0);
+    fault_arm(kind, 0, false, 0);
     long leaked = fault_live() - before;
-    if (leaked != 0) print_error("%s, allocation %ld: %ld blocks leaked\n", c->name, n, leaked);
+    if (leaked != 0) print_error("%s, call %ld: %ld blocks leaked\n", c->name, n, leaked);
     if (st != GRAFT_OK && (st != err.status || !err.what[0] || !struck))
-        print_error("%s, allocation %ld: status %d, error %d: %s\n", c->name, n, st, err.status, err.what);
+        print_error("%s, call %ld: status %d, error %d: %s\n", c->name, n, st, err.status, err.what);
     bool bad = leaked != 0 || (st != GRAFT_OK && (st != err.status || !err.what[0] || !struck));
     return bad ? 1 : struck ? 0 : -1;
 }
@@ -376,10 +414,10 @@ static void every_allocation(void **state) {
             fail_msg("%s: %s, %s", calls[i].name, err.what, err.where);
         long total = 1, step;
         if (!first)
-            while (point(&calls[i], total, true) == 0) total *= 2;
+            while (point(&calls[i], FAULT_ALLOC, total, true) == 0) total *= 2;
         step = most && total > most ? total / most : 1;
         for (long n = first ? strtol(first, NULL, 10) : 1;; n += step) {
-            int result = point(&calls[i], n, n % 2 == 0);
+            int result = point(&calls[i], FAULT_ALLOC, n, n % 2 == 0);
             if (result < 0) break;
             points++;
             failed += result;
@@ -387,6 +425,21 @@ static void every_allocation(void **state) {
     }
     printf("%ld allocations failed, %ld of them badly\n", points, failed);
     assert_int_equal(failed, 0);
+}
+
+/* A server has several, and the last that cannot be started finds the others running. */
+static void every_thread(void **state) {
+    (void)state;
+    static const call servers[] = {{"serve", make_serve}, {"chat", make_chat}};
+    for (size_t i = 0; i < 2; i++) {
+        graft_error err = {0};
+        if (servers[i].make(&err) != GRAFT_OK) fail_msg("%s: %s", servers[i].name, err.what);
+        for (long n = 1;; n++) {
+            int result = point(&servers[i], FAULT_THREAD, n, false);
+            if (result < 0) break;
+            assert_int_equal(result, 0);
+        }
+    }
 }
 
 static int make_place(void **state) {
@@ -397,6 +450,7 @@ static int make_place(void **state) {
     plain = tiny_model_dir(place, "plain", &(tiny_spec){.dtype = GR_BF16});
     must_train(base, "adapter", NULL, NULL, NULL);
     adapter = tiny_join(place, "adapter");
+    snprintf(adapter_named, sizeof adapter_named, "it=%s", adapter);
     gguf_file = tiny_join(place, "g.gguf");
     gguf_adapter = tiny_join(place, "gguf");
     tiny_gguf_write(place, "g.gguf");
@@ -439,6 +493,6 @@ static int remove_place(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation), cmocka_unit_test(every_thread)};
     return cmocka_run_group_tests(tests, make_place, remove_place);
 }

@@ -1,6 +1,7 @@
 /* The library as a guest in somebody's process: trainings and other verbs in several threads at once give the
  * bytes that they give alone; nothing of the host is touched, and no page is ever writable and executable. */
 #include "tests/process_state.h"
+#include "tests/serve_once.h"
 #include "tests/tiny_run.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -52,11 +53,41 @@ static graft_status set_all(graft_options *o, graft_verb verb, const char *const
     return GRAFT_OK;
 }
 
+/* Two turns. */
+static graft_status talk(job *j, const graft_options *o, const graft_hooks *hooks) {
+    graft_chat *chat;
+    graft_answer one = {0}, two = {0};
+    GR_TRY(graft_chat_open(&chat, o, hooks, &j->err));
+    graft_status st = graft_chat_say(chat, "one two", hooks, &one, &j->err);
+    if (st == GRAFT_OK) st = graft_chat_say(chat, "three", hooks, &two, &j->err);
+    if (st == GRAFT_OK) {
+        j->tokens = (size_t)(one.tokens * 1000 + two.tokens);
+        j->text = two.text;
+        two.text = NULL;
+    }
+    graft_answer_free(&one);
+    graft_answer_free(&two);
+    graft_chat_close(chat);
+    return st;
+}
+
+/* Of an answer of the server's, head and body; NULL: none. */
+static char *content_of(const char *answer) {
+    const char *body = strstr(answer, "\r\n\r\n");
+    json_t *whole = body ? json_loads(body + 4, 0, NULL) : NULL;
+    const json_t *message = json_object_get(json_array_get(json_object_get(whole, "choices"), 0), "message");
+    const char *text = json_string_value(json_object_get(message, "content"));
+    char *copy = text ? strdup(text) : NULL;
+    json_decref(whole);
+    return copy;
+}
+
 static graft_status call(job *j, const graft_options *o, const graft_hooks *hooks) {
     graft_train_result trained = {0};
     graft_eval_result scored = {0};
     graft_generation answer = {0};
     graft_convert_result made = {0};
+    const char *served;
     graft_status st;
     switch (j->verb) {
     case GRAFT_VERB_TRAIN:
@@ -75,6 +106,13 @@ static graft_status call(job *j, const graft_options *o, const graft_hooks *hook
         graft_generation_free(&answer);
         return st;
     case GRAFT_VERB_TOKENIZE: return graft_tokenize(o, hooks, on_row, j, &j->err);
+    case GRAFT_VERB_CHAT: return talk(j, o, hooks);
+    case GRAFT_VERB_SERVE:
+        st =
+            serve_for_once(o, "\"max_tokens\": 8, \"temperature\": 0.8, \"seed\": 4", &served, NULL, &j->err);
+        if (st == GRAFT_OK) j->text = content_of(served);
+        if (st == GRAFT_OK && !j->text) st = gr_fail(&j->err, GRAFT_INTERNAL, "no answer");
+        return st == GRAFT_UNSUPPORTED ? GRAFT_OK : st; /* built without libmicrohttpd */
     default:
         st = graft_convert(o, hooks, &made, &j->err);
         j->loss = made.bits_per_weight;
@@ -92,7 +130,7 @@ static void *work(void *user) {
     const char *const place[] = {j->verb == GRAFT_VERB_CONVERT ? "mlx-path" : "adapter-path", j->dir, NULL};
     j->status = set_all(&o, j->verb, model, &j->err);
     if (j->status == GRAFT_OK && j->dir) j->status = set_all(&o, j->verb, place, &j->err);
-    if (j->status == GRAFT_OK && j->verb != GRAFT_VERB_GENERATE && j->verb != GRAFT_VERB_CONVERT)
+    if (j->status == GRAFT_OK && j->verb & (GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE))
         j->status = set_all(&o, j->verb, (const char *const[]){"data", data, NULL}, &j->err);
     if (j->status == GRAFT_OK) j->status = set_all(&o, j->verb, j->more, &j->err);
     if (j->status == GRAFT_OK) j->status = call(j, &o, &hooks);
@@ -188,20 +226,24 @@ static void every_verb(void **state) {
          *made = tiny_join(root, "made"), *trained = tiny_join(root, "trained");
     static const char *const answer[] = {"prompt", "one two", "max-tokens", "12", "threads", "2",
                                          "temp",   "0.8",     "seed",       "4",  NULL},
+                             *const talks[] = {"max-tokens", "8",    "threads", "2", "temp",
+                                               "0.8",        "seed", "4",       NULL},
+                             *const serves[] = {"port", "0", "threads", "2", "batch-size", "2", NULL},
                              *const score[] = {"threads", "2", "split", "test", NULL},
                              *const bits[] = {"quantize", NULL, "q-group-size", "32", NULL};
-    job given = JOB(model, adapter, GRAFT_VERB_TRAIN, first), alone[6], together[6];
+    job given = JOB(model, adapter, GRAFT_VERB_TRAIN, first), alone[8], together[8];
     one_by_one(&given, 1);
-    const job jobs[6] = {
+    const job jobs[8] = {
         JOB(model, trained, GRAFT_VERB_TRAIN, second), JOB(model, other, GRAFT_VERB_TRAIN, first),
         JOB(model, adapter, GRAFT_VERB_EVAL, score),   JOB(model, adapter, GRAFT_VERB_GENERATE, answer),
-        JOB(model, NULL, GRAFT_VERB_TOKENIZE, NULL),   JOB(model, made, GRAFT_VERB_CONVERT, bits)};
+        JOB(model, NULL, GRAFT_VERB_TOKENIZE, NULL),   JOB(model, made, GRAFT_VERB_CONVERT, bits),
+        JOB(model, adapter, GRAFT_VERB_CHAT, talks),   JOB(model, adapter, GRAFT_VERB_SERVE, serves)};
     memcpy(alone, jobs, sizeof jobs);
-    one_by_one(alone, 6);
+    one_by_one(alone, 8);
     tiny_delete(made);
     memcpy(together, jobs, sizeof jobs);
-    at_once(together, 6);
-    for (int i = 0; i < 6; i++) {
+    at_once(together, 8);
+    for (int i = 0; i < 8; i++) {
         if (memcmp(&alone[i].loss, &together[i].loss, sizeof alone[i].loss) != 0)
             fail_msg("job %d: %.17g alone, %.17g beside others", i, alone[i].loss, together[i].loss);
         assert_int_equal(alone[i].tokens, together[i].tokens);
@@ -273,13 +315,39 @@ static off_t printed_by(job *j) {
     return size;
 }
 
+static int free_port(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    socklen_t n = sizeof a;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)(void *)&a, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)(void *)&a, &n), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
 /* A regex or a template compiled to machine code would need such pages, and they would serve an attacker. */
 static void leaves_the_host_alone(void **state) {
     (void)state;
     char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *dir = tiny_join(root, "out");
-    static const char *const answer[] = {"prompt", "one two", "max-tokens", "4", NULL};
-    job jobs[] = {JOB(model, dir, GRAFT_VERB_TRAIN, first), JOB(model, dir, GRAFT_VERB_EVAL, NULL),
-                  JOB(model, dir, GRAFT_VERB_GENERATE, answer), JOB(model, NULL, GRAFT_VERB_TOKENIZE, NULL)};
+    char port[20], *watched_dir = tiny_join(root, "watched");
+    snprintf(port, sizeof port, "%d", free_port());
+    const char *const watched[] = {"iters", "3", "batch-size", "2", "threads", "2", "watch", port, NULL};
+    static const char *const answer[] = {"prompt", "one two", "max-tokens", "4", NULL},
+                             *const talks[] = {"max-tokens", "4", NULL},
+                             *const serves[] = {"port", "0", NULL};
+    job jobs[] = {
+        JOB(model, dir, GRAFT_VERB_TRAIN, first),          JOB(model, dir, GRAFT_VERB_EVAL, NULL),
+        JOB(model, dir, GRAFT_VERB_GENERATE, answer),      JOB(model, NULL, GRAFT_VERB_TOKENIZE, NULL),
+        JOB(model, dir, GRAFT_VERB_CHAT, talks),           JOB(model, dir, GRAFT_VERB_SERVE, serves),
+        JOB(model, watched_dir, GRAFT_VERB_TRAIN, watched)};
+    for (size_t i = 4; i < 7; i++) { /* libmicrohttpd is loaded once, and stays */
+        work(&jobs[i]);
+        if (jobs[i].status == GRAFT_UNSUPPORTED && i == 6) jobs[i].more = first; /* built without it */
+        free(jobs[i].text);
+        jobs[i].text = NULL;
+    }
+    tiny_delete(watched_dir);
     bool clean = writable_code() == 0; /* not under valgrind, which translates code itself */
     host before, after;
     look(&before);
@@ -292,6 +360,7 @@ static void leaves_the_host_alone(void **state) {
     }
     look(&after);
     assert_memory_equal(&before, &after, sizeof before);
+    tiny_remove(watched_dir);
     tiny_remove(dir);
     tiny_remove(model);
 }

@@ -3,6 +3,7 @@
  * on. Short by default; tools/soak.sh asks for 20,000 steps and 300 cycles through GRAFT_SOAK_STEPS and
  * GRAFT_SOAK_CYCLES. */
 #include "tests/process_state.h"
+#include "tests/serve_once.h"
 #include "tests/tiny_run.h"
 #include <errno.h>
 #include <malloc.h>
@@ -153,6 +154,37 @@ static void on_row(void *user, const graft_row *row) {
         if ((call) != GRAFT_OK) fail_msg("%s: %s %s %s", #call, err.what, err.where, err.found);             \
     } while (0)
 
+/* A conversation of two turns with an adapter switched, and a server of one answer. */
+static void talk(const char *model, const char *dir) {
+    const char *const common_options[] = {"model", model, "threads", "2", "max-seq-length", "200", NULL};
+    graft_options o;
+    graft_chat *chat;
+    graft_answer answer;
+    const char *served = NULL;
+    graft_error why = {0};
+
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_CHAT, common_options);
+    tiny_set(&o, GRAFT_VERB_CHAT, (const char *const[]){"max-tokens", "4", "adapter-path", dir, NULL});
+    MUST(graft_chat_open(&chat, &o, NULL, &err));
+    for (int i = 0; i < 2; i++) {
+        MUST(graft_chat_say(chat, "one two", NULL, &answer, &err));
+        graft_answer_free(&answer);
+        MUST(graft_chat_use(chat, NULL, NULL, &err));
+    }
+    graft_chat_close(chat);
+    graft_options_free(&o);
+
+    graft_options_init(&o);
+    tiny_set(&o, GRAFT_VERB_SERVE, common_options);
+    tiny_set(&o, GRAFT_VERB_SERVE,
+             (const char *const[]){"port", "0", "adapter-path", dir, "batch-size", "2", NULL});
+    graft_status st = serve_for_once(&o, "\"max_tokens\": 4, \"stream\": true", &served, NULL, &why);
+    if (st != GRAFT_UNSUPPORTED && (st != GRAFT_OK || !strstr(served, "data: [DONE]")))
+        fail_msg("%s %s", why.what, served ? served : "");
+    graft_options_free(&o);
+}
+
 /* Every verb once, each with options of its own. */
 static void cycle(const char *model, const char *dir, const char *converted) {
     const char *const common_options[] = {"model", model, "threads", "2", NULL};
@@ -194,6 +226,8 @@ static void cycle(const char *model, const char *dir, const char *converted) {
     MUST(graft_generate(&o, NULL, &answer, NULL, &err));
     graft_generation_free(&answer);
     graft_options_free(&o);
+
+    talk(model, dir);
 
     graft_options_init(&o);
     tiny_set(&o, GRAFT_VERB_CONVERT,

@@ -55,6 +55,79 @@ static void round_trips(void **state) {
     }
 }
 
+/* `path` with every tensor's `from` behind its prefix replaced by `to`. */
+static void rename_all(const char *path, const char *prefix, const char *const (*names)[2]) {
+    graft_error err = {0};
+    gr_safetensors *file;
+    assert_int_equal(gr_safetensors_open(&file, path, &err), GRAFT_OK);
+    const size_t n = gr_safetensors_count(file), cut = strlen(prefix);
+    gr_tensor all[64];
+    char named[64][300];
+    assert_true(n < 64);
+    for (size_t i = 0; i < n; i++) {
+        all[i] = *gr_safetensors_at(file, i);
+        const char *rest = all[i].name + cut;
+        for (int k = 0; k < 2; k++) {
+            const size_t from = strlen(names[k][0]);
+            if (strncmp(rest, names[k][0], from) != 0) continue;
+            snprintf(named[i], sizeof named[i], "%s%s%s", prefix, names[k][1], rest + from);
+            all[i].name = named[i];
+        }
+    }
+    if (gr_safetensors_save(path, all, n, NULL, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    gr_safetensors_close(file);
+}
+
+/* Adapters of a whole model of images and text have other names for the part that is here. */
+static void of_a_whole_model(void **state) {
+    (void)state;
+    static const struct {
+        const char *file, *prefix, *names[2][2];
+    } cases[] = {
+        {"adapter_model.safetensors",
+         "base_model.model.",
+         {{"model.", "model.language_model."}, {"lm_head", "lm_head"}}},
+        {"adapter_model.safetensors",
+         "base_model.model.",
+         {{"model.", "language_model.model."}, {"lm_head", "language_model.lm_head"}}},
+        {"adapters.safetensors", "", {{"model.", "language_model.model."}, {"lm_head", "lm_head"}}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const bool peft = cases[i].prefix[0];
+        made m =
+            make(&config, (gr_tuning_request){.targets = peft ? "q_proj,embed_tokens" : "q_proj",
+                                              .rank = 4,
+                                              .scale = NAN,
+                                              .alpha = 8,
+                                              .rank_pattern = peft ? "layers.1.self_attn.q_proj=2" : NULL});
+        char *dir = save("a", &m), *path = tiny_join(dir, cases[i].file),
+             *other = tiny_join(dir, peft ? "adapters.safetensors" : "adapter_model.safetensors");
+        rename_all(path, cases[i].prefix, cases[i].names);
+        char *text = tiny_read(dir, "adapter_config.json", NULL);
+        json_t *j = json_loads(text, 0, NULL), *ranks = json_object();
+        const char *key;
+        json_t *value_;
+        json_object_foreach(json_object_get(j, "rank_pattern"), key, value_) {
+            char renamed[300];
+            snprintf(renamed, sizeof renamed, "%s%s", cases[i].names[0][1], key + strlen("model."));
+            json_object_set(ranks, renamed, value_);
+        }
+        json_object_set_new(j, "rank_pattern", ranks);
+        json_object_del(j, "graft");
+        char *changed = json_dumps(j, 0);
+        tiny_write(dir, "adapter_config.json", changed);
+        unlink(other);
+        equal(&m, dir);
+        json_decref(j);
+        free(changed);
+        free(text);
+        free(path);
+        free(other);
+        tiny_remove(dir);
+        drop(&m);
+    }
+}
+
 /* mlx-lm: lora_a [in, r], lora_b [r, out]; PEFT: lora_A [r, in], lora_B [out, r]. */
 static void orientation(void **state) {
     (void)state;
@@ -267,9 +340,34 @@ static void torn_pairs(void **state) {
     drop(&m);
 }
 
+/* A hub reads the head of a card as YAML, and knows bases by their names there alone. */
+static void cards(void **state) {
+    (void)state;
+    static const struct {
+        const char *base, *said;
+    } cases[] = {{"Qwen/Qwen2.5-0.5B", "\nbase_model: \"Qwen/Qwen2.5-0.5B\"\n"},
+                 {"/home/me/models/x", NULL},
+                 {"./models/x", NULL},
+                 {"../x", NULL},
+                 {"a/b/c", NULL},
+                 {"x", NULL},
+                 {"a/x.gguf", NULL},
+                 {"it: [is/not", NULL}};
+    made m = lora("q_proj", 4, 2, 8);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gr_buf card = {0};
+        gr_adapter_card_head(&card, "Trained", cases[i].base, &config, m.tuning, 0);
+        if (cases[i].said ? !strstr(card.data, cases[i].said) : !!strstr(card.data, "base_model:"))
+            fail_msg("%s", card.data);
+        gr_buf_free(&card);
+    }
+    drop(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips),     cmocka_unit_test(orientation),
+        cmocka_unit_test(round_trips),     cmocka_unit_test(of_a_whole_model),
+        cmocka_unit_test(cards),           cmocka_unit_test(orientation),
         cmocka_unit_test(config_of_both),  cmocka_unit_test(refused_configs),
         cmocka_unit_test(foreign_tensors), cmocka_unit_test(torn_pairs),
         cmocka_unit_test(missing_path),

@@ -270,13 +270,14 @@ typedef struct spec {
     bool vector, tokens; /* lora_a as one dimension; a LoRA that tokens turn on */
 } spec;
 
-/* A file of one pair of k_proj of layer 0, rank 1 (32 where lora_b is in blocks). */
-static char *write_file(const spec *s) {
+/* A file of one pair of k_proj of layer 0, rank 1 (32 where lora_b is in blocks). prefix: NULL, or a
+ * prompt's. */
+static char *write_file(const spec *s, const char *prefix) {
     gr_buf b = {0};
     graft_error err = {0};
     char *path = tiny_join(root, "foreign.gguf");
     uint64_t rank = s->type ? 32 : 1, bytes = rank * 64 * 4;
-    put_header(&b, 3, 2, 4 + s->tokens);
+    put_header(&b, 3, 2, 4 + s->tokens + !!prefix);
     put_key_string(&b, "general.type", s->general);
     put_key_string(&b, "adapter.type", s->kind);
     put_key_string(&b, "general.architecture", s->arch);
@@ -285,6 +286,7 @@ static char *write_file(const spec *s) {
         put_key_array(&b, "adapter.alora.invocation_tokens", GR_GGUF_U32, 1);
         put_u32(&b, 5);
     }
+    if (prefix) put_key_string(&b, "adapter.lora.prompt_prefix", prefix);
     put_tensor(&b, s->a, s->vector ? 0 : rank, 64, GR_GGUF_F32, 0);
     put_tensor(&b, s->b, 32, rank, s->type, bytes);
     put_padding(&b, 32);
@@ -310,7 +312,7 @@ static void read_files(void **state) {
                                 {"adapter", "lora", "llama", K ".lora_a", K ".lora_b", 8, 64, false, false}};
     static const float scales_[] = {3, 1, 2};
     for (size_t i = 0; i < 3; i++) {
-        char *path = write_file(&good[i]);
+        char *path = write_file(&good[i], NULL);
         made m = {.config = &tied}, back = load(&m, path);
         const gr_tuned *x = &back.tuning->block[0][GR_K_PROJ];
         assert_int_equal(back.tuning->adapted, 1);
@@ -319,6 +321,22 @@ static void read_files(void **state) {
         drop(&back);
         free(path);
     }
+}
+
+/* What a file asks for beside its numbers is told. */
+static void wishes(void **state) {
+    (void)state;
+    const spec s = {"adapter", "lora", "llama", K ".lora_a", K ".lora_b", 0, 3, false, false};
+    graft_error err = {0};
+    gr_adapter_base of = {.model = &base_model};
+    gr_tuning *tuning;
+    float *params;
+    char *path = write_file(&s, "query: ");
+    assert_int_equal(gr_adapter_load(&tuning, &params, path, &tied, &of, &err), GRAFT_OK);
+    assert_non_null(strstr(of.note, "prompt_prefix is \"query: \""));
+    gr_tuning_free(tuning);
+    free(params);
+    free(path);
 }
 
 static void refused_files(void **state) {
@@ -356,7 +374,7 @@ static void refused_files(void **state) {
         graft_error e = {0};
         gr_tuning *tuning;
         float *params;
-        char all[2048], *path = write_file(&bad[i].s);
+        char all[2048], *path = write_file(&bad[i].s, NULL);
         graft_status st = gr_adapter_load(&tuning, &params, path, &tied, NULL, &e);
         snprintf(all, sizeof all, "%s|%s|%s|%s", e.what, e.where, e.expected, e.found);
         if (st != bad[i].status || !strstr(all, bad[i].said)) fail_msg("case %zu: status %d, %s", i, st, all);
@@ -372,7 +390,8 @@ static void only_file(void **state) {
     gr_tuning *tuning;
     float *params;
     static const spec s = {"adapter", "lora", "llama", K ".lora_a", K ".lora_b", 0, 3, false, false};
-    char *dir = tiny_subdir(root, "one"), *path = write_file(&s), *own = tiny_join(dir, "my-lora-f32.gguf");
+    char *dir = tiny_subdir(root, "one"), *path = write_file(&s, "query: "),
+         *own = tiny_join(dir, "my-lora-f32.gguf");
     assert_int_equal(rename(path, own), 0);
     made m = {.config = &tied}, back = load(&m, dir);
     assert_int_equal(back.tuning->adapted, 1);
@@ -415,9 +434,9 @@ static void only_heads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_llama_cpp), cmocka_unit_test(scales),
-                                       cmocka_unit_test(left_out),     cmocka_unit_test(one_save),
-                                       cmocka_unit_test(read_files),   cmocka_unit_test(refused_files),
-                                       cmocka_unit_test(only_file),    cmocka_unit_test(only_heads)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_llama_cpp),  cmocka_unit_test(scales),     cmocka_unit_test(left_out),
+        cmocka_unit_test(one_save),      cmocka_unit_test(read_files), cmocka_unit_test(wishes),
+        cmocka_unit_test(refused_files), cmocka_unit_test(only_file),  cmocka_unit_test(only_heads)};
     return cmocka_run_group_tests_name("adapter gguf", tests, setup, teardown);
 }

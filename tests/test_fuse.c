@@ -1,5 +1,6 @@
 /* fuse/: what is written computes what base and adapter compute, for every kind of adapter; what the adapter
  * leaves keeps its bytes; losses are told. */
+#include "tests/tiny_llama_gguf.h"
 #include "tests/tiny_run.h"
 
 /* ------------------------------------------------------------------------------------------- runs */
@@ -407,13 +408,71 @@ static void refusals(void **state) {
     free(model);
 }
 
+static int entries(const char *dir) {
+    int n = 0;
+    struct dirent *e;
+    DIR *list = gr_list_open(dir);
+    if (!list) fail_msg("cannot list %s", dir);
+    while ((e = readdir(list))) n += e->d_name[0] != '.';
+    closedir(list);
+    return n;
+}
+
+/* Measuring a fused GGUF file leaves nothing behind: the base's conversion is all that is kept. */
+static void gguf_leaves_nothing(void **state) {
+    (void)state;
+    graft_fuse_result r;
+    tiny_llama_gguf_write(root, "base.gguf");
+    char *model = tiny_join(root, "base.gguf"), *adapter = tiny_join(root, "adapter"),
+         *out = tiny_join(root, "fused.gguf"), *cache = tiny_join(root, "cache"),
+         *kept = tiny_join(root, "cache/graft/converted");
+    setenv("XDG_CACHE_HOME", cache, 1);
+    must_train(model, "adapter", NULL, NULL, NULL);
+    assert_int_equal(entries(kept), 1);
+    must_fuse(model, adapter, out, (const char *const[]){"data", data, "split", "train", NULL}, NULL, &r);
+    assert_true(r.measured && r.loss_fused > 0);
+    assert_int_equal(entries(kept), 1);
+    unsetenv("XDG_CACHE_HOME");
+    forget("adapter");
+    free(kept);
+    free(cache);
+    free(out);
+    free(adapter);
+    free(model);
+}
+
+/* What an adapter gains on a row says nothing of what is kept of it on others. */
+static void gain_within_noise(void **state) {
+    (void)state;
+    watch w = {0};
+    graft_fuse_result r;
+    char *model = tiny_model_dir(root, "few", &(tiny_spec){.bits = 2, .untied = true}),
+         *adapter = tiny_join(root, "adapter"), *out = tiny_join(root, "fused");
+    must_train(model, "adapter", (const char *const[]){"learning-rate", "1e-3", NULL}, NULL, NULL);
+    char *rows = tiny_read(data, "train.jsonl", NULL), *one = tiny_join(root, "one.jsonl");
+    rows[strcspn(rows, "\n") + 1] = 0;
+    tiny_write(root, "one.jsonl", rows);
+    must_fuse(model, adapter, out, (const char *const[]){"data", one, NULL}, &w, &r);
+    assert_int_equal(r.rows, 1);
+    assert_false(r.lossy);
+    if (r.loss_base > r.loss_adapter) assert_non_null(strstr(w.notes, "too few to tell"));
+    free(rows);
+    free(one);
+    forget("fused");
+    forget("adapter");
+    free(out);
+    free(adapter);
+    free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind),       cmocka_unit_test(tied_embedding),
-        cmocka_unit_test(full_training),    cmocka_unit_test(zero_delta),
-        cmocka_unit_test(own_quantization), cmocka_unit_test(lost_gain),
-        cmocka_unit_test(group_pooled),     cmocka_unit_test(qat),
-        cmocka_unit_test(qat_refusals),     cmocka_unit_test(refusals),
+        cmocka_unit_test(every_kind),          cmocka_unit_test(tied_embedding),
+        cmocka_unit_test(full_training),       cmocka_unit_test(zero_delta),
+        cmocka_unit_test(own_quantization),    cmocka_unit_test(lost_gain),
+        cmocka_unit_test(group_pooled),        cmocka_unit_test(qat),
+        cmocka_unit_test(qat_refusals),        cmocka_unit_test(refusals),
+        cmocka_unit_test(gguf_leaves_nothing), cmocka_unit_test(gain_within_noise),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -360,6 +360,7 @@ static void wrong_configs(void **state) {
         {"lora_parameters: {scale: 2, alpha: 4}", GRAFT_USAGE, "keep one"},
         {"iters: 5\nepochs: 1", GRAFT_USAGE, "keep one"},
         {"report_to: [tensorboard]", GRAFT_UNSUPPORTED, "tensorboard"},
+        {"wandb: my-project", GRAFT_UNSUPPORTED, "metrics.jsonl"},
         {"report_to: wandb", GRAFT_UNSUPPORTED, "metrics.jsonl"},
         {"hf_dataset: {path: x}", GRAFT_UNSUPPORTED, "download"},
         {"iters: 1.5", GRAFT_USAGE, ""},

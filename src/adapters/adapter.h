@@ -6,8 +6,9 @@
  *
  * Files: format_table.c (names and orientations), listing.c (a tuning as a format's tensors, and what it
  * cannot hold), save.c, save_file.c, save_config.c, card_head.c, which_save.c (do the files of a directory
- * belong together?), find_file.c, load.c, load_file.c, load_tensors.c, load_config.c, check_base.c, record.c,
- * module_pairs.c (without a base), template_kwargs.c, several.c, merge_svd.c, export.c,
+ * belong together?), find_file.c, load.c, load_file.c, load_tensors.c, load_config.c, whole_model.c (names of
+ * a model of images and text), check_base.c, record.c, module_pairs.c (without a base), template_kwargs.c,
+ * several.c, merge_svd.c, export.c,
  * export_base.c; adapter_parts.h is what they share.
  */
 #ifndef GR_ADAPTERS_ADAPTER_H
@@ -168,6 +169,7 @@ typedef struct gr_adapter_export {
     gr_adapter_merging merging;  /* of a list */
     int64_t merge_rank;
     bool allow_other_base; /* adapters of a list may be of different bases */
+    int threads;           /* of the digest of a base; 0: one per core */
 } gr_adapter_export;
 /* What was written. Free notes and base. */
 typedef struct gr_adapter_exported {

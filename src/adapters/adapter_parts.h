@@ -114,6 +114,17 @@ graft_status gr_adapter_save_config(gr_writer *w, const char *dir, const gr_mode
                                     const gr_tuning *tuning, const gr_adapter_info *info, const char *digest,
                                     graft_error *err) GR_MUST_CHECK;
 
+/* How a model of images and text calls its text part: what stands there for "model.", and before "lm_head".
+ */
+typedef struct gr_adapter_whole {
+    const char *model, *head;
+} gr_adapter_whole;
+/* The one whose names these tensors have behind `prefix`; NULL: they are a text model's. */
+const gr_adapter_whole *gr_adapter_whole_of(const gr_tensor *tensors, size_t count, const char *prefix);
+/* What `own`, a module or tensor of a text model, is called there. Its first `prefix` characters stay. */
+void gr_adapter_whole_name(char *name, size_t size, const gr_adapter_whole *whole, const char *own,
+                           size_t prefix);
+
 /* adapter_config.json as read. */
 typedef struct gr_adapter_config {
     json_t *root;
@@ -129,6 +140,7 @@ typedef struct gr_adapter_config {
     int64_t rank;       /* PEFT's r */
     int64_t num_layers; /* of "full"; 0: all */
     gr_patterns *ranks, *alphas;
+    const gr_adapter_whole *whole; /* whose names the tensors and patterns have; NULL: the text model's */
 } gr_adapter_config;
 /* Opens dir's file and reads what does not depend on the format; without one, an empty config if it is
  * `optional`. Zeroed before; gr_adapter_config_free after failure too. */

@@ -50,12 +50,13 @@ static graft_status forgive(graft_status st, const char *dir, graft_error *err) 
     return GRAFT_OK;
 }
 
-static graft_status digest_of(uint64_t *digest, const char *dir, graft_error *err) {
+static graft_status digest_of(uint64_t *digest, const char *dir, int threads, graft_error *err) {
     gr_model *model = NULL;
     gr_pool *pool = NULL;
     graft_status st = gr_model_open(&model, dir, err);
     if (st != GRAFT_OK) return forgive(st, dir, err);
-    st = gr_pool_new(&pool, (int)gr_min_i64(gr_processors(), GR_THREADS_MAX), err);
+    if (threads < 1) threads = gr_processors();
+    st = gr_pool_new(&pool, (int)gr_min_i64(threads, GR_THREADS_MAX), err);
     if (st == GRAFT_OK) st = gr_model_identify(model, pool, err);
     if (st == GRAFT_OK) *digest = model->digest;
     gr_pool_free(pool);
@@ -65,7 +66,7 @@ static graft_status digest_of(uint64_t *digest, const char *dir, graft_error *er
 
 /* *digest 0: there are no weights to tell by. Those of a GGUF file, or of AWQ and GPTQ, are the weights of
  * their conversion, if there is one. */
-static graft_status find_digest(uint64_t *digest, const char *model, graft_error *err) {
+static graft_status find_digest(uint64_t *digest, const char *model, int threads, graft_error *err) {
     char *path = NULL, *kept = NULL;
     bool gguf = false;
     *digest = 0;
@@ -76,7 +77,7 @@ static graft_status find_digest(uint64_t *digest, const char *model, graft_error
     if (st != GRAFT_OK)
         st = forgive(st, path, err);
     else if (kept || !converted)
-        st = digest_of(digest, converted ? kept : path, err);
+        st = digest_of(digest, converted ? kept : path, threads, err);
     free(kept);
     free(path);
     return st;
@@ -88,7 +89,7 @@ graft_status gr_adapter_base_name(char **name, gr_buf *notes, const gr_adapter_e
     uint64_t digest = 0;
     bool same = false;
     if (own && given && strcmp(own, given) != 0) {
-        if (r->base_digest[0]) GR_TRY(find_digest(&digest, given, err));
+        if (r->base_digest[0]) GR_TRY(find_digest(&digest, given, wish->threads, err));
         same = digest && strtoull(r->base_digest, NULL, 16) == digest;
         if (!same)
             gr_buf_printf(notes, "%s%s stays recorded as the base: --model %s %s", notes->len ? "; " : "",

@@ -161,6 +161,21 @@ static graft_status not_pooled(const char *tensor, const char *file, graft_error
                         "adapter_config.json it is an adapter like any other");
 }
 
+/* What a GGUF file says of how it wants to be asked, which no program does by itself. source: llama.cpp
+ * src/llama-arch.cpp, LLM_KV_ADAPTER_LORA_TASK_NAME, _PROMPT_PREFIX */
+static void note_wishes(gr_adapter_base *base, const gr_gguf *file) {
+    static const char *const keys[] = {"adapter.lora.task_name", "adapter.lora.prompt_prefix"};
+    for (size_t i = 0; base && i < sizeof keys / sizeof *keys; i++) {
+        const char *text;
+        size_t len, have = strlen(base->note);
+        if (!gr_gguf_string(file, keys[i], &text, &len) || !len) continue;
+        snprintf(
+            base->note + have, sizeof base->note - have,
+            "%sthe adapter's %s is \"%.*s\": nothing is done with it, and no file that graft writes has it",
+            have ? "; " : "", keys[i], (int)(len < 80 ? len : 80), text);
+    }
+}
+
 static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tuning **tuning, float **params,
                               const gr_adapter_spot *p, gr_adapter_base *base, graft_error *err) {
     GR_TRY(gr_adapter_in_open(&r->file, p->file, p->how, err));
@@ -168,6 +183,7 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
     if (!r->file.gguf) GR_TRY(gr_json_string(&root, "fine_tune_type", &c->type, err));
     r->format = probe(&r->file, strcmp(c->type, "full") == 0);
     if (!r->format) return no_format(p->file, err);
+    c->whole = gr_adapter_whole_of(r->file.tensors, r->file.count, r->format->prefix);
     const char *digest = r->file.words.digest[0] ? r->file.words.digest : NULL;
     GR_TRY(gr_adapter_check_base(base, &r->file.words, c, p->file, err));
     const bool numbers = !base || !base->shape_only;
@@ -176,6 +192,7 @@ static graft_status load_from(gr_adapter_reader *r, gr_adapter_config *c, gr_tun
     GR_TRY(r->format->gguf ? gr_adapter_gguf_read(c, &r->file, r->config, err)
                            : gr_adapter_config_read(c, r->format->prefix[0] != 0,
                                                     (size_t)r->config->layers * GR_ROLES, err));
+    if (r->format->gguf) note_wishes(base, r->file.gguf);
     GR_TRY(gr_adapter_find_all(r, p->file, err));
     GR_TRY(gr_tuning_new(tuning, r->config, err));
     gr_tuning *t = *tuning;

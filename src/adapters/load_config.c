@@ -1,6 +1,7 @@
 #include "adapters/adapter_parts.h"
 #include "files/json_write.h"
 #include <math.h>
+#include <stdio.h>
 
 void gr_adapter_config_free(gr_adapter_config *c) {
     gr_patterns_free(c->ranks);
@@ -177,8 +178,11 @@ graft_status gr_adapter_config_scale(float *scale, const gr_adapter_config *c, c
         *scale = gr_adapter_gguf_scale((float)c->alpha, rank);
         return GRAFT_OK;
     }
-    double declared = gr_patterns_value(c->ranks, path, (double)c->rank);
-    double alpha = gr_patterns_value(c->alphas, path, c->alpha);
+    char named[300];
+    snprintf(named, sizeof named, "%s", path);
+    if (c->whole) gr_adapter_whole_name(named, sizeof named, c->whole, path, 0);
+    double declared = gr_patterns_value(c->ranks, named, (double)c->rank);
+    double alpha = gr_patterns_value(c->alphas, named, c->alpha);
     GR_TRY(gr_patterns_ended(c->ranks, err));
     GR_TRY(gr_patterns_ended(c->alphas, err));
     *scale = (float)(alpha / (c->rslora ? sqrt(declared) : declared));

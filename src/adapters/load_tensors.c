@@ -23,6 +23,11 @@ gr_adapter_find *gr_adapter_found(const gr_adapter_reader *r, gr_role role, int6
 }
 
 static const gr_tensor *look_up(gr_adapter_reader *r, const char *name) {
+    char named[400];
+    if (r->settings->whole) {
+        gr_adapter_whole_name(named, sizeof named, r->settings->whole, name, strlen(r->format->prefix));
+        name = named;
+    }
     const gr_tensor *t = gr_adapter_in_find(&r->file, name);
     if (t) r->used[t - r->file.tensors] = true;
     return t;
@@ -151,10 +156,13 @@ static bool is_frozen_copy(const gr_adapter_reader *r, const gr_tensor *t) {
     int64_t out, in;
     gr_role_shape(GR_EMBED_TOKENS, r->config, &out, &in);
     for (int i = 0; i < 2; i++) {
-        char path[200], name[300];
+        char path[200], name[300], named[400];
         gr_role_name(path, sizeof path, roles[i], 0);
         snprintf(name, sizeof name, "%s%s.base_layer.weight", r->format->prefix, path);
-        if (strcmp(name, t->name) == 0 && t->ndim == 2 && t->shape[0] == out && t->shape[1] == in)
+        if (r->settings->whole)
+            gr_adapter_whole_name(named, sizeof named, r->settings->whole, name, strlen(r->format->prefix));
+        if (strcmp(r->settings->whole ? named : name, t->name) == 0 && t->ndim == 2 && t->shape[0] == out &&
+            t->shape[1] == in)
             return true;
     }
     return false;

@@ -24,6 +24,7 @@ graft_status gr_api_begin(const graft_options *o, graft_verb verb, graft_error *
 static gr_convert_options as_it_is(const char *source, const graft_options *o, const graft_hooks *hooks) {
     return (gr_convert_options){.model = source,
                                 .reading = gr_options_reading(o),
+                                .threads = o->threads,
                                 .progress = gr_convert_event,
                                 .context = (void *)(uintptr_t)hooks};
 }

@@ -92,7 +92,8 @@ graft_status graft_export(const graft_options *o, const graft_hooks *hooks, graf
                                     .model = o->model,
                                     .merging = merging_of(o->merge),
                                     .merge_rank = o->merge_rank,
-                                    .allow_other_base = o->allow_other_base};
+                                    .allow_other_base = o->allow_other_base,
+                                    .threads = o->threads};
     GR_TRY(gr_adapter_export_run(&done, &wish, err));
     *result = (graft_export_result){.base = done.base,
                                     .notes = done.notes,

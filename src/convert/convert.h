@@ -84,6 +84,8 @@ graft_status gr_convert_find_kept(char **dir, const gr_convert_options *wish, gr
 /* .. or, where none was made, wish->model itself (malloc'ed): for what needs no weights. */
 graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish,
                                     graft_error *err) GR_MUST_CHECK;
+/* Removes a directory of gr_convert_kept that nobody needs again; what cannot be removed stays. */
+void gr_convert_forget(const char *dir);
 /* Are the directory's linears those of AutoAWQ or AutoGPTQ, which only a conversion makes usable? Says its
  * config.json; false where that cannot be read. */
 bool gr_convert_is_awq_gptq(const char *dir, gr_reading how);

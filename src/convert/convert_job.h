@@ -58,9 +58,8 @@ typedef struct gr_jobs {
     size_t count, cap;
 } gr_jobs;
 
-/* Appends a job for tensor `name` of that model with role, path and rows x cols filled in; *job is valid until
- * the next one.
- * errors  GRAFT_CORRUPT for a tensor without elements, which no model has */
+/* Appends a job for tensor `name` of that model with role, path and rows x cols filled in; *job is valid
+ * until the next one. errors  GRAFT_CORRUPT for a tensor without elements, which no model has */
 graft_status gr_jobs_add(gr_job **job, gr_jobs *jobs, const char *name, int ndim, const int64_t *shape,
                          const char *file, graft_error *err) GR_MUST_CHECK;
 void gr_jobs_free(gr_jobs *jobs);

@@ -210,6 +210,15 @@ graft_status gr_convert_kept_or_own(char **dir, const gr_convert_options *wish, 
     return *dir ? GRAFT_OK : gr_no_memory(err, strlen(wish->model));
 }
 
+void gr_convert_forget(const char *dir) {
+    struct dirent *e;
+    DIR *list = gr_list_open(dir);
+    if (!list) return;
+    while ((e = readdir(list))) unlinkat(dirfd(list), e->d_name, 0); /* not . and .. */
+    closedir(list);
+    rmdir(dir);
+}
+
 bool gr_convert_is_awq_gptq(const char *dir, gr_reading how) {
     graft_error none = {0};
     json_t *config = NULL;

@@ -16,6 +16,8 @@ typedef struct fusion {
     gr_tuning *tuning;
     float *params;
     graft_fuse_result *result;
+    graft_row_loss *base_rows; /* [result->rows] */
+    double noise;              /* standard error of what the adapter gains */
 } fusion;
 
 static void say(const fusion *f, const char *text) {
@@ -46,20 +48,39 @@ static void pass_on(void *user, const graft_event *event) {
     if (event->kind != GRAFT_EVENT_NOTE) hooks->event(hooks->user, event);
 }
 
+/* The adapter's gain is a mean over rows, some of which gain more than others: the standard error of a ratio
+ * of sums, over the same rows with and without it. One row says nothing of others. */
+static double error_of_gain(const graft_row_loss *base, const graft_row_loss *adapter, int64_t rows) {
+    double gained = 0, tokens = 0, spread = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        if (!adapter[i].tokens) continue;
+        gained += (base[i].loss - adapter[i].loss) * (double)adapter[i].tokens;
+        tokens += (double)adapter[i].tokens;
+    }
+    for (int64_t i = 0; i < rows && tokens > 0; i++) {
+        if (!adapter[i].tokens) continue;
+        const double off = (base[i].loss - adapter[i].loss - gained / tokens) * (double)adapter[i].tokens;
+        spread += off * off;
+    }
+    return rows > 1 && tokens > 0 ? sqrt(spread * (double)rows / (double)(rows - 1)) / tokens : INFINITY;
+}
+
 /* Every one of them sees the rows as the adapter was taught. What there is to say of rows and adapter is said
  * once: of the first. */
-static graft_status loss_of(double *loss, const fusion *f, const char *dir, bool adapter, graft_error *err) {
+static graft_status loss_of(double *loss, fusion *f, const char *dir, bool adapter, graft_error *err) {
     graft_options o = f->o;
     graft_hooks quiet = {.user = (void *)(uintptr_t)f->hooks,
                          .event = f->hooks && f->hooks->event ? pass_on : NULL,
                          .stop = f->hooks ? f->hooks->stop : NULL};
     graft_eval_result r;
     if (!adapter) o.adapter_path = NULL;
-    o.per_row = false;
+    o.per_row = true;
     GR_TRY(gr_evaluate(dir, &o, f->o.adapter_path, f->result->rows ? &quiet : f->hooks, &r, err));
     *loss = r.loss;
     f->result->tokens = r.tokens;
     f->result->rows = r.rows;
+    if (adapter) f->noise = error_of_gain(f->base_rows, r.row_losses, r.rows);
+    if (!f->base_rows) f->base_rows = r.row_losses, r.row_losses = NULL;
     graft_eval_result_free(&r);
     return GRAFT_OK;
 }
@@ -104,16 +125,18 @@ static graft_status write_fused(const fusion *f, graft_error *err) {
     return st;
 }
 
-/* A GGUF file is converted once to be measured, and kept, as any other that is given as --model. */
-static graft_status measure_fused(const fusion *f, graft_error *err) {
+/* A GGUF file is converted to be measured; what nobody has asked for does not stay. */
+static graft_status measure_fused(fusion *f, graft_error *err) {
     char *dir = NULL;
     gr_convert_options wish = {.model = f->out,
                                .reading = gr_options_reading(&f->o),
+                               .threads = f->o.threads,
                                .progress = gr_convert_event,
                                .context = (void *)(uintptr_t)f->hooks};
     if (!f->to_gguf) return loss_of(&f->result->loss_fused, f, f->out, false, err);
     GR_TRY(gr_convert_kept(&dir, &wish, gr_convert_note, err));
     graft_status st = loss_of(&f->result->loss_fused, f, dir, false, err);
+    gr_convert_forget(dir);
     free(dir);
     return st;
 }
@@ -148,7 +171,18 @@ static void judge(const fusion *f) {
     const double gain = r->loss_base - r->loss_adapter;
     gr_buf text = {0};
     r->kept = gain > 0 ? (r->loss_base - r->loss_fused) / gain : NAN;
-    r->lossy = gain > 0 && r->kept < GRAFT_FUSE_KEPT;
+    const bool certain = gain > 2 * f->noise;
+    r->lossy = gain > 0 && certain && r->kept < GRAFT_FUSE_KEPT;
+    if (gain > 0 && !certain) {
+        gr_buf_printf(&text, "the adapter gains %.3g on ", gain);
+        if (isfinite(f->noise))
+            gr_buf_printf(&text, "these rows, give or take %.3g: too little", f->noise);
+        else
+            gr_buf_puts(&text, "one row: too few");
+        gr_buf_puts(&text, " to tell what of it the fused model keeps");
+        if (text.data) say(f, text.data);
+        gr_buf_free(&text);
+    }
     if (!r->lossy) return;
     gr_buf_printf(&text, "the fused model keeps %.0f %% of what the adapter gains on these rows",
                   100 * fmax(r->kept, -9.99));
@@ -214,6 +248,7 @@ graft_status gr_fuse(const char *dir, const char *gguf, const graft_options *o, 
     graft_status st = fuse(&f, err);
     gr_tuning_free(f.tuning);
     free(f.params);
+    free(f.base_rows);
     if (st != GRAFT_OK) *result = (graft_fuse_result){0};
     return st;
 }

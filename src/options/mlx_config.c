@@ -32,10 +32,12 @@ static const char *const mlx_defaults[][2] = {
 
 /* Keys that say how mlx-lm is run, not what is trained. */
 static const char *const no_meaning[] = {
-    "train", "test",  "test_batches", "clear_cache_threshold", "project_name", "trust_remote_code",
-    "wandb", "config"};
+    "train", "test", "test_batches", "clear_cache_threshold", "project_name", "trust_remote_code", "config"};
 /* Keys that ask for something nobody here does. */
 static const char *const cannot[][2] = {
+    {"wandb",
+     "take it out; metrics.jsonl in the adapter directory holds every number, and report_to: tensorboard "
+     "writes event files"},
     {"report_to", "tensorboard is written; metrics.jsonl in the adapter directory holds every number anyway"},
     {"hf_dataset", "download the data as files and point data at them; prompt_feature, completion_feature, "
                    "chat_feature and "

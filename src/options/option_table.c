@@ -122,7 +122,7 @@ static const gr_option_row table[] = {
          FIXED(rows)),
     TEXT("tools-feature", 0, ROWS, "KEY", "tools", tools_feature, "key of tool lists", LOSS, ASKED,
          FIXED(rows)),
-    REAL("valid-split", P | T | E, "", 0, MANY, valid_split,
+    REAL("valid-split", P | T | E | F, "", 0, MANY, valid_split,
          "validate on rows taken out of those of training: a share such as 0.05, or a number of rows; the "
          "same seed and rows give the same choice, also to eval",
          LOSS, ASKED, FIXED(other_rows)),

@@ -248,6 +248,39 @@ static graft_status check_report(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* What says how rows are read says nothing where none are. */
+static graft_status check_fuse(const graft_options *o, graft_error *err) {
+    static const char *const of_rows[] = {"split",          "train-on",       "mask-prompt",
+                                          "text-feature",   "prompt-feature", "completion-feature",
+                                          "chat-feature",   "tools-feature",  "template-kwargs",
+                                          "max-seq-length", "overflow",       "valid-split"};
+    for (size_t i = 0; !o->data && i < sizeof of_rows / sizeof *of_rows; i++) {
+        if (!gr_options_given(o, of_rows[i])) continue;
+        gr_fail(err, GRAFT_USAGE, "--%s without --data changes nothing", of_rows[i]);
+        return gr_hint(err, "--data has the losses measured before and after");
+    }
+    return GRAFT_OK;
+}
+
+/* A file is all that is measured, unless --valid-split parts it. */
+static graft_status check_part(const graft_options *o, graft_error *err) {
+    const gr_reading how = gr_options_reading(o);
+    if (!o->data || !gr_options_given(o, "split") || !isnan(o->valid_split) ||
+        !gr_path_exists_as(o->data, how) || gr_path_is_dir_as(o->data, how))
+        return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--split chooses a file of a directory, and --data is a file");
+    gr_where(err, "%s", o->data);
+    return gr_hint(err, "leave --split out, or give --data the directory");
+}
+
+static graft_status check_export(const graft_options *o, graft_error *err) {
+    if (!o->out) return contradiction(err, "--out is missing", "--out takes the directory to write");
+    if (gr_options_given(o, "merge-rank") && (!o->merge || strcmp(o->merge, "svd") != 0))
+        return contradiction(err, "merge-rank without merge svd",
+                             "add --merge svd: the others choose no rank");
+    return GRAFT_OK;
+}
+
 graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) {
     GR_TRY(check_fields(o, verb, err));
     if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_texts(o, verb, err));
@@ -271,8 +304,9 @@ graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_err
         return contradiction(err, "a sweep without --grid is a training",
                              "--grid NAME=VALUE,VALUE such as lora-rank=8,16");
     if (verb == GRAFT_VERB_REPORT) GR_TRY(check_report(o, err));
-    if (verb == GRAFT_VERB_EXPORT && !o->out)
-        return contradiction(err, "--out is missing", "--out takes the directory to write");
+    if (verb == GRAFT_VERB_FUSE) GR_TRY(check_fuse(o, err));
+    if (verb & (GRAFT_VERB_FUSE | GRAFT_VERB_EVAL)) GR_TRY(check_part(o, err));
+    if (verb == GRAFT_VERB_EXPORT) GR_TRY(check_export(o, err));
     if (verb == GRAFT_VERB_TOKENIZE && !o->data + !o->text + !o->messages != 2)
         return contradiction(err, "tokenize reads one thing", "give one of --data, --text and --messages");
     return GRAFT_OK;

@@ -137,8 +137,11 @@ graft_status gr_base_prepare(char **dir, const char *path, bool gguf, const graf
     if (!gguf) GR_TRY(check_selection(path, o, err));
     bool quantize = wish == GR_BASE_4_BIT && s.weights && !s.quantized;
     if (!gguf && !quantize) return (*dir = gr_strdup(path)) ? GRAFT_OK : gr_no_memory(err, strlen(path));
-    gr_convert_options asked = {
-        .model = path, .reading = gr_options_reading(o), .progress = progress, .context = context};
+    gr_convert_options asked = {.model = path,
+                                .reading = gr_options_reading(o),
+                                .threads = o->threads,
+                                .progress = progress,
+                                .context = context};
     if (quantize) asked.quantize = true, asked.q_bits = 4, asked.q_group_size = 64;
     if (verb != GRAFT_VERB_BENCH) GR_TRY(gr_base_check_inputs(o, verb == GRAFT_VERB_TRAIN, err));
     if (!gguf && verb == GRAFT_VERB_PLAN) /* which waits for no conversion */

@@ -101,10 +101,10 @@ typedef struct graft_bench_length {
     double step_none, step_layer;                 /* seconds of the fastest step; 0: did not fit */
     double forecast_saved_percent, saved_percent; /* of the process peak; NaN: not known */
     double activations_saved_percent;
-    double forecast_slower_percent, slower_percent; /* by operations; measured */
-    double stated_saved_percent,
-        stated_slower_percent; /* what the guide's authors state for this length; NaN for others */
-    bool same_losses;          /* all ways gave the same bits in every step */
+    double forecast_slower_percent, slower_percent;     /* by operations; measured */
+    double stated_saved_percent, stated_slower_percent; /* what docs/weights.md says that its guide states for
+                                                           this length; NaN for others */
+    bool same_losses;                                   /* all ways gave the same bits in every step */
     uint64_t forecast_mlp, peak_mlp, activations_mlp;
     double step_mlp;
     double mlp_forecast_saved_percent, mlp_saved_percent, mlp_activations_saved_percent;

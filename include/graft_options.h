@@ -156,7 +156,7 @@ typedef struct graft_options {
     int64_t bits;        /* bench load, kernels */
     char *isa, *only;    /* bench kernels */
     char *over, *values; /* bench curves: a setting, and a list such as "1,2,4"; NULL: the usual */
-    char *seq_lengths;   /* bench checkpoint: "512,1024"; NULL: the guide's */
+    char *seq_lengths;   /* bench checkpoint: "512,1024"; NULL: 512,1024,2048,4096 */
     char *peer;          /* bench train: torch, mlx, bnb ..; run by the command line, not by the library */
     int64_t peer_steps;
     bool profile; /* bench train */

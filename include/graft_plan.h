@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* One of the guide's 13 layer types. */
+/* One of the 13 layer types of docs/weights.md. */
 typedef struct graft_plan_type {
     const char *type;
     bool quantize;      /* some tensor of this type is quantized */

@@ -220,7 +220,7 @@ static void checkpoint_saves_by_length(void **state) {
         r.nlengths = stated ? 2 : 1;
         assert_int_equal(graft_bench_checkpoint_svg(&r, picture, &err), GRAFT_OK);
         assert_int_equal(gr_file_read(&text, &len, picture, 1 << 20, &err), GRAFT_OK);
-        assert_int_equal(strstr(text, "stated by the guide") != NULL, stated);
+        assert_int_equal(strstr(text, "stated (weights.md)") != NULL, stated);
         assert_non_null(strstr(text, "forecast"));
         assert_non_null(strstr(text, "measured, mlp only"));
         free(text);

@@ -157,7 +157,7 @@ static void config_alone(void **state) {
         const char *extra, *found; /* found: the error's, NULL for none */
         int q_bits, q_group, embed_bits, down_bits;
     } cases[] = {
-        {"", NULL, 4, 64, 0, 0}, /* the guide's policy; 64 does not divide down_proj */
+        {"", NULL, 4, 64, 0, 0}, /* the usual policy; 64 does not divide down_proj */
         {",\"quantization\":{\"group_size\":32,\"bits\":8}", NULL, 8, 32, 0, 8},
         {",\"quantization\":{\"group_size\":32,\"bits\":4,\"model.layers.1.mlp.down_proj\":false,"
          "\"model.embed_tokens\":{\"bits\":8,\"group_size\":64}}",

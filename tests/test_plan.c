@@ -1,4 +1,4 @@
-/* forecast/plan_table.c: the guide's table of a model and a selection, and the figures beside it. */
+/* forecast/plan_table.c: the table of layer types of a model and a selection, and the figures beside it. */
 #include "forecast/plan_table.h"
 #include "tests/tiny_dir.h"
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # src/README.md names every room of the tree and no other, and every room's headers include only rooms above it
-# in that list. Names of files are unique, so a name says where it is.
+# in that list. Names of files are unique, so a name says where it is. Tables of pages that list files list all.
 set -u
 cd "$GRAFT_SOURCE_DIR" || exit 1
 failed=0
@@ -37,6 +37,11 @@ grep -rlE '^#include "(\.\./)?src/' ref cli 2>/dev/null | grep . && fail "ref/ a
 while read -r name; do
     grep -rqE "^[a-z].*[ *]$name\(" src cli --include='*.c' || fail "src/README.md names $name, which is no function"
 done < <(sed -n '/^    main -> /,/^$/p' src/README.md | grep -oE '[a-z_]{5,}' | sort -u)
+
+# What is fuzzed has its line in the table of docs/reliability.md, and nothing else has.
+differ=$(diff <(printf '%s\n' fuzz/fuzz_*.c | sed -E 's|.*/fuzz_(.*)\.c|\1|' | sort) \
+    <(sed -n '/^| target | executions/,/^$/p' docs/reliability.md | sed -nE 's/^\| ([a-z_]+)[ :].*/\1/p' | grep -vx target | sort))
+[ -z "$differ" ] || fail "the table of docs/reliability.md and fuzz/ name other targets:" $differ
 
 twice=$(find src cli ref include -name '*.[ch]' -exec basename {} \; | sort | uniq -d)
 [ -z "$twice" ] || fail "file names used twice: $twice"

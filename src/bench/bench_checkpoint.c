@@ -3,7 +3,8 @@
 #include <math.h>
 #include <stdio.h>
 
-/* What the guide's authors state: 20, 35, 50, 65 % of the memory saved, 10, 15, 20, 25 % slower. */
+/* What the text that docs/weights.md calls the guide states: 20, 35, 50, 65 % of the memory saved, 10, 15,
+ * 20, 25 % slower. */
 static const struct stated {
     int64_t length;
     double saved, slower;

@@ -103,9 +103,9 @@ graft_status graft_bench_checkpoint_svg(const graft_bench_checkpoint_result *r, 
     }
     if (st == GRAFT_OK) {
         static const char *const series_names[] = {"measured", "forecast", "measured, mlp only",
-                                                   "stated by the guide"};
+                                                   "stated (weights.md)"};
         gr_bar_series series[8];
-        size_t shown = 3; /* the guide states nothing for most lengths */
+        size_t shown = 3; /* nothing is stated for most lengths */
         for (size_t i = 0; i < n; i++)
             if (isfinite(r->lengths[i].stated_saved_percent) || isfinite(r->lengths[i].stated_slower_percent))
                 shown = 4;

@@ -66,7 +66,7 @@ void gr_jobs_free(gr_jobs *jobs);
 
 /* A row where the source has it; rows from there on that lie one after another, at most n. */
 const uint8_t *gr_source_row(const gr_source *from, int64_t row, int64_t *n);
-/* Is it quantized under the guide's policy (linears), or with `embeddings` (embedding and head)? */
+/* Is it quantized under the usual policy (linears), or with `embeddings` (embedding and head)? */
 bool gr_job_wants_codes(const gr_job *job, bool embeddings);
 static inline bool gr_job_quantized(const gr_job *job) {
     return job->bits != 0;

@@ -1,5 +1,5 @@
-/* forecast/forecast.h - what a run will cost: the guide's table, memory by part, and time from a short
- * calibration. What it does: opens the run as training would, measured with NULL bases, and fills a
+/* forecast/forecast.h - what a run will cost: the table of docs/weights.md, memory by part, and time from a
+ * short calibration. What it does: opens the run as training would, measured with NULL bases, and fills a
  * graft_plan. May include: everything above fit.
  */
 #ifndef GR_FORECAST_FORECAST_H

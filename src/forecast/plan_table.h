@@ -1,5 +1,5 @@
-/* forecast/plan_table.h - the guide's table for one model and one selection: by layer type and by tensor.
- * May include: model, plan, graft.h. Never: memory of a run.
+/* forecast/plan_table.h - the table of docs/weights.md for one model and one selection: by layer type and by
+ * tensor. May include: model, plan, graft.h. Never: memory of a run.
  */
 #ifndef GR_FORECAST_PLAN_TABLE_H
 #define GR_FORECAST_PLAN_TABLE_H

@@ -59,7 +59,7 @@ int gr_guide_type(gr_role role) {
         if (stands_for[i][0] == role) role = stands_for[i][1];
     for (int i = 0; i < GR_GUIDE_TYPES; i++)
         if (gr_guide_types[i] == role) return i;
-    return 11; /* norm: one row for all but those that the guide names */
+    return 11; /* norm: one row for all but those that have one of their own */
 }
 
 void gr_role_shape(gr_role role, const gr_model_config *c, int64_t *out, int64_t *in) {

@@ -28,7 +28,7 @@ typedef enum gr_role {
     GR_POST_ATTENTION_LAYERNORM,
     GR_NORM,
     GR_ROTARY_EMB,
-    GR_Q_NORM, /* norms of each head; the guide's table counts them under norm */
+    GR_Q_NORM, /* norms of each head; the plan's table counts them under norm */
     GR_K_NORM,
     GR_PRE_FEEDFORWARD_LAYERNORM, /* Gemma; and what OLMo 2 has of it */
     GR_POST_FEEDFORWARD_LAYERNORM,
@@ -36,7 +36,8 @@ typedef enum gr_role {
 } gr_role;
 #define GR_LINEARS     15 /* roles below this number are linears of a block */
 #define GR_GUIDE_TYPES 13
-/* The rows of the guide's table in its order; and the row that a role is counted under. */
+/* The rows of the table of docs/weights.md, in the order that graft plan prints; and the row that a role is
+ * counted under. */
 extern const gr_role gr_guide_types[GR_GUIDE_TYPES];
 int gr_guide_type(gr_role role);
 
@@ -44,10 +45,10 @@ int gr_guide_type(gr_role role);
 enum { GR_SET_STANDARD = 1, GR_SET_EXTENDED = 2, GR_SET_FULL = 4, GR_SET_ALL_LINEAR = 8 };
 
 typedef struct gr_role_row {
-    const char *type; /* the guide's name, also the last part of the tensor's name */
+    const char *type; /* the row's name, also the last part of the tensor's name */
     const char *path; /* inside the block: "self_attn.q_proj"; whole name for tensors outside blocks */
     bool in_block;
-    bool quantize;      /* 4-bit under the guide's policy */
+    bool quantize;      /* 4-bit under the policy of docs/weights.md */
     unsigned lora_sets; /* sets that adapt it */
     const char *notes;
     int number; /* in digests and random streams: never another for a role that was released */

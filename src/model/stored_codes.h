@@ -20,8 +20,8 @@ typedef struct gr_stored_codes_tensors {
 const char *gr_stored_codes_bind(gr_mat *mat, const gr_model_config *config, const char *module,
                                  const gr_stored_codes_tensors *tensors);
 
-/* Without weights: what the config says; the guide's policy where it says nothing, as far as the group
- * divides the row. NULL, or what is wrong. */
+/* Without weights: what the config says; the usual policy (docs/weights.md) where it says nothing, as far as
+ * the group divides the row. NULL, or what is wrong. */
 const char *gr_stored_codes_plan(gr_mat *mat, const gr_model_config *config, gr_role role,
                                  const char *module);
 

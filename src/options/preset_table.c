@@ -5,7 +5,7 @@
 static const gr_preset table[] = {
     {"quick", 4, "8", "standard"},
     {"standard", 4, "16", "extended"},
-    /* gate and up, but not down: the guide's choice */
+    /* gate and up, but not down: docs/weights.md says why */
     {"high-quality", 4, "32", "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj"},
     {"full", 16, "64", "all-linear"},
     {0},

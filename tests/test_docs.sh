@@ -13,6 +13,8 @@
 # every port is one that is free. Prints `N commands run, M not run (reasons)`; arguments: only these pages. A page that
 # shows commands of which none is found fails, as do all pages together with fewer than `floor`.
 #
+# mpirun is run where it is installed and the program was built with MPI, and not run elsewhere.
+#
 # Blocks fenced as python are programs for mlx-lm and PEFT, or after <!-- python: llama --> for llama.cpp. They are run
 # where DOCS_PYTHON and DOCS_LLAMA_PYTHON name an interpreter that has these (tools/peers/check_docs.py does), and so are
 # commands marked `needs mlx-lm`, from the same directory.
@@ -95,6 +97,12 @@ serve() {
     [ $status = 0 ] && grep -q listening "$dir.said"
 }
 
+# Why there can be no ranks here; nothing where there can be.
+no_ranks() {
+    command -v mpirun >/dev/null || { echo "no Open MPI"; return; }
+    timeout 60 mpirun -n 2 "$graft" train 2>&1 </dev/null | grep -o -m1 "built without MPI"
+}
+
 # Runs one line of a page, whose number stands in `at`, with a minus where the reader does not see it.
 try() {
     [ "${at:0:1}" = - ] || echo >>"$dir.ran"
@@ -131,6 +139,12 @@ page() {
             kind=run text=${text%%$'\t'*}$'\t'$(dirname "$DOCS_PYTHON")/${text#*$'\t'}
         fi
         at=${text%%$'\t'*} text=${text#*$'\t'}
+        reason=
+        [[ $kind$'\t'${text#*$'\t'} == run$'\t'mpirun\ * ]] && reason=$(no_ranks)
+        if [ -n "$reason" ]; then
+            echo "$reason" >>"$dir.skipped"
+            continue
+        fi
         case $kind in
         file) file=$text; mkdir -p "$(dirname "$file")"; : >"$file" ;;
         line) printf '%s\n' "$text" >>"$file" ;;
@@ -150,6 +164,7 @@ mkdir "$work/tiny" "$work/bin"
 "$make_tiny" "$work/tiny" || exit 1
 ln -s "$graft" "$work/bin/graft"
 export PATH=$work/bin:$PATH HF_HUB_OFFLINE=1 COLUMNS=100
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 if [ $# -gt 0 ]; then floor=0; else set -- README.md CONTRIBUTING.md SECURITY.md src/README.md docs/*.md docs/*/*.md; fi
 turn=0
 for name in "$@"; do

@@ -1,6 +1,7 @@
 #!/bin/bash
-# bench_ranks.sh GRAFT MODEL DATA [OPTION...]: speed of one rank and of two, each on one thread, in turn, and what this
-# machine's loopback gives: the numbers that tools/scaling_model.py takes. Says how busy the machine was.
+# bench_ranks.sh GRAFT MODEL DATA [OPTION...]: speed of one rank, of two and of four, each on one thread,
+# in turn, and what this machine's loopback gives: the numbers that tools/scaling_model.py takes. Says how
+# busy the machine was. RANKS="2 4" are the numbers, BTL=vader,self shared memory in place of TCP.
 set -u
 graft=$1 model=$2 data=$3
 shift 3
@@ -41,10 +42,27 @@ for btl in tcp,self vader,self; do
     echo "loopback, $btl:"
     timeout 60 mpirun -n 2 --mca pml ob1 --mca btl $btl "$work/link"
 done
+btl=${BTL:-tcp,self}
+ranks=${RANKS:-2 4}
 run=(train --model "$model" --data "$data" --threads 1 --batch-size 16 --iters 4 --steps-per-report 4 --lora-rank 16 "$@")
+
+# One training: its speed, and what it says where it fails.
+measure() {
+    local name=$1
+    shift
+    if ! "$@" "$graft" "${run[@]}" --adapter-path "$work/${name// /-}" >"$work/said" 2>&1; then
+        echo "$name: the training failed" >&2
+        tail -5 "$work/said" >&2
+        exit 1
+    fi
+    grep -E '^iteration.*tok/s|sent' "$work/said" | sed "s/^/$name: /"
+}
+
 for turn in 1 2; do
-    "$graft" "${run[@]}" --adapter-path "$work/a" 2>&1 | grep '^iteration.*tok/s' | sed 's/^/1 rank:  /'
-    mpirun -n 2 --mca pml ob1 --mca btl tcp,self "$graft" "${run[@]}" --adapter-path "$work/b" 2>&1 |
-        grep -E '^iteration.*tok/s|sent' | sed 's/^/2 ranks: /'
-    cmp -s "$work/a/adapters.safetensors" "$work/b/adapters.safetensors" || echo "the adapters differ"
+    measure "1 rank" env
+    for n in $ranks; do
+        measure "$n ranks" mpirun -n "$n" --mca pml ob1 --mca btl "$btl"
+        cmp -s "$work/1-rank/adapters.safetensors" "$work/$n-ranks/adapters.safetensors" ||
+            { echo "$n ranks: another adapter than that of one" >&2; exit 1; }
+    done
 done

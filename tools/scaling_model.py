@@ -8,7 +8,7 @@ A rank sends, and receives, one byte after the other at the link's rate; a messa
 receiver and the latency on the way.
 
 `--bandwidth` (GB/s) and `--latency` (us) are those of the first column: of one's own network, as `tools/bench_ranks.sh`
-measures it. The defaults are what it measured over TCP on one busy machine.
+measures it. The defaults are what it measured over the loopback of one quiet machine.
 """
 import argparse
 import random
@@ -68,8 +68,8 @@ def simulated(size, blocks, speed, n, rate, latency, draw, turns):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    options.add_argument("--bandwidth", type=float, default=0.08, help="GB/s")
-    options.add_argument("--latency", type=float, default=158, help="us")
+    options.add_argument("--bandwidth", type=float, default=3.1, help="GB/s")
+    options.add_argument("--latency", type=float, default=18, help="us")
     given = options.parse_args()
     chance = random.Random(1)
 

@@ -1,6 +1,7 @@
 /* One row for each way of cutting text. A new name is one word in a row; a new way is one row.
  * Source: the names and expressions of llama.cpp's llama-vocab.cpp and of the models' own tokenizer.json. */
 #include "text/gguf_pre.h"
+#include "text/token_parts.h"
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +44,8 @@
     "\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}]+"
 
 static const gr_gguf_pre rows[] = {
-    {.names = " default ", .split = {"[\\p{P}\\$\\+<=>\\^~\\|]+"}, .gpt2 = true},
+    {.names = " default ", /* and where no name is given */
+     .split = {"[\\p{P}\\$\\+<=>\\^~\\|]+", GR_GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}},
     {.names = " gpt-2 phi-2 mpt olmo jais jina-es jina-de jina-v2-es jina-v2-de jina-v1-en jina-v2-code "
               "roberta-bpe "
               "gigachat a.x-4.0 mellum modern-bert exaone4 trillion granite-docling ",

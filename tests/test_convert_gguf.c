@@ -206,7 +206,7 @@ static void ends_of_turns_are_listed(void **state) {
     assert_string_equal(text, "[5,7,6]");
     free(text);
     json_decref(config);
-    assert_int_equal(gr_tokenizer_open(&tok, out.path, &err), GRAFT_OK);
+    assert_int_equal(gr_tokenizer_open_as(&tok, out.path, GR_MAPPED, &err), GRAFT_OK);
     assert_int_equal(gr_tokenizer_eos(tok), 5);
     for (int32_t id = 0; id < VOCAB; id++) assert_int_equal(gr_tokenizer_is_stop(tok, id), id >= 5);
     gr_tokenizer_free(tok);

@@ -272,7 +272,7 @@ static void logits_file(void **state) {
     gr_tokenizer *tok = NULL;
     graft_error err = {0};
     gr_ids ids = {0};
-    assert_int_equal(gr_tokenizer_open(&tok, model, &err), GRAFT_OK);
+    assert_int_equal(gr_tokenizer_open_as(&tok, model, GR_MAPPED, &err), GRAFT_OK);
     assert_int_equal(gr_tokenizer_encode(tok, "one two three", 13, 0, &ids, &err), GRAFT_OK);
     assert_true(gr_ids_push(&ids, gr_tokenizer_eos(tok)));
     assert_int_equal(ids.count, (size_t)g.prompt_tokens + 1);

@@ -218,7 +218,6 @@ static void digest_sees_everything(void **state) {
     gr_rows *a = from_text(json, &config), *b = from_text(json, &masked), *c = from_text(json, &config);
     assert_true(gr_rows_digest(a) == gr_rows_digest(c));
     assert_true(gr_rows_digest(a) != gr_rows_digest(b));
-    assert_true(gr_rows_bytes(a) >= 5 * (uint64_t)gr_rows_tokens(a));
     gr_rows_free(a);
     gr_rows_free(b);
     gr_rows_free(c);

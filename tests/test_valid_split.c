@@ -10,7 +10,7 @@ static int setup_model(void **state) {
     graft_error err = {0};
     setup(state);
     model = tiny_model_dir(root, "model", &(tiny_spec){.dtype = GR_F32});
-    return gr_tokenizer_open(&tok, model, &err);
+    return gr_tokenizer_open_as(&tok, model, GR_MAPPED, &err);
 }
 
 static int teardown_model(void **state) {

@@ -347,11 +347,6 @@ int64_t gr_rows_targets(const gr_rows *rows) {
     return rows->targets;
 }
 
-uint64_t gr_rows_bytes(const gr_rows *rows) {
-    return sizeof *rows + rows->entries_cap * sizeof *rows->entries +
-           rows->tokens_cap * (sizeof(int32_t) + 1);
-}
-
 static void add_note(gr_buf *out, const gr_lines *note, const char *one, const char *many) {
     if (note->count == 0) return;
     if (out->len) gr_buf_puts(out, "; ");

@@ -74,7 +74,6 @@ gr_row gr_rows_at(const gr_rows *rows, int64_t index);
 int64_t gr_rows_longest(const gr_rows *rows); /* tokens of the longest row */
 int64_t gr_rows_tokens(const gr_rows *rows);  /* all tokens */
 int64_t gr_rows_targets(const gr_rows *rows);
-uint64_t gr_rows_bytes(const gr_rows *rows); /* memory held */
 /* Moves the rows that are marked [count], both of a pair or none, into *out, in their order. Notes stay with
  * `rows`. */
 graft_status gr_rows_take(gr_rows **out, gr_rows *rows, const bool *which, graft_error *err) GR_MUST_CHECK;

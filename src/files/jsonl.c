@@ -91,10 +91,6 @@ size_t gr_jsonl_count(const gr_jsonl *file) {
     return file->count;
 }
 
-const char *gr_jsonl_path(const gr_jsonl *file) {
-    return file->path;
-}
-
 void gr_jsonl_row(const gr_jsonl *file, size_t index, const char **text, size_t *len, uint64_t *line) {
     const row *r = &file->rows[index];
     const uint8_t *start = file->map.data + r->at;

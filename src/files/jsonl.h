@@ -13,7 +13,6 @@ GR_MUST_CHECK static inline graft_status gr_jsonl_open(gr_jsonl **file, const ch
 }
 void gr_jsonl_close(gr_jsonl *file);
 size_t gr_jsonl_count(const gr_jsonl *file);
-const char *gr_jsonl_path(const gr_jsonl *file);
 /* Row `index` (from 0): its bytes (borrowed, no newline, a UTF-8 BOM skipped; of a row beyond 4 GiB the first
  * UINT32_MAX) and its line number in the file, from 1. */
 void gr_jsonl_row(const gr_jsonl *file, size_t index, const char **text, size_t *len, uint64_t *line);

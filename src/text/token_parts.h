@@ -348,7 +348,7 @@ struct gr_tokenizer {
     gr_postprocessor *post;
     gr_decoder *decoder;
     json_t *config; /* tokenizer_config.json, {} if none */
-    int32_t bos, eos, pad, unk;
+    int32_t bos, eos;
     int32_t *stops;
     size_t nstops, stops_cap;
 };

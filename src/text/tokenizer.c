@@ -195,10 +195,6 @@ int32_t gr_tokenizer_eos(const gr_tokenizer *tok) {
     return tok->eos;
 }
 
-int32_t gr_tokenizer_pad(const gr_tokenizer *tok) {
-    return tok->pad;
-}
-
 const int32_t *gr_tokenizer_stops(const gr_tokenizer *tok, size_t *count) {
     *count = tok->nstops;
     return tok->stops;

@@ -18,10 +18,6 @@ typedef struct gr_tokenizer gr_tokenizer;
  * its own. Owned by caller until gr_tokenizer_free. Immutable afterwards: two threads may use one. */
 graft_status gr_tokenizer_open_as(gr_tokenizer **tok, const char *dir, gr_reading how,
                                   graft_error *err) GR_MUST_CHECK;
-static inline GR_MUST_CHECK graft_status gr_tokenizer_open(gr_tokenizer **tok, const char *dir,
-                                                           graft_error *err) {
-    return gr_tokenizer_open_as(tok, dir, GR_MAPPED, err);
-}
 /* From buffers: tokenizer.json text and tokenizer_config.json text (may be NULL). `name` appears in errors.
  */
 graft_status gr_tokenizer_from_json(gr_tokenizer **tok, const char *json, size_t len, const char *config,
@@ -31,10 +27,6 @@ graft_status gr_tokenizer_from_gguf(gr_tokenizer **tok, const gr_gguf *file, gra
 /* tokenizer.json text that the `tokenizers` package loads and that encodes the same (for convert from GGUF).
  */
 graft_status gr_tokenizer_to_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) GR_MUST_CHECK;
-/* tokenizer_config.json text that goes with it: special tokens, chat template, and a class that makes
- * transformers load tokenizer.json as it is. */
-graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json,
-                                         graft_error *err) GR_MUST_CHECK;
 void gr_tokenizer_free(gr_tokenizer *tok);
 
 typedef struct gr_ids {
@@ -88,7 +80,6 @@ bool gr_tokenizer_is_special(const gr_tokenizer *tok, int32_t id);
 int32_t gr_tokenizer_bos(const gr_tokenizer *tok); /* -1 if none */
 int32_t gr_tokenizer_eos(const gr_tokenizer *tok); /* tokenizer_config's eos_token, else the first eos id of a
                                                       directory's configs; -1 if none */
-int32_t gr_tokenizer_pad(const gr_tokenizer *tok); /* -1 if none */
 /* The spelling of a named special token as chat templates see it: "bos_token", "eos_token", "unk_token",
  * "pad_token", "sep_token", "cls_token", "mask_token" and others of tokenizer_config; NULL if none. Borrowed.
  */

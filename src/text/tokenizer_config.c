@@ -96,8 +96,6 @@ graft_status gr_tokenizer_apply_config(gr_tokenizer *tok, json_t *config, graft_
     GR_TRY(put_named_tokens(tok, err));
     tok->bos = special_id(tok, "bos_token");
     tok->eos = special_id(tok, "eos_token");
-    tok->pad = special_id(tok, "pad_token");
-    tok->unk = special_id(tok, "unk_token");
     return tok->eos >= 0 ? gr_tokenizer_add_stop(tok, tok->eos, err) : GRAFT_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Writing a tokenizer: tokenizer.json as the tokenizers package reads it, and its tokenizer_config.json. */
+/* Writing a tokenizer: tokenizer.json as the tokenizers package reads it. */
 #include "base/number.h"
 #include "files/json_write.h"
 #include "text/token_parts.h"
@@ -129,21 +129,4 @@ graft_status gr_tokenizer_to_json(const gr_tokenizer *tok, gr_buf *json, graft_e
         GR_TRY(put_bpe(json, tok, err));
     gr_buf_puts(json, "}\n");
     return json->failed ? gr_no_memory(err, json->len) : GRAFT_OK;
-}
-
-graft_status gr_tokenizer_to_config_json(const gr_tokenizer *tok, gr_buf *json, graft_error *err) {
-    json_t *config = json_deep_copy(tok->config), *label = json_string("PreTrainedTokenizerFast");
-    char *text = NULL;
-    bool ok = config && label;
-    /* Classes of single models build their own pre-tokenizer over ours; this one takes tokenizer.json as it
-     * is. */
-    ok = ok && !json_object_set(config, "tokenizer_class", label);
-    if (ok && !json_object_get(config, "clean_up_tokenization_spaces"))
-        ok = !json_object_set_new(config, "clean_up_tokenization_spaces", json_false());
-    if (ok) text = gr_json_dump(config, JSON_INDENT(2));
-    if (text) gr_buf_puts(json, text), gr_buf_putc(json, '\n');
-    free(text);
-    json_decref(label);
-    json_decref(config);
-    return text && !json->failed ? GRAFT_OK : gr_no_memory(err, json->len);
 }

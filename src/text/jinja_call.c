@@ -119,6 +119,13 @@ bool gr_j_arg_true(jcall *k, int i, bool missing) {
     return k->arg[i].kind == J_MISSING ? missing : gr_j_true(k->c, k->arg[i]);
 }
 
+/* What jinja2 has and this does not. */
+static void check_built(jctx *c, const char *const *names, const char *what, const jstr *name) {
+    for (; *names; names++)
+        if (strlen(*names) == name->n && memcmp(*names, name->p, name->n) == 0)
+            gr_j_raise(c, GRAFT_UNSUPPORTED, "the %s '%s' is not supported in a chat template", what, *names);
+}
+
 jv gr_j_call_filter(jctx *c, const jstr *name, jv in, jargs args) {
     const jrow *const tables[] = {gr_j_text_filters, gr_j_list_filters, gr_j_pick_filters,
                                   gr_j_number_filters};
@@ -126,6 +133,8 @@ jv gr_j_call_filter(jctx *c, const jstr *name, jv in, jargs args) {
         const jrow *row = gr_j_find_row(tables[i], name->p, name->n);
         if (row) return gr_j_run(c, row, in, &args);
     }
+    static const char *const others[] = {"wordwrap", "striptags", "urlize", "pprint", "random", NULL};
+    check_built(c, others, "filter", name);
     gr_j_error(c, "No filter named '%.60s'.", name->p);
 }
 
@@ -149,6 +158,8 @@ jv gr_j_method(jctx *c, jv obj, const jstr *name) {
             return (jv){.kind = J_METHOD, .method = m};
         }
     }
+    static const char *const others[] = {"encode", "translate", "format_map", NULL};
+    if (obj.kind == J_STR) check_built(c, others, "method", name);
     return (jv){.kind = J_MISSING};
 }
 

@@ -59,8 +59,12 @@ typedef struct graft_parameter {
     int bits;         /* of an element as it is held: trainable tensors are f32 */
 } graft_parameter;
 
-/* Opens what graft_train would run, up to the first step. options are borrowed until graft_trainer_free,
- * hooks too. Nothing is written. Owned by caller until graft_trainer_free. */
+/* Opens what graft_train would run, up to the first step; with options.resume behind the newest checkpoint in
+ * options.adapter_path, where there is one (GRAFT_MISMATCH as in graft_train). When to report, to validate
+ * and to save is the host's to say: steps_per_report, steps_per_eval, val_batches and save_every have no part
+ * in it, and patience, keep_best, verify_frozen, watch and report_to are refused (GRAFT_USAGE). options are
+ * borrowed until graft_trainer_free, hooks too. Nothing is written. Owned by caller until graft_trainer_free.
+ */
 graft_status graft_trainer_open(graft_trainer **trainer, const graft_options *options,
                                 const graft_hooks *hooks, graft_error *err);
 /* Every tensor of base and adapter, in a fixed order; index < graft_trainer_count. */
@@ -73,9 +77,10 @@ uint64_t graft_trainer_digest(const graft_trainer *trainer, size_t index);
  * Borrowed until freeze or free, and changed by every step: for hosts that keep an adapter without a file
  * system. */
 const float *graft_trainer_values(const graft_trainer *trainer, size_t index);
-/* lora_only: adapters alone stay trainable. false: everything trains, the base's tensors too, as f32. Before
- * the first step; the numbering of parameters begins anew. GRAFT_UNSUPPORTED names a quantized tensor: codes
- * of a few bits cannot follow a gradient, and the hint has the command that dequantizes. */
+/* lora_only: adapters alone stay trainable; GRAFT_OK at any time where that is so already. false: everything
+ * trains, the base's tensors too, as f32. Before the first step; the numbering of parameters begins anew.
+ * GRAFT_UNSUPPORTED names a quantized tensor: codes of a few bits cannot follow a gradient, and the hint has the
+ * command that dequantizes. */
 graft_status graft_trainer_freeze(graft_trainer *trainer, bool lora_only, graft_error *err);
 /* One update, with all iterations that make it up; *loss (may be NULL) is its mean loss, NaN where there is
  * none. An update whose loss or gradient is not a number changes nothing; GRAFT_RANGE after
@@ -85,6 +90,12 @@ graft_status graft_trainer_step(graft_trainer *trainer, double *loss, graft_erro
  * adapters are folded into the tensors that they adapt, and dir holds those whole, as --fine-tune-type full
  * writes them; for the time of the save that takes 4 bytes more for every element. */
 graft_status graft_trainer_save(graft_trainer *trainer, const char *dir, graft_error *err);
+/* A checkpoint in options.adapter_path, from which a trainer opened with options.resume, or graft_train, goes
+ * on with the bits that this one would come to. The newest options.keep_last stay; those of another run are
+ * removed before the first, and no other run may use the directory until graft_trainer_free. GRAFT_RANGE
+ * where no row has a loss any more, GRAFT_UNSUPPORTED after a freeze: what trains is not what the options say
+ * then. */
+graft_status graft_trainer_checkpoint(graft_trainer *trainer, graft_error *err);
 void graft_trainer_free(graft_trainer *trainer); /* NULL is fine */
 
 #ifdef __cplusplus

@@ -312,6 +312,83 @@ static void steps_are_the_run(void **state) {
     tiny_remove(model);
 }
 
+/* A host's checkpoint: its next trainer goes on from there, and so does a whole run. */
+static void steps_go_on(void **state) {
+    (void)state;
+    graft_options o;
+    graft_error err = {0};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.bits = 4}), *whole = tiny_join(root, "whole"),
+         *part = tiny_join(root, "part"), *stepped = tiny_join(root, "stepped");
+    const char *const more[] = {"adapter-path", part, "lora-dropout", "0.2", NULL};
+    const char *const again[] = {"adapter-path", part, "lora-dropout", "0.2", "resume", "-", NULL};
+    own_rank = false;
+    must_train(model, "whole", more + 2, NULL, NULL);
+    for (int by_run = 0; by_run < 2; by_run++) {
+        graft_trainer *t =
+            open_trainer(&o, model, by_run ? again : more); /* nothing is there: from the start */
+        assert_int_equal(graft_trainer_freeze(t, true, &err), GRAFT_OK); /* changes nothing */
+        assert_int_equal(graft_trainer_step(t, NULL, &err), GRAFT_OK);
+        if (graft_trainer_checkpoint(t, &err) != GRAFT_OK) fail_msg("%s", err.what);
+        graft_trainer *other; /* in that directory at the same time */
+        o.resume = true;
+        assert_int_equal(graft_trainer_open(&other, &o, NULL, &err), GRAFT_IO);
+        graft_trainer_free(t);
+        graft_options_free(&o);
+        if (by_run)
+            must_train(model, "part", again + 2, NULL, NULL);
+        else {
+            t = open_trainer(&o, model, again);
+            assert_int_equal(graft_trainer_freeze(t, false, &err), GRAFT_USAGE); /* it has begun */
+            assert_int_equal(graft_trainer_freeze(t, true, &err), GRAFT_OK);
+            for (int i = 0; i < 2; i++) assert_int_equal(graft_trainer_step(t, NULL, &err), GRAFT_OK);
+            assert_int_equal(graft_trainer_step(t, NULL, &err), GRAFT_USAGE);
+            assert_int_equal(graft_trainer_save(t, stepped, &err), GRAFT_OK);
+            graft_trainer_free(t);
+            graft_options_free(&o);
+        }
+        tiny_same_file(whole, by_run ? part : stepped, "adapters.safetensors");
+        forget("part");
+    }
+    free(stepped);
+    forget("stepped");
+    free(part);
+    free(whole);
+    forget("whole");
+    tiny_remove(model);
+}
+
+/* What belongs to the loop that the host makes itself. */
+static void steps_refuse(void **state) {
+    (void)state;
+    static const char *const names[] = {"patience", "keep-best", "verify-frozen", "report-to"};
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){.untied = true}), *part = tiny_join(root, "part");
+    for (size_t i = 0; i < 4; i++) {
+        graft_options o;
+        graft_error err = {0};
+        graft_trainer *t;
+        graft_options_init(&o);
+        tiny_set(&o, GRAFT_VERB_TRAIN,
+                 (const char *const[]){"model", model, "data", data, names[i],
+                                       i == 0   ? "2"
+                                       : i == 3 ? "tensorboard"
+                                                : "-",
+                                       NULL});
+        assert_int_equal(graft_trainer_open(&t, &o, NULL, &err), GRAFT_USAGE);
+        assert_non_null(strstr(err.what, names[i]));
+        graft_options_free(&o);
+    }
+    graft_options o;
+    graft_error err = {0};
+    graft_trainer *t = open_trainer(&o, model, (const char *const[]){"adapter-path", part, NULL});
+    assert_int_equal(graft_trainer_freeze(t, false, &err), GRAFT_OK);
+    assert_int_equal(graft_trainer_checkpoint(t, &err), GRAFT_UNSUPPORTED);
+    assert_false(gr_path_exists(part));
+    graft_trainer_free(t);
+    graft_options_free(&o);
+    free(part);
+    tiny_remove(model);
+}
+
 static void frozen_and_unfrozen(void **state) {
     (void)state;
     graft_options o;
@@ -462,6 +539,8 @@ int main(void) {
         cmocka_unit_test(waiting_has_an_end),
         cmocka_unit_test(a_change_is_found),
         cmocka_unit_test(steps_are_the_run),
+        cmocka_unit_test(steps_go_on),
+        cmocka_unit_test(steps_refuse),
         cmocka_unit_test(frozen_and_unfrozen),
         cmocka_unit_test(freezing_keeps_values),
         cmocka_unit_test(experts),

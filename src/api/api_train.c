@@ -73,6 +73,19 @@ static graft_status list_parameters(graft_trainer *t, graft_error *err) {
                                  err);
 }
 
+/* What is part of the loop that a host makes itself has no effect here, and is not taken in silence. */
+static graft_status check_stepped(const graft_options *o, graft_error *err) {
+    const char *name = o->watch           ? "watch"
+                       : o->report_to     ? "report-to"
+                       : o->patience      ? "patience"
+                       : o->keep_best     ? "keep-best"
+                       : o->verify_frozen ? "verify-frozen"
+                                          : NULL;
+    if (!name) return GRAFT_OK;
+    gr_fail(err, GRAFT_USAGE, "--%s is of a whole run, not of training step by step", name);
+    return gr_hint(err, "graft_train has it");
+}
+
 graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, const graft_hooks *hooks,
                                 graft_error *err) {
     GR_API_OWN_ERROR(err);
@@ -81,18 +94,15 @@ graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, con
     GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
     if (hooks && hooks->ranks && hooks->ranks->size > 1)
         return gr_fail(err, GRAFT_UNSUPPORTED, "several ranks train with graft_train, not step by step");
-    if (o->watch || o->report_to) {
-        gr_fail(err, GRAFT_USAGE, "--%s is of a whole run, not of training step by step",
-                o->watch ? "watch" : "report-to");
-        return gr_hint(err, "graft_train has it");
-    }
+    GR_TRY(check_stepped(o, err));
     GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_trainer *t = gr_calloc(1, sizeof *t);
     graft_status st =
         t ? gr_trainer_open(&t->trainer, dir, o, hooks, GR_TRAINER_RUN, err) : gr_no_memory(err, sizeof *t);
     free(dir);
     if (st == GRAFT_OK) {
-        st = list_parameters(t, err);
+        if (o->resume) st = gr_trainer_take_up(&t->trainer, err);
+        if (st == GRAFT_OK) st = list_parameters(t, err);
         if (st != GRAFT_OK) gr_trainer_close(&t->trainer);
     }
     if (st != GRAFT_OK)
@@ -152,6 +162,12 @@ graft_status graft_trainer_save(graft_trainer *t, const char *dir, graft_error *
     GR_API_OWN_ERROR(err);
     GR_TRY(usable(t, err));
     return gr_trainer_save(&t->trainer, dir, err);
+}
+
+graft_status graft_trainer_checkpoint(graft_trainer *t, graft_error *err) {
+    GR_API_OWN_ERROR(err);
+    GR_TRY(usable(t, err));
+    return gr_trainer_checkpoint(&t->trainer, err);
 }
 
 void graft_trainer_free(graft_trainer *t) {

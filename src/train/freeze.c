@@ -61,12 +61,17 @@ static graft_status check_dense(const gr_trainer *t, graft_error *err) {
     return st;
 }
 
-static graft_status check_freeze(const gr_trainer *t, bool lora_only, graft_error *err) {
-    const gr_tuning *tuning = t->rt.tuning;
-    bool own = false; /* does a tensor of the base train itself? */
-    if (t->p.iteration) return gr_fail(err, GRAFT_USAGE, "freezing comes before the first step");
+/* Does a tensor of the base train itself? */
+static bool trains_own(const gr_tuning *tuning) {
+    bool own = false;
     for (size_t i = 0; i < tuning->param_count; i++)
         own |= tuning->params[i].kind == GR_PARAM_WEIGHT || tuning->params[i].kind == GR_PARAM_BIAS;
+    return own;
+}
+
+static graft_status check_freeze(const gr_trainer *t, bool lora_only, graft_error *err) {
+    const gr_tuning *tuning = t->rt.tuning;
+    if (t->p.iteration) return gr_fail(err, GRAFT_USAGE, "freezing comes before the first step");
     if (!lora_only && t->rt.model->config.experts)
         return gr_fail(err, GRAFT_UNSUPPORTED,
                        "cannot unfreeze a mixture: its router and whole experts do not train");
@@ -75,7 +80,7 @@ static graft_status check_freeze(const gr_trainer *t, bool lora_only, graft_erro
         gr_fail(err, GRAFT_USAGE, "nothing would train: the run has no adapters");
         return gr_hint(err, "open it with fine_tune_type lora or dora");
     }
-    if (!own || !t->o->resume_adapter_file) return GRAFT_OK;
+    if (!trains_own(tuning) || !t->o->resume_adapter_file) return GRAFT_OK;
     gr_fail(err, GRAFT_UNSUPPORTED, "cannot freeze the whole tensors that an adapter file brings");
     return gr_where(err, "%s", t->o->resume_adapter_file);
 }
@@ -119,9 +124,11 @@ graft_status gr_trainer_freeze(gr_trainer *t, bool lora_only, graft_error *err) 
     gr_arena state = t->state;
     const float *params = t->params;
     gr_net_config net = {.longest = t->work.longest, .tokens = t->net_config.tokens};
+    if (lora_only && then->adapted && !trains_own(then)) return GRAFT_OK; /* it is so already */
     GR_TRY(check_freeze(t, lora_only, err));
     GR_TRY(retune(&now, then, c, lora_only, err));
     gr_trainer_unwatch(t);
+    t->refrozen = true;
     gr_batch_free(&t->buffer);
     t->rt.tuning = now;
     t->state = (gr_arena){0};

@@ -6,10 +6,10 @@
  * values), freeze.c and tensor_digests.c (what is frozen), fold.c (adapters and their tensors as one), step.c
  * (rows to gradients to an update), health.c (may the update be made?), skipped_updates.c (what follows),
  * checkpoint.c (what one holds), checkpoint_files.c (which there are), resume_check.c and settings_changed.c
- * (what must be as it was), step_pairs.c (a step over preferences), pairs.c and preference_loss.c (pairs, and
- * what they cost), ranks_step.c (several ranks as one), ranks_agree.c (are they at the same run?),
- * best_adapter.c (adapter and best), validate.c (the loss on other
- * rows), metrics.c, run_record.c, card.c, trainer.c (the loop).
+ * (what must be as it was), stepped.c (checkpoints of a host's steps), step_pairs.c (a step over
+ * preferences), pairs.c and preference_loss.c (pairs, and what they cost), ranks_step.c (several ranks as
+ * one), ranks_agree.c (are they at the same run?), best_adapter.c (adapter and best), validate.c (the loss on
+ * other rows), metrics.c, run_record.c, card.c, trainer.c (the loop).
  */
 #ifndef GR_TRAIN_TRAINER_H
 #define GR_TRAIN_TRAINER_H
@@ -118,6 +118,7 @@ typedef struct gr_trainer {
     gr_recompute recompute;
     gr_net_config net_config; /* what the buffers are bound for */
     gr_work work;
+    bool refrozen;                  /* what trains is no longer what the options say */
     float *start;                   /* parameters of --resume-adapter-file until the start; owned */
     bool mlx_loss;                  /* --loss mlx-lm: mean of means, partial batches dropped */
     gr_preference preference;       /* --loss dpo, orpo: rows are pairs, a unit is one */
@@ -246,6 +247,14 @@ void gr_trainer_iteration(gr_trainer *t);
 /* Iterations up to and with the next update; *loss is their mean over targets, NaN where none has one.
  * GRAFT_USAGE when the run is over, GRAFT_RANGE after max-bad-steps skipped updates. */
 graft_status gr_trainer_step(gr_trainer *t, double *loss, graft_error *err) GR_MUST_CHECK;
+
+/* stepped.c: checkpoints between such steps, in t->dir, which is locked from the first of these calls to
+ * close. Goes on from the newest one; where there is none, says so and changes nothing. As
+ * gr_checkpoint_resume. */
+graft_status gr_trainer_take_up(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
+/* Writes one. Those of a run that this one did not go on from are removed before the first. GRAFT_UNSUPPORTED
+ * after gr_trainer_freeze; GRAFT_RANGE where no row has a loss. */
+graft_status gr_trainer_checkpoint(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 
 /* skipped_updates.c. Says what the verdict of the last iteration is, and with `write` puts it into
  * metrics.jsonl. */

@@ -107,6 +107,22 @@ static void epochs_hold(void **state) {
     tiny_remove(model);
 }
 
+/* .. and a run that has had more of them does not end as if it were done. */
+static void epochs_are_over(void **state) {
+    (void)state;
+    char *model = tiny_model_dir(root, "base", &(tiny_spec){0});
+    graft_error err = {0};
+    stopped_at(16, model, (const char *const[]){"epochs", "3", NULL});
+    assert_int_equal(
+        train(model, "part",
+              (const char *const[]){"epochs", "2", "resume", "-", "allow-changes", "epochs", NULL}, NULL,
+              NULL, &err),
+        GRAFT_MISMATCH);
+    if (!strstr(err.what, "beyond the end")) fail_msg("%s", err.what);
+    forget("part");
+    tiny_remove(model);
+}
+
 /* Validation losses of other rows or in other units are not compared. */
 static void other_measures(void **state) {
     (void)state;
@@ -239,9 +255,9 @@ static void counters_agree(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(falls_to_its_end), cmocka_unit_test(epochs_hold),
-        cmocka_unit_test(other_measures),   cmocka_unit_test(keeps_its_reference),
-        cmocka_unit_test(counters_agree),
+        cmocka_unit_test(falls_to_its_end),    cmocka_unit_test(epochs_hold),
+        cmocka_unit_test(epochs_are_over),     cmocka_unit_test(other_measures),
+        cmocka_unit_test(keeps_its_reference), cmocka_unit_test(counters_agree),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

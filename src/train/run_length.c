@@ -18,18 +18,19 @@ static int64_t count_iterations(const gr_trainer *t) {
     return (int64_t)ceil(t->o->epochs * (double)epoch_iterations(t, gr_order_units(&t->order)) - 1e-9);
 }
 
-/* Of --epochs behind a place in the data. */
+/* Of --epochs behind a place in the data; below 0: it is beyond their end. */
 static int64_t iterations_left(const gr_trainer *t, uint64_t epoch, int64_t position) {
     int64_t units = gr_order_units(&t->order), all = count_iterations(t), done,
             each = epoch_iterations(t, units);
     if (epoch > INT64_MAX || !gr_mul_i64((int64_t)epoch, each, &done)) return 0;
     done += each - epoch_iterations(t, units - gr_min_i64(position, units));
-    return gr_max_i64(all - done, 0);
+    return all - done;
 }
 
 void gr_trainer_go_on(gr_trainer *t) {
     const gr_train_progress *p = &t->p;
-    if (!isnan(t->o->epochs)) t->iters = p->iteration + iterations_left(t, p->epoch, p->position);
+    if (!isnan(t->o->epochs))
+        t->iters = gr_max_i64(p->iteration + iterations_left(t, p->epoch, p->position), 0);
     int64_t left = gr_max_i64(t->iters - p->iteration, 0);
     t->updates = p->update + count_updates(t, p->pending_iterations + left);
 }

@@ -40,6 +40,7 @@ typedef struct graft_event {
     int64_t trained_tokens;
     uint64_t peak_memory_bytes;
     graft_preference preference; /* train, valid: with a loss of preferences */
+    int64_t trial;               /* of a sweep: which, from 1; 0: none */
 } graft_event;
 
 /* What the host hangs into a call. Borrowed until the call returns. */

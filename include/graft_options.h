@@ -115,6 +115,8 @@ typedef struct graft_options {
     /* sweep; all of train's too */
     char *grid;       /* a JSON array of "NAME=VALUE,VALUE"; graft_options_set adds one */
     char *time_limit; /* for all trials, such as 30m; NULL: none */
+    int64_t jobs;     /* trials at once */
+    int64_t halving;  /* after each part of the run the better 1/halving go on; 0: all run to their end */
     /* convert */
     char *mlx_path;
     bool quantize, dequantize, q_embeddings;

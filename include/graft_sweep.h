@@ -15,6 +15,9 @@ extern "C" {
 #define GRAFT_SWEEP_DONE "done"
 /* The sweep's time was over. */
 #define GRAFT_SWEEP_STOPPED "stopped"
+/* options.halving: it waits for the next round; for good: others were better. */
+#define GRAFT_SWEEP_PAUSED  "paused"
+#define GRAFT_SWEEP_DROPPED "dropped"
 /* It diverged: error says how. */
 #define GRAFT_SWEEP_FAILED "failed"
 

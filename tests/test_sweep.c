@@ -5,6 +5,9 @@
 #include "sweep/sweep.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -556,6 +559,208 @@ static void the_budget_is_obeyed(void **state) {
     graft_sweep_result_free(&r);
 }
 
+/* ---- side by side, and halving */
+
+typedef struct hearing {
+    volatile int stop;
+    pthread_t caller;
+    bool elsewhere;  /* an event came in another thread */
+    int64_t trials;  /* bits: which were heard of */
+    int64_t stop_at; /* iterations of all trials; 0: never */
+    int iterations;
+    char notes[4096];
+} hearing;
+
+static void listen(void *user, const graft_event *e) {
+    hearing *h = user;
+    h->elsewhere |= !pthread_equal(h->caller, pthread_self());
+    if (e->kind == GRAFT_EVENT_NOTE)
+        snprintf(h->notes + strlen(h->notes), sizeof h->notes - strlen(h->notes), "%s\n", e->text);
+    if (e->kind != GRAFT_EVENT_PROGRESS || strcmp(e->phase, "train") != 0) return;
+    h->trials |= (int64_t)1 << e->trial;
+    if (h->stop_at && ++h->iterations >= h->stop_at) h->stop = 1;
+}
+
+static graft_status heard(const char *out, const char *const *more, hearing *h, graft_sweep_result *r,
+                          graft_error *err) {
+    graft_options o = options_of(out, more);
+    h->caller = pthread_self();
+    graft_hooks hooks = {.user = h, .event = listen, .stop = &h->stop};
+    gr_error_clear(err);
+    graft_status st = graft_sweep(&o, &hooks, r, err);
+    graft_options_free(&o);
+    return st;
+}
+
+/* Every trial of `out` has the adapters of that in `other`. */
+static void same_trials(const char *out, const char *other, const graft_sweep_result *r) {
+    for (size_t i = 0; i < r->ntrials; i++) {
+        char a[200], b[200];
+        snprintf(a, sizeof a, "%s/%s", out, r->trials[i].name);
+        snprintf(b, sizeof b, "%s/%s", other, r->trials[i].name);
+        same_best(a, b);
+        if (strcmp(r->trials[i].state, GRAFT_SWEEP_DONE) == 0) same_results(a, b);
+    }
+}
+
+#define FOUR "grid", "lora-rank=2,4", "grid", "learning-rate=1e-5,5e-3"
+
+static void side_by_side(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    hearing h = {0};
+    static const char *const at_once[] = {FOUR, "jobs", "3", "threads", "4", NULL};
+    static const char *const on[] = {FOUR, "jobs", "2", "resume", "-", NULL};
+    if (heard("beside", at_once, &h, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+    assert_false(h.elsewhere);
+    assert_int_equal(h.trials, 2 + 4 + 8 + 16);
+    assert_true(r.best == 1 || r.best == 3);
+    same_trials("beside", "sweep", &r);
+    graft_sweep_result_free(&r);
+    /* stopped, all are; and go on with another number */
+    hearing stop = {.stop_at = 5};
+    assert_int_equal(heard("beside-part", at_once, &stop, &r, &err), GRAFT_INTERRUPTED);
+    for (size_t i = 0; i < r.ntrials; i++) assert_true(r.trials[i].iterations < 8);
+    graft_sweep_result_free(&r);
+    assert_int_equal(heard("beside-part", on, &h, &r, &err), GRAFT_OK);
+    for (size_t i = 0; i < r.ntrials; i++) assert_string_equal(r.trials[i].state, GRAFT_SWEEP_DONE);
+    same_trials("beside-part", "sweep", &r);
+    graft_sweep_result_free(&r);
+    /* an error of one is that of all */
+    static const char *const late[] = {FOUR,   "jobs", "2",        "iters",  "200000",
+                                       "time", "1s",   "patience", "100000", NULL};
+    assert_int_equal(heard("beside-late", late, &h, &r, &err), GRAFT_OK);
+    assert_true(r.out_of_time);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_STOPPED);
+    assert_string_equal(r.trials[1].state, GRAFT_SWEEP_STOPPED);
+    assert_string_equal(r.trials[2].state, GRAFT_SWEEP_WAITING);
+    graft_sweep_result_free(&r);
+}
+
+/* What runs at once stays below the budget, by being fewer. */
+static void side_by_side_within_a_budget(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    hearing h = {0};
+    if (SANITIZED) return; /* which holds memory of its own */
+    static const char *const first[] = {FOUR, "iters", "2", NULL};
+    if (heard("one-by-one", first, &h, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+    uint64_t one = r.trials[3].forecast_bytes;
+    graft_sweep_result_free(&r);
+    char budget[32];
+    snprintf(budget, sizeof budget, "%llu", (unsigned long long)(one + one / 2));
+    const char *const few[] = {FOUR, "jobs", "4", "budget", budget, NULL};
+    bool measured = gr_peak_rss_reset();
+    if (heard("few", few, &h, &r, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.expected);
+    assert_non_null(strstr(h.notes, "at once fit --budget"));
+    for (size_t i = 0; measured && i < r.ntrials; i++)
+        assert_true(r.trials[i].peak_memory_bytes <= one + one / 2);
+    same_trials("few", "sweep", &r);
+    graft_sweep_result_free(&r);
+    snprintf(budget, sizeof budget, "%llu", (unsigned long long)(4 * one));
+    const char *const all[] = {FOUR, "jobs", "4", "budget", budget, NULL};
+    h = (hearing){0};
+    measured = gr_peak_rss_reset();
+    assert_int_equal(heard("all", all, &h, &r, &err), GRAFT_OK);
+    assert_null(strstr(h.notes, "at once fit --budget"));
+    uint64_t together = 0;
+    for (size_t i = 0; i < r.ntrials; i++) {
+        together += r.trials[i].forecast_bytes;
+        if (measured) assert_true(r.trials[i].peak_memory_bytes <= 4 * one);
+    }
+    assert_true(together <= 4 * one + 3 * one); /* each counts what all have in common */
+    graft_sweep_result_free(&r);
+}
+
+#define EIGHT "grid", "learning-rate=1e-5,1e-3,5e-3,1e-2", "iters", "16", "steps-per-eval", "2"
+
+/* The worse trials stop, the others end as if they had never paused. */
+static void halving(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    hearing h = {0};
+    static const char *const whole[] = {EIGHT, NULL};
+    static const char *const halves[] = {EIGHT, "halving", "2", NULL};
+    static const char *const at_once[] = {EIGHT, "halving", "2", "jobs", "2", NULL};
+    static const char *const on[] = {EIGHT, "halving", "2", "resume", "-", NULL};
+    static const char *const other[] = {EIGHT, "halving", "3", "resume", "-", NULL};
+    assert_int_equal(heard("whole", whole, &h, &r, &err), GRAFT_OK);
+    int64_t best = r.best;
+    graft_sweep_result_free(&r);
+    static const char *const places[] = {"halves", "halves-at-once"};
+    for (int k = 0; k < 2; k++) {
+        if (heard(places[k], k ? at_once : halves, &h, &r, &err) != GRAFT_OK)
+            fail_msg("%s %s", err.what, err.where);
+        int64_t at[17] = {0};
+        for (size_t i = 0; i < r.ntrials; i++) {
+            at[r.trials[i].iterations]++;
+            assert_string_equal(r.trials[i].state,
+                                (int64_t)i == r.best ? GRAFT_SWEEP_DONE : GRAFT_SWEEP_DROPPED);
+            assert_null(r.trials[i].error);
+        }
+        assert_true(at[4] == 2 && at[8] == 1 && at[16] == 1 && r.best == best);
+        char a[200], b[200];
+        snprintf(a, sizeof a, "%s/%s", places[k], r.trials[best].name);
+        snprintf(b, sizeof b, "whole/%s", r.trials[best].name);
+        same_best(a, b);
+        same_results(a, b);
+        graft_sweep_result_free(&r);
+    }
+    /* stopped anywhere, it goes on with the same trials */
+    for (int64_t stop = 3; stop < 32; stop += 7) {
+        char place[32];
+        hearing part = {.stop_at = stop}, rest = {0};
+        snprintf(place, sizeof place, "halves-%d", (int)stop);
+        graft_status st = heard(place, halves, &part, &r, &err);
+        assert_int_equal(st, GRAFT_INTERRUPTED);
+        graft_sweep_result_free(&r);
+        if (stop == 3) {
+            assert_int_equal(heard(place, other, &rest, &r, &err), GRAFT_MISMATCH);
+            assert_non_null(strstr(err.found, "halving"));
+            graft_sweep_result_free(&r);
+        }
+        assert_int_equal(heard(place, on, &rest, &r, &err), GRAFT_OK);
+        assert_int_equal(r.best, best);
+        same_trials(place, "halves", &r);
+        graft_sweep_result_free(&r);
+    }
+    static const char *const rare[] = {EIGHT, "halving", "2", "steps-per-eval", "8", NULL};
+    assert_int_equal(heard("rare", rare, &h, &r, &err), GRAFT_USAGE);
+    assert_non_null(strstr(err.hint, "--steps-per-eval"));
+    graft_sweep_result_free(&r);
+    static const char *const none[] = {EIGHT, "halving", "1", NULL};
+    assert_int_equal(heard("rare", none, &h, &r, &err), GRAFT_USAGE);
+    graft_sweep_result_free(&r);
+}
+
+/* A process that is killed loses nothing: whenever it was, going on ends in the same adapters. */
+static void killed(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    hearing h = {0};
+    static const char *const at_once[] = {EIGHT, "halving", "2", "jobs", "2", "save-every", "1", NULL};
+    static const char *const on[] = {EIGHT,        "halving", "2",      "jobs", "2",
+                                     "save-every", "1",       "resume", "-",    NULL};
+    for (int round = 0; round < (SANITIZED ? 3 : 8); round++) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            graft_status st = heard("killed", round ? on : at_once, &h, &r, &err);
+            _exit(st == GRAFT_OK ? 0 : 1);
+        }
+        usleep((useconds_t)(SANITIZED ? 300000 : 15000) * (useconds_t)(round + 1));
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    if (heard("killed", on, &h, &r, &err) != GRAFT_OK) fail_msg("%s %s %s", err.what, err.where, err.found);
+    same_trials("killed", "halves", &r);
+    graft_sweep_result_free(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(grids),
                                        cmocka_unit_test(what_is_refused),
@@ -572,6 +777,10 @@ int main(void) {
                                        cmocka_unit_test(without_links),
                                        cmocka_unit_test(a_report_of_a_sweep),
                                        cmocka_unit_test(the_table_and_the_document),
-                                       cmocka_unit_test(the_budget_is_obeyed)};
+                                       cmocka_unit_test(the_budget_is_obeyed),
+                                       cmocka_unit_test(side_by_side),
+                                       cmocka_unit_test(side_by_side_within_a_budget),
+                                       cmocka_unit_test(halving),
+                                       cmocka_unit_test(killed)};
     return cmocka_run_group_tests(tests, setup_model, teardown_model);
 }

@@ -309,8 +309,13 @@ graft_status gr_model_from_shape(gr_model **out, const char *name, bool weights,
     return hand_over(out, m, st);
 }
 
+gr_model *gr_model_share(gr_model *m) {
+    atomic_fetch_add(&m->others, 1);
+    return m;
+}
+
 void gr_model_free(gr_model *m) {
-    if (!m) return;
+    if (!m || atomic_fetch_sub(&m->others, 1) > 0) return;
     gr_safetensors_close(m->file);
     gr_config_free(&m->config);
     free(m->layer);

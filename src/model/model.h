@@ -7,6 +7,7 @@
 #include "files/safetensors.h"
 #include "kernels/kernels.h"
 #include "model/roles.h"
+#include <stdatomic.h>
 
 typedef struct gr_layer {
     gr_mat linear[GR_LINEARS];                    /* borrowed from the mapping */
@@ -36,6 +37,7 @@ typedef struct gr_model {
     /* of all that it computes with, every byte of it: model/identity.h. 0: not asked for */
     uint64_t digest;
     uint32_t config_digest, *part_digests; /* [layers][GR_ROLES], owned */
+    atomic_int others;                     /* owners beside the first */
 } gr_model;
 
 /* Opens a model directory in Hugging Face's or MLX's layout. Missing tensors and wrong shapes are collected
@@ -61,6 +63,8 @@ gr_mat *gr_model_matrix_at(gr_model *model, int64_t i);
 bool gr_model_quantized(const gr_model *model);
 /* Of a model without weights: as if it were stored in 16 bits, whatever would be its policy. */
 void gr_model_assume_16_bit(gr_model *model);
+/* One more owner, who frees it too; it is not changed any more, and identified if it is to be. Returns it. */
+gr_model *gr_model_share(gr_model *model);
 void gr_model_free(gr_model *model);
 
 /* Cosines and sines [rotary/2] of one of the rotary embeddings at a position. */

@@ -278,6 +278,11 @@ static const gr_option_row table[] = {
         "a setting and the values to try, e.g. lora-rank=8,16; give it again for all combinations; | between "
         "values that have commas",
         REPORTS, FIXED("it is the grid")),
+    INT("jobs", 0, W, "1", 1, 64, jobs, "trials at once, which share threads, base and --budget", REPORTS,
+        FIXED("it is that of the sweep")),
+    INT("halving", 0, W, "0", 0, 64, halving,
+        "after each part of the iterations only the better 1/N of the trials go on, such as 2; 0 is all",
+        REPORTS, FIXED("it is that of the sweep")),
     TEXT("time", 0, W, "TIME", "", time_limit,
          "for all trials, such as 30m: what would take longer is refused, and what takes longer is stopped",
          REPORTS, FIXED("it is that of the sweep")),

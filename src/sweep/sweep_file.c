@@ -30,6 +30,7 @@ graft_status gr_sweep_save(const char *place, const graft_options *o, const gr_s
     char *settings = gr_options_settings(o, GRAFT_VERB_TRAIN), *path = gr_path_join(place, "sweep.json");
     for (size_t i = 0; i < r->ntrials; i++) gr_json_append(&good, trials, trial_json(&good, &r->trials[i]));
     gr_json_put(&good, all, "grid", json_string(o->grid));
+    gr_json_put(&good, all, "halving", json_integer(o->halving));
     gr_json_put(&good, all, "settings",
                 settings ? json_string(gr_json_utf8(settings) ? settings : "") : NULL);
     gr_json_put(&good, all, "base", gr_json_hex(in->base));
@@ -44,8 +45,8 @@ graft_status gr_sweep_save(const char *place, const graft_options *o, const gr_s
     return st;
 }
 
-static const char *const states[] = {GRAFT_SWEEP_WAITING, GRAFT_SWEEP_DONE, GRAFT_SWEEP_STOPPED,
-                                     GRAFT_SWEEP_FAILED};
+static const char *const states[] = {GRAFT_SWEEP_WAITING, GRAFT_SWEEP_DONE,    GRAFT_SWEEP_STOPPED,
+                                     GRAFT_SWEEP_PAUSED,  GRAFT_SWEEP_DROPPED, GRAFT_SWEEP_FAILED};
 
 static graft_status read_real(const gr_json_scope *s, const char *key, double *value, graft_error *err) {
     *value = NAN;
@@ -81,16 +82,22 @@ static graft_status read_trial(graft_sweep_trial *t, const gr_json_scope *s, gra
 /* The settings of all trials, and the grid, are those of the sweep that goes on. */
 static graft_status compare(const gr_json_scope *s, const graft_options *o, graft_error *err) {
     const char *grid = NULL, *then = NULL;
+    char before[24], today[24];
+    int64_t halving = 0;
     char *now = gr_options_settings(o, GRAFT_VERB_TRAIN);
     gr_changes changes = {.allow = NULL, .other_base = o->allow_other_base};
     graft_status st = now ? GRAFT_OK : gr_no_memory(err, 0);
     if (st == GRAFT_OK) st = gr_json_need(s, "grid", err);
     if (st == GRAFT_OK) st = gr_json_string(s, "grid", &grid, err);
+    if (st == GRAFT_OK) st = gr_json_int(s, "halving", 0, INT64_MAX, &halving, err);
     if (st == GRAFT_OK) st = gr_json_need(s, "settings", err);
     if (st == GRAFT_OK) st = gr_json_string(s, "settings", &then, err);
     if (st == GRAFT_OK) {
         gr_changes_settings(&changes, then, now);
         if (strcmp(grid, o->grid) != 0) gr_changes_add(&changes, "grid", grid, o->grid);
+        snprintf(before, sizeof before, "%lld", (long long)halving);
+        snprintf(today, sizeof today, "%lld", (long long)o->halving);
+        if (halving != o->halving) gr_changes_add(&changes, "halving", before, today);
         if (changes.refused.failed) st = gr_no_memory(err, 0);
     }
     if (st == GRAFT_OK && changes.count) {

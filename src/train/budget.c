@@ -212,7 +212,7 @@ static const settings *smallest(const search *s) {
  * of the free memory holds it. A rung that is asked for has the usual tile. Where even recompute needs more
  * than there is, whatever takes least. */
 static graft_status settle_free(search *s, graft_error *err) {
-    uint64_t available = gr_memory_available();
+    uint64_t available = gr_memory_available() / (s->t->beside ? (uint64_t)s->t->beside->runs : 1);
     GR_TRY(measure_all(s, err));
     s->room = available / 3;
     pick(s);
@@ -234,6 +234,16 @@ static graft_status settle_budget(search *s, graft_error *err) {
     pick(s);
     if (!s->best) return refuse(s, err);
     say(s);
+    return GRAFT_OK;
+}
+
+graft_status gr_trainer_least(const gr_trainer *t, uint64_t *bytes, graft_error *err) {
+    search s = {.t = t,
+                .base = {.longest = t->work.longest, .training = true},
+                .recompute = t->o->grad_checkpoint ? t->o->grad_checkpoint : "auto",
+                .tight = true};
+    GR_TRY(measure_all(&s, err));
+    *bytes = smallest(&s)->memory.total;
     return GRAFT_OK;
 }
 

@@ -281,7 +281,10 @@ static graft_status plan_of_columns(gr_trainer *t, gr_model **model, const char 
 static graft_status open_model(gr_trainer *t, const char *dir, bool columns, gr_trainer_purpose purpose,
                                graft_error *err) {
     gr_model *model = NULL;
-    if (!dir)
+    bool shared = t->beside && t->beside->base;
+    if (shared)
+        model = gr_model_share(t->beside->base);
+    else if (!dir)
         GR_TRY(gr_model_from_shape(&model, t->o->shape, false, err));
     else if (columns && purpose == GR_TRAINER_PLAN)
         GR_TRY(plan_of_columns(t, &model, dir, err));
@@ -297,7 +300,7 @@ static graft_status open_model(gr_trainer *t, const char *dir, bool columns, gr_
         GR_TRY(st);
         if (purpose == GR_TRAINER_PLAN) GR_TRY(plan_in_4_bits(t, &model, err));
     }
-    if (gr_options_base(t->o) == GR_BASE_16_BIT) gr_model_assume_16_bit(model);
+    if (gr_options_base(t->o) == GR_BASE_16_BIT && !shared) gr_model_assume_16_bit(model);
     GR_TRY(gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
                            err));
     /* a plan compares nothing with the base unless it starts from an adapter */
@@ -358,6 +361,14 @@ graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options
                              gr_trainer_purpose purpose, graft_error *err) {
     *t = (gr_trainer){.o = o, .hooks = hooks};
     graft_status st = open_all(t, dir, purpose, err);
+    if (st != GRAFT_OK) gr_trainer_close(t);
+    return st;
+}
+
+graft_status gr_trainer_open_beside(gr_trainer *t, const gr_beside *beside, const char *dir,
+                                    const graft_options *o, const graft_hooks *hooks, graft_error *err) {
+    *t = (gr_trainer){.o = o, .hooks = hooks, .beside = beside};
+    graft_status st = open_all(t, dir, GR_TRAINER_RUN, err);
     if (st != GRAFT_OK) gr_trainer_close(t);
     return st;
 }

@@ -10,6 +10,7 @@
  * stacks. */
 static uint64_t held(const gr_trainer *t) {
     const gr_model *m = t->rt.model;
+    if (t->beside) return t->beside->other;
     if (m->file) gr_safetensors_release(m->file); /* opening looked at some pages: they count as mapped */
     uint64_t now = gr_current_rss(), weights = m->file     ? gr_model_small_bytes(m)
                                                : m->random ? gr_model_weight_bytes(m)
@@ -26,6 +27,7 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
     m->other += (uint64_t)config->tokens * (sizeof *t->buffer.ids + sizeof *t->buffer.target +
                                             sizeof *t->buffer.segment + sizeof *t->buffer.weight);
     m->total = m->mapped + m->state + m->saved + m->scratch + m->other;
+    if (t->beside) return GRAFT_OK;
     uint64_t peak = gr_peak_rss(); /* tokenizing may have needed more than training will */
     if (peak > m->total) {
         m->other += peak - m->total;

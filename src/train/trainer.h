@@ -93,7 +93,15 @@ typedef struct gr_best {
 
 #define GR_SLICE_ROWS 256 /* units of a slice at most */
 
+/* A run beside others of this process: what it cannot measure itself. */
+typedef struct gr_beside {
+    gr_model *base; /* open and identified; the run becomes an owner. NULL: it opens its own */
+    uint64_t other; /* bytes: forecast.other, as it was with nothing beside it */
+    int runs;       /* that share the memory that is free */
+} gr_beside;
+
 typedef struct gr_trainer {
+    const gr_beside *beside; /* NULL: alone */
     const graft_options *o;
     const graft_hooks *hooks;
     const char *dir;  /* adapter directory */
@@ -160,6 +168,10 @@ typedef enum gr_trainer_purpose {
  * located). Owned by caller until gr_trainer_close (also after failure: *t is zeroed then). */
 graft_status gr_trainer_open(gr_trainer *t, const char *dir, const graft_options *o, const graft_hooks *hooks,
                              gr_trainer_purpose purpose, graft_error *err) GR_MUST_CHECK;
+/* A run, beside others in other threads. beside lives as long as the trainer. */
+graft_status gr_trainer_open_beside(gr_trainer *t, const gr_beside *beside, const char *dir,
+                                    const graft_options *o, const graft_hooks *hooks,
+                                    graft_error *err) GR_MUST_CHECK;
 /* The same as one of several; ranks of gr_trainer_meet, which the run, or a failure here, closes. NULL:
  * alone. */
 graft_status gr_trainer_open_among(gr_trainer *t, gr_ranks *ranks, const char *dir, const graft_options *o,
@@ -194,6 +206,8 @@ graft_status gr_trainer_memory(const gr_trainer *t, const gr_net_config *config,
  * settings that fit (GRAFT_USAGE names the least where none do), else --grad-checkpoint auto by the free
  * memory. */
 graft_status gr_trainer_fit_budget(gr_trainer *t, gr_net_config *config, graft_error *err) GR_MUST_CHECK;
+/* The least that an opened run can take, whatever it has been given, in bytes. */
+graft_status gr_trainer_least(const gr_trainer *t, uint64_t *bytes, graft_error *err) GR_MUST_CHECK;
 /* Iterations, updates and t->work, by taking the rows as training will. */
 graft_status gr_trainer_count_work(gr_trainer *t, graft_error *err) GR_MUST_CHECK;
 /* Iterations and updates of a run that goes on from t->p: with --epochs what is left of them, and updates as

@@ -33,11 +33,21 @@ typedef struct progress {
     int64_t first;      /* `done` when the phase began: the rate counts from there */
     double began, last; /* of the phase; when something was shown */
     double seen;        /* of the last update */
-    int64_t done;
+    int64_t done, total;
     int64_t trained; /* `done` of the last update of "train" */
     bool utf8;
-    spark losses; /* of the training that is shown */
+    spark losses;   /* of the training that is shown */
+    char label[24]; /* before the phase; "" for none */
 } progress;
+
+/* Several trainings at once: a bar for each, one below the other. */
+enum { BARS_MOST = 64 };
+typedef struct bars {
+    progress each[BARS_MOST];
+    int64_t trial[BARS_MOST]; /* 0: a line that nobody has had */
+    int most, drawn;          /* lines; those that stand on the terminal */
+    double last;              /* when they were drawn */
+} bars;
 
 typedef struct cli cli;
 
@@ -140,6 +150,10 @@ void progress_update(progress *p, const char *phase, int64_t done, int64_t total
 /* A report of the training: its loss is shown from then on. Other events do nothing. */
 void progress_report(progress *p, const graft_event *event);
 void progress_clear(progress *p); /* removes the bar: call before printing anything */
+/* Lines for at most `most` trainings at once, told apart by the trial of their events. */
+void bars_init(bars *b, int most);
+void bars_event(bars *b, const graft_event *event); /* progress and reports; others do nothing */
+void bars_clear(bars *b);                           /* as progress_clear */
 /* The event callback of every verb (user is the cli): notes, bars, files written. */
 void cli_event(void *user, const graft_event *event);
 

@@ -70,9 +70,36 @@ static json_t *doc_sweep(const graft_sweep_result *r) {
                      doc_number(r->seconds));
 }
 
+/* What is shown meanwhile. */
+typedef struct screen {
+    cli *c;
+    bars bars; /* with --jobs */
+} screen;
+
+/* Trials side by side: each has a bar of its own, and what is said names it. */
+static void one_of_several(screen *s, const graft_event *e) {
+    bars_event(&s->bars, e);
+    if (e->kind == GRAFT_EVENT_VALID) {
+        bars_clear(&s->bars);
+        fprintf(stderr, "trial %lld, iteration %lld: validation loss %.3f\n", (long long)e->trial,
+                (long long)e->iteration, e->val_loss);
+    }
+    if (e->kind != GRAFT_EVENT_NOTE || !e->text) return;
+    bars_clear(&s->bars);
+    if (strncmp(e->text, "trial ", 6) != 0) fprintf(stderr, "trial %lld: ", (long long)e->trial);
+    out_text(stderr, e->text, strlen(e->text), true);
+    fputc('\n', stderr);
+}
+
 /* Reports of a trial: the bar shows the rest. */
 static void on_event(void *user, const graft_event *e) {
-    cli *c = user;
+    screen *s = user;
+    cli *c = s->c;
+    if (c->options.jobs > 1 && e->trial) {
+        one_of_several(s, e);
+        return;
+    }
+    bars_clear(&s->bars);
     progress_report(&c->bar, e);
     if (e->kind == GRAFT_EVENT_VALID) {
         progress_clear(&c->bar);
@@ -96,9 +123,12 @@ static graft_status judge(cli *c, const graft_sweep_result *r) {
 }
 
 int cmd_sweep(cli *c) {
-    graft_hooks hooks = {.user = c, .event = on_event, .stop = c->hooks.stop, .ranks = c->hooks.ranks};
+    screen shown = {.c = c};
+    bars_init(&shown.bars, (int)c->options.jobs);
+    graft_hooks hooks = {.user = &shown, .event = on_event, .stop = c->hooks.stop, .ranks = c->hooks.ranks};
     graft_sweep_result result = {0};
     graft_status status = graft_sweep(&c->options, &hooks, &result, &c->err), printed = GRAFT_OK;
+    bars_clear(&shown.bars);
     progress_clear(&c->bar);
     if (status == GRAFT_OK || (status == GRAFT_INTERRUPTED && result.ntrials)) {
         if (c->json)

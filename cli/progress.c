@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { PROGRESS_TEXT = 384 };                         /* bytes of a line */
 static const double redraw_seconds = 0.1;             /* faster only flickers */
 static const double gap_seconds = 10, gap_means = 20; /* longer than these is no step */
 static const double line_seconds = 30;                /* where nobody watches, a sign of life is enough */
@@ -42,9 +43,10 @@ static void describe(const progress *p, char *text, size_t n, int64_t done, int6
         snprintf(text + at, n - (size_t)at, "  %s left", out_seconds(&left, (double)(total - done) / rate));
 }
 
-static void draw_bar(progress *p, int64_t done, int64_t total, const char *text) {
+/* The bar, with what stands before and behind it. */
+static void bar_text(progress *p, char *line, size_t size, int64_t done, int64_t total, const char *text) {
     char losses[SPARK_TEXT] = "";
-    int room = out_width(stderr) - 1 - (int)strlen(p->phase) - (int)strlen(text) - 6;
+    int room = out_width(stderr) - 1 - (int)strlen(p->label) - (int)strlen(p->phase) - (int)strlen(text) - 6;
     if (strcmp(p->phase, "train") == 0) {
         int columns = spark_text(losses, &p->losses, p->utf8);
         if (columns + 8 > room) losses[0] = '\0'; /* the bar matters more */
@@ -60,8 +62,14 @@ static void draw_bar(progress *p, int64_t done, int64_t total, const char *text)
         for (int i = 0; i < columns; i++) bar[at++] = i < full ? '#' : '.';
         memcpy(bar + at, "]  ", 4);
     }
+    snprintf(line, size, "%s%s  %s%s%s", p->label, p->phase, bar, text, losses);
+}
+
+static void draw_bar(progress *p, int64_t done, int64_t total, const char *text) {
+    char line[PROGRESS_TEXT];
+    bar_text(p, line, sizeof line, done, total, text);
     if (!p->drawn) fflush(stdout); /* the bar comes below what was printed */
-    fprintf(stderr, "\r%s  %s%s%s\033[K", p->phase, bar, text, losses);
+    fprintf(stderr, "\r%s\033[K", line);
     fflush(stderr);
     p->drawn = true;
 }
@@ -72,9 +80,8 @@ static bool slept(const progress *p, double t) {
     return steps >= 5 && gap > gap_seconds && gap > gap_means * (p->seen - p->began) / steps;
 }
 
-void progress_update(progress *p, const char *phase, int64_t done, int64_t total) {
-    double t = now();
-    if (!phase) phase = "";
+/* Remembers how far it is at t. */
+static void follow(progress *p, const char *phase, int64_t done, int64_t total, double t) {
     bool fresh = strncmp(p->phase, phase, sizeof p->phase - 1) != 0 || done < p->first;
     if (fresh) {
         snprintf(p->phase, sizeof p->phase, "%s", phase);
@@ -89,16 +96,86 @@ void progress_update(progress *p, const char *phase, int64_t done, int64_t total
     if (!fresh && slept(p, t)) p->began += t - p->seen; /* no part of the rate */
     p->seen = t;
     p->done = done;
-    if (t - p->last < (p->terminal ? redraw_seconds : line_seconds)) return;
-    p->last = t;
-    char text[96];
-    describe(p, text, sizeof text, done, total, t);
+    p->total = total;
+}
+
+/* A sign of life where nobody watches. */
+static void print_line(progress *p, const char *text) {
     char losses[SPARK_TEXT] = "";
     if (strcmp(p->phase, "train") == 0) spark_text(losses, &p->losses, false);
+    fprintf(stderr, "%s%s %s%s\n", p->label, p->phase, text, losses);
+}
+
+void progress_update(progress *p, const char *phase, int64_t done, int64_t total) {
+    double t = now();
+    char text[96];
+    follow(p, phase ? phase : "", done, total, t);
+    if (t - p->last < (p->terminal ? redraw_seconds : line_seconds)) return;
+    p->last = t;
+    describe(p, text, sizeof text, done, total, t);
     if (p->terminal)
         draw_bar(p, done, total, text);
     else
-        fprintf(stderr, "%s %s%s\n", p->phase, text, losses);
+        print_line(p, text);
+}
+
+/* ---- several */
+
+void bars_init(bars *l, int most) {
+    *l = (bars){.most = most < BARS_MOST ? most : BARS_MOST};
+    for (int i = 0; i < l->most; i++) progress_init(&l->each[i]);
+}
+
+void bars_clear(bars *l) {
+    if (!l->drawn) return;
+    fflush(stdout);
+    fprintf(stderr, "\033[%dA\r\033[J", l->drawn);
+    fflush(stderr);
+    l->drawn = 0;
+}
+
+/* The line of a trial, or that of one which has said nothing for the longest time: it is over. */
+static progress *line_of(bars *l, int64_t trial) {
+    int oldest = 0;
+    for (int i = 0; i < l->most; i++) {
+        if (l->trial[i] == trial) return &l->each[i];
+        if (l->each[i].seen < l->each[oldest].seen) oldest = i;
+    }
+    progress *p = &l->each[oldest];
+    progress_init(p);
+    l->trial[oldest] = trial;
+    snprintf(p->label, sizeof p->label, "trial %lld: ", (long long)trial);
+    return p;
+}
+
+static void draw_bars(bars *l, double t) {
+    char text[96], line[PROGRESS_TEXT];
+    bars_clear(l);
+    fflush(stdout);
+    for (int i = 0; i < l->most; i++) {
+        progress *p = &l->each[i];
+        if (!l->trial[i] || !p->phase[0]) continue;
+        describe(p, text, sizeof text, p->done, p->total, t);
+        bar_text(p, line, sizeof line, p->done, p->total, text);
+        fprintf(stderr, "%s\n", line);
+        l->drawn++;
+    }
+    fflush(stderr);
+    l->last = t;
+}
+
+void bars_event(bars *l, const graft_event *e) {
+    double t = now();
+    char text[96];
+    progress *p = line_of(l, e->trial);
+    progress_report(p, e);
+    if (e->kind != GRAFT_EVENT_PROGRESS) return;
+    follow(p, e->phase ? e->phase : "", e->done, e->total, t);
+    if (p->terminal && t - l->last >= redraw_seconds) draw_bars(l, t);
+    if (p->terminal || t - p->last < line_seconds) return;
+    p->last = t;
+    describe(p, text, sizeof text, e->done, e->total, t);
+    print_line(p, text);
 }
 
 void progress_report(progress *p, const graft_event *event) {

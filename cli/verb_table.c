@@ -47,16 +47,18 @@ static const verb table[] = {
      GRAFT_VERB_SWEEP,
      "",
      0,
-     "a few settings tried in turn, the best kept",
+     "a few settings tried, the best kept",
      "Trains with every combination of the --grid values, one after the other, each in a directory of its "
-     "own in "
-     "--adapter-path (sweep), and keeps the adapter with the lowest validation loss: best leads to it. All "
-     "trials "
-     "are forecast before the first starts; what does not fit --budget or --time is refused with nothing "
-     "written. "
-     "Takes the options of train. --patience ends a trial that no longer gets better. A sweep that was "
-     "stopped goes on with --resume, and --time that is over stops it: exit code 0, and what is left waits. "
-     "Exit code 1 where no trial has a validation loss, or every one failed. graft report shows the trials.",
+     "own in --adapter-path (sweep), and keeps the adapter with the lowest validation loss: best leads to "
+     "it. "
+     "All trials are forecast before the first starts; what does not fit --budget or --time is refused with "
+     "nothing written. Takes the options of train. With --jobs N trials run at once in one process: they "
+     "share threads, one copy of the base and --budget, and make the same adapters; where N do not fit the "
+     "budget, fewer run at once. With --halving N all trials run the first part of the iterations and only "
+     "the better 1/N go on from where they are, again and again until one is left; the others are dropped, "
+     "which is no failure. --patience ends a trial that no longer gets better. A sweep that was stopped goes "
+     "on with --resume, and --time that is over stops it: exit code 0, and what is left waits. Exit code 1 "
+     "where no trial has a validation loss, or every one failed. graft report shows the trials.",
      cmd_sweep,
      {"graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=8,16 --grid "
       "learning-rate=1e-4,2e-4",
@@ -65,7 +67,13 @@ static const verb table[] = {
       "graft sweep --model model-4bit --data data --grid 'lora-targets=standard|q_proj,v_proj' --patience 3 "
       "--adapter-path targets",
       "graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=4,32 --budget 1GB --time 2h "
-      "--adapter-path ranks"}},
+      "--adapter-path ranks",
+      "graft sweep --model model-4bit --data data --iters 200 --grid learning-rate=5e-5,1e-4,2e-4,4e-4 "
+      "--jobs "
+      "2 --adapter-path rates",
+      "graft sweep --model model-4bit --data data --iters 800 --steps-per-eval 50 --grid lora-rank=8,32 "
+      "--grid "
+      "learning-rate=5e-5,1e-4,2e-4,4e-4 --halving 2 --adapter-path many"}},
     {"report",
      GRAFT_VERB_REPORT,
      "DIR [DIR ...]",

@@ -1,9 +1,11 @@
-/* sweep/sweep.h - a few settings of a training tried one after the other, each a run as `graft train` makes
- * it in a directory of its own. What it does: the grid of values, the forecast of every trial before the
- * first starts, the trials, sweep.json with what came of them. May include: everything above fit. Never:
- * trains by itself, compares losses that were not measured on the same rows.
+/* sweep/sweep.h - a few settings of a training, each tried in a run as `graft train` makes it, in a directory
+ * of its own. What it does: the grid of values, the forecast of every trial before the first starts, the
+ * trials in turn or side by side, which of them go on, sweep.json with what came of them. May include:
+ * everything above sweep. Never: trains by itself, compares losses that were not measured on the same rows.
  *
- * Files: sweep.c (the trials), sweep_grid.c (which there are), sweep_file.c (sweep.json).
+ * Files: sweep.c (the verb), sweep_grid.c (which trials there are), sweep_forecast.c (what they will take,
+ * and how many fit at once), sweep_trial.c (one of them), sweep_jobs.c (several at once), sweep_halving.c
+ * (rounds), sweep_file.c (sweep.json), sweep_dirs.c (where they are); sweep_run.h is between these.
  */
 #ifndef GR_SWEEP_SWEEP_H
 #define GR_SWEEP_SWEEP_H

@@ -318,10 +318,86 @@ static void sizes_of_nothing(void **state) {
     temp_dir_free(&out);
 }
 
+/* The same model as the text part of a model of images and text, as mlx-vlm and mlx-lm quantize them: its
+ * codes are kept, under the names that they have alone. */
+static void codes_of_a_text_part(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), plain = temp_dir_new(), whole = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    graft_error err = {0};
+    make_llama(&src, LLAMA);
+    assert_int_equal(
+        run(src.path, plain.path,
+            (gr_convert_options){.quantize = true, .quant_predicate = "layers.1.mlp.up_proj=8:32"}, &result),
+        GRAFT_OK);
+    gr_convert_result_free(&result);
+    gr_safetensors *file = load(plain.path);
+    const size_t n = gr_safetensors_count(file);
+    gr_tensor all[96];
+    char names[96][120];
+    assert_true(n < 95);
+    for (size_t i = 0; i < n; i++) {
+        all[i] = *gr_safetensors_at(file, i);
+        snprintf(names[i], sizeof names[i], "language_model.%s", all[i].name);
+        all[i].name = names[i];
+    }
+    static const uint16_t pixels[8];
+    all[n] = (gr_tensor){.name = "vision_tower.patch.weight",
+                         .dtype = GR_BF16,
+                         .ndim = 1,
+                         .shape = {8},
+                         .data = (const uint8_t *)pixels,
+                         .bytes = sizeof pixels};
+    assert_int_equal(gr_safetensors_save(temp_path(&whole, "model.safetensors"), all, n + 1, NULL, &err),
+                     GRAFT_OK);
+    json_t *config = load_json(plain.path, "config.json"), *renamed = json_object(), *value;
+    const char *key;
+    json_object_foreach(json_object_get(config, "quantization"), key, value) {
+        char name[120];
+        snprintf(name, sizeof name, "%s%s", strncmp(key, "model.", 6) ? "" : "language_model.", key);
+        json_object_set(renamed, name, value);
+    }
+    json_object_del(config, "quantization");
+    json_object_del(config, "quantization_config");
+    json_t *outer = json_pack("{s:s, s:b, s:o, s:o}", "model_type", "llava", "tie_word_embeddings", 0,
+                              "text_config", config, "quantization", renamed);
+    char *text = json_dumps(outer, 0);
+    temp_file(&whole, "config.json", text, strlen(text));
+    temp_file(&whole, "tokenizer.json", "{}", 2);
+    json_decref(outer);
+    free(text);
+    gr_convert_options as_is = {.model = whole.path, .out = out.path};
+    if (gr_convert(&as_is, &result, &err) != GRAFT_OK) fail_msg("%s %s %s", err.what, err.where, err.found);
+    gr_convert_result_free(&result);
+    gr_safetensors *again = load(out.path);
+    assert_int_equal(gr_safetensors_count(again), n);
+    for (size_t i = 0; i < n; i++) {
+        const gr_tensor *x = gr_safetensors_at(file, i), *y = gr_safetensors_find(again, x->name);
+        if (!y) fail_msg("%s", x->name);
+        assert_int_equal(x->dtype, y->dtype);
+        assert_int_equal(x->bytes, y->bytes);
+        assert_memory_equal(x->data, y->data, x->bytes);
+    }
+    gr_safetensors_close(again);
+    gr_safetensors_close(file);
+    config = load_json(out.path, "config.json");
+    json_t *was = load_json(plain.path, "config.json");
+    assert_true(json_equal(json_object_get(config, "quantization"), json_object_get(was, "quantization")));
+    json_decref(config);
+    json_decref(was);
+    temp_dir_free(&src);
+    temp_dir_free(&plain);
+    temp_dir_free(&whole);
+    temp_dir_free(&out);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quantizes_linears),        cmocka_unit_test(group_32_and_embeddings_and_back),
-        cmocka_unit_test(named_templates_are_kept), cmocka_unit_test(mixed_bits),
-        cmocka_unit_test(sizes_of_nothing),         cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(quantizes_linears),
+                                       cmocka_unit_test(group_32_and_embeddings_and_back),
+                                       cmocka_unit_test(named_templates_are_kept),
+                                       cmocka_unit_test(mixed_bits),
+                                       cmocka_unit_test(sizes_of_nothing),
+                                       cmocka_unit_test(codes_of_a_text_part),
+                                       cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,9 +43,11 @@ void gr_conversion_quantize(gr_conversion *c, gr_job *job, gr_quant_choice choic
 graft_status gr_conversion_edit(gr_conversion *c, graft_error *err) GR_MUST_CHECK;
 /* One note that names every matrix that stays a float because its rows are not whole groups. */
 graft_status gr_conversion_note_undivided(const gr_conversion *c, graft_error *err) GR_MUST_CHECK;
-/* A module of weight (u32) and scales, affine or micro, becomes a job. */
+/* A module of weight (u32) and scales, affine or micro, becomes a job for tensor `name`, which of a text part
+ * is not the weight's own. */
 graft_status gr_conversion_add_stored_codes(gr_conversion *c, const gr_tensor *weight,
-                                            const gr_tensor *scales, graft_error *err) GR_MUST_CHECK;
+                                            const gr_tensor *scales, const char *name,
+                                            graft_error *err) GR_MUST_CHECK;
 /* Codes stay as they are: GRAFT_USAGE when quantize asks for others. */
 graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job,
                                        graft_error *err) GR_MUST_CHECK;

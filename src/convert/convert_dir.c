@@ -131,9 +131,9 @@ graft_status gr_conversion_plan_dense(gr_conversion *c, gr_job *job, const gr_te
     return GRAFT_OK;
 }
 
-static graft_status add_dense(gr_conversion *c, const gr_tensor *t, graft_error *err) {
+static graft_status add_dense(gr_conversion *c, const gr_tensor *t, const char *name, graft_error *err) {
     gr_job *job;
-    GR_TRY(gr_jobs_add(&job, &c->jobs, t->name, t->ndim, t->shape, c->options->model, err));
+    GR_TRY(gr_jobs_add(&job, &c->jobs, name, t->ndim, t->shape, c->options->model, err));
     job->from = (gr_source){.kind = GR_FROM_DENSE,
                             .dtype = t->dtype,
                             .data = t->data,
@@ -169,13 +169,15 @@ static const gr_tensor *scales_of(const gr_conversion *c, const gr_tensor *t) {
 /* A tensor of a text part under the name that it has alone; others are left out. */
 static graft_status add_text(gr_conversion *c, const gr_tensor *t, graft_error *err) {
     char name[NAME_SIZE];
-    gr_tensor own = *t;
-    own.name = name;
+    const gr_tensor *scales = scales_of(c, t);
     if (!gr_conversion_text_name(name, sizeof name, t->name)) return GRAFT_OK;
-    if (!scales_of(c, t) && !c->columns.bits) return add_dense(c, &own, err);
-    gr_fail(err, GRAFT_UNSUPPORTED, "the text part of a quantized model of images and text");
-    gr_where(err, "%s: %s", gr_safetensors_path(c->tensors, t), t->name);
-    return gr_hint(err, "start from the model's unquantized release");
+    if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) return GRAFT_OK;
+    if (c->columns.bits) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "the text part of a model of images and text in AWQ or GPTQ");
+        gr_where(err, "%s: %s", gr_safetensors_path(c->tensors, t), t->name);
+        return gr_hint(err, "start from the model's unquantized release, or from MLX's codes");
+    }
+    return scales ? gr_conversion_add_stored_codes(c, t, scales, name, err) : add_dense(c, t, name, err);
 }
 
 graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
@@ -204,7 +206,8 @@ graft_status gr_conversion_plan_dir(gr_conversion *c, graft_error *err) {
             continue;
         }
         if (is_part(c, t->name, ".scales") || is_part(c, t->name, ".biases")) continue;
-        GR_TRY(scales ? gr_conversion_add_stored_codes(c, t, scales, err) : add_dense(c, t, err));
+        GR_TRY(scales ? gr_conversion_add_stored_codes(c, t, scales, t->name, err)
+                      : add_dense(c, t, t->name, err));
     }
     return c->columns.bits ? gr_conversion_check_awq_gptq(c, err) : GRAFT_OK;
 }

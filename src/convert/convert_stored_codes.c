@@ -1,6 +1,9 @@
 /* Modules that are codes already: MLX's affine groups and block floats as sources. */
 #include "convert/conversion.h"
 #include "weights/affine.h"
+#include <stdio.h>
+
+#define MODULE_SIZE 500
 
 /* ---- which format */
 
@@ -36,12 +39,12 @@ static graft_status unclear(const gr_conversion *c, const gr_job *job, int64_t w
 
 /* Bits and group of a quantized module. The config's sizes say how long a row is, the shapes then the rest,
  * as in mlx-lm; of a module that the sizes do not tell, the config's own numbers as far as the shapes allow.
- */
-static graft_status module_format(const gr_conversion *c, const gr_job *job, bool micro, int64_t words,
-                                  int64_t groups, int *bits, int *group, graft_error *err) {
+ * module: its path in the source */
+static graft_status module_format(const gr_conversion *c, const gr_job *job, const char *module, bool micro,
+                                  int64_t words, int64_t groups, int *bits, int *group, graft_error *err) {
     const json_t *quant = json_object_get(c->config, "quantization");
     if (!quant) quant = json_object_get(c->config, "quantization_config");
-    const json_t *own = json_object_get(quant, job->path);
+    const json_t *own = json_object_get(quant, module);
     int64_t b = c->top_bits, g = c->top_group, cols = expected_cols(c, job->role);
     if (json_is_object(own) && json_object_get(own, "bits"))
         b = json_integer_value(json_object_get(own, "bits"));
@@ -104,19 +107,22 @@ graft_status gr_conversion_check_codes(const gr_conversion *c, const gr_job *job
 }
 
 static const gr_tensor *part(const gr_conversion *c, const char *module, const char *suffix) {
-    char name[512]; /* a longer one is no module's */
-    int n = snprintf(name, sizeof name, "%s%s", module, suffix);
-    return n < (int)sizeof name ? gr_safetensors_find(c->tensors, name) : NULL;
+    char name[MODULE_SIZE + 16];
+    snprintf(name, sizeof name, "%s%s", module, suffix);
+    return gr_safetensors_find(c->tensors, name);
 }
 
 graft_status gr_conversion_add_stored_codes(gr_conversion *c, const gr_tensor *weight,
-                                            const gr_tensor *scales, graft_error *err) {
+                                            const gr_tensor *scales, const char *name, graft_error *err) {
+    char module[MODULE_SIZE] = ""; /* a longer name is no module's, and has no parts */
+    const size_t len = strlen(weight->name) - strlen(".weight"); /* which all of them end in */
+    if (len < sizeof module) snprintf(module, sizeof module, "%.*s", (int)len, weight->name);
     gr_job *job;
-    GR_TRY(gr_jobs_add(&job, &c->jobs, weight->name, weight->ndim, weight->shape, c->options->model, err));
-    const gr_tensor *biases = part(c, job->path, ".biases");
+    GR_TRY(gr_jobs_add(&job, &c->jobs, name, weight->ndim, weight->shape, c->options->model, err));
+    const gr_tensor *biases = part(c, module, ".biases");
     if (!fits(weight, scales, biases)) return not_a_module(c, job, weight, err);
     bool micro = !biases;
-    if (part(c, job->path, ".global_scale")) {
+    if (part(c, module, ".global_scale")) {
         gr_fail(err, GRAFT_UNSUPPORTED, "%s has a global scale", job->path);
         return gr_where(err, "%s", gr_safetensors_path(c->tensors, weight));
     }
@@ -128,7 +134,7 @@ graft_status gr_conversion_add_stored_codes(gr_conversion *c, const gr_tensor *w
                         .biases = micro ? NULL : biases->data};
     const int last = weight->ndim - 1;
     const int64_t words = weight->shape[last], groups = scales->shape[last];
-    GR_TRY(module_format(c, job, micro, words, groups, &from->bits, &from->group, err));
+    GR_TRY(module_format(c, job, module, micro, words, groups, &from->bits, &from->group, err));
     from->row_bytes = (size_t)words * 4;
     job->cols = job->shape[last] = groups * from->group;
     bool cast = c->dtype >= 0 && (!c->keep_dtypes || c->options->dequantize);

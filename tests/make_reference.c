@@ -1,5 +1,5 @@
 /* make_reference markdown|man DATE|resume - writes docs/reference.md, docs/graft.1 or the table of --resume
- * in docs/formats.md from the tables that the program itself reads. tools/pages.sh calls it (`make docs`);
+ * in docs/adapters.md from the tables that the program itself reads. tools/pages.sh calls it (`make docs`);
  * test_reference.sh compares. No test of its own.
  */
 #include "cli/cli.h"
@@ -24,10 +24,11 @@ static const char *const environment[][2] = {
 };
 enum { ENVIRONMENT = sizeof environment / sizeof *environment };
 
-static const char *const exits[][2] = {{"0", "done"},
-                                       {"1", "failed"},
-                                       {"2", "wrong usage"},
-                                       {"130", "interrupted; train has saved a checkpoint"}};
+static const char *const exits[][2] = {
+    {"0", "done"},
+    {"1", "failed"},
+    {"2", "wrong usage"},
+    {"130", "interrupted; train has saved a checkpoint. chat and serve end with 0"}};
 enum { EXITS = sizeof exits / sizeof *exits };
 
 /* ----------------------------------------------------------------------------------------------- markdown */
@@ -111,8 +112,8 @@ static void markdown(void) {
     const verb *v;
     puts("# Reference\n\nEvery verb and option of `graft`, made from the program's own tables by `make "
          "docs`: do not edit this\n"
-         "page. `graft VERB --help` prints the same. Formats of files and of `--json` are in "
-         "[formats.md](formats.md).\n");
+         "page. `graft VERB --help` prints the same. Files are in [formats.md](formats.md) and "
+         "[adapters.md](adapters.md), the documents of `--json` in [json.md](json.md).\n");
     for (size_t i = 0; i < sizeof stand_ins / sizeof *stand_ins; i++)
         printf("<!-- run: %s -->\n", stand_ins[i]);
     puts("\n| verb | does |\n|---|---|");

@@ -1,5 +1,5 @@
 #!/bin/bash
-# docs/reference.md, docs/graft.1 and the table of --resume in docs/formats.md are what the program's tables say today,
+# docs/reference.md, docs/graft.1 and the table of --resume in docs/adapters.md are what the program's tables say today,
 # and the manual page has no faults (`make docs` writes them); what the code asks the environment stands there; the map of
 # docs/how-it-works.md shows every room; links lead to pages and headings that are there.
 set -u
@@ -21,7 +21,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 compare docs/reference.md markdown
 compare docs/graft.1 man "$(sed -n 's/^\.Dd //p' docs/graft.1)" # its date is that of the last change
-compare docs/formats.md resume
+compare docs/adapters.md resume
 if ! command -v mandoc >/dev/null; then
     echo "skipped: no mandoc to look at docs/graft.1"
 elif ! mandoc -T lint -W style docs/graft.1; then

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Writes what pages have from the program's own tables: docs/reference.md, docs/graft.1 and the table of --resume in
-# docs/formats.md. The manual page gets today's date (or SOURCE_DATE_EPOCH's) when anything else of it changed.
+# docs/adapters.md. The manual page gets today's date (or SOURCE_DATE_EPOCH's) when anything else of it changed.
 # tests/test_reference.sh compares.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,5 +21,5 @@ $make_reference resume >"$work/resume"
 awk -v made="$work/resume" '
     /^\| on `--resume` \|/ { while ((getline line <made) > 0) print line; old = 1 }
     !/^\|/ { old = 0 }
-    !old' docs/formats.md >"$work/formats.md"
-cp "$work/formats.md" docs/formats.md
+    !old' docs/adapters.md >"$work/adapters.md"
+cp "$work/adapters.md" docs/adapters.md

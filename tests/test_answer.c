@@ -121,7 +121,7 @@ static void what_is_sent_is_the_answer(void **state) {
                 if (gr_tokenizer_is_stop(tok, id)) continue;
                 assert_true(gr_ids_push(&ids, id));
                 over = add(&t, id);
-                if (!over) early = t.sent.len;
+                if (!over) early += t.sent.len;
                 if (!t.sent.len || gr_json_utf8(t.sent.data)) continue;
                 fail_msg("%s, seed %u: half a character was sent after %zu tokens", names[n], seed,
                          ids.count);
@@ -162,6 +162,40 @@ static void bytes_wait_for_the_end_of_their_run(void **state) {
     char *text = end(&t);
     assert_string_equal(text, sent[3]);
     free(text);
+    gr_tokenizer_free(tok);
+}
+
+/* A stop text ends the answer when it is there, were it of bytes that a next one could have changed; in those
+ * it is looked for anew when they did. */
+static void bytes_may_end_it(void **state) {
+    (void)state;
+    static const struct {
+        const char *tokens[5], *stop, *text;
+        int ends; /* at which token */
+    } cases[] = {{{"a", "<0x0A>", NULL}, "[\"\\n\"]", "a", 1},
+                 {{"a", "<0x0A>", "<0xC3>", "b", NULL}, "[\"\\n\"]", "a", 1},
+                 {{"<0x0A>", "<0xC3>", "a", NULL},
+                  "[\"\xef\xbf\xbd"
+                  "a\"]",
+                  "\xef\xbf\xbd",
+                  2},
+                 {{"<0xC3>", "<0xA4>", "<0xC3>", "a", NULL},
+                  "[\"\xef\xbf\xbd"
+                  "a\"]",
+                  "\xef\xbf\xbd\xef\xbf\xbd",
+                  3}};
+    gr_tokenizer *tok = tokenizer("fallback", NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        told t;
+        int at = 0;
+        begin(&t, tok, 9, cases[i].stop);
+        while (!add(&t, gr_tokenizer_id(tok, cases[i].tokens[at]))) assert_non_null(cases[i].tokens[++at]);
+        assert_int_equal(at, cases[i].ends);
+        assert_string_equal(t.sent.data ? t.sent.data : "", cases[i].text);
+        char *text = end(&t);
+        assert_string_equal(text, cases[i].text);
+        free(text);
+    }
     gr_tokenizer_free(tok);
 }
 
@@ -215,6 +249,7 @@ static void long_answers_take_their_time(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_wait_for_the_end_of_their_run),
+        cmocka_unit_test(bytes_may_end_it),
         cmocka_unit_test(what_is_sent_is_the_answer),
         cmocka_unit_test(long_answers_take_their_time),
     };

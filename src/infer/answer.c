@@ -88,20 +88,22 @@ static void stream(const gr_session *s, gr_answer *g, size_t end) {
     g->sent = end;
 }
 
-/* Looks for a stop text within the first `len` bytes; *over when the answer ends there. */
-static void look(const gr_session *s, gr_answer *g, size_t len, bool *over) {
+/* Looks for a stop text within the first `whole` bytes, of which the first `settled` do not change any more;
+ * *over when the answer ends there. */
+static void look(const gr_session *s, gr_answer *g, size_t whole, size_t settled, bool *over) {
     size_t end;
     gr_buf *text = &g->grown.text;
     if (!text->data) return;
-    if (gr_stops_find(&g->stops, text->data, len, &end)) {
+    if (gr_stops_find(&g->stops, text->data, whole, &end)) {
         text->data[text->len = end] = '\0';
         *over = true;
         g->full = false;
-        len = end;
+        settled = end;
     } else if (!*over) {
-        len -= gr_stops_held(&g->stops, text->data, len);
+        gr_stops_again(&g->stops, settled);
+        settled -= gr_stops_held(&g->stops, text->data, settled);
     }
-    stream(s, g, len);
+    stream(s, g, settled);
 }
 
 graft_status gr_answer_next(gr_answer *g, const gr_session *s, float *logits, int32_t *id, bool *over,
@@ -113,13 +115,14 @@ graft_status gr_answer_next(gr_answer *g, const gr_session *s, float *logits, in
     *id = gr_sample(&g->sampler, logits, vocab);
     *over = gr_tokenizer_is_stop(s->tok, *id);
     if (*over) {
-        look(s, g, g->grown.text.len, over);
+        look(s, g, g->grown.text.len, g->grown.text.len, over);
         return GRAFT_OK;
     }
     if (!gr_ids_push(&g->ids, *id)) return gr_no_memory(err, g->ids.count * sizeof *id);
     GR_TRY(gr_growing_text_add(&g->grown, s->tok, g->ids.ids + first, g->ids.count - first, err));
     *over = g->full = gr_answer_tokens(g) >= gr_answer_most(s->o);
-    look(s, g, *over ? g->grown.text.len : g->grown.settled, over);
+    size_t len = g->grown.text.len;
+    look(s, g, *over ? len : g->grown.whole, *over ? len : g->grown.settled, over);
     return GRAFT_OK;
 }
 

@@ -38,6 +38,10 @@ bool gr_stops_find(gr_stops *s, const char *text, size_t len, size_t *end) {
     return false;
 }
 
+void gr_stops_again(gr_stops *s, size_t len) {
+    s->checked = gr_min_size(s->checked, len);
+}
+
 size_t gr_stops_held(const gr_stops *s, const char *text, size_t len) {
     size_t held = 0;
     for (size_t i = 0; i < json_array_size(s->texts); i++) {

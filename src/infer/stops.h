@@ -15,10 +15,12 @@ typedef struct gr_stops {
 graft_status gr_stops_init(gr_stops *s, const char *list, graft_error *err) GR_MUST_CHECK;
 void gr_stops_free(gr_stops *s);
 
-/* text [len] is the answer so far, which begins with what the last call saw. True when a stop text is
- * complete in it: the answer is its first *end bytes. Of several the one that is complete first counts, and
- * of those the longest, so that it does not matter how much text comes at a time. */
+/* text [len] is the answer so far, which begins with what the last call saw, but for gr_stops_again. True
+ * when a stop text is complete in it: the answer is its first *end bytes. Of several the one that is complete
+ * first counts, and of those the longest, so that it does not matter how much text comes at a time. */
 bool gr_stops_find(gr_stops *s, const char *text, size_t len, size_t *end);
+/* Of what was looked at only the first `len` bytes stay as they are. */
+void gr_stops_again(gr_stops *s, size_t len);
 /* How many bytes at the end of text [len], in which nothing was found, may be the beginning of a stop text.
  */
 size_t gr_stops_held(const gr_stops *s, const char *text, size_t len);

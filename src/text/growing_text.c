@@ -45,8 +45,8 @@ graft_status gr_growing_text_add(gr_growing_text *g, const gr_tokenizer *tok, co
     gr_buf_free(&window);
     if (st != GRAFT_OK) return st;
     if (role != GR_TOKEN_BYTE) g->steady = g->text.len;
-    size_t whole = without_halves(&g->text);
-    g->settled = gr_min_size(whole, g->steady);
-    if (role != GR_TOKEN_WHOLE || whole < g->text.len || count - g->from < WINDOW) return GRAFT_OK;
+    g->whole = without_halves(&g->text);
+    g->settled = gr_min_size(g->whole, g->steady);
+    if (role != GR_TOKEN_WHOLE || g->whole < g->text.len || count - g->from < WINDOW) return GRAFT_OK;
     return restart(g, tok, ids, count, err);
 }

@@ -8,7 +8,8 @@
 /* Zeroed: nothing yet. */
 typedef struct gr_growing_text {
     gr_buf text;    /* what gr_tokenizer_decode makes of all ids, without special tokens */
-    size_t settled; /* so many of its bytes no further id changes: whole characters */
+    size_t whole;   /* so many of its bytes are whole characters .. */
+    size_t settled; /* .. and so many no further id changes */
     /* Only the ids from `from` on are decoded again. Of their text the first `known` bytes end, within
      * `text`, at `kept`. */
     size_t from, known, kept;

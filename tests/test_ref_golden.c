@@ -149,9 +149,10 @@ static void read_batch(golden_batch *g, const json_t *golden) {
         .rows = count, .tokens = t, .cu_seqlens = g->cu_seqlens, .ids = g->ids, .target = g->target};
 }
 
-/* A sampled tensor: every stride-th value and the norm of all. */
-static void compare(const char *name, const double *actual, long n, const json_t *sample) {
-    double sum = 0, norm = number(sample, "norm"), largest = 0;
+/* A sampled tensor: every stride-th value and the norm of all. Returns how far the farthest value is, of the
+ * tensor's largest. */
+static double compare(const char *name, const double *actual, long n, const json_t *sample) {
+    double sum = 0, norm = number(sample, "norm"), largest = 0, worst = 0;
     for (long i = 0; i < n; i++) {
         sum += actual[i] * actual[i];
         largest = fmax(largest, fabs(actual[i]));
@@ -165,9 +166,11 @@ static void compare(const char *name, const double *actual, long n, const json_t
     json_array_foreach(member(sample, "values"), k, value) {
         assert_in_range((long)k * stride, 0, n - 1);
         double expected = json_number_value(value), found = actual[(long)k * stride];
+        worst = fmax(worst, fabs(found - expected));
         if (!(fabs(found - expected) <= RELATIVE * largest))
             fail_msg("%s[%ld]: %.15g, golden %.15g", name, (long)k * stride, found, expected);
     }
+    return largest > 0 ? worst / largest : 0;
 }
 
 static void check_golden(const char *file) {
@@ -181,7 +184,8 @@ static void check_golden(const char *file) {
     ref_run *run = ref_run_new(m, g.batch.tokens);
     double loss = ref_model_forward(run, m, &g.batch), expected = number(golden, "loss");
     assert_near(loss, expected, RELATIVE * expected);
-    compare("logits", run->logits, (long)g.batch.tokens * m->vocab, member(golden, "logits"));
+    double of_gradients = 0, of_logits = compare("logits", run->logits, (long)g.batch.tokens * m->vocab,
+                                                 member(golden, "logits"));
     ref_model_backward(run, m, &g.batch);
     const json_t *gradients = member(golden, "gradients");
     int count = ref_model_tensors(NULL, m);
@@ -191,9 +195,11 @@ static void check_golden(const char *file) {
     size_t compared = 0;
     for (int k = 0; k < count; k++)
         if (all[k].g != NULL) {
-            compare(all[k].name, all[k].g, all[k].n, member(gradients, all[k].name));
+            double off = compare(all[k].name, all[k].g, all[k].n, member(gradients, all[k].name));
+            of_gradients = fmax(of_gradients, off);
             compared++;
         }
+    print_message("%s: logits %.1e, gradients %.1e of the largest\n", file, of_logits, of_gradients);
     assert_int_equal(compared, json_object_size(gradients));
     free(all);
     ref_run_free(run);

@@ -1,6 +1,7 @@
 #!/bin/bash
 # check_peers.sh GRAFT: compares the built program with the programs its users come from (transformers, PEFT,
-# mlx-lm ...), installed once into a virtual environment in the cache. Ends with `N passed, N failed, N skipped`.
+# mlx-lm, llama.cpp), installed once into virtual environments in the cache. Ends with `N passed, N failed, N skipped`.
+# Skipped are the checks against llama.cpp where it cannot be compiled, or with LLAMA=0, which does not try.
 set -u
 graft=$(realpath "$1")
 cd "$(dirname "$0")/.." || exit 1
@@ -10,6 +11,8 @@ python=$(tools/peers/setup "$requirements") && model=$(tools/fetch_smollm2.sh) |
     echo "0 passed, 1 failed"
     exit 1
 }
+[ "${LLAMA:-1}" = 0 ] || timeout 2400 tools/peers/setup tools/peers/requirements_llama.txt >/dev/null ||
+    echo "llama.cpp cannot be installed: the checks against it are skipped"
 export GRAFT=$graft GRAFT_SMOLLM2=$model HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

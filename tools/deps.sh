@@ -38,6 +38,7 @@ arm64 | command -v dpkg-deb | dpkg
 browser | command -v chromium || command -v google-chrome | chromium
 peers | command -v python3 | python3
 peers | python3 -m venv --help && python3 -c "import ensurepip" | python3-venv
+peers | command -v c++ | g++
 peers | certificates | ca-certificates
 demo | command -v python3 | python3
 demo | python3 -m pip --version || python3 -c "import ensurepip" | python3-venv

@@ -5,7 +5,7 @@
 
 Every *.jinja of FOLDER with every conversation of jinja_zoo, with and without tools and generation prompt, and with
 several sets of template variables. A rendering is equal when the text and the spans of generation blocks are the same
-byte for byte, or when both refuse.
+byte for byte, or when both refuse. A last table counts by families of models, which files' names say.
 Of conversations whose answers are known by their words, the mask of --train-on assistant must hold those that are rendered
 and nobody else's. Prints the templates that differ, then how many of how many are equal. Needs transformers and jinja2. The clock of
 strftime_now stands at 2024-02-29 13:05:09 (UTC), in both."""
@@ -28,6 +28,10 @@ from jinja_zoo import CHATS, MASK_CHATS, MASK_WORDS, TOOLS, VARIABLE_SETS, ZOO_C
 
 NOW = datetime.datetime(2024, 2, 29, 13, 5, 9)
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+# Families of models by the names of files.
+FAMILIES = {"Llama": "llama(?!cpp)", "SmolLM": "smollm", "Mistral, Ministral": "ministral|mistral", "Qwen2": "qwen-?_?2",
+            "Qwen3": "qwen-?_?3", "Gemma": "gemma", "Phi": "phi", "Granite": "granite", "StarCoder2": "starcoder2",
+            "StableLM, Zephyr": "stablelm|zephyr"}
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -151,6 +155,7 @@ def main():
     parser.add_argument("--show", type=int, default=1, help="differences to print of each template")
     args = parser.parse_args()
     seen, sums, good, count, right, masked = set(), [0, 0, 0], 0, 0, 0, 0
+    families = {name: [0, 0, 0, 0] for name in FAMILIES}
     graft = Graft(args.render)
     for path in sorted(args.folder.glob("*.jinja")):
         text = path.read_bytes()
@@ -161,12 +166,16 @@ def main():
         sums = [a + b for a, b in zip(sums, (equal, total, refused))]
         own, of, note = masks(graft)
         right, masked = right + own, masked + of
+        for name in (n for n, words in FAMILIES.items() if re.search(words, path.stem, re.IGNORECASE)):
+            families[name] = [a + b for a, b in zip(families[name], (equal == total, 1, equal, total))]
         good += equal == total
         count += 1
         if equal != total:
             print(f"{path.stem}: {equal} of {total}", *notes, sep="\n", flush=True)
         if note:
             print(f"{path.stem}: {own} of {of} masks", note, sep="\n", flush=True)
+    for name, (whole, of, same, all_of) in families.items():
+        print(f"| {name} | {whole} of {of} | {same} of {all_of} |")
     print(f"{good} of {count} templates equal in every rendering; {sums[0]} of {sums[1]} renderings, of which both refuse "
           f"{sums[2]} (transformers {transformers.__version__}, jinja2 {jinja2.__version__})")
     print(f"{right} of {masked} masks hold what the assistant says and nothing else")

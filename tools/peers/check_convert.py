@@ -217,11 +217,11 @@ def check_mlx(ctx, name):
     source, out, tokens = like_mlx(ctx, name), fresh(ctx) / name, MLX[name]
     convert(ctx, source, out, "--dtype", "float32")
     adapter = check_logits.trained_adapter(ctx, ctx.tiny(name))
-    for column, more in (("mlx-lm", []), ("mlx-lm, adapter", [adapter])):
+    for more in ([], [adapter]):
         with gelu_of_transformers(name):
             want = check_logits.mlx_logits(out, *more)[:tokens]
         found = check_logits.graft_logits(ctx, source, *more)[:tokens]
-        ctx.figure(check_logits.TABLE, name, column, check_logits.near(column, source, found, want))
+        ctx.figure(check_logits.TABLE, name, "mlx-lm", check_logits.near(f"logits, adapters {more}", source, found, want))
 
 
 def check_experts(ctx, name):
@@ -247,7 +247,7 @@ def check_experts(ctx, name):
     moved = float(np.max(np.abs(want - check_logits.mlx_logits(ours))))
     worst = check_logits.near("with adapters on every expert", ours, found, want)
     check(100 * worst < moved, f"they move the logits, by {moved:.3g}")
-    ctx.figure(check_logits.TABLE, f"{name}, 4 bits", "mlx-lm, adapter", worst)
+    ctx.figure(check_logits.TABLE, f"{name}, 4 bits", "mlx-lm", worst)
 
 
 def check_dense_experts(ctx, folder):

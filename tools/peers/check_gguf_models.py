@@ -184,13 +184,13 @@ def in_llama(ctx, name):
     ctx.run("train", "--model", path, "--data", ctx.tiny_data("text"), "--adapter-path", adapter, "--iters", 8, "--batch-size", 2,
             "--learning-rate", 5e-3, "--lora-rank", 4, "--lora-targets", "all-linear", "--compute", "fp32", "--gguf")
     ids, plain = common.tokenizer(folder).encode(check_logits.PROMPT), None
-    for column, more in (("llama.cpp", []), ("llama.cpp, adapter", [adapter])):
+    for more in ([], [adapter]):
         found = check_logits.graft_logits(ctx, path, *more)[:tokens]
         want = llama_peer.logits(ctx, path, [ids], *(file / "adapter.gguf" for file in more))[0][:tokens]
         bound = check_logits.bound(folder, want)
         if name in GELU:
             bound += GELU_SHARE * float(np.max(np.abs(want)))
-        ctx.figure(check_logits.TABLE, name, column, common.near(column, found, want, bound))
+        ctx.figure(check_logits.TABLE, name, "llama.cpp", common.near(f"logits, adapters {more}", found, want, bound))
         if plain is not None:
             assert np.max(np.abs(found - plain)) > 10 * bound, "the adapter moves nothing"
         plain = found

@@ -54,7 +54,7 @@ def one(ctx, name):
         largest = float(np.max(np.abs(want)))
         assert largest > 0, f"{key} has no gradient"
         worst = max(worst, common.near(key, found / largest, want / largest, bound))
-    ctx.figure(check_logits.TABLE, name, "gradients, relative", worst)
+    ctx.figure(check_logits.TABLE, name, "gradients", worst)
 
 
 def checks(ctx):

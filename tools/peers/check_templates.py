@@ -63,6 +63,7 @@ def compare(ctx, template):
             equal += same(want, got)
             if not same(want, got) and not first:
                 first = f"; first: {name}, tools {tools is not None}: want {want!r:.300}, got {got!r:.300}"
+    ctx.figure("templates of the tests", template.stem, "renderings equal", f"{equal} of {total}")
     assert equal == total, f"{equal} of {total} equal{first}"
 
 

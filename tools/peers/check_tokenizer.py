@@ -6,7 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
-LINES = 10000
+LINES, TABLE = 10000, "tokenizer"
 WORDS = (
     "the quick brown fox don't I'll we've THEY'RE it's O'Neil naïve café résumé Straße İstanbul ŉ ǅ ﬁ ﬆ x1 3.14 "
     "1,234,567 2^10 foo_bar camelCase HTTPServer __init__ http://a.b/c?d=e&f=g user@example.com #tag 10:30 1/2 ½ ² ③ Ⅷ "
@@ -82,7 +82,7 @@ def from_gguf(path):
     return t
 
 
-def compare(ctx, model, truth, eos):
+def compare(ctx, what, model, truth, eos):
     data = ctx.work / "tokenizer_lines.jsonl"
     texts = lines(data)
     out = ctx.run("tokenize", "--model", model, "--data", data, "--json").stdout
@@ -95,6 +95,7 @@ def compare(ctx, model, truth, eos):
         expected = (ids, truth.decode(ids, skip_special_tokens=False))
         if rows.get(number) != expected:
             wrong.append((text, expected, rows.get(number)))
+    ctx.figure(TABLE, what, "lines whose ids and text are equal", f"{len(texts) - len(wrong)} of {len(texts)}")
     first = f"; first: {wrong[0][0]!r}: {wrong[0][1]} expected, {wrong[0][2]} found" if wrong else ""
     assert not wrong, f"{len(wrong)} of {len(texts)} lines differ{first}"
 
@@ -140,7 +141,7 @@ def checks(ctx):
         assert folder, "the SmolLM2 GGUF is not in the cache"
         import os
         gguf = os.environ.get("GRAFT_SMOLLM2") or ctx.cache / "models" / "smollm2-135m-instruct.gguf"
-        compare(ctx, folder, from_gguf(gguf), 2)
+        compare(ctx, "SmolLM2's own, from its GGUF file", folder, from_gguf(gguf), 2)
         written = Tokenizer.from_file(str(folder / "tokenizer.json"))
         truth = from_gguf(gguf)
         for text in lines(ctx.work / "tokenizer_lines.jsonl")[:1000]:
@@ -151,7 +152,7 @@ def checks(ctx):
         def tiny(name=name):
             folder, eos = tiny_directory(ctx, name)
             truth = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            compare(ctx, folder, truth, truth.token_to_id(eos))
+            compare(ctx, f"the tests' {name}", folder, truth, truth.token_to_id(eos))
 
         yield f"the {name} tokenizer of tests/data, 10,000 lines", tiny
 
@@ -163,7 +164,7 @@ def checks(ctx):
         def family(name=name, truth=truth):
             folder = family_directory(ctx, name)
             truth.save(str(folder / "tokenizer.json"))
-            compare(ctx, folder, truth, truth.token_to_id("</s>"))
+            compare(ctx, name, folder, truth, truth.token_to_id("</s>"))
 
         yield f"{name}, 10,000 lines", family
 
@@ -176,7 +177,7 @@ def checks(ctx):
         (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
         truth = tokenizer(folder)
         (folder / "config.json").write_text(json.dumps(settings))
-        compare(ctx, folder, truth._tokenizer, truth.eos_token_id)
+        compare(ctx, f"tokenizer.model, {name}", folder, truth._tokenizer, truth.eos_token_id)
 
     for kind, model_type, config in (
             ("llama", "llama", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}),
@@ -197,6 +198,8 @@ def checks(ctx):
         # Tokens that a text spells are text to sentencepiece, and it cannot say a zero byte.
         texts = [(t, ids) for t, ids in zip(lines(data), rows) if not any(x in t for x in ("<s>", "</s>", "<unk>", "\0"))]
         wrong = [t for t, ids in texts if ids != sp.encode(t) + [sp.eos_id()]]
+        ctx.figure(TABLE, f"tokenizer.model, {kind}, as sentencepiece", "lines whose ids and text are equal",
+                   f"{len(texts) - len(wrong)} of {len(texts)}")
         assert not wrong, f"{len(wrong)} of {len(texts)} lines differ; first: {wrong[0]!r}"
 
     yield "tokenizer.model, BPE as sentencepiece, 10,000 lines", lambda: sentencepiece_itself("llama")

@@ -1,12 +1,13 @@
 """Tokenizers as the families of real models configure them, trained here on a text, so that no model has to be fetched.
 
-train(text_lines, folder) -> {name: path of a SentencePiece model}; json_families(models) -> {name: tokenizers.Tokenizer}.
+train(text_lines, folder) -> {name: path of a SentencePiece model}; json_families(models) and byte_families(text_lines) ->
+{name: tokenizers.Tokenizer}.
 The parts follow transformers 5.23 (convert_slow_tokenizer.py and the models' tokenization files) and the models' own
 tokenizer.json.
 """
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 # As the trainers of the models were told (sentencepiece's options).
 TRAINED = {
@@ -153,3 +154,36 @@ def json_families(paths):
         "XLM-R (Unigram, words first)": xlmr(paths["xlmr"]),
         "Unigram with byte fallback": unigram_bytes(paths["unigram_bytes"]),
     }
+
+
+LETTERS = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+           "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*")
+WORDS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+REST = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+# How the models' tokenizer.json normalize and split before byte-level BPE; None: ByteLevel's own expression, GPT-2's.
+BYTES = {
+    "Llama 3, SmolLM3, Phi-4, OLMo 2 (cl100k's splits)": (False, WORDS + "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" + REST),
+    "Qwen2, Qwen3": (True, WORDS + "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" + REST),
+    "StableLM 2": (False, WORDS + "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" + REST),
+    "Ministral (tekken)": (False, LETTERS + "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" + REST),
+    "StarCoder2, Granite 3, SmolLM2 (digits alone)": (False, "digits"),
+    "OLMoE (GPT-NeoX's)": (True, None),
+}
+
+
+def byte_families(lines):
+    found = {}
+    for name, (nfc, split) in BYTES.items():
+        t = Tokenizer(models.BPE())
+        if nfc:
+            t.normalizer = normalizers.NFC()
+        own = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split in (None, "digits"))
+        first = {None: [], "digits": [pre_tokenizers.Digits(individual_digits=True)]}.get(split)
+        if first is None:
+            first = [pre_tokenizers.Split(Regex(split), "isolated")]
+        t.pre_tokenizer = pre_tokenizers.Sequence([*first, own])
+        t.decoder = decoders.ByteLevel()
+        t.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=2000, special_tokens=["<s>", "</s>"], show_progress=False,
+                                                         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        found[name] = t
+    return found

@@ -16,6 +16,7 @@ import train_torch
 from check_train import ALL, GROUP, LOSS, compare_adapters
 
 STEPS, BATCH, RANK, BETA = 12, 2, 8, 0.2
+TABLE = "steps as TRL"
 METRICS = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
            "nll_loss", "log_odds_ratio", "log_odds_chosen")
 # name, model, rows, loss, TRL's settings, steps, rate
@@ -26,7 +27,7 @@ CASES = [
      {"gradient_accumulation_steps": 2}, STEPS, 1e-3),
     ("dpo, robust, llama 4 bits", "llama_tied_mlx4", "chat", "dpo", {"loss_type": ["robust"], "label_smoothing": 0.1}, STEPS, 1e-3),
     ("orpo, texts, mistral with a window", "mistral_window", "text", "orpo", {}, STEPS, 1e-3),
-    ("dpo, chats, SmolLM2 4 bits", "smollm", "chat", "dpo", {}, 4, 2e-4),
+    ("dpo, chats, SmolLM2 4 bits", "smollm", "chat", "dpo", {}, 2, 2e-4),
 ]
 
 
@@ -131,12 +132,13 @@ def steps_alike(ctx, case):
     lines = [json.loads(line) for line in (place / "graft" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == len(logs) == steps // every, f"{len(lines)} reports, {len(logs)} logs"
     for i, (line, log) in enumerate(zip(lines, logs), 1):
-        common.near(f"loss of step {i}", line["train_loss"], float(log["loss"]), LOSS * max(1.0, float(log["loss"])))
+        off = common.near(f"loss of step {i}", line["train_loss"], float(log["loss"]), LOSS * max(1.0, float(log["loss"])))
+        ctx.figure(TABLE, case[0], "losses", off)
         common.near(f"norm of step {i}", line["grad_norm"], float(log["grad_norm"]), 5e-3 * float(log["grad_norm"]))
         near_metrics(f"of step {i}", line, {k: float(v) for k, v in log.items() if k in METRICS})
     found = load_file(place / "graft" / "adapter_model.safetensors")
     expected = train_torch.adapter_tensors(trainer.model)
-    compare_adapters(found, expected, 1.0)
+    ctx.figure(TABLE, case[0], "adapter, relative", compare_adapters(found, expected, 1.0))
     start = load_file(place / "init" / "adapter_model.safetensors")
     moved = common.relative([found[n] for n in start], [start[n] for n in start])
     assert moved > 5 * GROUP, f"training moved the adapter by {moved:.3g} only"

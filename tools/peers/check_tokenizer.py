@@ -159,8 +159,9 @@ def checks(ctx):
     import tokenizer_families
     from common import tokenizer
 
-    paths = tokenizer_families.train(corpus(ctx), ctx.work / "sentencepiece")
-    for name, truth in tokenizer_families.json_families(paths).items():
+    text = corpus(ctx)
+    paths = tokenizer_families.train(text, ctx.work / "sentencepiece")
+    for name, truth in (tokenizer_families.json_families(paths) | tokenizer_families.byte_families(text)).items():
         def family(name=name, truth=truth):
             folder = family_directory(ctx, name)
             truth.save(str(folder / "tokenizer.json"))

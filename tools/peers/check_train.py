@@ -65,24 +65,30 @@ def graft_half(ctx, model_dir, data_dir, init_dir, out_dir, case, *more):
 
 
 def compare_adapters(found, expected, strict):
+    """Returns the larger relative distance of all A together and all B together."""
+    worst = 0.0
     assert set(found) == set(expected), f"tensor names differ: {sorted(set(found) ^ set(expected))[:6]}"
     for part in ("lora_A", "lora_B"):
         names = [n for n in expected if part in n]
         distance = common.relative([found[n] for n in names], [expected[n] for n in names])
         assert distance <= strict * GROUP, f"all {part} together: relative distance {distance:.3g}"
+        worst = max(worst, distance)
     for name in expected:
         distance = common.relative([found[name]], [expected[name]])
         assert distance <= strict * SINGLE, f"{name}: relative distance {distance:.3g}"
+    return worst
 
 
 def compare_reports(lines, report, strict):
+    """Returns the largest difference of a loss."""
     assert len(lines) == len(report), f"{len(lines)} reported iterations, expected {len(report)}"
-    common.near("losses", [line["train_loss"] for line in lines], [r["loss"] for r in report], strict * LOSS)
+    worst = common.near("losses", [line["train_loss"] for line in lines], [r["loss"] for r in report], strict * LOSS)
     for i, (line, r) in enumerate(zip(lines, report), 1):
         assert line["iteration"] == i, f"iteration {line['iteration']} at line {i}"
         if r["rate"] is not None:
             common.near(f"learning_rate at {i}", line["learning_rate"], r["rate"], 1e-6 * abs(r["rate"]) + 1e-12)
             common.near(f"grad_norm at {i}", line["grad_norm"], r["grad_norm"], 5e-3 * r["grad_norm"])
+    return worst
 
 
 def one(ctx, case):
@@ -94,8 +100,9 @@ def one(ctx, case):
     report, expected = torch_half(model_dir, data_dir, place / "init", case)
     lines, found = graft_half(ctx, model_dir, data_dir, place / "init", place / "graft", case)
     strict = 1.0 if model == "smollm" else 0.1
-    compare_reports(lines, report, strict)
-    compare_adapters(found, expected, strict)
+    table = "20 steps as PyTorch + PEFT"
+    ctx.figure(table, name, "losses", compare_reports(lines, report, strict))
+    ctx.figure(table, name, "adapter, relative", compare_adapters(found, expected, strict))
     changed = max(float(np.max(np.abs(v))) for k, v in expected.items() if "lora_B" in k)
     assert changed > 1e-4, "nothing was trained"
 

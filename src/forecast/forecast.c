@@ -144,6 +144,12 @@ static double calibrate_update(gr_trainer *t) {
     return least;
 }
 
+/* Can the optimizer's vectors be touched here? A plan must not fall to what it warns of. */
+static bool has_room(const gr_trainer *t) {
+    uint64_t available = gr_memory_available();
+    return !available || t->forecast.state < available;
+}
+
 /* Without weights: the arithmetic at a usual share of this machine's peak. */
 static double from_peak(const gr_trainer *t, int64_t sequence) {
     double peak = gr_peak_gflops(&(gr_compute){.k = &t->rt.kernels, .pool = t->rt.pool});
@@ -223,7 +229,7 @@ graft_status gr_forecast(graft_plan *plan, const char *dir, const graft_options 
     if (st == GRAFT_OK && runnable) { /* the same run, for real, for two seconds */
         st = gr_trainer_ready(&t, err);
         if (st == GRAFT_OK) plan->tokens_per_second = calibrate(&t);
-        if (st == GRAFT_OK) updating = (double)t.updates * calibrate_update(&t);
+        if (st == GRAFT_OK && has_room(&t)) updating = (double)t.updates * calibrate_update(&t);
     }
     gr_trainer_close(&t);
     if (st == GRAFT_OK && plan->tokens_per_second > 0)

@@ -329,12 +329,13 @@ static void goes_on_with_its_reference(void **state) {
     assert_int_equal(apart[0].st, GRAFT_MISMATCH);
     assert_non_null(strstr(apart[0].err.found, "first parameters: "));
     /* going on, the checkpoint has it: a rank need not name the file any more, rank 0 neither */
+    const char *const named[] = {"resume-adapter-file", sft, NULL};
     const char *const bare[] = {"data", pairs, "loss", "dpo", BATCH(4), "resume", "-", NULL};
     for (int names = 0; names < 3; names++) {
         rank_run again[RANKS_MOST] = {{.w.stop_after = 3}}, rest[RANKS_MOST] = {0};
         train_ranks(again, 2, model, "many", more);
         assert_int_equal(again[0].st, GRAFT_INTERRUPTED);
-        if (names < 2) rest[names].own = (const char *const[]){"resume-adapter-file", sft, NULL};
+        if (names < 2) rest[names].own = named;
         train_ranks(rest, 2, model, "many", bare);
         if (rest[0].st != GRAFT_OK) fail_msg("%d: %s, %s", names, rest[0].err.what, rest[0].err.found);
         same_results("one", "many");

@@ -9,9 +9,9 @@ static const verb table[] = {
      0,
      "what a training would do, need and take",
      "Reads only the model's configuration (weights are not needed) and shows, layer type by layer type, "
-     "what is "
-     "quantized, adapted and frozen, how many parameters train, what that saves against full training, and "
-     "the memory and time that the run will take. With --budget it shows the fastest settings that fit.",
+     "what is quantized, adapted and frozen, how many parameters train, what that saves against full "
+     "training, and the memory and time that the run will take. With --budget it shows the fastest settings "
+     "that fit.",
      cmd_plan,
      {"graft plan --model model-4bit", "graft plan --model model-4bit --data data --grad-checkpoint layer",
       "graft plan --shape llama-3-8b --lora-targets standard --budget 8GB",
@@ -33,10 +33,9 @@ static const verb table[] = {
      "",
      0,
      "fine-tune: adapters, or whole blocks",
-     "Trains on DIR/train.jsonl (valid.jsonl is used where present; also .json, .csv, .tsv), or on one file, "
-     "and writes the adapter directory, which "
-     "mlx-lm "
-     "and PEFT load as it is. Ctrl-C saves a checkpoint; --resume continues from it exactly.",
+     "Trains on DIR/train.jsonl (valid.jsonl is used where present; also .json, .csv, .tsv), or on one "
+     "file, and writes the adapter directory, which mlx-lm and PEFT load as it is. Ctrl-C saves a "
+     "checkpoint; --resume continues from it exactly.",
      cmd_train,
      {"graft train --model model-4bit --data data --adapter-path adapters",
       "graft train --model model-4bit --data data --adapter-path adapters --resume",
@@ -50,15 +49,14 @@ static const verb table[] = {
      "a few settings tried, the best kept",
      "Trains with every combination of the --grid values, one after the other, each in a directory of its "
      "own in --adapter-path (sweep), and keeps the adapter with the lowest validation loss: best leads to "
-     "it. "
-     "All trials are forecast before the first starts; what does not fit --budget or --time is refused with "
-     "nothing written. Takes the options of train. With --jobs N trials run at once in one process: they "
-     "share threads, one copy of the base and --budget, and make the same adapters; where N do not fit the "
-     "budget, fewer run at once. With --halving N all trials run the first part of the iterations and only "
-     "the better 1/N go on from where they are, again and again until one is left; the others are dropped, "
-     "which is no failure. --patience ends a trial that no longer gets better. A sweep that was stopped goes "
-     "on with --resume, and --time that is over stops it: exit code 0, and what is left waits. Exit code 1 "
-     "where no trial has a validation loss, or every one failed. graft report shows the trials.",
+     "it. All trials are forecast before the first starts; what does not fit --budget or --time is refused "
+     "with nothing written. Takes the options of train. With --jobs N trials run at once in one process: "
+     "they share threads, one copy of the base and --budget, and make the same adapters; where N do not fit "
+     "the budget, fewer run at once. With --halving N all trials run the first part of the iterations and "
+     "only the better 1/N go on from where they are, again and again until one is left; the others are "
+     "dropped, which is no failure. --patience ends a trial that no longer gets better. A sweep that was "
+     "stopped goes on with --resume, and --time that is over stops it: exit code 0, and what is left waits. "
+     "Exit code 1 where no trial has a validation loss, or every one failed. graft report shows the trials.",
      cmd_sweep,
      {"graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=8,16 --grid "
       "learning-rate=1e-4,2e-4",
@@ -69,25 +67,20 @@ static const verb table[] = {
       "graft sweep --model model-4bit --data data --iters 200 --grid lora-rank=4,32 --budget 1GB --time 2h "
       "--adapter-path ranks",
       "graft sweep --model model-4bit --data data --iters 200 --grid learning-rate=5e-5,1e-4,2e-4,4e-4 "
-      "--jobs "
-      "2 --adapter-path rates",
+      "--jobs 2 --adapter-path rates",
       "graft sweep --model model-4bit --data data --iters 800 --steps-per-eval 50 --grid lora-rank=8,32 "
-      "--grid "
-      "learning-rate=5e-5,1e-4,2e-4,4e-4 --halving 2 --adapter-path many"}},
+      "--grid learning-rate=5e-5,1e-4,2e-4,4e-4 --halving 2 --adapter-path many"}},
     {"report",
      GRAFT_VERB_REPORT,
      "DIR [DIR ...]",
      GRAFT_REPORT_DIRS,
      "a training, or several compared, as one page",
      "Reads metrics.jsonl, run.json and the adapter in DIR and writes one page that needs no network: "
-     "losses, "
-     "validation, rate, speed, memory against the forecast, gradient, settings, data, what the adapter "
-     "changes "
-     "by block and module, and samples. Of two or more directories it overlays the curves and lists the "
-     "settings that differ. With --prompts base and adapter answer that file's prompts first, and the "
-     "answers "
-     "are kept in DIR/samples.json. The directory of a sweep stands for its trials, of more than eight for "
-     "the best. --json prints the numbers.",
+     "losses, validation, rate, speed, memory against the forecast, gradient, settings, data, what the "
+     "adapter changes by block and module, and samples. Of two or more directories it overlays the curves "
+     "and lists the settings that differ. With --prompts base and adapter answer that file's prompts first, "
+     "and the answers are kept in DIR/samples.json. The directory of a sweep stands for its trials, of more "
+     "than eight for the best. --json prints the numbers.",
      cmd_report,
      {"graft report adapters", "graft report adapters --prompts questions.jsonl --max-tokens 60",
       "graft report rank8 rank16 --html compared.html", "graft report sweep",
@@ -108,12 +101,9 @@ static const verb table[] = {
      0,
      "adapter into base: one model, and what that cost",
      "Writes an MLX directory in which the adapter is part of the weights: in the base's own quantization, "
-     "or "
-     "with --dequantize in 16 bits; or, of a GGUF base, a GGUF file. What the adapter does not change keeps "
-     "its bytes. With --data it "
-     "measures "
-     "base, base and adapter, and the fused model on the user's rows, and warns where less than 80 % of the "
-     "gain is left.",
+     "or with --dequantize in 16 bits; or, of a GGUF base, a GGUF file. What the adapter does not change "
+     "keeps its bytes. With --data it measures base, base and adapter, and the fused model on the user's "
+     "rows, and warns where less than 80 % of the gain is left.",
      cmd_fuse,
      {"graft fuse --model model-4bit --adapter-path adapters --save-path fused --data data",
       "graft fuse --model model-4bit --adapter-path adapters --save-path fused-16bit --dequantize",
@@ -125,11 +115,9 @@ static const verb table[] = {
      0,
      "an adapter of any format, for mlx-lm, PEFT or llama.cpp",
      "Reads an adapter that graft, mlx-lm, PEFT or llama.cpp's converter made and writes it in the formats "
-     "of --to: "
-     "exactly, or what a format changes is said, and what it cannot hold is refused by name. Of the base "
-     "only "
-     "config.json or a GGUF file's metadata is read; --model is needed where the adapter does not say which "
-     "it is.",
+     "of --to: exactly, or what a format changes is said, and what it cannot hold is refused by name. Of "
+     "the base only config.json or a GGUF file's metadata is read; --model is needed where the adapter does "
+     "not say which it is.",
      cmd_export,
      {"graft export --adapter-path adapters --to gguf --out adapters",
       "graft export --adapter-path peft-adapter --model model-4bit --to mlx --out mlx-adapter",
@@ -203,12 +191,9 @@ static const verb table[] = {
      "a model from the Hugging Face hub into the local cache",
      "Fetches configuration, tokenizer and safetensors, or what --include names, into the cache that other "
      "programs use too (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface/hub), from HF_ENDPOINT, with the token "
-     "of "
-     "HF_TOKEN or of the token file where a model needs one. Every file is compared with the digest that the "
-     "hub "
-     "announces. What was cut off, or stopped with Ctrl-C, goes on where it ended. Afterwards every verb "
-     "takes "
-     "--model owner/name, without network.",
+     "of HF_TOKEN or of the token file where a model needs one. Every file is compared with the digest that "
+     "the hub announces. What was cut off, or stopped with Ctrl-C, goes on where it ended. Afterwards every "
+     "verb takes --model owner/name, without network.",
      cmd_download,
      {"graft download HuggingFaceTB/SmolLM2-135M-Instruct", "graft download Qwen/Qwen3-0.6B@main --json",
       "graft download HuggingFaceTB/SmolLM2-360M-Instruct-GGUF --include '*q8_0.gguf'"}},
@@ -218,19 +203,16 @@ static const verb table[] = {
      1,
      "how fast this machine trains, what 4 bits and recompute save",
      "load: the model in 16 bits against --bits, time and memory; the halves that it converts stay in "
-     "${XDG_CACHE_HOME:-~/.cache}/graft/converted. train: the speed of training steps against "
-     "the machine's measured peak, on a model or on random weights of a published shape (no download); "
-     "--peer "
-     "runs another program on the same batches. checkpoint: what recompute saves and costs by length. "
+     "${XDG_CACHE_HOME:-~/.cache}/graft/converted. train: the speed of training steps against the machine's "
+     "measured peak, on a model or on random weights of a published shape (no download); --peer runs "
+     "another program on the same batches. checkpoint: what recompute saves and costs by length. "
      "accumulate: the gradient of micro-batches against one batch's. Each prints a table and draws a "
      "picture. kernels: products, attention and elementwise work alone, in percent of the peak or of the "
-     "bandwidth that the same run measures; no picture. "
-     "tokenize: how fast the lines of --data become tokens. curves: speed and memory of a "
-     "step as a setting grows. generate: how fast a prompt of --seq-length tokens is read, in percent of the "
-     "peak, and --max-tokens more are written, in percent of the bandwidth; --peer llama runs llama.cpp on "
-     "the "
-     "same GGUF file. graft bench NAME --help lists the options of "
-     "one.",
+     "bandwidth that the same run measures; no picture. tokenize: how fast the lines of --data become "
+     "tokens. curves: speed and memory of a step as a setting grows. generate: how fast a prompt of "
+     "--seq-length tokens is read, in percent of the peak, and --max-tokens more are written, in percent of "
+     "the bandwidth; --peer llama runs llama.cpp on the same GGUF file. graft bench NAME --help lists the "
+     "options of one.",
      cmd_bench,
      {"graft bench load --model model-4bit --data data", "graft bench train --shape llama-3.2-1b --steps 3",
       "graft bench train --model model-4bit --batch-size 1 --steps 50 --peer torch",

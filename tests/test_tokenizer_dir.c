@@ -195,32 +195,34 @@ static void files_that_disagree(void **state) {
     json_decref(root);
 }
 
-/* As gguf-py writes a list of templates. */
+/* As gguf-py writes a list of templates; and with the one for tools, but no list. */
 static void templates_of_gguf(void **state) {
-    temp_dir dir = temp_dir_new();
-    graft_error err = {0};
-    gr_buf b = {0};
-    gr_gguf *file;
-    json_t *value;
     (void)state;
-    put_header(&b, 3, 0, 4);
-    put_key_string(&b, "tokenizer.chat_template.tool_use", "T");
-    put_key_string(&b, "tokenizer.chat_template.unlisted", "U");
-    put_key_array(&b, "tokenizer.chat_templates", GR_GGUF_STRING, 2);
-    put_string(&b, "tool_use");
-    put_string(&b, "absent");
-    put_key_string(&b, "tokenizer.chat_template", "D");
-    put_padding(&b, 32);
-    if (gr_gguf_open(&file, temp_file(&dir, "x.gguf", b.data, b.len), &err)) fail_msg("%s", err.what);
-    assert_int_equal(gr_chat_templates_of_gguf(&value, file, &err), GRAFT_OK);
-    assert_string_equal(gr_chat_template_named(value, NULL), "D");
-    assert_string_equal(gr_chat_template_named(value, "tool_use"), "T");
-    assert_null(gr_chat_template_named(value, "absent"));
-    assert_int_equal(json_array_size(value), 2);
-    json_decref(value);
-    gr_gguf_close(file);
-    gr_buf_free(&b);
-    temp_dir_free(&dir);
+    for (int listed = 0; listed < 2; listed++) {
+        temp_dir dir = temp_dir_new();
+        graft_error err = {0};
+        gr_buf b = {0};
+        gr_gguf *file;
+        json_t *value;
+        put_header(&b, 3, 0, listed ? 4 : 3);
+        put_key_string(&b, "tokenizer.chat_template.tool_use", "T");
+        put_key_string(&b, "tokenizer.chat_template.unlisted", "U");
+        if (listed) put_key_array(&b, "tokenizer.chat_templates", GR_GGUF_STRING, 2);
+        if (listed) put_string(&b, "tool_use");
+        if (listed) put_string(&b, "absent");
+        put_key_string(&b, "tokenizer.chat_template", "D");
+        put_padding(&b, 32);
+        if (gr_gguf_open(&file, temp_file(&dir, "x.gguf", b.data, b.len), &err)) fail_msg("%s", err.what);
+        assert_int_equal(gr_chat_templates_of_gguf(&value, file, &err), GRAFT_OK);
+        assert_string_equal(gr_chat_template_named(value, NULL), "D");
+        assert_string_equal(gr_chat_template_named(value, "tool_use"), "T");
+        assert_null(gr_chat_template_named(value, "absent"));
+        assert_int_equal(json_array_size(value), 2);
+        json_decref(value);
+        gr_gguf_close(file);
+        gr_buf_free(&b);
+        temp_dir_free(&dir);
+    }
 }
 
 static void names_what_no_model_file_can(void **state) {

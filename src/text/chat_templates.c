@@ -92,24 +92,31 @@ static graft_status add_key(json_t *list, const gr_gguf *file, const char *key, 
     return st == GRAFT_OK ? st : gr_where(err, "metadata key %s", key);
 }
 
+static graft_status add_name(json_t *list, const gr_gguf *file, const char *name, size_t len,
+                             graft_error *err) {
+    gr_buf key = {0};
+    gr_buf_puts(&key, "tokenizer.chat_template.");
+    gr_buf_add(&key, name, len);
+    graft_status st = key.failed ? gr_no_memory(err, len) : add_key(list, file, key.data, name, len, err);
+    gr_buf_free(&key);
+    return st;
+}
+
+/* The one for tools counts listed or not, as it does for llama.cpp. */
 static graft_status add_named(json_t *list, const gr_gguf *file, graft_error *err) {
-    static const char names[] = "tokenizer.chat_templates";
+    static const char names[] = "tokenizer.chat_templates", tools[] = "tool_use";
     const char *name;
     size_t count = 0, len;
-    if (!gr_gguf_array(file, names, &count)) return GRAFT_OK;
-    if (count > MAX_NAMED)
+    bool listed = false;
+    if (gr_gguf_array(file, names, &count) && count > MAX_NAMED)
         return gr_fail(err, GRAFT_RANGE, "metadata key %s has %zu names, more than %d", names, count,
                        MAX_NAMED);
     for (size_t i = 0; i < count; i++) {
-        gr_buf key = {0};
         if (!gr_gguf_array_string(file, names, i, &name, &len)) continue;
-        gr_buf_puts(&key, "tokenizer.chat_template.");
-        gr_buf_add(&key, name, len);
-        graft_status st = key.failed ? gr_no_memory(err, len) : add_key(list, file, key.data, name, len, err);
-        gr_buf_free(&key);
-        GR_TRY(st);
+        listed |= len == strlen(tools) && memcmp(name, tools, len) == 0;
+        GR_TRY(add_name(list, file, name, len, err));
     }
-    return GRAFT_OK;
+    return listed ? GRAFT_OK : add_name(list, file, tools, strlen(tools), err);
 }
 
 graft_status gr_chat_templates_of_gguf(json_t **value, const gr_gguf *file, graft_error *err) {

@@ -12,7 +12,8 @@
  * GRAFT_CORRUPT for what is no text. A new reference. */
 graft_status gr_chat_templates_of_dir(json_t **value, const char *dir, gr_reading how,
                                       graft_error *err) GR_MUST_CHECK;
-/* Of tokenizer.chat_template and, for the names in tokenizer.chat_templates, tokenizer.chat_template.NAME. */
+/* Of tokenizer.chat_template and, for the names in tokenizer.chat_templates and tool_use,
+ * tokenizer.chat_template.NAME. */
 graft_status gr_chat_templates_of_gguf(json_t **value, const gr_gguf *file, graft_error *err) GR_MUST_CHECK;
 /* One of such a value; name NULL: "default". NULL: there is none. Borrowed. */
 const char *gr_chat_template_named(const json_t *value, const char *name);

@@ -202,6 +202,8 @@ static bool mutates(jv obj, const jstr *name) {
 
 /* Python's getattr: a field, a method, or J_MISSING. */
 static jv python_attr(jctx *c, jv obj, const jstr *name) {
+    if (obj.kind == J_FUNC && strcmp(obj.func->name, "self") == 0)
+        gr_j_raise(c, GRAFT_UNSUPPORTED, "'self' is not supported in a chat template");
     jv v = field(c, obj, name);
     if (v.kind == J_MISSING) v = gr_j_method(c, obj, name);
     if (v.kind == J_MISSING && mutates(obj, name))

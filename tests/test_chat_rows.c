@@ -82,14 +82,14 @@ static void what_is_not_read_is_said(void **state) {
     gr_rows *rows;
     (void)state;
     assert_int_equal(open_text(&rows,
-                               "{" CHAT ", \"system\": \"Be brief.\"}\n{" CHAT
-                               ", \"system\": null}\n{\"conversations\": "
+                               "{" CHAT ", \"system\": \"Be brief.\"}\n{" CHAT ", \"system\": \"\"}\n{" LISTS
+                               ", \"system\": \"x\"}\n{\"conversations\": "
                                "[{\"from\": \"human\", \"value\": \"a\"}], \"system\": \"Be brief.\"}\n",
                                &config),
                      GRAFT_OK);
     char *notes = gr_rows_notes(rows);
     assert_string_equal(notes,
-                        "1 row has a \"system\" beside messages with roles, which is not read (line 1)");
+                        "2 rows have a \"system\" that is not read beside their other keys (lines 1, 3)");
     free(notes);
     gr_rows_free(rows);
     assert_int_equal(open_text(&rows, "{" CHAT "}\n", &config), GRAFT_OK);

@@ -145,11 +145,12 @@ graft_status gr_conversation_add(json_t *messages, const json_t *list, const cha
 }
 
 /* The text of a row's "system" before all else. */
-static graft_status add_system(json_t *messages, const json_t *row, graft_error *err) {
+static graft_status add_system(gr_conversation *c, const json_t *row, graft_error *err) {
     json_t *system = gr_row_member(row, "system");
+    c->unread_system = false;
     if (!system) return GRAFT_OK;
     if (!json_is_string(system)) return gr_row_wrong_type("system", "a string", system, err);
-    return json_string_length(system) ? said(say(messages, "system", system), err) : GRAFT_OK;
+    return json_string_length(system) ? said(say(c->messages, "system", system), err) : GRAFT_OK;
 }
 
 /* ---- prompts */
@@ -192,14 +193,15 @@ static graft_status add_history(json_t *messages, const json_t *history, graft_e
     return GRAFT_OK;
 }
 
-static graft_status add_alpaca(json_t *messages, const json_t *row, graft_error *err) {
+static graft_status add_alpaca(gr_conversation *c, const json_t *row, graft_error *err) {
+    json_t *messages = c->messages;
     json_t *instruction = gr_row_member(row, "instruction"), *input = gr_row_member(row, "input"),
            *output = gr_row_member(row, "output");
     const json_t *history = gr_row_member(row, "history");
     if (!json_is_string(instruction)) return gr_row_wrong_type("instruction", "a string", instruction, err);
     if (input && !json_is_string(input)) return gr_row_wrong_type("input", "a string", input, err);
     if (!json_is_string(output)) return gr_row_wrong_type("output", "a string", output, err);
-    GR_TRY(add_system(messages, row, err));
+    GR_TRY(add_system(c, row, err));
     if (history) GR_TRY(add_history(messages, history, err));
     json_t *question = asked(instruction, input);
     bool good = question && say(messages, "user", question) && say(messages, "assistant", output);
@@ -251,24 +253,22 @@ static graft_status no_format(const json_t *row, const keys *k, graft_error *err
 static graft_status read_row(gr_conversation *c, const json_t *row, const keys *k, graft_error *err) {
     json_t *prompt = gr_row_member(row, k->prompt), *completion = gr_row_member(row, k->completion);
     const json_t *chat = gr_row_member(row, k->chat), *shared = gr_row_member(row, "conversations");
+    const json_t *system = gr_row_member(row, "system");
+    c->unread_system = json_is_string(system) && json_string_length(system); /* until it is read */
     if (prompt && completion) return add_completion(c, prompt, completion, k, err);
     if (chat) {
         const json_t *first = json_array_get(chat, 0);
-        if (gr_row_member(first, "from") && !gr_row_member(first, "role"))
-            GR_TRY(add_system(c->messages, row, err));
-        else
-            c->unread_system = gr_row_member(row, "system") != NULL;
+        if (gr_row_member(first, "from") && !gr_row_member(first, "role")) GR_TRY(add_system(c, row, err));
         return gr_conversation_add(c->messages, chat, k->chat, k->check, err);
     }
     c->text = gr_row_member(row, k->text);
     if (c->text)
         return json_is_string(c->text) ? GRAFT_OK : gr_row_wrong_type(k->text, "a string", c->text, err);
     if (shared) {
-        GR_TRY(add_system(c->messages, row, err));
+        GR_TRY(add_system(c, row, err));
         return gr_conversation_add(c->messages, shared, "conversations", k->check, err);
     }
-    if (gr_row_member(row, "instruction") && gr_row_member(row, "output"))
-        return add_alpaca(c->messages, row, err);
+    if (gr_row_member(row, "instruction") && gr_row_member(row, "output")) return add_alpaca(c, row, err);
     return no_format(row, k, err);
 }
 

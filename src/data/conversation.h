@@ -20,7 +20,8 @@ typedef struct gr_conversation {
     json_t *tools;           /* NULL: none */
     const json_t *variables; /* the row's chat_template_kwargs, borrowed; NULL: none */
     size_t asked;            /* messages of a prompt that is a list; 0: there is none */
-    bool unread_system;      /* a "system" stands beside messages that have roles of their own */
+    bool unread_system; /* a "system" stands there for nothing: beside a prompt, a text or messages with roles
+                         */
 } gr_conversation;
 
 /* Only the names of keys are read from config. `check`: a message without role or content is refused; else

@@ -7,7 +7,7 @@
 typedef struct gr_encoded {
     gr_ids ids;
     uint8_t *mask;      /* parallel to ids */
-    bool unread_system; /* beside messages with roles */
+    bool unread_system; /* see gr_conversation */
     bool endless;       /* a chat too long to find its mask, which is not taken */
 } gr_encoded;
 void gr_encoded_free(gr_encoded *row);

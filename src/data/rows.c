@@ -374,8 +374,8 @@ char *gr_rows_notes(const gr_rows *rows) {
              "prompts end in other tokens when an answer follows");
     add_note(&out, &rows->equal, "pair has the same answer twice and says nothing about it",
              "pairs have the same answer twice and say nothing about it");
-    add_note(&out, &rows->unread_system, "row has a \"system\" beside messages with roles, which is not read",
-             "rows have a \"system\" beside messages with roles, which is not read");
+    add_note(&out, &rows->unread_system, "row has a \"system\" that is not read beside its other keys",
+             "rows have a \"system\" that is not read beside their other keys");
     add_note(&out, &rows->untargeted, "row has no token to train on", "rows have no token to train on");
     if (out.len == 0) return NULL;
     return gr_buf_take(&out);

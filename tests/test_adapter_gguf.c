@@ -129,7 +129,7 @@ static void as_llama_cpp(void **state) {
         free(json);
         free(text);
     }
-    assert_int_equal(i, 9);
+    assert_int_equal(i, 14);
     json_decref(all);
 }
 

@@ -24,9 +24,15 @@ MORE = {"granite": {"attention_multiplier": 0.5, "embedding_multiplier": 1.0, "r
                    "attn_logit_softcapping": 50.0, "hidden_activation": "gelu_pytorch_tanh"},
         "gemma3_text": {"query_pre_attn_scalar": 4, "sliding_window": 32, "hidden_activation": "gelu_pytorch_tanh",
                         "sliding_window_pattern": 2, "rope_local_base_freq": 10000.0},
-        "smollm3": {"no_rope_layers": [1, 1]}}
+        "smollm3": {"no_rope_layers": [1, 1]},
+        "phi3": {"sliding_window": None, "original_max_position_embeddings": 64, "pad_token_id": 0},
+        "stablelm": {"layer_norm_eps": 1e-5, "use_qkv_bias": True, "partial_rotary_factor": 0.5},
+        "starcoder2": {"norm_epsilon": 1e-5},
+        "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+        "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12}}
 SHAPES = {"self_attn.q_proj": (8, 8), "self_attn.k_proj": (4, 8), "self_attn.v_proj": (4, 8), "self_attn.o_proj": (8, 8),
           "mlp.gate_proj": (12, 8), "mlp.up_proj": (12, 8), "mlp.down_proj": (8, 12)}
+OTHERS = {"self_attn.qkv_proj": (16, 8), "mlp.gate_up_proj": (24, 8), "mlp.c_fc": (12, 8), "mlp.c_proj": (8, 12)}
 CASES = [("llama", "LlamaForCausalLM", list(SHAPES) + ["embed_tokens", "lm_head"]),
          ("mistral", "MistralForCausalLM", ["self_attn.q_proj", "self_attn.k_proj"]),
          ("qwen2", "Qwen2ForCausalLM", ["self_attn.q_proj", "self_attn.k_proj"]),
@@ -35,7 +41,12 @@ CASES = [("llama", "LlamaForCausalLM", list(SHAPES) + ["embed_tokens", "lm_head"
          ("granite", "GraniteForCausalLM", ["self_attn.k_proj"]),
          ("olmo2", "Olmo2ForCausalLM", ["self_attn.k_proj", "mlp.down_proj"]),
          ("gemma2", "Gemma2ForCausalLM", ["self_attn.k_proj", "mlp.gate_proj"]),
-         ("gemma3_text", "Gemma3ForCausalLM", ["self_attn.k_proj"])]
+         ("gemma3_text", "Gemma3ForCausalLM", ["self_attn.k_proj"]),
+         ("phi3", "Phi3ForCausalLM", ["self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"]),
+         ("stablelm", "StableLmForCausalLM", ["self_attn.k_proj", "mlp.gate_proj"]),
+         ("starcoder2", "Starcoder2ForCausalLM", ["self_attn.k_proj", "mlp.c_fc", "mlp.c_proj"]),
+         ("olmoe", "OlmoeForCausalLM", ["self_attn.q_proj", "self_attn.k_proj"]),
+         ("qwen3_moe", "Qwen3MoeForCausalLM", ["self_attn.k_proj"])]  # of Ministral 3 the converter wants a tokenizer
 RANK, ALPHA = 2, 6
 
 
@@ -52,7 +63,7 @@ def peft_tensors(modules):
             tensors["base_model.model.model.embed_tokens.lora_embedding_A"] = count(RANK, 16)
             tensors["base_model.model.model.embed_tokens.lora_embedding_B"] = count(8, RANK)
             continue
-        out, inner = (16, 8) if name == "lm_head" else SHAPES[name]
+        out, inner = (16, 8) if name == "lm_head" else {**SHAPES, **OTHERS}[name]
         stem = "base_model.model." + ("lm_head" if name == "lm_head" else f"model.layers.1.{name}")
         tensors[stem + ".lora_A.weight"] = count(RANK, inner)
         tensors[stem + ".lora_B.weight"] = count(out, RANK)

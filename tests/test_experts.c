@@ -286,6 +286,86 @@ static void test_adapters(void **state) {
     tiny_remove(model);
 }
 
+/* PEFT's adapters of transformers' stacks, gate and up in one: A is [experts * rank, in], and a row of B, for
+ * one output, has rank after rank each expert's number. source: PEFT 0.21 ParamWrapper.get_delta_weight;
+ * tools/peers/check_adapter_kinds.py compares with PEFT itself. */
+static void test_peft_stacks(void **state) {
+    (void)state;
+    enum { RANK = 3, ALL = RANK * TINY_EXPERTS, GATE_UP = 2 * TINY_EXPERT_MLP };
+    static const char stem[] = "base_model.model.model.layers.1.mlp.experts";
+    char *model = tiny_model_dir(root, "model", &(tiny_spec){.type = "qwen3_moe"}),
+         *dir = tiny_subdir(root, "peft"), *path = tiny_join(dir, "adapter_model.safetensors");
+    graft_error err = {0};
+    gr_model_config config;
+    assert_int_equal(gr_config_open(&config, model, &err), GRAFT_OK);
+    for (int with = 1; with <= 3; with++) { /* bits: gate and up, down */
+        const bool gate_up = with & 1, down = with & 2;
+        const int64_t in[] = {TINY_HIDDEN, TINY_EXPERT_MLP}, out[] = {GATE_UP, TINY_HIDDEN};
+        gr_tensor all[4];
+        char names[4][120], text[400];
+        float *numbers[2][2] = {0}; /* of which stack; A, B */
+        size_t n = 0;
+        for (int s = 0; s < 2; s++) {
+            if (!(s ? down : gate_up)) continue;
+            for (int b = 0; b < 2; b++) {
+                const int64_t rows = b ? out[s] : ALL, cols = b ? ALL : in[s];
+                float *x = numbers[s][b] = calloc((size_t)(rows * cols), sizeof *x);
+                assert_non_null(x);
+                for (int64_t i = 0; i < rows * cols; i++) x[i] = (float)(i + 7 * b + 13 * s + 1);
+                snprintf(names[n], sizeof names[n], "%s%s.lora_%s.weight", stem,
+                         with == 3 && !s ? ".base_layer" : "", b ? "B" : "A");
+                all[n] = (gr_tensor){.name = names[n],
+                                     .dtype = GR_F32,
+                                     .ndim = 2,
+                                     .shape = {rows, cols},
+                                     .data = (const uint8_t *)x,
+                                     .bytes = (size_t)(rows * cols) * sizeof *x};
+                n++;
+            }
+        }
+        assert_int_equal(gr_safetensors_save(path, all, n, NULL, &err), GRAFT_OK);
+        snprintf(text, sizeof text,
+                 "{\"peft_type\":\"LORA\",\"r\":3,\"lora_alpha\":6,\"target_modules\":[],\"target_"
+                 "parameters\":[%s%s%s]}",
+                 down ? "\"mlp.experts.down_proj\"" : "", with == 3 ? "," : "",
+                 gate_up ? "\"mlp.experts.gate_up_proj\"" : "");
+        tiny_write(dir, "adapter_config.json", text);
+        made m = {.config = &config}, back = load(&m, dir);
+        assert_int_equal(back.tuning->adapted, 2 * gate_up + down);
+        static const gr_role roles[] = {GR_EXPERT_GATE, GR_EXPERT_UP, GR_EXPERT_DOWN};
+        for (int k = 0; k < 3; k++) {
+            const int s = k == 2;
+            const gr_tuned *x = &back.tuning->block[1][roles[k]];
+            const int64_t own = s ? TINY_HIDDEN : TINY_EXPERT_MLP, first = k == 1 ? own : 0;
+            assert_int_equal(x->rank, numbers[s][0] ? RANK : 0);
+            for (int64_t e = 0; x->rank && e < TINY_EXPERTS; e++)
+                for (int64_t r = 0; r < RANK; r++) {
+                    for (int64_t i = 0; i < in[s]; i++)
+                        assert_true(back.params[x->a + (e * RANK + r) * in[s] + i] ==
+                                    numbers[s][0][(e * RANK + r) * in[s] + i]);
+                    for (int64_t o = 0; o < own; o++)
+                        assert_true(back.params[x->b + (e * RANK + r) * own + o] ==
+                                    numbers[s][1][(first + o) * ALL + r * TINY_EXPERTS + e]);
+                }
+            assert_true(!x->rank || x->scale == 2);
+        }
+        drop(&back);
+        const char *const file = "adapter_model.safetensors";
+        refused(&config, dir, file, "{\"r\":4}", GRAFT_MISMATCH, "rank 4");
+        refused(&config, dir, file, "{\"alpha_pattern\":{\"experts\":3}}", GRAFT_UNSUPPORTED,
+                "alpha_pattern");
+        refused(&config, dir, file, "{\"target_parameters\":[\"mlp.gate.weight\"]}", GRAFT_UNSUPPORTED,
+                "experts.down");
+        refused(&config, dir, file, "{\"target_parameters\":[]}", GRAFT_MISMATCH,
+                "is not an adapter of this base");
+        for (int s = 0; s < 4; s++) free(numbers[s / 2][s % 2]);
+    }
+    gr_config_free(&config);
+    free(path);
+    tiny_remove(dir);
+    tiny_remove(model);
+}
+
 /* What an adapter adds to one number of an expert's matrix. */
 static double added(const gr_tuning *t, const float *params, int64_t e, int64_t o, int64_t i) {
     const gr_tuned *x = &t->block[1][GR_EXPERT_DOWN];
@@ -416,10 +496,11 @@ static void test_gguf_names(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),  cmocka_unit_test(test_router_codes),
-                                       cmocka_unit_test(test_refused),  cmocka_unit_test(test_too_many),
-                                       cmocka_unit_test(test_adapters), cmocka_unit_test(test_picks_fit),
-                                       cmocka_unit_test(test_names),    cmocka_unit_test(test_sums),
-                                       cmocka_unit_test(test_choice),   cmocka_unit_test(test_gguf_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stacked),   cmocka_unit_test(test_router_codes),
+                                       cmocka_unit_test(test_refused),   cmocka_unit_test(test_too_many),
+                                       cmocka_unit_test(test_adapters),  cmocka_unit_test(test_peft_stacks),
+                                       cmocka_unit_test(test_picks_fit), cmocka_unit_test(test_names),
+                                       cmocka_unit_test(test_sums),      cmocka_unit_test(test_choice),
+                                       cmocka_unit_test(test_gguf_names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -30,7 +30,7 @@ typedef struct gr_adapter_slot {
     bool folds;         /* takes the factor of a module whose scale is not the common one */
 } gr_adapter_slot;
 
-#define GR_SLOTS 11
+#define GR_SLOTS 13
 typedef struct gr_adapter_format {
     const char *name; /* "mlx", "peft", "gguf" */
     const char *program, *file;
@@ -140,6 +140,7 @@ typedef struct gr_adapter_config {
     int64_t rank;       /* PEFT's r */
     int64_t num_layers; /* of "full"; 0: all */
     gr_patterns *ranks, *alphas;
+    bool gate_up, down;            /* PEFT's target_parameters: a mixture's stacked matrices */
     const gr_adapter_whole *whole; /* whose names the tensors and patterns have; NULL: the text model's */
 } gr_adapter_config;
 /* Opens dir's file and reads what does not depend on the format; without one, an empty config if it is
@@ -242,6 +243,8 @@ typedef struct gr_adapter_find {
     const gr_tensor *tensor;
     const gr_adapter_slot *slot;
     int64_t head_dim, stack; /* as gr_adapter_item's */
+    bool woven; /* PEFT's stack in two dimensions: row and column of B are output, rank * experts */
+    int64_t outputs, output; /* then: of the tensor, of which this matrix has its own from `output` on */
 } gr_adapter_find;
 typedef struct gr_adapter_reader {
     const gr_model_config *config;

@@ -87,8 +87,9 @@ static graft_status wish(gr_tuning *t, const gr_adapter_reader *r, gr_role role,
     char path[200];
     gr_role_name(path, sizeof path, role, layer);
     if (a) {
-        const bool experts = gr_role_expert(role); /* a stack of matrices */
-        x->rank = a->shape[(experts ? 1 : 0) + (f[GR_PARAM_A].slot->transposed ? 1 : 0)];
+        const bool stacked = gr_role_expert(role) && !f[GR_PARAM_A].woven; /* three dimensions */
+        x->rank = a->shape[(stacked ? 1 : 0) + (f[GR_PARAM_A].slot->transposed ? 1 : 0)];
+        if (f[GR_PARAM_A].woven) x->rank /= f[GR_PARAM_A].stack;
         x->dora = r->settings->dora;
         if (role < GR_LINEARS) GR_TRY(pool_of(&x->pool, r, role, path, err));
         GR_TRY(gr_adapter_config_scale(&x->scale, r->settings, path, x->rank, err));

@@ -1,4 +1,5 @@
 #include "adapters/adapter_parts.h"
+#include "base/name_match.h"
 #include "files/json_write.h"
 #include <math.h>
 #include <stdio.h>
@@ -67,8 +68,7 @@ static graft_status check_peft(const gr_json_scope *root, graft_error *err) {
                                          "kasa_config",
                                          "use_mora",
                                          "monteclora_config",
-                                         "velora_config",
-                                         "target_parameters"};
+                                         "velora_config"};
     static const char *const harmless[] = {"gaussian", "eva", "orthogonal"};
     const char *type = "LORA";
     GR_TRY(gr_json_string(root, "peft_type", &type, err));
@@ -88,6 +88,31 @@ static graft_status check_peft(const gr_json_scope *root, graft_error *err) {
     if (fine) return GRAFT_OK;
     unsupported(root, "init_lora_weights", "true, false, gaussian, eva or orthogonal", init, err);
     return gr_hint(err, "save it with PEFT's path_initial_model_for_weight_conversion");
+}
+
+/* A mixture's experts as transformers stacks them. Their ranks and alphas are the common ones: which key of a
+ * pattern means a parameter is nowhere said. */
+static graft_status read_parameters(gr_adapter_config *c, const gr_json_scope *root, graft_error *err) {
+    static const char *const patterns[] = {"rank_pattern", "alpha_pattern"};
+    const json_t *names = gr_json_field(root, "target_parameters");
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        const bool gate_up = name && gr_name_ends(name, "experts.gate_up_proj", 20),
+                   down = name && gr_name_ends(name, "experts.down_proj", 17);
+        if (!gate_up && !down)
+            return unsupported(root, "target_parameters", "experts.gate_up_proj, experts.down_proj", names,
+                               err);
+        c->gate_up |= gate_up;
+        c->down |= down;
+    }
+    if (names && !json_is_null(names) && !json_is_array(names))
+        return unsupported(root, "target_parameters", "a list of names", names, err);
+    for (size_t i = 0; (c->gate_up || c->down) && i < 2; i++) {
+        const json_t *value = gr_json_field(root, patterns[i]);
+        if (json_is_object(value) && json_object_size(value))
+            return unsupported(root, patterns[i], "none beside target_parameters", value, err);
+    }
+    return GRAFT_OK;
 }
 
 static graft_status read_bias(gr_adapter_config *c, const gr_json_scope *root, graft_error *err) {
@@ -152,6 +177,7 @@ graft_status gr_adapter_config_read(gr_adapter_config *c, bool peft, size_t modu
     GR_TRY(gr_json_bool(&root, "use_rslora", &c->rslora, err));
     if (peft) {
         GR_TRY(check_peft(&root, err));
+        GR_TRY(read_parameters(c, &root, err));
         GR_TRY(gr_json_bool(&root, "use_dora", &c->dora, err));
         GR_TRY(gr_json_bool(&root, "ensure_weight_tying", &c->tying, err));
         GR_TRY(read_bias(c, &root, err));

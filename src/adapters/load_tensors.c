@@ -33,6 +33,26 @@ static const gr_tensor *look_up(gr_adapter_reader *r, const char *name) {
     return t;
 }
 
+/* PEFT wraps a module once for each of its parameters that is adapted, in the module's own order: of two the
+ * first is inside. False: that stack is not adapted. source: PEFT 0.21 ParamWrapper */
+static bool stacked_name(char *name, size_t size, const gr_adapter_reader *r, const gr_adapter_slot *slot,
+                         gr_role role, int64_t layer) {
+    const bool down = role == GR_EXPERT_DOWN, both = r->settings->gate_up && r->settings->down;
+    snprintf(name, size, "%smodel.layers.%lld.mlp.experts%s%s", r->format->prefix, (long long)layer,
+             both && !down ? ".base_layer" : "", slot->suffix);
+    return down ? r->settings->down : r->settings->gate_up;
+}
+
+/* Its tensors hold all experts' matrices, gate and up in one. */
+static void set_woven(gr_adapter_find *f, const gr_adapter_reader *r, gr_role role) {
+    int64_t out, in;
+    gr_role_shape(role, r->config, &out, &in);
+    out /= r->config->experts;
+    f->woven = true;
+    f->outputs = role == GR_EXPERT_DOWN ? out : 2 * out;
+    f->output = role == GR_EXPERT_UP ? out : 0;
+}
+
 /* Takes whatever the file has of one tensor of the base. */
 static void find_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
     gr_adapter_find *own = gr_adapter_found(r, role, layer, 0);
@@ -42,19 +62,34 @@ static void find_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
         char name[300];
         if (!gr_adapter_slot_on(slot, role, adapted, r->config)) continue;
         if (slot->kind == GR_PARAM_BIAS && !gr_role_has_bias(role, r->config)) continue;
-        if (!gr_adapter_slot_name(name, sizeof name, r->format, slot, role, layer)) continue;
+        const bool woven = slot->on == GR_ON_EXPERTS && r->format->prefix[0];
+        if (woven ? !stacked_name(name, sizeof name, r, slot, role, layer)
+                  : !gr_adapter_slot_name(name, sizeof name, r->format, slot, role, layer))
+            continue;
         gr_adapter_find *f = slot->on == GR_ON_TIED_HEAD ? &r->tied[slot->kind] : &own[slot->kind];
         f->tensor = look_up(r, name);
         f->slot = slot;
         f->head_dim = gr_adapter_pairs(r->format, r->config, role, slot->kind);
         f->stack = gr_role_expert(role) ? r->config->experts : 1;
+        if (woven) set_woven(f, r, role);
     }
 }
 
 /* Is `f` a tensor [rows, cols] in graft's orientation (cols 0: a vector), or a stack of them? *rows 0: any,
  * and is set. */
+static bool fits_woven(const gr_adapter_find *f, int64_t *rows, int64_t cols) {
+    const gr_tensor *t = f->tensor;
+    const bool b = f->slot->transposed;
+    const int64_t all = t->ndim == 2 ? t->shape[b ? 1 : 0] : 0; /* rank * experts */
+    if (t->ndim != 2 || !gr_dtype_is_float(t->dtype) || all < 1 || all % f->stack) return false;
+    if (t->shape[b ? 0 : 1] != (b ? f->outputs : cols) || (*rows && *rows != all / f->stack)) return false;
+    *rows = all / f->stack;
+    return true;
+}
+
 static bool fits(const gr_adapter_find *f, int64_t *rows, int64_t cols) {
     const gr_tensor *t = f->tensor;
+    if (f->woven) return fits_woven(f, rows, cols);
     const bool turned = f->slot->transposed, stacked = f->slot->on == GR_ON_EXPERTS;
     const int64_t *shape = t->shape + (stacked ? 1 : 0);
     if (t->ndim != (cols ? 2 : 1) + stacked || !gr_dtype_is_float(t->dtype)) return false;
@@ -113,6 +148,9 @@ static void check_one(gr_adapter_reader *r, gr_role role, int64_t layer) {
 static float number_at(const gr_adapter_find *f, int64_t i, int64_t j, int64_t rows, int64_t cols) {
     const int64_t stack = gr_max_i64(f->stack, 1), own = rows / stack, first = i / own * own * cols;
     if (f->head_dim) j = gr_gguf_paired_row(j, f->head_dim);
+    if (f->woven && f->slot->transposed)
+        return gr_float_at(f->tensor->data, ((f->output + j) * own + i % own) * stack + i / own,
+                           f->tensor->dtype);
     i %= own;
     return gr_float_at(f->tensor->data, first + (f->slot->transposed ? j * own + i : i * cols + j),
                        f->tensor->dtype);

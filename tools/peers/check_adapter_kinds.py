@@ -301,7 +301,22 @@ def from_mlx(ctx, kind):
     close_logits("logits with mlx-lm's adapter", found, expected)
 
 
+def stacked_experts(ctx, model_name, parameters):
+    """PEFT's adapters of experts, gate and up in one, compute the same where graft has read them."""
+    model_dir, folder = ctx.tiny(model_name), ctx.work / "stacked" / f"{model_name}-{parameters[0][12:]}-{len(parameters)}"
+    peft_start(model_dir, folder, dict(target_modules=["q_proj"], target_parameters=parameters), 0.05)
+    found, expected = (f(*args) for f, args in ((check_logits.graft_logits, (ctx, model_dir, folder)),
+                                                (check_logits.torch_logits, (model_dir, folder))))
+    close_logits("graft's logits with PEFT's experts", found, expected)
+    assert float(np.max(np.abs(expected - check_logits.torch_logits(model_dir, None)))) > 1e-2, "the adapter does nothing"
+
+
 def checks(ctx):
+    for name in ("qwen3_moe", "olmoe"):
+        for parameters in (["mlp.experts.gate_up_proj", "mlp.experts.down_proj"], ["mlp.experts.down_proj"],
+                           ["mlp.experts.gate_up_proj"]):
+            yield f"adapter kinds: PEFT's experts: {name}, {' and '.join(p.split('.')[2] for p in parameters)}", \
+                lambda n=name, p=parameters: stacked_experts(ctx, n, p)
     for kind in KINDS:
         yield f"adapter kinds: from PEFT and back: {kind}", lambda kind=kind: from_peft(ctx, kind)
     for kind in FRESH:

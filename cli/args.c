@@ -3,46 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static size_t min3(size_t a, size_t b, size_t c) {
-    size_t m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
 enum { NAME_MAX_LEN = 40 };
-
-/* Edits between two names; names too long for the table count as far apart. */
-static size_t distance(const char *a, const char *b) {
-    size_t n = strlen(a), m = strlen(b);
-    if (n > NAME_MAX_LEN || m > NAME_MAX_LEN) return SIZE_MAX;
-    size_t row[NAME_MAX_LEN + 1];
-    for (size_t j = 0; j <= m; j++) row[j] = j;
-    for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t above = row[j];
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[m];
-}
-
-const char *nearest_name(const char *wrong, const char *const *names, size_t count) {
-    const char *best = NULL;
-    size_t len = strlen(wrong), limit = len / 3 + 1, best_distance = limit + 1;
-    for (size_t i = 0; i < count; i++) {
-        if (!names[i]) continue;
-        size_t d = distance(wrong, names[i]);
-        /* a beginning is a good guess too: --lora for --lora-rank */
-        if (len >= 3 && d > limit && strncmp(names[i], wrong, len) == 0) d = limit;
-        if (d < best_distance) {
-            best = names[i];
-            best_distance = d;
-        }
-    }
-    return best;
-}
 
 static const cli_flag *flag_find(const char *name, char letter) {
     const cli_flag *f;
@@ -92,7 +53,7 @@ static graft_status unknown_option(cli *c, const char *shown, const char *name) 
         }
         const cli_flag *f;
         for (size_t i = 0; (f = cli_flag_at(i)) && n < count + 16; i++) names[n++] = f->name;
-        const char *near = nearest_name(name, names, n);
+        const char *near = graft_nearest_name(name, names, n);
         free(names);
         if (near) {
             cli_hint(c, "did you mean --%s?", near);
@@ -181,7 +142,7 @@ graft_status verb_unknown(cli *c, const char *name) {
     const verb *v;
     while (n < 32 && (v = verb_at(n))) names[n++] = v->name;
     cli_fail(c, GRAFT_USAGE, "unknown verb %s", name);
-    const char *near = nearest_name(name, names, n);
+    const char *near = graft_nearest_name(name, names, n);
     if (near)
         cli_hint(c, "did you mean %s?", near);
     else

@@ -1,5 +1,5 @@
-/* bench_kernels_out.c - `graft bench kernels` as a table and as a document. */
-#include "json_out.h"
+/* bench_kernels_out.c - `graft bench kernels`: products, attention and elementwise work alone. */
+#include "bench_out.h"
 #include <math.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ static const char *number(out_buf *b, const char *format, double value) {
     return b->text;
 }
 
-void bench_kernels_print(const graft_bench_kernels_result *r) {
+static void print_kernels(const graft_bench_kernels_result *r) {
     const char *isa = NULL;
     out_buf x[5];
     for (size_t i = 0; i < r->nkernels; i++) {
@@ -30,7 +30,7 @@ void bench_kernels_print(const graft_bench_kernels_result *r) {
     }
 }
 
-json_t *doc_bench_kernels(const graft_bench_kernels_result *r) {
+static json_t *doc_kernels(const graft_bench_kernels_result *r) {
     json_t *kernels = json_array();
     for (size_t i = 0; kernels && i < r->nkernels; i++) {
         const graft_bench_kernel *k = &r->kernels[i];
@@ -44,4 +44,14 @@ json_t *doc_bench_kernels(const graft_bench_kernels_result *r) {
     }
     return json_pack("{s:s, s:i, s:o}", "compute", r->fp32 ? "fp32" : "bf16", "threads", r->threads,
                      "kernels", kernels);
+}
+
+graft_status bench_kernels(cli *c) {
+    graft_bench_kernels_result r = {0};
+    graft_status status = graft_bench_kernels(&c->options, &c->hooks, &r, &c->err);
+    progress_clear(&c->bar);
+    if (status == GRAFT_OK && c->json) status = doc_print(c, doc_kernels(&r), false);
+    if (status == GRAFT_OK && !c->json) print_kernels(&r);
+    graft_bench_kernels_result_free(&r);
+    return status;
 }

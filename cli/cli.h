@@ -55,7 +55,7 @@ typedef struct cli cli;
 typedef struct verb {
     const char *name;
     graft_verb bit;    /* 0: takes no option of the library */
-    const char *words; /* positional words in the usage line, "" if none */
+    const char *words; /* positional words in the usage line, "" if none; bench: see help_words */
     int words_max;
     const char *summary;
     const char *about; /* the paragraph of `graft VERB --help` */
@@ -85,10 +85,6 @@ const verb *verb_find(const char *name);
 
 /* args.c - fills c->verb, options, words from argv[1..]. Errors: GRAFT_USAGE; what the YAML loader says. */
 graft_status args_parse(cli *c, int argc, char **argv);
-/* The name nearest to `wrong` among up to `count` candidates (NULL entries are skipped); NULL if none is
- * near. */
-const char *nearest_name(const char *wrong, const char *const *names, size_t count);
-
 /* Fails with the nearest verb as the hint; returns GRAFT_USAGE. */
 graft_status verb_unknown(cli *c, const char *name);
 
@@ -104,6 +100,11 @@ void help_program(FILE *out);
 enum { HELP_MEANING = 1024 };
 /* An option's help with its choices, without its default; `benchmarks`: and which of them take it. */
 void help_meaning(char *text, size_t size, const graft_option *o, bool benchmarks);
+/* "load, train or generate": the benchmarks, where a verb's row has words of its own for everything else. */
+void help_benchmarks(char *text, size_t size);
+/* What stands behind the verb in its usage line; "" if nothing. */
+const char *help_words(char *text, size_t size, const verb *v);
+enum { HELP_WORDS = 128 };
 /* The page of a verb; of one benchmark if `word` (may be NULL) names one. */
 void help_verb(FILE *out, const verb *v, const char *word);
 

@@ -289,7 +289,7 @@ static graft_status command(talk *t, const char *line) {
     char name[40];
     snprintf(name, sizeof name, "%.*s", (int)(n < 39 ? n : 39), line);
     cli_fail(t->c, GRAFT_USAGE, "unknown command %s", name);
-    const char *near = nearest_name(name, names, COMMANDS);
+    const char *near = graft_nearest_name(name, names, COMMANDS);
     if (near)
         cli_hint(t->c, "did you mean %s?", near);
     else

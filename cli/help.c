@@ -116,6 +116,20 @@ static void print_shapes(FILE *out) {
     fputc('\n', out);
 }
 
+void help_benchmarks(char *text, size_t size) {
+    const char *const *names = graft_benchmarks();
+    size_t n = 0;
+    text[0] = '\0';
+    for (size_t i = 0; names[i] && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%s", !i ? "" : names[i + 1] ? ", " : " or ", names[i]);
+}
+
+const char *help_words(char *text, size_t size, const verb *v) {
+    if (v->bit != GRAFT_VERB_BENCH) return v->words;
+    help_benchmarks(text, size);
+    return text;
+}
+
 /* The benchmark of that name, NULL for any other word. */
 static const char *benchmark_of(const verb *v, const char *word) {
     const char *const *names = graft_benchmarks();
@@ -126,8 +140,10 @@ static const char *benchmark_of(const verb *v, const char *word) {
 
 void help_verb(FILE *out, const verb *v, const char *word) {
     const char *benchmark = benchmark_of(v, word);
+    char text[HELP_WORDS];
+    const char *words = help_words(text, sizeof text, v);
     fprintf(out, "graft %s - %s\n\nUsage: graft %s%s%s%s\n", v->name, v->summary, v->name,
-            v->words[0] ? " " : "", benchmark ? benchmark : v->words, v->bit ? " [options]" : "");
+            words[0] ? " " : "", benchmark ? benchmark : words, v->bit ? " [options]" : "");
     if (v->about[0]) fputc('\n', out);
     if (v->about[0]) print_wrapped(out, v->about, 0);
     if (v->bit)

@@ -26,9 +26,6 @@ json_t *doc_bench_curves(const graft_bench_curves_result *result);
 json_t *doc_bench_tokenize(const graft_bench_tokenize_result *result);
 json_t *doc_bench_generate(const graft_bench_generate_result *result);
 
-/* bench_kernels_out.c */
-json_t *doc_bench_kernels(const graft_bench_kernels_result *result);
-void bench_kernels_print(const graft_bench_kernels_result *result);
 json_t *doc_convert(const graft_convert_result *result);
 json_t *doc_download(const char *model, const graft_download_result *result);
 json_t *doc_fuse(const graft_fuse_result *result);

@@ -230,3 +230,7 @@ void peer_free(peer *p) {
     p->document = NULL;
     p->losses = NULL;
 }
+
+double peer_number(const peer *p, const char *name) {
+    return json_number_value(json_object_get(p->document, name));
+}

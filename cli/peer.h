@@ -22,6 +22,8 @@ graft_status peer_find(cli *c, peer *p,
                                               graft_error *));
 /* Runs it on the steps of c->options. Owned by caller until peer_free. */
 graft_status peer_run(cli *c, peer *p);
+/* A number of its document. */
+double peer_number(const peer *p, const char *name);
 void peer_free(peer *p);
 
 #endif

@@ -199,7 +199,7 @@ static const verb table[] = {
       "graft download HuggingFaceTB/SmolLM2-360M-Instruct-GGUF --include '*q8_0.gguf'"}},
     {"bench",
      GRAFT_VERB_BENCH,
-     "load, train, checkpoint, accumulate, kernels, tokenize, curves or generate",
+     "NAME",
      1,
      "how fast this machine trains, what 4 bits and recompute save",
      "load: the model in 16 bits against --bits, time and memory; the halves that it converts stay in "

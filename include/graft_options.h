@@ -12,23 +12,30 @@
 extern "C" {
 #endif
 
-/* What to do: one bit each, so that an option can name all that take it. */
+/* The verbs: word, number of the bit, name, whether it looks at graft_options.files. */
+#define GRAFT_VERB_MAP(X)                                                                                    \
+    X(PLAN, 0, "plan", 1)                                                                                    \
+    X(CONVERT, 1, "convert", 1)                                                                              \
+    X(TRAIN, 2, "train", 1)                                                                                  \
+    X(EVAL, 3, "eval", 1)                                                                                    \
+    X(GENERATE, 4, "generate", 1)                                                                            \
+    X(TOKENIZE, 5, "tokenize", 1)                                                                            \
+    X(INFO, 6, "info", 0)                                                                                    \
+    X(BENCH, 7, "bench", 0)                                                                                  \
+    X(EXPORT, 8, "export", 0)                                                                                \
+    X(FUSE, 9, "fuse", 0)                                                                                    \
+    X(DOWNLOAD, 10, "download", 0)                                                                           \
+    X(CHAT, 11, "chat", 1)                                                                                   \
+    X(SERVE, 12, "serve", 1)                                                                                 \
+    X(REPORT, 13, "report", 0)                                                                               \
+    X(SWEEP, 14, "sweep", 0)
+
+/* What to do: one bit each, so that an option can name all that take it. GRAFT_VERB_PLAN is 1 << 0, and so
+ * on. */
 typedef enum graft_verb {
-    GRAFT_VERB_PLAN = 1 << 0,
-    GRAFT_VERB_CONVERT = 1 << 1,
-    GRAFT_VERB_TRAIN = 1 << 2,
-    GRAFT_VERB_EVAL = 1 << 3,
-    GRAFT_VERB_GENERATE = 1 << 4,
-    GRAFT_VERB_TOKENIZE = 1 << 5,
-    GRAFT_VERB_INFO = 1 << 6,
-    GRAFT_VERB_BENCH = 1 << 7,
-    GRAFT_VERB_EXPORT = 1 << 8,
-    GRAFT_VERB_FUSE = 1 << 9,
-    GRAFT_VERB_DOWNLOAD = 1 << 10,
-    GRAFT_VERB_CHAT = 1 << 11,
-    GRAFT_VERB_SERVE = 1 << 12,
-    GRAFT_VERB_REPORT = 1 << 13,
-    GRAFT_VERB_SWEEP = 1 << 14
+#define GRAFT_VERB_BIT(word, bit, name, files) GRAFT_VERB_##word = 1 << bit,
+    GRAFT_VERB_MAP(GRAFT_VERB_BIT)
+#undef GRAFT_VERB_BIT
 } graft_verb;
 
 /* What a run is asked to do. Filled by graft_options_init, graft_options_load_yaml and graft_options_set;
@@ -196,6 +203,9 @@ const graft_option *graft_option_at(size_t index); /* NULL past the end */
 const char *const *graft_option_headings(void);
 /* The row named `name` (or "x" for a letter) if `verb` accepts it, else NULL. */
 const graft_option *graft_option_find(graft_verb verb, const char *name);
+/* What somebody who mistyped a name may have meant: the nearest of `names` (count of them, NULLs skipped),
+ * NULL if none is near. */
+const char *graft_nearest_name(const char *name, const char *const *names, size_t count);
 /* Sets one option from text (stop: adds one); value NULL for a switch. GRAFT_USAGE names the nearest known
  * option, the choices or the range. */
 graft_status graft_options_set(graft_options *options, graft_verb verb, const char *name, const char *value,

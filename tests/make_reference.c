@@ -135,7 +135,9 @@ static void markdown(void) {
     for (int i = 0; i < ENVIRONMENT; i++) printf("| `%s` | %s |\n", environment[i][0], environment[i][1]);
     for (size_t i = 0; (v = verb_at(i)); i++) {
         printf("\n## graft %s\n\n", v->name);
-        printf("`graft %s%s%s%s`: ", v->name, v->words[0] ? " " : "", v->words, v->bit ? " [options]" : "");
+        char text[HELP_WORDS];
+        const char *words = help_words(text, sizeof text, v);
+        printf("`graft %s%s%s%s`: ", v->name, words[0] ? " " : "", words, v->bit ? " [options]" : "");
         cell(v->summary);
         puts(".");
         if (v->about[0]) {
@@ -241,9 +243,11 @@ static void man(const char *date) {
     for (size_t i = 0; (v = verb_at(i)); i++) {
         printf(".Nm\n.Cm %s\n", v->name);
         if (v->bit) puts(".Op Ar options");
-        if (v->words[0]) printf(".Ar \"");
-        if (v->words[0]) roff_argument(v->words);
-        if (v->words[0]) puts("\"");
+        char text[HELP_WORDS];
+        const char *words = help_words(text, sizeof text, v);
+        if (words[0]) printf(".Ar \"");
+        if (words[0]) roff_argument(words);
+        if (words[0]) puts("\"");
     }
     puts(".Sh DESCRIPTION\n.Nm");
     roff("reads Hugging Face, MLX and GGUF models, trains LoRA adapters on 4-bit weights with the CPU, tells "

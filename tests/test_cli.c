@@ -193,6 +193,20 @@ static void help_of_a_benchmark(void **state) {
     }
 }
 
+/* The command line has each benchmark of the library; a place where no picture can be ends it early. */
+static void benchmarks_are_there(void **state) {
+    (void)state;
+    const char *const *names = graft_benchmarks();
+    for (size_t k = 0; names[k]; k++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "bench %s --svg /not/there/x.svg", names[k]);
+        outcome o = run(arguments);
+        assert_int_not_equal(o.code, 0);
+        if (strstr(o.err, "no such benchmark")) fail_msg("%s: %s", names[k], o.err);
+        drop(&o);
+    }
+}
+
 static void program_help_names_every_verb(void **state) {
     (void)state;
     outcome o = run("--help"), h = run("help"), none = run("");
@@ -481,6 +495,7 @@ int main(void) {
         cmocka_unit_test(help_shows_every_option_of_every_verb),
         cmocka_unit_test(help_verb_is_verb_help),
         cmocka_unit_test(help_of_a_benchmark),
+        cmocka_unit_test(benchmarks_are_there),
         cmocka_unit_test(program_help_names_every_verb),
         cmocka_unit_test(mistyped_options_are_answered),
         cmocka_unit_test(version_is_the_librarys),

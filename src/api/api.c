@@ -9,14 +9,24 @@ const char *graft_version(void) {
     return GRAFT_VERSION;
 }
 
+static bool reads_files(graft_verb verb) {
+#define BIT(word, bit, name, files) | (files ? GRAFT_VERB_##word : 0)
+    return verb & (0 GRAFT_VERB_MAP(BIT));
+#undef BIT
+}
+
 graft_status gr_api_begin(const graft_options *o, graft_verb verb, graft_error *err) {
     gr_error_clear(err);
-    const unsigned reading = GRAFT_VERB_PLAN | GRAFT_VERB_CONVERT | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL |
-                             GRAFT_VERB_GENERATE | GRAFT_VERB_TOKENIZE | GRAFT_VERB_CHAT | GRAFT_VERB_SERVE;
-    if (o->file_count && !(verb & reading)) {
+    if (o->file_count && !reads_files(verb)) {
         gr_fail(err, GRAFT_UNSUPPORTED, "this call does not look at files that the host holds in memory");
-        return gr_hint(err,
-                       "options.files is for plan, convert, train, eval, generate, tokenize, chat and serve");
+#define NAME(word, bit, name, files) files ? ", " name : "",
+        const char *const names[] = {GRAFT_VERB_MAP(NAME)};
+#undef NAME
+        gr_buf readers = {0};
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) gr_buf_puts(&readers, names[i]);
+        gr_hint(err, "options.files is for %s", readers.data ? readers.data + 2 : "other calls");
+        gr_buf_free(&readers);
+        return err->status;
     }
     return gr_options_check(o, verb, err);
 }

@@ -24,14 +24,11 @@ const gr_option_row *gr_option_row_named(const char *name, size_t n) {
     return NULL;
 }
 
-/* By the verb's bit. */
-static const char *const verb_names[] = {"plan",     "convert", "train", "eval",   "generate",
-                                         "tokenize", "info",    "bench", "export", "fuse",
-                                         "download", "chat",    "serve", "report", "sweep"};
-
 const char *gr_verb_name(graft_verb verb) {
-    for (size_t i = 0; i < sizeof verb_names / sizeof *verb_names; i++)
-        if ((unsigned)verb == 1u << i && verb_names[i]) return verb_names[i];
+#define NAME(word, bit, name, files)                                                                         \
+    if (verb == GRAFT_VERB_##word) return name;
+    GRAFT_VERB_MAP(NAME)
+#undef NAME
     return "graft";
 }
 
@@ -43,4 +40,8 @@ int gr_option_partner(int index) {
         for (int side = 0; side < 2; side++)
             if (strcmp(pairs[i][side], name) == 0) return gr_option_index(pairs[i][!side]);
     return -1;
+}
+
+const char *graft_nearest_name(const char *name, const char *const *names, size_t count) {
+    return gr_nearest_name(name, names, count);
 }

@@ -281,20 +281,27 @@ static graft_status check_export(const graft_options *o, graft_error *err) {
     return GRAFT_OK;
 }
 
+/* A sweep's options are those of its trials, each of which is checked as a training. */
+static bool takes(graft_verb verb, const char *name) {
+    return verb != GRAFT_VERB_SWEEP && graft_option_find(verb, name);
+}
+
+/* What goes with options is checked of every verb that takes them. */
+static graft_status check_together(const graft_options *o, graft_verb verb, graft_error *err) {
+    if (takes(verb, "iters")) GR_TRY(check_texts(o, verb, err));
+    if (takes(verb, "lora-rank")) GR_TRY(check_adapter(o, err));
+    if (takes(verb, "optimizer")) GR_TRY(check_optimizer(o, err));
+    if (takes(verb, "iters")) GR_TRY(check_run(o, err));
+    if (takes(verb, "train-on")) GR_TRY(check_rows(o, err));
+    if (takes(verb, "loss")) GR_TRY(check_preference(o, verb, err));
+    if (takes(verb, "shape") && o->shape && o->model)
+        return contradiction(err, "shape and model contradict each other", "give one of them");
+    return GRAFT_OK;
+}
+
 graft_status gr_options_check(const graft_options *o, graft_verb verb, graft_error *err) {
     GR_TRY(check_fields(o, verb, err));
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_texts(o, verb, err));
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_BENCH)) {
-        GR_TRY(check_adapter(o, err));
-        GR_TRY(check_optimizer(o, err));
-    }
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN)) GR_TRY(check_run(o, err));
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE | GRAFT_VERB_FUSE))
-        GR_TRY(check_rows(o, err));
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_TRAIN | GRAFT_VERB_EVAL | GRAFT_VERB_TOKENIZE))
-        GR_TRY(check_preference(o, verb, err));
-    if (verb & (GRAFT_VERB_PLAN | GRAFT_VERB_BENCH) && o->shape && o->model)
-        return contradiction(err, "shape and model contradict each other", "give one of them");
+    GR_TRY(check_together(o, verb, err));
     if (verb == GRAFT_VERB_BENCH && o->shape && gr_options_base(o) == GR_BASE_16_BIT)
         return contradiction(err, "a shape's random weights are of 4 bits, and fine-tune-type full needs 16",
                              "give --model a 16-bit model");

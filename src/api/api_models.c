@@ -1,5 +1,6 @@
 #include "adapters/adapter.h"
 #include "api/api.h"
+#include "base/hooks.h"
 #include "base/os.h"
 #include "convert/convert.h"
 #include "convert/convert_events.h"
@@ -138,13 +139,13 @@ static void on_download(void *context, uint64_t done, uint64_t total) {
                          .phase = "download, MB",
                          .done = (int64_t)(done / 1000000),
                          .total = (int64_t)((total + 999999) / 1000000)};
-    if (hooks && hooks->event) hooks->event(hooks->user, &event);
+    gr_event(hooks, &event);
 }
 
 static void on_download_note(void *context, const char *text) {
     const graft_hooks *hooks = context;
     graft_event event = {.kind = GRAFT_EVENT_NOTE, .text = text};
-    if (hooks && hooks->event) hooks->event(hooks->user, &event);
+    gr_event(hooks, &event);
 }
 
 graft_status graft_download(const graft_options *o, const graft_hooks *hooks, graft_download_result *result,
@@ -160,7 +161,7 @@ graft_status graft_download(const graft_options *o, const graft_hooks *hooks, gr
     void *context = (void *)(uintptr_t)hooks;
     gr_hub_wish wish = {.name = o->model,
                         .include = o->include && *o->include ? o->include : NULL,
-                        .limits = {5, 1, 60, hooks ? hooks->stop : NULL, on_download_note, context},
+                        .limits = {5, 1, 60, gr_stop_of(hooks), on_download_note, context},
                         .progress = on_download,
                         .context = context};
     graft_status st = gr_hub_fetch(&wish, &got, err);

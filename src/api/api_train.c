@@ -1,4 +1,5 @@
 #include "api/api.h"
+#include "base/hooks.h"
 #include "report/watch.h"
 #include "train/tensor_digests.h"
 #include "train/trainer.h"
@@ -13,7 +14,7 @@ typedef struct watched {
 static void on_event(void *user, const graft_event *e) {
     const watched *w = user;
     if (e->kind == GRAFT_EVENT_PROGRESS) gr_watch_progress(w->watch, e->phase, e->done, e->total);
-    if (w->hooks && w->hooks->event) w->hooks->event(w->hooks->user, e);
+    gr_event(w->hooks, e);
 }
 
 static graft_status start_watch(watched *w, const graft_options *o, graft_error *err) {
@@ -21,8 +22,7 @@ static graft_status start_watch(watched *w, const graft_options *o, graft_error 
     if (!o->watch) return GRAFT_OK;
     GR_TRY(gr_watch_open(&w->watch, gr_options_adapter_path(o), (int)o->watch, err));
     snprintf(text, sizeof text, "watch: http://127.0.0.1:%d/", (int)o->watch);
-    if (w->hooks && w->hooks->event)
-        w->hooks->event(w->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+    gr_note(w->hooks, text);
     return GRAFT_OK;
 }
 
@@ -53,7 +53,7 @@ graft_status graft_train(const graft_options *o, const graft_hooks *hooks, graft
     st = gr_trainer_meet(&ranks, st, o, hooks, err);
     if (st != GRAFT_OK) return gr_ranks_close(ranks, err);
     watched w = {.hooks = hooks};
-    graft_hooks through = {.user = &w, .event = on_event, .stop = hooks ? hooks->stop : NULL};
+    graft_hooks through = {.user = &w, .event = on_event, .stop = gr_stop_of(hooks)};
     st = ranks && gr_ranks_rank(ranks) ? GRAFT_OK : start_watch(&w, o, err);
     st = st == GRAFT_OK ? train(ranks, o, w.watch ? &through : hooks, result, err)
                         : gr_ranks_close(ranks, err);
@@ -92,8 +92,10 @@ graft_status graft_trainer_open(graft_trainer **out, const graft_options *o, con
     char *dir;
     *out = NULL;
     GR_TRY(gr_api_begin(o, GRAFT_VERB_TRAIN, err));
-    if (hooks && hooks->ranks && hooks->ranks->size > 1)
-        return gr_fail(err, GRAFT_UNSUPPORTED, "several ranks train with graft_train, not step by step");
+    if (hooks && hooks->ranks && hooks->ranks->size > 1) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "several ranks train with graft_train, not step by step");
+        return gr_hint(err, "call graft_train, or leave hooks.ranks NULL");
+    }
     GR_TRY(check_stepped(o, err));
     GR_TRY(gr_api_base_dir(&dir, o, GRAFT_VERB_TRAIN, hooks, err));
     graft_trainer *t = gr_calloc(1, sizeof *t);

@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "bench/bench.h"
 #include "bench/bench_run.h"
 #include <math.h>
@@ -178,8 +179,7 @@ static graft_status compare_all(gathering *g, graft_bench_accumulate_result *r, 
                                            .phase = "accumulate",
                                            .done = (int64_t)i + 1,
                                            .total = (int64_t)r->nsplits});
-        if (t->hooks && t->hooks->stop && *t->hooks->stop)
-            return gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped");
+        if (gr_stopped(t->hooks)) return gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped");
     }
     return GRAFT_OK;
 }

@@ -1,4 +1,5 @@
 #include "bench/bench_generate.h"
+#include "base/hooks.h"
 #include "base/os.h"
 #include "files/json_write.h"
 #include "infer/decode.h"
@@ -41,7 +42,7 @@ static graft_status open_runtime(bench *b, const char *dir, graft_error *err) {
     const graft_options *o = b->o;
     gr_model *model = NULL;
     GR_TRY(dir ? gr_model_open(&model, dir, err) : gr_model_from_shape(&model, o->shape, true, err));
-    GR_TRY(gr_runtime_init(&b->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
+    GR_TRY(gr_runtime_init(&b->rt, model, o->threads, gr_options_fp32(o), err));
     return gr_session_adapter(&b->rt, o, b->hooks, err);
 }
 
@@ -174,13 +175,8 @@ static graft_status measure(bench *b, graft_bench_generate_result *r, graft_erro
     for (int64_t i = 0; st == GRAFT_OK && i < b->repeats; i++) {
         answer(b, i);
         probe(b, memory.base, r);
-        if (b->hooks && b->hooks->event)
-            b->hooks->event(b->hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                           .phase = "generate",
-                                                           .done = i + 1,
-                                                           .total = b->repeats});
-        if (b->hooks && b->hooks->stop && *b->hooks->stop)
-            st = gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped");
+        gr_progress(b->hooks, "generate", i + 1, b->repeats);
+        if (gr_stopped(b->hooks)) st = gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped");
     }
     gr_arena_free(&memory);
     return st;
@@ -207,10 +203,14 @@ static graft_status check_peer(const graft_options *o, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "llama.cpp reads GGUF files");
         return gr_hint(err, "--model FILE.gguf, which graft reads too");
     }
-    if (o->adapter_path)
-        return gr_fail(err, GRAFT_USAGE, "--peer with --adapter-path: the other program runs the base");
-    if (gr_options_given(o, "batch-size") && o->batch_size > 1)
-        return gr_fail(err, GRAFT_USAGE, "--peer with --batch-size: the other program answers one prompt");
+    if (o->adapter_path) {
+        gr_fail(err, GRAFT_USAGE, "--peer with --adapter-path: the other program runs the base");
+        return gr_hint(err, "leave --adapter-path out, or --peer");
+    }
+    if (gr_options_given(o, "batch-size") && o->batch_size > 1) {
+        gr_fail(err, GRAFT_USAGE, "--peer with --batch-size: the other program answers one prompt");
+        return gr_hint(err, "leave --batch-size out, or --peer");
+    }
     return GRAFT_OK;
 }
 

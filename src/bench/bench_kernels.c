@@ -4,6 +4,7 @@
  * after it is near the best one seen; then nobody else had them. The median of the samples is the line.
  */
 #include "bench/bench_kernels.h"
+#include "base/hooks.h"
 #include "base/number.h"
 #include "bench/bench_run.h"
 #include "kernels/isa.h"
@@ -84,8 +85,8 @@ static bool sample(gr_bench_kernels_run *b, const gr_compute *c, const gr_bench_
 }
 
 static bool stopped(gr_bench_kernels_run *b) {
-    const volatile int *stop = b->hooks ? b->hooks->stop : NULL;
-    if (stop && *stop && b->status == GRAFT_OK)
+    const volatile int *stop = gr_stop_of(b->hooks);
+    if (gr_raised(stop) && b->status == GRAFT_OK)
         b->status = gr_fail(b->err, GRAFT_INTERRUPTED, "benchmark stopped");
     return b->status != GRAFT_OK;
 }
@@ -115,11 +116,7 @@ void gr_bench_kernel(gr_bench_kernels_run *b, const gr_bench_kernel_case *x) {
         k->percent = 100 * k->rate / k->limit;
         if (r->threads > 1 && sample(b, &b->one, x, &alone, &unused)) k->scaling = alone / k->seconds;
     }
-    if (b->hooks && b->hooks->event)
-        b->hooks->event(b->hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                       .phase = "measure",
-                                                       .done = (int64_t)r->nkernels,
-                                                       .total = b->total});
+    gr_progress(b->hooks, "measure", (int64_t)r->nkernels, b->total);
 }
 
 static void every_line(gr_bench_kernels_run *b, bool fp32, bool counting) {
@@ -165,7 +162,7 @@ static graft_status prepare(gr_bench_kernels_run *b, bool fp32, graft_error *err
 
 graft_status gr_bench_kernels(const graft_options *o, const graft_hooks *hooks, graft_bench_kernels_result *r,
                               graft_error *err) {
-    bool fp32 = o->compute && strcmp(o->compute, "fp32") == 0;
+    bool fp32 = gr_options_fp32(o);
     gr_bench_kernels_run b = {.o = o, .hooks = hooks, .r = r, .err = err};
     b.status = prepare(&b, fp32, err);
     if (b.status == GRAFT_OK) {

@@ -1,4 +1,5 @@
 #include "bench/bench_run.h"
+#include "base/hooks.h"
 #include "data/split_file.h"
 #include <time.h>
 
@@ -127,8 +128,8 @@ double gr_bench_run_step(gr_bench_run *run) {
 }
 
 graft_status gr_bench_run_stopped(const gr_bench_run *run, graft_error *err) {
-    const volatile int *stop = run->t.hooks ? run->t.hooks->stop : NULL;
-    return stop && *stop ? gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped") : GRAFT_OK;
+    const volatile int *stop = gr_stop_of(run->t.hooks);
+    return gr_raised(stop) ? gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped") : GRAFT_OK;
 }
 
 static graft_status open_data(gr_trainer *t, const char *dir, int64_t vocab, graft_error *err) {
@@ -185,7 +186,7 @@ static graft_status open_all(gr_bench_run *run, const char *dir, gr_trainer_purp
     GR_TRY(pack_data(run, err));
     GR_TRY(dir ? gr_model_open(&model, dir, err)
                : gr_model_from_shape(&model, o->shape, purpose == GR_TRAINER_RUN, err));
-    GR_TRY(gr_runtime_init(&t->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err));
+    GR_TRY(gr_runtime_init(&t->rt, model, o->threads, gr_options_fp32(o), err));
     t->updates = o->steps;
     GR_TRY(gr_trainer_select(t, &start, err));
     free(start);

@@ -1,5 +1,6 @@
 /* How fast texts become tokens: every line of a file that is not blank is a text. */
 #include "base/digest.h"
+#include "base/hooks.h"
 #include "bench/bench.h"
 #include "bench/bench_run.h"
 #include "files/json_write.h"
@@ -46,8 +47,8 @@ static graft_status measure(const gr_tokenizer *tok, const gr_jsonl *lines, cons
     while (st == GRAFT_OK && passes < PASSES_MAX &&
            (passes < PASSES_MIN || gr_clock() - start < SECONDS_MIN)) {
         double from = gr_clock();
-        st = hooks && hooks->stop && *hooks->stop ? gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped")
-                                                  : pass(tok, lines, &ids, r, err);
+        st = gr_stopped(hooks) ? gr_fail(err, GRAFT_INTERRUPTED, "benchmark stopped")
+                               : pass(tok, lines, &ids, r, err);
         seconds[passes++] = gr_clock() - from;
     }
     if (st == GRAFT_OK) {

@@ -4,6 +4,7 @@
  * one, and are read again as part of the next prompt, many at once: what the cache holds, and so every
  * answer, then follows from the text of the conversation, whenever and however it came in.
  */
+#include "base/hooks.h"
 #include "base/os.h"
 #include "chat/talk.h"
 #include "files/json_read.h"
@@ -25,7 +26,7 @@ struct graft_chat {
 };
 
 static bool stopped(const graft_hooks *hooks) {
-    return hooks && hooks->stop && __atomic_load_n(hooks->stop, __ATOMIC_RELAXED);
+    return gr_stopped(hooks);
 }
 
 static graft_status take_cache(graft_chat *c, graft_error *err) {

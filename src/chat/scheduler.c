@@ -2,6 +2,7 @@
  * together, a token each, and voices take turns; else answers take turns. A prompt is read whole between two
  * tokens of the others, one at a time, in the order in which they came.
  */
+#include "base/hooks.h"
 #include "base/os.h"
 #include "base/wake.h"
 #include "chat/service.h"
@@ -100,8 +101,8 @@ void gr_scheduler_close(gr_service *s) {
 
 /* May answers still grow? */
 static bool open_still(gr_service *s) {
-    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
-    if (!s->closed && stop && __atomic_load_n(stop, __ATOMIC_RELAXED)) {
+    const volatile int *stop = gr_stop_of(s->hooks);
+    if (!s->closed && gr_raised(stop)) {
         s->closed = true;
         s->until = gr_clock() + s->grace;
         close_door(s);

@@ -1,4 +1,5 @@
 #include "chat/talk.h"
+#include "base/hooks.h"
 #include "base/os.h"
 #include "model/identity.h"
 #include <time.h>
@@ -26,8 +27,7 @@ static int64_t context_of(const graft_options *o, const gr_model_config *c) {
 }
 
 static void note(const graft_hooks *hooks, const char *text) {
-    if (text && text[0] && hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+    if (text && text[0]) gr_note(hooks, text);
 }
 
 graft_status gr_talk_open(gr_talk *t, const char *dir, const graft_options *o, int64_t most, gr_talk_way way,

@@ -1,8 +1,9 @@
 #include "convert/convert_events.h"
+#include "base/hooks.h"
 #include "graft.h"
 
 static void send(const graft_hooks *hooks, const graft_event *event) {
-    if (hooks && hooks->event) hooks->event(hooks->user, event);
+    gr_event(hooks, event);
 }
 
 bool gr_convert_event(void *context, const char *tensor, size_t done, size_t total) {
@@ -12,7 +13,7 @@ bool gr_convert_event(void *context, const char *tensor, size_t done, size_t tot
                                .text = tensor,
                                .done = (int64_t)done,
                                .total = (int64_t)total});
-    return !(hooks && hooks->stop && *hooks->stop);
+    return !gr_stopped(hooks);
 }
 
 void gr_convert_note(void *context, const char *sentence) {

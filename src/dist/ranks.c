@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "base/wake.h"
 #include "dist/ranks_parts.h"
 
@@ -163,7 +164,7 @@ graft_status gr_ranks_open(gr_ranks **out, graft_comm *comm, double timeout, con
 }
 
 static bool in_a_hurry(const gr_ranks *r) {
-    return r->comm->rank == 0 && r->comm->hurry > 0 && r->stop && *r->stop;
+    return r->comm->rank == 0 && r->comm->hurry > 0 && gr_raised(r->stop);
 }
 
 /* Our last word goes out, theirs come in. The lock is held. */

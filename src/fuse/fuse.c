@@ -1,4 +1,5 @@
 #include "fuse/fuse.h"
+#include "base/hooks.h"
 #include "convert/convert.h"
 #include "convert/convert_events.h"
 #include "infer/session.h"
@@ -21,8 +22,7 @@ typedef struct fusion {
 } fusion;
 
 static void say(const fusion *f, const char *text) {
-    if (f->hooks && f->hooks->event)
-        f->hooks->event(f->hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+    gr_note(f->hooks, text);
 }
 
 /* Takes the adapter out of a runtime that has checked that it belongs to the base. */
@@ -71,7 +71,7 @@ static graft_status loss_of(double *loss, fusion *f, const char *dir, bool adapt
     graft_options o = f->o;
     graft_hooks quiet = {.user = (void *)(uintptr_t)f->hooks,
                          .event = f->hooks && f->hooks->event ? pass_on : NULL,
-                         .stop = f->hooks ? f->hooks->stop : NULL};
+                         .stop = gr_stop_of(f->hooks)};
     graft_eval_result r;
     if (!adapter) o.adapter_path = NULL;
     o.per_row = true;

@@ -1,4 +1,5 @@
 #include "hub/hub_ask.h"
+#include "base/hooks.h"
 #include "base/os.h"
 #include <errno.h>
 #include <poll.h>
@@ -77,7 +78,7 @@ static void say_again(const gr_hub_link *link, const char *what, double seconds)
 
 static graft_status wait_for(const gr_hub_link *link, double seconds, graft_error *err) {
     for (double end = gr_clock() + seconds; gr_clock() < end; poll(NULL, 0, 50))
-        if (link->limits.stop && *link->limits.stop) return gr_fail(err, GRAFT_INTERRUPTED, "interrupted");
+        if (gr_raised(link->limits.stop)) return gr_fail(err, GRAFT_INTERRUPTED, "interrupted");
     return GRAFT_OK;
 }
 

@@ -1,4 +1,5 @@
 #include "hub/hub_blob.h"
+#include "base/hooks.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ static graft_status read_part(gr_hub_blob *b, uint64_t size, graft_error *err) {
         gr_sha_add(&b->sha, room, (size_t)n);
         b->have += (uint64_t)n;
         if (b->progress) b->progress(b->context, b->have);
-        if (b->stop && *b->stop) st = gr_fail(err, GRAFT_INTERRUPTED, "interrupted");
+        if (gr_raised(b->stop)) st = gr_fail(err, GRAFT_INTERRUPTED, "interrupted");
     }
     free(room);
     return st;

@@ -1,4 +1,5 @@
 #include "hub/hub_http.h"
+#include "base/hooks.h"
 
 /* Whole names: http://127.example.org is somebody else. */
 bool gr_http_is_local(const char *url) {
@@ -157,7 +158,7 @@ static size_t on_body(char *bytes, size_t one, size_t n, void *user) {
 static int on_progress(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
     const request *r = user;
     (void)a, (void)b, (void)c, (void)d;
-    return r->http->limits.stop && *r->http->limits.stop;
+    return gr_raised(r->http->limits.stop);
 }
 
 /* The library is never unloaded: it and what it needs have handlers that run when the process ends. */
@@ -282,7 +283,7 @@ graft_status gr_http_get(gr_http *http, const gr_http_wish *wish, gr_http_answer
         return gr_fail(err, GRAFT_UNSUPPORTED, "this libcurl cannot be told to keep to HTTP");
     CURLcode code = http->call.easy_perform(http->curl);
     if (r.status) return r.status;
-    if (http->limits.stop && *http->limits.stop) return gr_fail(err, GRAFT_INTERRUPTED, "interrupted");
+    if (gr_raised(http->limits.stop)) return gr_fail(err, GRAFT_INTERRUPTED, "interrupted");
     if (code == CURLE_OK) return GRAFT_OK;
     if (code == CURLE_OUT_OF_MEMORY) return gr_no_memory(err, 0);
     answer->again = passes(code);

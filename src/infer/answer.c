@@ -24,13 +24,16 @@ static graft_status check_ids(const gr_session *s, const gr_ids *ids, graft_erro
         return gr_found(err, "%d", ids->ids[i]);
     }
     if (ids->count) return GRAFT_OK;
-    return gr_fail(err, GRAFT_USAGE, "the prompt has no tokens");
+    gr_fail(err, GRAFT_USAGE, "the prompt has no tokens");
+    return gr_hint(err, "give it text: this tokenizer puts nothing before it");
 }
 
 graft_status gr_prompt_encode(const gr_session *s, const char *prompt, gr_ids *ids, graft_error *err) {
     const graft_options *o = s->o;
-    if (o->system_prompt && !s->chat)
-        return gr_fail(err, GRAFT_USAGE, "--system-prompt needs a chat template, and the model has none");
+    if (o->system_prompt && !s->chat) {
+        gr_fail(err, GRAFT_USAGE, "--system-prompt needs a chat template, and the model has none");
+        return gr_hint(err, "leave it out and put its text before the prompt, or use an instruct model");
+    }
     if (!s->chat || o->ignore_chat_template) {
         GR_TRY(gr_tokenizer_encode(s->tok, prompt, strlen(prompt),
                                    GR_ENCODE_ADD_SPECIAL | GR_ENCODE_PARSE_SPECIAL, ids, err));
@@ -42,8 +45,10 @@ graft_status gr_prompt_encode(const gr_session *s, const char *prompt, gr_ids *i
 
 graft_status gr_messages_encode(const gr_session *s, const json_t *messages, const json_t *tools, gr_ids *ids,
                                 graft_error *err) {
-    if (!s->chat || s->o->ignore_chat_template)
-        return gr_fail(err, GRAFT_USAGE, "messages need a chat template");
+    if (!s->chat || s->o->ignore_chat_template) {
+        gr_fail(err, GRAFT_USAGE, "messages need a chat template");
+        return gr_hint(err, "%s", s->chat ? "leave --ignore-chat-template out" : "give the prompt as text");
+    }
     GR_TRY(gr_chat_prompt(s->chat, &(gr_chat_row){.messages = messages, .tools = tools}, ids, err));
     return check_ids(s, ids, err);
 }

@@ -1,8 +1,6 @@
 #include "infer/decode_batch.h"
 #include "base/os.h"
 
-enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
-
 static int64_t most_ranks(const gr_tuning *t) {
     int64_t most = 0, a;
     for (int64_t l = 0; t && l < t->layers; l++)
@@ -202,11 +200,11 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
     gr_attend_layer attend = {&d->attend, l, net->model->layer[l].window};
     for (int g = 0; g < GR_GROUPS; g++) group[g] = gr_net_group(net, l, g);
     const void *x = normed(d, GR_BEFORE_ATTENTION, l, d->x);
-    gr_linear_forward(c, &group[QKV], qkv, d->xa, x, batch, NULL, &net->linear_scratch);
+    gr_linear_forward(c, &group[GR_QKV], qkv, d->xa, x, batch, NULL, &net->linear_scratch);
     gr_pool_run(c->pool, rotate_row, &rotation, (int)n);
     gr_pool_run(c->pool, gr_attend_task, &attend, gr_attend_tasks(&attend));
     gr_pool_run(c->pool, gr_attend_join, &attend, gr_attend_joins(&attend));
-    close_half(d, &group[O], GR_BEHIND_ATTENTION, l, d->x_mid, d->attn, d->x, batch);
+    close_half(d, &group[GR_O], GR_BEHIND_ATTENTION, l, d->x_mid, d->attn, d->x, batch);
     x = normed(d, GR_BEFORE_MLP, l, d->x_mid);
     if (config->experts) {
         gr_experts e = gr_net_experts(net, l);
@@ -214,9 +212,9 @@ static void block(gr_decode_batch *d, int64_t l, const gr_batch *batch) {
         gr_experts_close(c, &e, &d->routing, d->x, d->x_mid, d->gate, d->up, n, &d->experts);
         return;
     }
-    gr_linear_forward(c, &group[GATE_UP], gate_up, d->xa, x, batch, NULL, &net->linear_scratch);
+    gr_linear_forward(c, &group[GR_GATE_UP], gate_up, d->xa, x, batch, NULL, &net->linear_scratch);
     gr_gate_forward(c, config->activation, d->mlp, d->gate, d->up, gr_net_gate_ld(config), n, config->mlp);
-    close_half(d, &group[DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);
+    close_half(d, &group[GR_DOWN], GR_BEHIND_MLP, l, d->x, d->mlp, d->x_mid, batch);
 }
 
 /* One more token of every row through the blocks, into d->x. False where it was given up on the way. */

@@ -3,7 +3,6 @@
  */
 #include "infer/decode_parts.h"
 
-enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
 /* Legs of a block at most: q, k, v with their low ranks and norms over the whole width, attention and its
  * join, its output with low rank and a branch; then gate, up and down likewise, or a mixture. */
 enum { OF_ATTENTION = 3 + 2 + 3, OF_MLP = 2 + 3, OF_EXPERTS = 6, LEGS = OF_ATTENTION + OF_EXPERTS };
@@ -311,7 +310,7 @@ static void add_experts(gr_decode *d, gr_decode_layer *layer, int64_t l) {
     const gr_net *net = &d->rt->net;
     gr_decode_experts *x = &layer->experts;
     *x = (gr_decode_experts){
-        .before = &layer->part[GATE_UP], .behind = &layer->part[DOWN], .e = gr_net_experts(net, l)};
+        .before = &layer->part[GR_GATE_UP], .behind = &layer->part[GR_DOWN], .e = gr_net_experts(net, l)};
     x->before->g.in = x->e.hidden;
     x->before->chunk = gr_decode_chunk(d, x->e.router.rows, x->e.hidden);
     x->behind->chunk = gr_decode_chunk(d, x->e.hidden, x->e.used * x->e.mlp);
@@ -329,8 +328,9 @@ static void add_experts(gr_decode *d, gr_decode_layer *layer, int64_t l) {
 static void add_layer(gr_decode *d, int64_t l) {
     const gr_net *net = &d->rt->net;
     gr_decode_layer *x = &d->layers[l];
-    static const gr_norm_place before[GR_GROUPS] = {[QKV] = GR_BEFORE_ATTENTION, [GATE_UP] = GR_BEFORE_MLP},
-                               behind[GR_GROUPS] = {[O] = GR_BEHIND_ATTENTION, [DOWN] = GR_BEHIND_MLP};
+    static const gr_norm_place before[GR_GROUPS] =
+        {[GR_QKV] = GR_BEFORE_ATTENTION, [GR_GATE_UP] = GR_BEFORE_MLP},
+                               behind[GR_GROUPS] = {[GR_O] = GR_BEHIND_ATTENTION, [GR_DOWN] = GR_BEHIND_MLP};
     bool joins = gr_net_joins(&net->model->config);
     const void *inputs[GR_GROUPS] = {d->x, d->attn, d->x, d->mlp};
     *x = (gr_decode_layer){.attend = {&d->attend, l, net->model->layer[l].window},
@@ -340,23 +340,23 @@ static void add_layer(gr_decode *d, int64_t l) {
         x->part[g] = (part){
             .d = d, .layer = x, .g = gr_net_group(net, l, g), .x = inputs[g], .number = l * GR_GROUPS + g};
     for (int g = 0; g < GR_GROUPS; g++) {
-        if (g == QKV || g == GATE_UP) x->part[g].norm = gr_net_norm_at(net, before[g], l);
-        if (g == O || g == DOWN) x->part[g].behind = gr_net_norm_at(net, behind[g], l);
+        if (g == GR_QKV || g == GR_GATE_UP) x->part[g].norm = gr_net_norm_at(net, before[g], l);
+        if (g == GR_O || g == GR_DOWN) x->part[g].behind = gr_net_norm_at(net, behind[g], l);
     }
-    add_part(d, &x->part[QKV], head_task);
-    if (x->q.wide) add_leg(d, wide_norm_task, NULL, &x->part[QKV], 2);
+    add_part(d, &x->part[GR_QKV], head_task);
+    if (x->q.wide) add_leg(d, wide_norm_task, NULL, &x->part[GR_QKV], 2);
     x->attend_leg = d->relay.count;
     add_leg(d, gr_attend_task, NULL, &x->attend, 0);
     add_leg(d, gr_attend_join, NULL, &x->attend, 0);
-    add_part(d, &x->part[O], joins ? branch_task : residual_task);
-    if (joins) add_leg(d, join_task, NULL, &x->part[O], 1);
+    add_part(d, &x->part[GR_O], joins ? branch_task : residual_task);
+    if (joins) add_leg(d, join_task, NULL, &x->part[GR_O], 1);
     if (net->model->config.experts) {
         add_experts(d, x, l);
         return;
     }
-    add_part(d, &x->part[GATE_UP], mlp_task);
-    add_part(d, &x->part[DOWN], joins ? branch_task : residual_task);
-    if (joins) add_leg(d, join_task, NULL, &x->part[DOWN], 1);
+    add_part(d, &x->part[GR_GATE_UP], mlp_task);
+    add_part(d, &x->part[GR_DOWN], joins ? branch_task : residual_task);
+    if (joins) add_leg(d, join_task, NULL, &x->part[GR_DOWN], 1);
 }
 
 void gr_decode_legs(gr_decode *d) {

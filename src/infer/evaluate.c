@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "data/duplicates.h"
 #include "infer/evaluate_pairs.h"
 #include <math.h>
@@ -19,11 +20,7 @@ static void note_row(void *user, int64_t row, const gr_score *own) {
                                              .tokens = own->tokens};
     if (!isfinite(own->loss)) gr_lines_add(&sink->bad, gr_rows_at(sink->rows, row).line);
     sink->done++;
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                 .phase = "evaluate",
-                                                 .done = sink->done,
-                                                 .total = gr_rows_count(sink->rows)});
+    gr_progress(hooks, "evaluate", sink->done, gr_rows_count(sink->rows));
 }
 
 /* Tokens of one batch: enough for the matmuls to be efficient. */
@@ -69,7 +66,7 @@ static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval
                                   graft_error *err) {
     gr_batch_buffer buffer = {0};
     gr_score score = {0};
-    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
+    const volatile int *stop = gr_stop_of(s->hooks);
     graft_status st = bind_for(s, rows, &buffer, err);
     if (st == GRAFT_OK && s->o->per_row) {
         r->row_losses = gr_calloc((size_t)gr_rows_count(rows), sizeof *r->row_losses);
@@ -78,7 +75,7 @@ static graft_status evaluate_rows(gr_session *s, const gr_rows *rows, graft_eval
     if (st == GRAFT_OK) {
         row_sink sink = {.s = s, .rows = rows, .losses = r->row_losses};
         gr_runtime_score(&s->rt, &buffer, rows, 0, gr_rows_count(rows), &score, note_row, &sink, stop);
-        if (stop && *stop)
+        if (gr_raised(stop))
             st = gr_fail(err, GRAFT_INTERRUPTED, "evaluation stopped");
         else if (score.tokens == 0)
             st = gr_fail(err, GRAFT_MISMATCH, "no token of the data carries loss");

@@ -1,4 +1,5 @@
 #include "infer/evaluate_pairs.h"
+#include "base/hooks.h"
 #include "data/findings.h"
 #include "train/pairs.h"
 #include <math.h>
@@ -24,11 +25,7 @@ static void note_pair(void *user, int64_t pair, const gr_pair *scored, const gr_
                              .reward_rejected = value->reward[GR_REJECTED]};
     if (!isfinite(value->loss)) gr_lines_add(&sink->bad, line);
     sink->done++;
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                 .phase = "evaluate",
-                                                 .done = sink->done,
-                                                 .total = gr_rows_count(sink->rows) / 2});
+    gr_progress(hooks, "evaluate", sink->done, gr_rows_count(sink->rows) / 2);
 }
 
 /* Tokens of one batch: enough for the matmuls to be efficient. */
@@ -62,7 +59,7 @@ graft_status gr_evaluate_pairs(gr_session *s, const gr_rows *rows, graft_eval_re
     gr_preference how = gr_options_preference(s->o);
     gr_preference_sums sums;
     pair_sink sink = {.s = s, .rows = rows};
-    const volatile int *stop = s->hooks ? s->hooks->stop : NULL;
+    const volatile int *stop = gr_stop_of(s->hooks);
     graft_status st;
     GR_GOTO(bind_for(s, rows, &buffer, err));
     if (s->o->per_row) {
@@ -71,7 +68,7 @@ graft_status gr_evaluate_pairs(gr_session *s, const gr_rows *rows, graft_eval_re
         if (st != GRAFT_OK) goto done;
     }
     GR_GOTO(gr_pairs_score(&s->rt, &buffer, rows, 0, count, &how, &sums, note_pair, &sink, stop, err));
-    if (stop && *stop) {
+    if (gr_raised(stop)) {
         st = gr_fail(err, GRAFT_INTERRUPTED, "evaluation stopped");
     } else if (sink.bad.count) {
         st = not_a_number(&sink, err);

@@ -1,10 +1,11 @@
+#include "base/hooks.h"
 #include "base/os.h"
 #include "files/json_read.h"
 #include "infer/answer.h"
 #include <stdio.h>
 
 static bool stopped(const gr_session *s) {
-    return s->hooks && s->hooks->stop && *s->hooks->stop;
+    return gr_stopped(s->hooks);
 }
 
 static graft_status check_utf8(const char *option, const char *text, graft_error *err) {
@@ -18,8 +19,10 @@ static graft_status check_prompt(const graft_options *o, graft_error *err) {
         gr_fail(err, GRAFT_USAGE, "--prompt is missing");
         return gr_hint(err, "--prompt \"Define HOPE.\"");
     }
-    if (o->system_prompt && o->ignore_chat_template)
-        return gr_fail(err, GRAFT_USAGE, "--system-prompt needs the chat template that is to be ignored");
+    if (o->system_prompt && o->ignore_chat_template) {
+        gr_fail(err, GRAFT_USAGE, "--system-prompt needs the chat template that is to be ignored");
+        return gr_hint(err, "leave one of them out");
+    }
     gr_stops stops;
     GR_TRY(gr_stops_init(&stops, o->stop, err));
     gr_stops_free(&stops);
@@ -116,8 +119,7 @@ static graft_status run(gr_session *s, graft_generation *result, graft_generatio
 }
 
 static void note(const graft_hooks *hooks, const char *text) {
-    if (hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = text});
+    gr_note(hooks, text);
 }
 
 /* Settings that change nothing are said, and no mistake: mlx-lm takes them as well. */

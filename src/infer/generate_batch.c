@@ -1,6 +1,7 @@
 /* infer/generate_batch.c - the prompts of a file, several answered at once. Rows do not touch each other: an
  * answer has the same bits in every batch.
  */
+#include "base/hooks.h"
 #include "base/os.h"
 #include "files/json_read.h"
 #include "files/jsonl.h"
@@ -115,11 +116,7 @@ static void hand_over(job *j) {
     for (; j->sent < j->count && j->answers[j->sent].text; j->sent++) {
         j->answer(j->user, j->lines[j->sent], &j->answers[j->sent]);
         graft_generation_free(&j->answers[j->sent]);
-        if (hooks && hooks->event)
-            hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_PROGRESS,
-                                                     .phase = "generate",
-                                                     .done = j->sent + 1,
-                                                     .total = j->count});
+        gr_progress(hooks, "generate", j->sent + 1, j->count);
     }
 }
 
@@ -167,8 +164,7 @@ static graft_status run(job *j, graft_generation *total, graft_error *err) {
         prompts += gr_clock() - from;
         GR_TRY(advance(j, total, err));
         hand_over(j);
-        if (hooks && hooks->stop && *hooks->stop)
-            return gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
+        if (gr_stopped(hooks)) return gr_fail(err, GRAFT_INTERRUPTED, "generation stopped");
     }
     double rest = gr_clock() - start - prompts;
     total->prompt_tokens_per_second = (double)total->prompt_tokens / (prompts + 1e-9);
@@ -196,9 +192,15 @@ static graft_status check(const graft_options *o, graft_error *err) {
         bool set;
     } alone[] = {{"prompt", o->prompt != NULL}, {"compare", o->compare}, {"logits", o->logits != NULL}};
     gr_stops stops;
-    if (!o->prompts) return gr_fail(err, GRAFT_USAGE, "--prompts is missing");
-    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++)
-        if (alone[i].set) return gr_fail(err, GRAFT_USAGE, "--prompts with --%s", alone[i].name);
+    if (!o->prompts) {
+        gr_fail(err, GRAFT_USAGE, "--prompts is missing");
+        return gr_hint(err, "--prompts FILE.jsonl has a prompt per line");
+    }
+    for (size_t i = 0; i < sizeof alone / sizeof *alone; i++) {
+        if (!alone[i].set) continue;
+        gr_fail(err, GRAFT_USAGE, "--prompts with --%s", alone[i].name);
+        return gr_hint(err, "leave one of them out: --%s is for a prompt alone", alone[i].name);
+    }
     GR_TRY(gr_stops_init(&stops, o->stop, err));
     gr_stops_free(&stops);
     return GRAFT_OK;

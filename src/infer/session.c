@@ -1,11 +1,11 @@
 #include "infer/session.h"
+#include "base/hooks.h"
 #include "data/split_file.h"
 #include "model/identity.h"
 #include <time.h>
 
 static void say(const graft_hooks *hooks, const char *note) {
-    if (note && note[0] && hooks && hooks->event)
-        hooks->event(hooks->user, &(graft_event){.kind = GRAFT_EVENT_NOTE, .text = note});
+    if (note && note[0]) gr_note(hooks, note);
 }
 
 void gr_session_note(const gr_session *s, const char *note) {
@@ -53,8 +53,7 @@ graft_status gr_session_open_taught(gr_session *s, const char *dir, const graft_
     gr_model *model = NULL;
     GR_TRY(open_text(s, dir, o, taught, hooks, err));
     graft_status st = gr_model_open_as(&model, dir, gr_options_reading(o), err);
-    if (st == GRAFT_OK)
-        st = gr_runtime_init(&s->rt, model, o->threads, o->compute && strcmp(o->compute, "fp32") == 0, err);
+    if (st == GRAFT_OK) st = gr_runtime_init(&s->rt, model, o->threads, gr_options_fp32(o), err);
     if (st == GRAFT_OK) st = gr_session_adapter(&s->rt, o, hooks, err);
     if (st != GRAFT_OK) gr_session_close(s);
     return st;

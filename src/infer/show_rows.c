@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "base/os.h"
 #include "data/conversation.h"
 #include "files/json_read.h"
@@ -63,7 +64,7 @@ typedef struct row_sink {
 static graft_status show(const gr_session *s, const gr_rows *rows, const row_sink *sink, graft_error *err) {
     graft_status st = GRAFT_OK;
     for (int64_t i = 0; st == GRAFT_OK && i < gr_rows_count(rows); i++) {
-        if (s->hooks && s->hooks->stop && *s->hooks->stop) return gr_fail(err, GRAFT_INTERRUPTED, "stopped");
+        if (gr_stopped(s->hooks)) return gr_fail(err, GRAFT_INTERRUPTED, "stopped");
         gr_row row = gr_rows_at(rows, i);
         gr_buf text = {0};
         char **pieces = NULL;

@@ -63,8 +63,6 @@ static void bind_attention(const gr_net *n, gr_saved *s, gr_arena *arena) {
     s->rstd_mid = gr_arena_array(arena, t, sizeof(float));
 }
 
-enum { GATE_UP = 2 }; /* in the order of gr_group_table */
-
 /* Most low-rank columns of group g over all layers. */
 static int64_t most_ranks(const gr_net *n, int g) {
     int64_t most = 0, a;
@@ -74,7 +72,7 @@ static int64_t most_ranks(const gr_net *n, int g) {
 }
 
 static void bind_low_rank(const gr_net *n, gr_saved *s, gr_arena *arena, int g) {
-    int64_t ranks = n->model->config.experts && g >= GATE_UP ? 0 : most_ranks(n, g);
+    int64_t ranks = n->model->config.experts && g >= GR_GATE_UP ? 0 : most_ranks(n, g);
     s->xa[g] = ranks ? take(arena, n->config.tokens, ranks, (size_t)n->compute.k->act_bytes) : NULL;
 }
 
@@ -91,11 +89,11 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first
     if (has_norm(n, GR_BEHIND_MLP)) bind_branch(n, s, arena, 1); /* recompute ends before down */
     if (!first && n->config.recompute == GR_RECOMPUTE_LAYER) return;
     bind_attention(n, s, arena);
-    for (int g = 0; g < GATE_UP; g++) bind_low_rank(n, s, arena, g);
+    for (int g = 0; g < GR_GATE_UP; g++) bind_low_rank(n, s, arena, g);
     if (!first && n->config.recompute == GR_RECOMPUTE_MLP) return;
     if (c->experts) {
         gr_routing_bind(&s->routing, arena, c->experts, c->experts_used, n->config.tokens);
-        s->routing.xa = take(arena, mlp_rows(n), most_ranks(n, GATE_UP), act);
+        s->routing.xa = take(arena, mlp_rows(n), most_ranks(n, GR_GATE_UP), act);
     }
     if (c->arch->traits & GR_ARCH_FUSED) {
         s->gate = take(arena, n->config.tokens, 2 * c->mlp, act);
@@ -104,7 +102,7 @@ static void bind_saved(const gr_net *n, gr_saved *s, gr_arena *arena, bool first
         if (!(c->arch->traits & GR_ARCH_PLAIN_MLP)) s->gate = take(arena, mlp_rows(n), c->mlp, act);
         s->up = take(arena, mlp_rows(n), c->mlp, act);
     }
-    for (int g = GATE_UP; g < GR_GROUPS; g++) bind_low_rank(n, s, arena, g);
+    for (int g = GR_GATE_UP; g < GR_GROUPS; g++) bind_low_rank(n, s, arena, g);
 }
 
 static void bind_all_saved(gr_net *n, gr_arena *lasting, gr_arena *saved) {
@@ -180,7 +178,7 @@ static void bind_backward(gr_net *n, gr_arena *scratch) {
     n->dres = take(scratch, t, n->model->config.hidden, sizeof(float));
     n->d_hidden = n->norm; /* a linear's dx may take the place of its x */
     for (int g = 0; g < GR_GROUPS; g++) {
-        int64_t rows = n->model->config.experts && g >= GATE_UP ? mlp_rows(n) : t;
+        int64_t rows = n->model->config.experts && g >= GR_GATE_UP ? mlp_rows(n) : t;
         ranks = gr_max_i64(ranks, (rows + t - 1) / gr_max_i64(t, 1) * most_ranks(n, g));
     }
     n->linear_scratch.dxa = take(scratch, t, ranks, act);

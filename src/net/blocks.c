@@ -17,8 +17,6 @@ typedef struct block {
     gr_experts experts;
 } block;
 
-enum { QKV, O, GATE_UP, DOWN }; /* order of gr_group_table */
-
 bool gr_net_joins(const gr_model_config *c) {
     return c->residual_scale != 1 || gr_norm_role(c, GR_BEHIND_ATTENTION) != GR_ROLES ||
            gr_norm_role(c, GR_BEHIND_MLP) != GR_ROLES;
@@ -97,7 +95,7 @@ static void close_half(block *b, int g, void *y, const void *x, const void *resi
     gr_net *n = b->net;
     const gr_compute *c = &n->compute;
     gr_saved *s = b->s;
-    int half = g == DOWN;
+    int half = g == GR_DOWN;
     const gr_norm *norm = &b->norm[half ? GR_BEHIND_MLP : GR_BEHIND_ATTENTION];
     void *branch = norm->weight ? s->branch[half] : b->joins ? n->norm : y;
     gr_linear_forward(c, &b->group[g], &branch, s->xa[g], x, b->batch, b->joins ? NULL : residual,
@@ -115,14 +113,14 @@ static void forward_attention(block *b) {
     bool norm = b->q.norm != NULL;
     void *qkv[3] = {norm ? s->q_raw : s->q, norm ? s->k_raw : s->k, s->v};
     const void *x = normed(b, GR_BEFORE_ATTENTION, s->x, s->rstd_in);
-    gr_linear_forward(c, &b->group[QKV], qkv, s->xa[QKV], x, b->batch, NULL, &n->linear_scratch);
+    gr_linear_forward(c, &b->group[GR_QKV], qkv, s->xa[GR_QKV], x, b->batch, NULL, &n->linear_scratch);
     gr_rotary_forward(c, &b->q, s->q, s->q_rstd, s->q_raw, &b->segments);
     gr_rotary_forward(c, &b->k, s->k, s->k_rstd, s->k_raw, &b->segments);
     gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION);
     gr_attention_forward(c, &b->attention, s->attn, s->lse, s->q, s->k, s->v, &b->segments);
     if (c->profile) gr_part_work(c->profile, 4 * seen_pairs(b), 0);
     gr_part_enter(c->profile, before);
-    close_half(b, O, s->x_mid, s->attn, s->x);
+    close_half(b, GR_O, s->x_mid, s->attn, s->x);
 }
 
 /* x_mid -> gate, up */
@@ -136,7 +134,7 @@ static void forward_gate_up(block *b) {
                         &n->experts);
         return;
     }
-    gr_linear_forward(&n->compute, &b->group[GATE_UP], gate_up, s->xa[GATE_UP], x, b->batch, NULL,
+    gr_linear_forward(&n->compute, &b->group[GR_GATE_UP], gate_up, s->xa[GR_GATE_UP], x, b->batch, NULL,
                       &n->linear_scratch);
 }
 
@@ -158,7 +156,7 @@ static void block_forward(block *b, void *out) {
         return;
     }
     forward_gate(b);
-    close_half(b, DOWN, out, n->act_mlp, s->x_mid);
+    close_half(b, GR_DOWN, out, n->act_mlp, s->x_mid);
 }
 
 /* Keeps a layer's keys and values for the tokens to come. */
@@ -231,7 +229,7 @@ static void norm_backward(const block *b, const gr_gradients *gradients, gr_norm
 static void open_half(const block *b, const gr_gradients *gradients, int g) {
     gr_net *n = b->net;
     int64_t t = b->batch->tokens, h = n->model->config.hidden;
-    int half = g == DOWN;
+    int half = g == GR_DOWN;
     gr_norm_place place = half ? GR_BEHIND_MLP : GR_BEHIND_ATTENTION;
     const void *branch = b->s->branch[half];
     if (b->joins)
@@ -259,16 +257,16 @@ static void dense_backward(block *b, const gr_gradients *gradients, bool last) {
     int64_t t = b->batch->tokens, m = n->model->config.mlp;
     void *dy[1] = {n->d_hidden}, *d_gate_up[2] = {s->gate ? s->gate : s->up, s->up};
     const void *x = b->norm[GR_BEFORE_MLP].weight ? n->norm : s->x_mid;
-    if (gr_linear_needs_input(&b->group[DOWN])) forward_gate(b);
+    if (gr_linear_needs_input(&b->group[GR_DOWN])) forward_gate(b);
     if (n->config.recompute && !last) /* recompute stopped before down: its x A is missing */
-        gr_linear_low_rank(c, &b->group[DOWN], s->xa[DOWN], n->act_mlp, b->batch, &n->linear_scratch);
-    gr_linear_backward(c, &b->group[DOWN], n->d_mlp, gradients, dy, n->act_mlp, s->xa[DOWN], b->batch,
+        gr_linear_low_rank(c, &b->group[GR_DOWN], s->xa[GR_DOWN], n->act_mlp, b->batch, &n->linear_scratch);
+    gr_linear_backward(c, &b->group[GR_DOWN], n->d_mlp, gradients, dy, n->act_mlp, s->xa[GR_DOWN], b->batch,
                        &n->linear_scratch);
     gr_gate_backward(c, n->model->config.activation, s->gate, s->up, n->d_mlp,
                      gr_net_gate_ld(&n->model->config), t, m);
-    if (gr_linear_needs_input(&b->group[GATE_UP])) normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
-    gr_linear_backward(c, &b->group[GATE_UP], n->d_hidden, gradients, d_gate_up, x, s->xa[GATE_UP], b->batch,
-                       &n->linear_scratch);
+    if (gr_linear_needs_input(&b->group[GR_GATE_UP])) normed(b, GR_BEFORE_MLP, s->x_mid, s->rstd_mid);
+    gr_linear_backward(c, &b->group[GR_GATE_UP], n->d_hidden, gradients, d_gate_up, x, s->xa[GR_GATE_UP],
+                       b->batch, &n->linear_scratch);
 }
 
 /* Likewise of a mixture. Its input is made again in between, in the place of its output's gradient. */
@@ -289,7 +287,7 @@ static void mlp_backward(block *b, const gr_gradients *gradients, bool last) {
     gr_net *n = b->net;
     gr_saved *s = b->s;
     int64_t t = b->batch->tokens, h = n->model->config.hidden;
-    open_half(b, gradients, DOWN);
+    open_half(b, gradients, GR_DOWN);
     if (n->model->config.experts)
         mixture_backward(b, gradients);
     else
@@ -310,11 +308,11 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
     const void *x = b->norm[GR_BEFORE_ATTENTION].weight ? n->norm : s->x;
     bool input = !lowest || norm_trains(b, gr_norm_role(&n->model->config,
                                                         GR_BEFORE_ATTENTION)); /* is q k v's dx needed? */
-    bool below = input || gr_linear_trains(&b->group[QKV]) || norm_trains(b, GR_Q_NORM) ||
+    bool below = input || gr_linear_trains(&b->group[GR_QKV]) || norm_trains(b, GR_Q_NORM) ||
                  norm_trains(b, GR_K_NORM); /* and dq, dk, dv? */
-    open_half(b, gradients, O);
-    gr_linear_backward(c, &b->group[O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[O], b->batch,
-                       &n->linear_scratch);
+    open_half(b, gradients, GR_O);
+    gr_linear_backward(c, &b->group[GR_O], below ? n->d_attn : NULL, gradients, dy, s->attn, s->xa[GR_O],
+                       b->batch, &n->linear_scratch);
     if (!below) return;
     gr_part before = gr_part_enter(c->profile, GR_PART_ATTENTION_BACK);
     gr_attention_backward(c, &b->attention, n->dq_f32, n->dk_f32, n->dv_f32, s->q, s->k, s->v, s->attn,
@@ -329,8 +327,8 @@ static void attention_backward(block *b, const gr_gradients *gradients, bool low
         gr_round_act(c, s->v, n->dv_f32, t * kv);
     else
         gr_rotary_backward(c, &b->v, s->v, n->dv_f32, NULL, NULL, &b->segments);
-    if (gr_linear_needs_input(&b->group[QKV])) normed(b, GR_BEFORE_ATTENTION, s->x, s->rstd_in);
-    gr_linear_backward(c, &b->group[QKV], input ? n->d_hidden : NULL, gradients, dqkv, x, s->xa[QKV],
+    if (gr_linear_needs_input(&b->group[GR_QKV])) normed(b, GR_BEFORE_ATTENTION, s->x, s->rstd_in);
+    gr_linear_backward(c, &b->group[GR_QKV], input ? n->d_hidden : NULL, gradients, dqkv, x, s->xa[GR_QKV],
                        b->batch, &n->linear_scratch);
     if (input) norm_backward(b, gradients, GR_BEFORE_ATTENTION, n->d_hidden, false, s->x, s->rstd_in);
     if (!lowest)

@@ -1,4 +1,5 @@
 #include "net/runtime.h"
+#include "base/hooks.h"
 #include "base/os.h"
 
 graft_status gr_runtime_init(gr_runtime *r, gr_model *model, int threads, bool fp32, graft_error *err) {
@@ -151,7 +152,7 @@ void gr_runtime_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_rows *row
         bool full = buffer->batch.nrows == ROWS_AT_ONCE || !gr_batch_add(buffer, &row);
         if (full) {
             score_batch(r, &buffer->batch, numbers, score, each, user);
-            if (stop && *stop) return;
+            if (gr_raised(stop)) return;
             gr_batch_clear(buffer, 0);
             if (!gr_batch_add(buffer, &row)) continue; /* bind holds the longest row */
         }

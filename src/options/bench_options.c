@@ -41,8 +41,13 @@ graft_status gr_options_check_bench(const graft_options *o, const char *benchmar
         gr_buf_free(&who);
         return GRAFT_USAGE;
     }
-    if (o->peer && !(takers_of_peer(o->peer) & bit_of(benchmark)))
-        return gr_fail(err, GRAFT_USAGE, "%s does not do the work of bench %s", o->peer, benchmark);
+    if (o->peer && !(takers_of_peer(o->peer) & bit_of(benchmark))) {
+        gr_fail(err, GRAFT_USAGE, "%s does not do the work of bench %s", o->peer, benchmark);
+        for (int k = 0; k < GR_BENCHMARKS; k++)
+            if (takers_of_peer(o->peer) >> k & 1)
+                gr_hint(err, "graft bench %s --peer %s", benchmarks[k], o->peer);
+        return err->status;
+    }
     if (o->pack && o->peer) {
         gr_fail(err, GRAFT_USAGE, "--pack with --peer: the other program is given whole rows");
         return gr_hint(err, "leave one of them away");

@@ -121,14 +121,19 @@ static graft_status load_key(gr_config *l, const char *key, const json_t *value,
     return unknown_top(l, key, err);
 }
 
+/* Two keys of a file that say the same in other words. */
 static graft_status refuse_twins(const gr_config *l, const json_t *root, graft_error *err) {
-    static const char *const twins[][2] = {
-        {"iters", "epochs"}, {"lora_alpha", "lora_scale"}, {"train_on", "mask_prompt"}};
-    for (size_t i = 0; i < COUNT(twins); i++) {
-        if (!json_object_get(root, twins[i][0]) || !json_object_get(root, twins[i][1])) continue;
-        gr_fail(err, GRAFT_USAGE, "%s and %s say the same thing twice", twins[i][0], twins[i][1]);
-        gr_where(err, "%s", l->path);
-        return gr_hint(err, "keep one of them");
+    const char *key, *other;
+    json_t *value, *there;
+    json_object_foreach((json_t *)root, key, value) {
+        int index = gr_option_index(key), partner = index < 0 ? -1 : gr_option_partner(index);
+        if (partner < 0 || partner < index) continue;
+        json_object_foreach((json_t *)root, other, there) {
+            if (gr_option_index(other) != partner) continue;
+            gr_fail(err, GRAFT_USAGE, "%s and %s say the same thing twice", key, other);
+            gr_where(err, "%s", l->path);
+            return gr_hint(err, "keep one of them");
+        }
     }
     return GRAFT_OK;
 }

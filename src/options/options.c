@@ -19,6 +19,10 @@ bool gr_options_default_scale(const graft_options *o) {
     return o->config_file && !isnan(o->lora_scale) && !gr_options_asked(o, "lora-scale");
 }
 
+bool gr_options_fp32(const graft_options *o) {
+    return o->compute && strcmp(o->compute, "fp32") == 0;
+}
+
 bool gr_options_full(const graft_options *o) {
     return o->fine_tune_type && strcmp(o->fine_tune_type, "full") == 0;
 }
@@ -198,12 +202,17 @@ gr_tuning_request gr_options_tuning(const graft_options *o) {
                                .dropout = o->lora_dropout};
 }
 
+/* ORDER: gr_train_on */
+static const char *const train_on_names[] = {"all", "completion", "assistant", "last"};
+
+const char *gr_train_on_name(gr_train_on which) {
+    return train_on_names[which];
+}
+
 gr_train_on gr_options_train_on(const graft_options *o) {
-    /* ORDER: gr_train_on */
-    static const char *const names[] = {"all", "completion", "assistant", "last"};
     if (o->mask_prompt) return GR_TRAIN_COMPLETION;
-    for (size_t i = 0; o->train_on && i < sizeof names / sizeof *names; i++)
-        if (strcmp(o->train_on, names[i]) == 0) return (gr_train_on)i;
+    for (size_t i = 0; o->train_on && i < sizeof train_on_names / sizeof *train_on_names; i++)
+        if (strcmp(o->train_on, train_on_names[i]) == 0) return (gr_train_on)i;
     return GR_TRAIN_ALL;
 }
 

@@ -87,6 +87,8 @@ bool gr_option_reset(graft_options *o, const gr_option_row *row);
 /* The option that says the same thing in other words (alpha and scale, iters and epochs, train-on and
  * mask-prompt): setting one takes back the other's value from a file. -1 if there is none. */
 int gr_option_partner(int index);
+/* compute fp32: everything in f32. */
+bool gr_options_fp32(const graft_options *o);
 /* fine-tune-type full is in force. */
 bool gr_options_full(const graft_options *o);
 /* The field as text, as it would be typed; appends nothing for an unset one. */
@@ -146,6 +148,8 @@ double gr_options_alpha(const graft_options *o);
 gr_tuning_request gr_options_tuning(const graft_options *o);
 /* Which tokens carry loss; --mask-prompt means completion. */
 gr_train_on gr_options_train_on(const graft_options *o);
+/* As --train-on calls it. */
+const char *gr_train_on_name(gr_train_on which);
 /* True with --valid-split: valid and train are parts of one file. */
 bool gr_options_splits(const graft_options *o);
 /* Takes the rows of validation out of `train`, as --valid-split says. *note (malloc'ed) tells of it. */

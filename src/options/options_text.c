@@ -72,7 +72,6 @@ static bool spoken_for(const graft_options *o, const char *name) {
 
 /* loaded: without what an adapter's file says; adapters false: without what only adapters have. */
 static char *text_of(const graft_options *o, graft_verb verb, bool loaded, bool adapters) {
-    static const char *const train_on[] = {"all", "completion", "assistant", "last"}; /* ORDER: gr_train_on */
     gr_buf out = {0}, value = {0};
     for (size_t i = 0; i < graft_option_count(); i++) {
         const gr_option_row *row = gr_option_row_at(i);
@@ -82,7 +81,7 @@ static char *text_of(const graft_options *o, graft_verb verb, bool loaded, bool 
             continue;
         gr_buf_clear(&value);
         if (strcmp(name, "train-on") == 0)
-            gr_buf_puts(&value, train_on[gr_options_train_on(o)]);
+            gr_buf_puts(&value, gr_train_on_name(gr_options_train_on(o)));
         else if (strcmp(name, "api-key") == 0) /* never printed */
             gr_buf_puts(&value, o->api_key ? "set" : "");
         else if (!spoken_for(o, name))

@@ -12,8 +12,9 @@
 
 #define GR_RANK_MOST 65536
 
-/* Linears of a block that read the same input share one group, so that their A matrices are one product. */
-#define GR_GROUPS      4
+/* Linears of a block that read the same input share one group, so that their A matrices are one product.
+ * ORDER: gr_group_table */
+enum { GR_QKV, GR_O, GR_GATE_UP, GR_DOWN, GR_GROUPS };
 #define GR_GROUP_MOST  3
 #define GR_GROUP_ROLES 6
 typedef struct gr_group_row {

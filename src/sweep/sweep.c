@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "sweep/sweep_run.h"
 #include <math.h>
 #include <stdio.h>
@@ -7,7 +8,7 @@
 #endif
 
 bool gr_sweep_stopped(const gr_sweep_run *s) {
-    return s->hooks && s->hooks->stop && *s->hooks->stop;
+    return gr_stopped(s->hooks);
 }
 
 void gr_sweep_hear(gr_sweep_run *s, int64_t trial, const graft_event *e) {

@@ -1,4 +1,5 @@
 /* Before the first trial: does every one of them fit, and how many at once? */
+#include "base/hooks.h"
 #include "forecast/forecast.h"
 #include "model/identity.h"
 #include "sweep/sweep_run.h"
@@ -62,7 +63,7 @@ static double rest_of(const graft_sweep_trial *t, const graft_plan *plan) {
 static graft_status forecast(gr_sweep_run *s, size_t i, double *all, double *rest, graft_error *err) {
     graft_sweep_trial *trial = &s->r->trials[i];
     forecast_line line = {s, i};
-    graft_hooks quiet = {.user = &line, .event = hear, .stop = s->hooks ? s->hooks->stop : NULL};
+    graft_hooks quiet = {.user = &line, .event = hear, .stop = gr_stop_of(s->hooks)};
     graft_options o;
     graft_plan plan;
     s->quiet = i > 0; /* what is to be said about the rows is said once */

@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "base/number.h"
 #include "data/duplicates.h"
 #include "data/split_file.h"
@@ -15,7 +16,7 @@
 #endif
 
 void gr_trainer_event(const gr_trainer *t, const graft_event *event) {
-    if (t->hooks && t->hooks->event) t->hooks->event(t->hooks->user, event);
+    gr_event(t->hooks, event);
 }
 
 void gr_trainer_note(const gr_trainer *t, const char *fmt, ...) {
@@ -301,8 +302,7 @@ static graft_status open_model(gr_trainer *t, const char *dir, bool columns, gr_
         if (purpose == GR_TRAINER_PLAN) GR_TRY(plan_in_4_bits(t, &model, err));
     }
     if (gr_options_base(t->o) == GR_BASE_16_BIT && !shared) gr_model_assume_16_bit(model);
-    GR_TRY(gr_runtime_init(&t->rt, model, t->o->threads, t->o->compute && strcmp(t->o->compute, "fp32") == 0,
-                           err));
+    GR_TRY(gr_runtime_init(&t->rt, model, t->o->threads, gr_options_fp32(t->o), err));
     /* a plan compares nothing with the base unless it starts from an adapter */
     return purpose == GR_TRAINER_RUN || t->o->resume_adapter_file
                ? gr_model_identify(t->rt.model, t->rt.pool, err)

@@ -1,4 +1,5 @@
 #include "train/pairs.h"
+#include "base/hooks.h"
 
 int64_t gr_pair_cost(const gr_rows *rows, int64_t at) {
     gr_row chosen = gr_rows_at(rows, at), rejected = gr_rows_at(rows, at + 1);
@@ -136,7 +137,7 @@ graft_status gr_pairs_score(gr_runtime *r, gr_batch_buffer *buffer, const gr_row
         bool full = buffer->batch.nrows == PAIRS_AT_ONCE || !gr_pair_add(buffer, rows, 2 * i);
         if (full) {
             score_batch(&s, each, user);
-            if (stop && *stop) return GRAFT_OK;
+            if (gr_raised(stop)) return GRAFT_OK;
             if (!gr_pair_add(buffer, rows, 2 * i)) return fail_too_long(buffer, rows, 2 * i, err);
         }
         s.at[buffer->batch.nrows - 1] = 2 * i;

@@ -1,5 +1,6 @@
 /* train/ranks_step.c - several ranks train as one: who runs which rows, and what they tell each other. */
 #include "base/digest.h"
+#include "base/hooks.h"
 #include "train/trainer.h"
 #include <math.h>
 
@@ -49,7 +50,7 @@ bool gr_trainer_writes(const gr_trainer *t) {
 }
 
 static bool own_stop(const gr_trainer *t) {
-    return t->hooks && t->hooks->stop && *t->hooks->stop;
+    return gr_stopped(t->hooks);
 }
 
 bool gr_trainer_stopping(const gr_trainer *t) {
@@ -212,7 +213,7 @@ static graft_status share_scores(gr_trainer *t, gr_score *all, int64_t n, graft_
     scores own = {.row = all + first + me + 1, .first = first};
     gr_score unused;
     gr_runtime_score(&t->rt, &t->buffer, t->valid, first, count, &unused, keep_score, &own,
-                     t->hooks ? t->hooks->stop : NULL);
+                     gr_stop_of(t->hooks));
     all[first + me] = (gr_score){.rows = own_stop(t)};
     return gr_ranks_share(with->ranks, all, with->wire_start, err);
 }
@@ -222,8 +223,7 @@ graft_status gr_trainer_score(gr_trainer *t, int64_t n, gr_score *score,
                               graft_error *err) {
     gr_together *with = &t->together;
     if (!with->ranks) {
-        gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, score, each, user,
-                         t->hooks ? t->hooks->stop : NULL);
+        gr_runtime_score(&t->rt, &t->buffer, t->valid, 0, n, score, each, user, gr_stop_of(t->hooks));
         return GRAFT_OK;
     }
     int size = gr_ranks_size(with->ranks);

@@ -1,3 +1,4 @@
+#include "base/hooks.h"
 #include "train/pairs.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -109,7 +110,7 @@ static graft_status walk_order(gr_trainer *t, graft_error *err) {
         }
         walked += n;
         t->total_tokens += (uint64_t)cut.batch;
-        if ((it & 0xffff) == 0xffff && t->hooks && t->hooks->stop && *t->hooks->stop)
+        if ((it & 0xffff) == 0xffff && gr_stopped(t->hooks))
             return gr_fail(err, GRAFT_INTERRUPTED, "stopped before the first iteration");
     }
     for (int i = 0; t->together.ranks && i < GR_SLICES; i++) w->slice[i].targets = 0; /* cut elsewhere */

@@ -30,7 +30,10 @@ void gr_trainer_loraplus(gr_optim_tensor *x, const gr_param *p, double ratio, do
 graft_status gr_trainer_optimizer(gr_trainer *t, graft_error *err) {
     const gr_tuning *tuning = t->rt.tuning;
     const gr_optim_row *row = gr_optim_find(t->o->optimizer);
-    if (!row) return gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", t->o->optimizer);
+    if (!row) {
+        gr_fail(err, GRAFT_UNSUPPORTED, "optimizer %s is not built", t->o->optimizer);
+        return gr_hint(err, "%s", GR_NAME_LIST(GR_OPTIM_MAP));
+    }
     size_t count = 0;
     for (size_t i = 0; i < tuning->param_count; i++) count += (size_t)tuning->params[i].stack;
     gr_optim_tensor *tensors = gr_calloc(count, sizeof *tensors);

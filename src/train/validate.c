@@ -1,4 +1,5 @@
 /* The loss on rows that are not trained on, and whether it is the best so far. */
+#include "base/hooks.h"
 #include "train/pairs.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -68,7 +69,7 @@ static graft_status score(gr_trainer *t, validation *v, double *loss, graft_pref
         return GRAFT_OK;
     }
     GR_TRY(gr_pairs_score(&t->rt, &t->buffer, t->valid, 0, n, &t->preference, &sums, note_pair, v,
-                          t->hooks ? t->hooks->stop : NULL, err));
+                          gr_stop_of(t->hooks), err));
     GR_TRY(gr_trainer_agree_to_stop(t, err)); /* pairs are scored by every rank, each all of them */
     *means = gr_preference_means(&t->preference, &sums);
     *loss = sums.loss / (double)gr_max_i64(sums.pairs, 1);

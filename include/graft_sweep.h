@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* Not started. */
+/* Not started, or cut off: it has to go on. */
 #define GRAFT_SWEEP_WAITING "waiting"
 /* Trained to its end. */
 #define GRAFT_SWEEP_DONE "done"

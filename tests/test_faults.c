@@ -61,6 +61,11 @@ static const command commands[] = {
      "lora-rank=1,2 "
      "--batch-size 2 --threads 2 --steps-per-report 1 --steps-per-eval 1",
      KEEPS_SWEEP, false},
+    {"sweep at once",
+     "sweep --model ../base --data ../data --adapter-path swept --iters 2 --save-every 1 --grid "
+     "lora-rank=1,2 "
+     "--batch-size 2 --threads 2 --steps-per-report 1 --steps-per-eval 1 --jobs 2 --halving 2",
+     KEEPS_SWEEP, false},
 };
 
 static const struct {

@@ -564,10 +564,11 @@ static void the_budget_is_obeyed(void **state) {
 typedef struct hearing {
     volatile int stop;
     pthread_t caller;
-    bool elsewhere;  /* an event came in another thread */
-    int64_t trials;  /* bits: which were heard of */
-    int64_t stop_at; /* iterations of all trials; 0: never */
-    int iterations;
+    bool elsewhere;      /* an event came in another thread */
+    int64_t trials;      /* bits: which were heard of */
+    int64_t stop_at;     /* iterations of all trials; 0: never */
+    bool in_validations; /* the rows of validations count, not iterations */
+    int counted;
     char notes[4096];
 } hearing;
 
@@ -576,9 +577,11 @@ static void listen(void *user, const graft_event *e) {
     h->elsewhere |= !pthread_equal(h->caller, pthread_self());
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(h->notes + strlen(h->notes), sizeof h->notes - strlen(h->notes), "%s\n", e->text);
-    if (e->kind != GRAFT_EVENT_PROGRESS || strcmp(e->phase, "train") != 0) return;
-    h->trials |= (int64_t)1 << e->trial;
-    if (h->stop_at && ++h->iterations >= h->stop_at) h->stop = 1;
+    if (e->kind != GRAFT_EVENT_PROGRESS) return;
+    bool trains = strcmp(e->phase, "train") == 0, validates = strcmp(e->phase, "validate") == 0;
+    if (trains) h->trials |= (int64_t)1 << e->trial;
+    h->counted += h->in_validations ? validates && e->done : trains;
+    if (h->stop_at && h->counted >= h->stop_at) h->stop = 1;
 }
 
 static graft_status heard(const char *out, const char *const *more, hearing *h, graft_sweep_result *r,
@@ -710,9 +713,9 @@ static void halving(void **state) {
         graft_sweep_result_free(&r);
     }
     /* stopped anywhere, it goes on with the same trials */
-    for (int64_t stop = 3; stop < 32; stop += 7) {
+    for (int64_t stop = 3; stop < 100; stop += stop < 31 ? 4 : 5) {
         char place[32];
-        hearing part = {.stop_at = stop}, rest = {0};
+        hearing part = {.stop_at = stop, .in_validations = stop > 31}, rest = {0};
         snprintf(place, sizeof place, "halves-%d", (int)stop);
         graft_status st = heard(place, halves, &part, &r, &err);
         assert_int_equal(st, GRAFT_INTERRUPTED);

@@ -56,11 +56,13 @@ static bool is(const graft_sweep_trial *t, const char *state) {
     return strcmp(t->state, state) == 0;
 }
 
-/* Takes the trial part in a round, and has it not yet been through it? */
+/* Takes the trial part in a round, and has it not yet been through it? One that was cut off at its end may
+ * lack the validation there. */
 static bool waits_for(const gr_sweep_run *s, size_t i, int round) {
     const graft_sweep_trial *t = &s->r->trials[i];
+    int64_t end = end_of(s, i, round);
     if (gr_sweep_is_over(t)) return false;
-    return !is(t, GRAFT_SWEEP_PAUSED) || t->iterations < end_of(s, i, round);
+    return t->iterations < end || (t->iterations == end && !is(t, GRAFT_SWEEP_PAUSED));
 }
 
 /* Is `a` better than `b`? Of equals the first. */

@@ -139,7 +139,10 @@ static graft_status judge(const gr_sweep_run *s, graft_sweep_trial *t, int64_t p
         t->state = GRAFT_SWEEP_STOPPED;
         return GRAFT_OK;
     }
-    if (out->status != GRAFT_RANGE) return out->status;
+    if (out->status != GRAFT_RANGE) {
+        t->state = GRAFT_SWEEP_WAITING; /* wherever its round was cut off, that is not over */
+        return out->status;
+    }
     t->state = GRAFT_SWEEP_FAILED; /* it diverged: that is a result, too */
     free(t->error);
     t->error = gr_strdup(out->err.what);

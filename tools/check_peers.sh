@@ -11,7 +11,7 @@ python=$(tools/peers/setup "$requirements") && model=$(tools/fetch_smollm2.sh) |
     echo "0 passed, 1 failed"
     exit 1
 }
-[ "${LLAMA:-1}" = 0 ] || timeout 2400 tools/peers/setup tools/peers/requirements_llama.txt >/dev/null ||
+[ "${LLAMA:-1}" = 0 ] || timeout 1500 tools/peers/setup tools/peers/requirements_llama.txt >/dev/null ||
     echo "llama.cpp cannot be installed: the checks against it are skipped"
 export GRAFT=$graft GRAFT_SMOLLM2=$model HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 log=$(mktemp)

@@ -23,14 +23,6 @@ int gr_open(const char *path, int flags, int mode) {
     return fd;
 }
 
-/* EIO and ENOSPC may show as late as here. */
-static int sync_fd(int fd) {
-    int failed;
-    do failed = fsync(fd);
-    while (failed && errno == EINTR);
-    return failed;
-}
-
 /* Opens for reading and gives the size; refuses directories and other things without a size. A FIFO without a
  * writer would block the opening for ever: O_NONBLOCK, which means nothing for regular files. */
 static graft_status open_regular(int *fd, size_t *size, const char *path, graft_error *err) {
@@ -183,120 +175,6 @@ graft_status gr_file_read_as(char **data, size_t *size, const char *path, size_t
     return GRAFT_OK;
 }
 
-graft_status gr_writer_begin(gr_writer *w, const char *path, graft_error *err) {
-    gr_buf temp = {0};
-    *w = (gr_writer){.fd = -1};
-    /* unique per process and moment; O_EXCL catches the rest */
-    gr_buf_printf(&temp, "%s.%ld-%llx.tmp", path, (long)getpid(), (unsigned long long)(gr_clock() * 1e9));
-    w->path = gr_strdup(path);
-    w->temp = gr_buf_take(&temp);
-    if (!w->path || !w->temp) {
-        gr_writer_abort(w);
-        return gr_no_memory(err, strlen(path));
-    }
-    w->fd = gr_open(w->temp, O_WRONLY | O_CREAT | O_EXCL, 0666);
-    if (w->fd < 0) {
-        int os_errno = errno;
-        free(w->temp); /* not ours: abort must not remove it */
-        w->temp = NULL;
-        gr_writer_abort(w);
-        return gr_fail_written(err, os_errno, "cannot create a file beside", path);
-    }
-    flock(w->fd, LOCK_EX | LOCK_NB); /* alive: see gr_remove_temps_of */
-    return GRAFT_OK;
-}
-
-graft_status gr_writer_write(gr_writer *w, const void *data, size_t n, graft_error *err) {
-    const char *bytes = data;
-    while (n) {
-        ssize_t done = write(w->fd, bytes, n > INT_MAX ? INT_MAX : n);
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) return gr_fail_written(err, done < 0 ? errno : ENOSPC, "cannot write", w->path);
-        bytes += done;
-        n -= (size_t)done;
-        w->bytes += (uint64_t)done;
-    }
-    return GRAFT_OK;
-}
-
-graft_status gr_fail_written(graft_error *err, int os_errno, const char *what, const char *path) {
-    graft_status st = gr_fail_errno(err, os_errno, what, path);
-    if (os_errno == ENOSPC || os_errno == EDQUOT)
-        gr_hint(err, "make room there, or write to another disk; what was saved before is as it was");
-    return st;
-}
-
-graft_status gr_dir_sync(const char *dir, graft_error *err) {
-    int fd = gr_open(dir, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0) /* one that may be written to but not listed, or is gone: nothing more can be done */
-        return errno == EACCES || errno == ENOENT ? GRAFT_OK
-                                                  : gr_fail_errno(err, errno, "cannot sync directory", dir);
-    graft_status st = GRAFT_OK;
-    /* file systems that cannot sync a directory say so in many ways */
-    if (sync_fd(fd) != 0 && errno != EINVAL && errno != EBADF && errno != ENOTSUP && errno != ENOSYS)
-        st = gr_fail_written(err, errno, "cannot sync directory", dir);
-    close(fd);
-    return st;
-}
-
-/* A new name is only on the disk once its directory is. */
-static graft_status sync_dir_of(const char *path, graft_error *err) {
-    const char *slash = strrchr(path, '/');
-    char *dir = slash ? gr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : gr_strdup(".");
-    if (!dir) return gr_no_memory(err, strlen(path));
-    graft_status st = gr_dir_sync(dir, err);
-    free(dir);
-    return st;
-}
-
-graft_status gr_writer_seal(gr_writer *w, graft_error *err) {
-    graft_status st = GRAFT_OK;
-    if (w->fd < 0) return GRAFT_OK;
-    if (sync_fd(w->fd) != 0) st = gr_fail_written(err, errno, "cannot sync", w->path);
-    int closed = close(w->fd);
-    w->fd = -1;
-    if (st == GRAFT_OK && closed != 0 && errno != EINTR)
-        st = gr_fail_written(err, errno, "cannot close", w->path);
-    if (st != GRAFT_OK) gr_writer_abort(w);
-    return st;
-}
-
-graft_status gr_writer_replace(gr_writer *w, graft_error *err) {
-    GR_TRY(gr_writer_seal(w, err));
-    if (rename(w->temp, w->path) == 0) {
-        free(w->temp);
-        w->temp = NULL;
-        return GRAFT_OK;
-    }
-    graft_status st = gr_fail_written(err, errno, "cannot replace", w->path);
-    gr_writer_abort(w);
-    return st;
-}
-
-graft_status gr_writer_commit(gr_writer *w, graft_error *err) {
-    GR_TRY(gr_writer_replace(w, err));
-    graft_status st = sync_dir_of(w->path, err);
-    gr_writer_abort(w);
-    return st;
-}
-
-void gr_writer_abort(gr_writer *w) {
-    if (w->fd >= 0) close(w->fd);
-    if (w->temp) unlink(w->temp);
-    free(w->temp);
-    free(w->path);
-    *w = (gr_writer){.fd = -1};
-}
-
-graft_status gr_file_replace(const char *path, const void *data, size_t n, graft_error *err) {
-    gr_writer w;
-    GR_TRY(gr_writer_begin(&w, path, err));
-    graft_status st = gr_writer_write(&w, data, n, err);
-    if (st == GRAFT_OK) return gr_writer_commit(&w, err);
-    gr_writer_abort(&w);
-    return st;
-}
-
 graft_status gr_make_dirs(const char *path, graft_error *err) {
     if (!path[0]) return gr_fail(err, GRAFT_USAGE, "an empty path is no directory");
     char *part = gr_strdup(path);
@@ -307,7 +185,7 @@ graft_status gr_make_dirs(const char *path, graft_error *err) {
         char keep = *p;
         *p = 0;
         if (mkdir(part, 0777) == 0)
-            st = sync_dir_of(part, err); /* what is synced inside is lost with its name */
+            st = gr_dir_sync_of(part, err); /* what is synced inside is lost with its name */
         else if (errno != EEXIST) {
             int os_errno = errno; /* of a mount without writing also EROFS, for one that is there */
             if (!gr_path_is_dir(part)) st = gr_fail_written(err, os_errno, "cannot create directory", part);

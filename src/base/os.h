@@ -84,6 +84,8 @@ graft_status gr_fail_written(graft_error *err, int os_errno, const char *what, c
 /* fsync of a directory: names that came, went or changed in it are on the disk. One that is missing, or may
  * not be opened, is left. */
 graft_status gr_dir_sync(const char *dir, graft_error *err) GR_MUST_CHECK;
+/* The same of the directory that `path` is in: a new name is only on the disk once its directory is. */
+graft_status gr_dir_sync_of(const char *path, graft_error *err) GR_MUST_CHECK;
 
 /* Removes what writers that were killed left in `dir`: files named as gr_writer_begin names them. Only for a
  * directory that this process alone writes to. A missing directory is fine. */

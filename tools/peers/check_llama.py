@@ -1,7 +1,7 @@
 """llama.cpp with adapters that graft trained over the same GGUF file: SmolLM2 as it comes, and as Q4_K_M.
 
 Greedy continuations of several prompts agree up to the first token whose lead is under GAP (llama.cpp rounds activations to 8 bits, graft
-does not), and the perplexities over the same tokens within SHARE. Left out where llama.cpp is not installed
+does not), and the perplexities over the same tokens within SHARE. Skipped where llama.cpp is not installed
 (llama_peer.py)."""
 import json
 import os
@@ -47,7 +47,9 @@ def nll(logits, ids):
     return float(np.sum(log_z - z[np.arange(len(ids) - 1), ids[1:]]))
 
 
-def compare(ctx, model, name):
+def compare(ctx, find, name):
+    llama_peer.need()
+    model = find(ctx)
     work = ctx.work / "llama" / name
     data = work / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -92,5 +94,5 @@ def same_answer(ctx, model, lora, prompt, logits, after, gaps):
 
 
 def checks(ctx):
-    yield "llama.cpp with graft's adapter: SmolLM2", lambda: compare(ctx, smollm(ctx), "SmolLM2")
-    yield "llama.cpp with graft's adapter: SmolLM2 as Q4_K_M", lambda: compare(ctx, q4_k_m(ctx), "SmolLM2-Q4_K_M")
+    yield "llama.cpp with graft's adapter: SmolLM2", lambda: compare(ctx, smollm, "SmolLM2")
+    yield "llama.cpp with graft's adapter: SmolLM2 as Q4_K_M", lambda: compare(ctx, q4_k_m, "SmolLM2-Q4_K_M")

@@ -2,8 +2,8 @@
 
 usage: run_all.py [GRAFT] [--cache DIR] [--work DIR] [--data FILE.jsonl] [--only WORD ...]
 
-One line per check; then the figures that they noted as tables, the slowest checks, and `N passed, N failed, N skipped`
-(the last where the other program is not there); exit 1 when one failed. GRAFT is the program ($GRAFT, or
+One line per check; then the figures that they noted as tables, the slowest checks, how many were skipped because the
+other program is not there, and `N passed, N failed`; exit 1 when one failed. GRAFT is the program ($GRAFT, or
 build/graft). --cache holds models/smollm2-135m-instruct.gguf, or $GRAFT_SMOLLM2 names it (checks on SmolLM2 fail without
 it); --data is a JSONL file of text rows for the perplexity on SmolLM2; --only runs the files and checks whose name contains one of the words.
 The convention of a check file is written in common.py.
@@ -78,7 +78,9 @@ def main():
     print(f"\n{total:.0f} s in all, of these the slowest ten:")
     for seconds, file, name in sorted(slowest, reverse=True)[:10]:
         print(f"{seconds:8.1f} s  {file}: {name}")
-    print(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
+    if counts["skipped"]:
+        print(f"{counts['skipped']} skipped: the other program is not there")
+    print(f"{counts['ok']} passed, {counts['FAILED']} failed")
     sys.exit(1 if counts["FAILED"] or not counts["ok"] else 0)
 
 

@@ -30,10 +30,11 @@ extern "C" {
     X(REPORT, 13, "report", 0)                                                                               \
     X(SWEEP, 14, "sweep", 0)
 
+/* A verb's row as a constant. */
+#define GRAFT_VERB_BIT(word, bit, name, files) GRAFT_VERB_##word = 1 << bit,
 /* What to do: one bit each, so that an option can name all that take it. GRAFT_VERB_PLAN is 1 << 0, and so
  * on. */
 typedef enum graft_verb {
-#define GRAFT_VERB_BIT(word, bit, name, files) GRAFT_VERB_##word = 1 << bit,
     GRAFT_VERB_MAP(GRAFT_VERB_BIT)
 #undef GRAFT_VERB_BIT
 } graft_verb;

@@ -213,6 +213,32 @@ static void long_names_stay_apart(void **state) {
     free(dir);
 }
 
+/* A measure of matrices would stride over them wrongly: of other sizes than these, out of the file. */
+static void four_dimensions_are_left_out(void **state) {
+    (void)state;
+    const pair p = pair_of();
+    char *dir = tiny_subdir(root, "four");
+    gr_tensor tensors[] = {tensor_of("base_model.model.x.lora_A.weight", &p.at[0][0], RANK, IN),
+                           tensor_of("base_model.model.x.lora_B.weight", &p.bt[0][0], OUT, RANK),
+                           tensor_of("base_model.model.lm_head.lora_A.weight", &p.at[0][0], RANK, IN),
+                           tensor_of("base_model.model.lm_head.lora_B.weight", &p.bt[0][0], OUT, RANK)};
+    for (int i = 0; i < 2; i++) {
+        gr_tensor *t = &tensors[i];
+        const int64_t shape[] = {1, 1, t->shape[0], t->shape[1]};
+        t->ndim = 4;
+        memcpy(t->shape, shape, sizeof shape);
+    }
+    tiny_write(dir, "adapter_config.json", "{\"r\": 3, \"lora_alpha\": 6}");
+    char *path = tiny_join(dir, "adapter_model.safetensors");
+    assert_int_equal(gr_safetensors_save(path, tensors, 4, NULL, &err), GRAFT_OK);
+    gr_change c = read_change(dir, NULL);
+    assert_true(!c.none && c.modules == 1 && c.left_out == 1);
+    assert_string_equal(c.module[0], "lm_head");
+    gr_change_free(&c);
+    free(path);
+    free(dir);
+}
+
 static void what_cannot_be_read_is_said(void **state) {
     (void)state;
     const pair p = pair_of();
@@ -242,9 +268,13 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mlx_and_peft),          cmocka_unit_test(experts_are_summed),
-        cmocka_unit_test(embeddings_of_peft),    cmocka_unit_test(scales_of_peft),
-        cmocka_unit_test(long_names_stay_apart), cmocka_unit_test(what_cannot_be_read_is_said),
+        cmocka_unit_test(mlx_and_peft),
+        cmocka_unit_test(experts_are_summed),
+        cmocka_unit_test(embeddings_of_peft),
+        cmocka_unit_test(scales_of_peft),
+        cmocka_unit_test(long_names_stay_apart),
+        cmocka_unit_test(what_cannot_be_read_is_said),
+        cmocka_unit_test(four_dimensions_are_left_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -24,10 +24,11 @@ static int64_t rank_of(const gr_tensor *t, const gr_adapter_slot *s) {
     return t->shape[t->ndim - (s->transposed ? 1 : 2)];
 }
 
+/* Two matrices, or two stacks of as many: what measures a pair strides over no more sides than three. */
 static bool are_pair(const gr_tensor *a, const gr_tensor *b, const gr_adapter_slot *of_a,
                      const gr_adapter_slot *of_b) {
-    return gr_dtype_is_float(a->dtype) && gr_dtype_is_float(b->dtype) && a->ndim >= 2 && a->ndim == b->ndim &&
-           a->bytes && b->bytes && (a->ndim == 2 || a->shape[0] == b->shape[0]) &&
+    return gr_dtype_is_float(a->dtype) && gr_dtype_is_float(b->dtype) && (a->ndim == 2 || a->ndim == 3) &&
+           a->ndim == b->ndim && a->bytes && b->bytes && (a->ndim == 2 || a->shape[0] == b->shape[0]) &&
            rank_of(a, of_a) == rank_of(b, of_b);
 }
 

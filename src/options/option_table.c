@@ -58,6 +58,7 @@ static const char whole[] = "a sweep goes on as a whole";
 static const char tokens[] = "validation losses would be of other tokens";
 static const char other_rows[] = "validation losses would be of other rows";
 static const char other_loss[] = "validation losses would mean something else";
+static const char arithmetic[] = "validation losses would be of other arithmetic";
 static const char units[] = "validation losses would be in other units";
 
 #define ROW(type, name_, letter_, verbs_, value_, fallback_, choices_, min_, max_, field, help_, heading_,   \
@@ -97,7 +98,7 @@ static const gr_option_row table[] = {
     ROW(UINT, "seed", 0, ALL, "N", "0", NULL, 0, 0x1p64, seed, "the same seed gives the same bits", GENERAL,
         ASKED, VARIES, BY(MODELS | KERNELS | GENERATE)),
     CHOICE("compute", ALL, "bf16", "bf16, fp32", compute,
-           "arithmetic; fp32 is for checks against other programs", GENERAL, ASKED, VARIES,
+           "arithmetic; fp32 is for checks against other programs", GENERAL, ASKED, FIXED(arithmetic),
            BY(MODELS | KERNELS | GENERATE)),
     SWITCH("no-mmap", 0, P | C | T | E | K | F | ANSWER | R, no_mmap,
            "read files into memory, which they take whole, instead of mapping them: for disks that may fail "
@@ -194,7 +195,7 @@ static const gr_option_row table[] = {
     SWITCH("qat", 0, RUN, qat,
            "train with the sum of base and adapter quantized as fusing will: costs a quantization of every "
            "adapted matrix per update",
-           ADAPTER, ASKED, VARIES, ADAPTERS, BY(STEPS | ACCUMULATE)),
+           ADAPTER, ASKED, FIXED(arithmetic), ADAPTERS, BY(STEPS | ACCUMULATE)),
     TEXT("rank-pattern", 0, RUN, "A=8,B=4 or JSON", "", rank_pattern, "ranks by module, matched as PEFT does",
          ADAPTER, NEVER(vectors), VARIES, SHAPES, ADAPTERS, BY(STEPS | ACCUMULATE)),
     TEXT("alpha-pattern", 0, RUN, "A=16,B=8 or JSON", "", alpha_pattern, "alphas by module", ADAPTER,

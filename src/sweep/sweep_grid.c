@@ -13,6 +13,11 @@ static graft_status check_name(const char *name, const graft_options *o, graft_e
     if (fixed[0]) return refuse(name, fixed, err);
     if (gr_same_name("batch-size", name) && o->val_batches >= 0)
         return refuse(name, "validation losses would be of other rows: add --val-batches -1", err);
+    if (gr_same_name("batch-size", name) && gr_options_rows(o, 0).mlx_masks)
+        return refuse(name, "--loss mlx-lm drops the batch that is not full: losses would be of other rows",
+                      err);
+    if (o->jobs > 1 && (gr_same_name("threads", name) || gr_same_name("budget", name)))
+        return refuse(name, "with --jobs the trials at once share it", err);
     const gr_loss_row *loss = gr_options_preference(o).loss;
     if (gr_same_name("resume-adapter-file", name) && loss && loss->needs_reference)
         return refuse(name, "with --loss dpo it is the reference: losses would be against different ones",

@@ -340,7 +340,8 @@ typedef struct meddler {
     volatile int stop;
     int valid, validating;
     bool in_validation; /* stop there */
-    int64_t sleep_at;   /* the validation of that iteration takes longer than --time; 0: none does */
+    int64_t sleep_at;   /* the validation of that iteration takes `seconds` longer; 0: none does */
+    int seconds;
 } meddler;
 
 static void meddle(void *user, const graft_event *e) {
@@ -351,7 +352,7 @@ static void meddle(void *user, const graft_event *e) {
     }
     if (e->kind == GRAFT_EVENT_VALID) {
         m->valid++;
-        if (m->sleep_at && e->iteration == m->sleep_at) sleep(2);
+        if (m->sleep_at && e->iteration == m->sleep_at) sleep((unsigned)m->seconds);
     }
 }
 
@@ -382,12 +383,22 @@ static void done_in_time(void **state) {
     (void)state;
     graft_error err = {0};
     graft_sweep_result r;
-    meddler m = {.sleep_at = 8};
-    static const char *const more[] = {"grid", "lora-rank=2", "time", "2s", "patience", "100", NULL};
-    assert_int_equal(meddled("just", more, &m, &r, &err), GRAFT_OK);
-    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_DONE);
-    assert_false(r.out_of_time);
-    graft_sweep_result_free(&r);
+    bool stopped = true;
+    for (int limit = 2; limit <= 54 && stopped; limit *= 3) { /* a slow machine needs more for the rest */
+        char time[16], out[16];
+        snprintf(time, sizeof time, "%ds", limit);
+        snprintf(out, sizeof out, "just-%d", limit);
+        meddler m = {.sleep_at = 8, .seconds = limit};
+        const char *const more[] = {"grid", "lora-rank=2", "time", time, "patience", "100", NULL};
+        assert_int_equal(meddled(out, more, &m, &r, &err), GRAFT_OK);
+        stopped = strcmp(r.trials[0].state, GRAFT_SWEEP_STOPPED) == 0;
+        if (!stopped) {
+            assert_string_equal(r.trials[0].state, GRAFT_SWEEP_DONE);
+            assert_false(r.out_of_time);
+        }
+        graft_sweep_result_free(&r);
+    }
+    assert_false(stopped);
 }
 
 /* What a trial measured before it diverged stays. */

@@ -34,7 +34,7 @@ static void print_table(const cli *c, const graft_sweep_result *r) {
     for (size_t i = 0; i < r->ntrials; i++) {
         const graft_sweep_trial *t = &r->trials[i];
         if (!t->error) continue;
-        fputs(t->values, stdout);
+        out_text(stdout, t->values, strlen(t->values), c->stream);
         fputs(": ", stdout);
         out_text(stdout, t->error, strlen(t->error), c->stream);
         putchar('\n');

@@ -584,15 +584,19 @@ typedef struct hearing {
     int64_t trials;      /* bits: which were heard of */
     int64_t stop_at;     /* iterations of all trials; 0: never */
     bool in_validations; /* the rows of validations count, not iterations */
+    int stop_saved;      /* stop when so many trials saved where they are to pause; 0: never */
+    int64_t pause;       /* that is there */
+    int saved;
     int counted;
     char notes[4096];
 } hearing;
 
-static void listen(void *user, const graft_event *e) {
+static void hear_all(void *user, const graft_event *e) {
     hearing *h = user;
     h->elsewhere |= !pthread_equal(h->caller, pthread_self());
     if (e->kind == GRAFT_EVENT_NOTE)
         snprintf(h->notes + strlen(h->notes), sizeof h->notes - strlen(h->notes), "%s\n", e->text);
+    if (e->kind == GRAFT_EVENT_SAVED && e->iteration == h->pause && ++h->saved == h->stop_saved) h->stop = 1;
     if (e->kind != GRAFT_EVENT_PROGRESS) return;
     bool trains = strcmp(e->phase, "train") == 0, validates = strcmp(e->phase, "validate") == 0;
     if (trains) h->trials |= (int64_t)1 << e->trial;
@@ -604,7 +608,7 @@ static graft_status heard(const char *out, const char *const *more, hearing *h, 
                           graft_error *err) {
     graft_options o = options_of(out, more);
     h->caller = pthread_self();
-    graft_hooks hooks = {.user = h, .event = listen, .stop = &h->stop};
+    graft_hooks hooks = {.user = h, .event = hear_all, .stop = &h->stop};
     gr_error_clear(err);
     graft_status st = graft_sweep(&o, &hooks, r, err);
     graft_options_free(&o);
@@ -755,6 +759,87 @@ static void halving(void **state) {
     graft_sweep_result_free(&r);
 }
 
+/* A stop that comes when a trial has nothing left to do but to pause is not lost: no trial is dropped that
+ * was not tried. */
+static void stopped_at_a_pause(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    static const char *const at_once[] = {EIGHT, "halving", "2", "jobs", "2", NULL};
+    static const char *const on[] = {EIGHT, "halving", "2", "jobs", "2", "resume", "-", NULL};
+    for (int saved = 1; saved <= 4; saved++) {
+        char place[32];
+        hearing part = {.stop_saved = saved, .pause = 4}, rest = {0};
+        snprintf(place, sizeof place, "pause-%d", saved);
+        graft_status st = heard(place, at_once, &part, &r, &err);
+        if (st != GRAFT_INTERRUPTED) fail_msg("stopped at save %d: status %d", saved, (int)st);
+        assert_non_null(strstr(err.hint, "--resume"));
+        for (size_t i = 0; i < r.ntrials; i++) assert_true(r.trials[i].iterations <= 4);
+        graft_sweep_result_free(&r);
+        assert_int_equal(heard(place, on, &rest, &r, &err), GRAFT_OK);
+        same_trials(place, "halves", &r);
+        graft_sweep_result_free(&r);
+    }
+}
+
+/* A trial that is further than the end of its round, as who trained it by hand left it, only pauses there. */
+static void further_than_its_round(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    hearing part = {.stop_at = 3}, rest = {0};
+    watch hand = {.stop_after = 6};
+    static const char *const halves[] = {EIGHT, "halving", "2", NULL};
+    static const char *const on[] = {EIGHT, "halving", "2", "resume", "-", NULL};
+    static const char *const by_hand[] = {"learning-rate",  "1e-5", "iters",     "16", "resume", "-",
+                                          "steps-per-eval", "2",    "keep-best", "-",  NULL};
+    assert_int_equal(heard("further", halves, &part, &r, &err), GRAFT_INTERRUPTED);
+    char place[200];
+    snprintf(place, sizeof place, "further/%s", r.trials[0].name);
+    graft_sweep_result_free(&r);
+    own_rank = true;
+    graft_status st = train(model, place, by_hand, &hand, NULL, &err);
+    own_rank = false;
+    if (st != GRAFT_INTERRUPTED) fail_msg("%s %s", err.what, err.found);
+    assert_int_equal(heard("further", on, &rest, &r, &err), GRAFT_OK);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_DROPPED);
+    assert_int_equal(r.trials[0].iterations, 6);
+    assert_string_equal(r.trials[r.best].state, GRAFT_SWEEP_DONE);
+    graft_sweep_result_free(&r);
+}
+
+/* A trial that cannot go on keeps what it measured so far; what a killed sweep left half written goes. */
+static void keeps_what_was_measured(void **state) {
+    (void)state;
+    graft_error err = {0};
+    graft_sweep_result r;
+    hearing part = {.stop_at = 6}, rest = {0};
+    static const char *const one[] = {"grid", "lora-rank=2", NULL};
+    static const char *const on[] = {"grid", "lora-rank=2", "resume", "-", NULL};
+    assert_int_equal(heard("held", one, &part, &r, &err), GRAFT_INTERRUPTED);
+    int64_t iterations = r.trials[0].iterations;
+    double first = r.trials[0].val_loss_first, best = r.trials[0].val_loss_best;
+    assert_true(iterations > 0 && isfinite(best));
+    char *place = tiny_join(root, "held"), *dir = tiny_join(place, r.trials[0].name),
+         *left = tiny_join(place, "sweep.json.123-4af.tmp");
+    graft_sweep_result_free(&r);
+    tiny_write(place, "sweep.json.123-4af.tmp", "{");
+    gr_dir_lock lock;
+    assert_int_equal(gr_dir_lock_take(&lock, dir, "", &err), GRAFT_OK);
+    assert_int_equal(heard("held", on, &rest, &r, &err), GRAFT_IO);
+    gr_dir_lock_release(&lock);
+    assert_false(gr_path_exists(left));
+    assert_int_equal(r.trials[0].iterations, iterations);
+    assert_true(r.trials[0].val_loss_first == first && r.trials[0].val_loss_best == best && r.best == 0);
+    graft_sweep_result_free(&r);
+    assert_int_equal(heard("held", on, &rest, &r, &err), GRAFT_OK);
+    assert_string_equal(r.trials[0].state, GRAFT_SWEEP_DONE);
+    graft_sweep_result_free(&r);
+    free(left);
+    free(dir);
+    free(place);
+}
+
 /* A process that is killed loses nothing: whenever it was, going on ends in the same adapters. */
 static void killed(void **state) {
     (void)state;
@@ -800,6 +885,9 @@ int main(void) {
                                        cmocka_unit_test(side_by_side),
                                        cmocka_unit_test(side_by_side_within_a_budget),
                                        cmocka_unit_test(halving),
+                                       cmocka_unit_test(stopped_at_a_pause),
+                                       cmocka_unit_test(further_than_its_round),
+                                       cmocka_unit_test(keeps_what_was_measured),
                                        cmocka_unit_test(killed)};
     return cmocka_run_group_tests(tests, setup_model, teardown_model);
 }

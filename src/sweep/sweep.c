@@ -86,11 +86,14 @@ static graft_status there_already(const gr_sweep_run *s, graft_error *err) {
     return gr_hint(err, "--resume goes on with it; another --adapter-path begins anew");
 }
 
-/* Where the directory is made now, another sweep may have made it since look_back. */
+/* Where the directory is made now, another sweep may have made it since look_back. What one that was killed
+ * while it saved left behind goes. */
 static graft_status occupy(gr_sweep_run *s, graft_error *err) {
+    bool ours = s->lock.held || s->lock.absent;
     GR_TRY(gr_make_dirs(s->place, err));
-    if (s->lock.held || s->lock.absent) return GRAFT_OK;
-    GR_TRY(take_lock(s, err));
+    if (!ours) GR_TRY(take_lock(s, err));
+    if (s->lock.held) gr_remove_temps(s->place);
+    if (ours) return GRAFT_OK;
     char *path = gr_path_join(s->place, "sweep.json");
     if (!path) return gr_no_memory(err, 0);
     graft_status st = gr_path_exists(path) ? there_already(s, err) : GRAFT_OK;

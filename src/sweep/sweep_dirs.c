@@ -64,8 +64,8 @@ static size_t take(char **dirs, size_t most, found *all, size_t count) {
     return n;
 }
 
-static graft_status read(char **dirs, size_t *count, size_t *left_out, size_t most, const char *place,
-                         const gr_json_scope *s, graft_error *err) {
+static graft_status read_trials(char **dirs, size_t *count, size_t *left_out, size_t most, const char *place,
+                                const gr_json_scope *s, graft_error *err) {
     const json_t *trials = NULL;
     GR_TRY(gr_json_need(s, "trials", err));
     GR_TRY(gr_json_array(s, "trials", &trials, err));
@@ -100,7 +100,7 @@ graft_status gr_sweep_dirs(char **dirs, size_t *count, size_t *left_out, size_t 
     graft_status st = path ? gr_json_load(&all, path, GR_CONFIG_LIMIT, err) : gr_no_memory(err, 0);
     if (st == GRAFT_OK) {
         gr_json_scope s = {all, path, ""};
-        st = read(dirs, count, left_out, most, place, &s, err);
+        st = read_trials(dirs, count, left_out, most, place, &s, err);
     }
     json_decref(all);
     free(path);

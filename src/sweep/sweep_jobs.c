@@ -103,7 +103,7 @@ static void *work(void *arg) {
 }
 
 /* Deals with what workers say until none is left. The first error that is not of one trial alone is *err. */
-static void listen(crew *c, graft_error *err) {
+static void hear_crew(crew *c, graft_error *err) {
     gr_sweep_run *s = c->s;
     graft_error own;
     pthread_mutex_lock(&c->lock);
@@ -148,12 +148,17 @@ static graft_status side_by_side(gr_sweep_run *s, const size_t *list, size_t n, 
     }
     pthread_mutex_unlock(&c.lock);
     if (!started) gr_fail(err, GRAFT_NO_MEMORY, "cannot start a thread for a trial");
-    listen(&c, err);
+    hear_crew(&c, err);
     for (int i = 0; i < started; i++) pthread_join(workers[i].id, NULL);
     pthread_cond_destroy(&c.heard);
     pthread_cond_destroy(&c.said);
     pthread_mutex_destroy(&c.lock);
     free(workers);
+    /* those that ran may all have ended their part as if nobody had asked them to stop */
+    if (err->status == GRAFT_OK && !s->over && c.next < n) {
+        gr_fail(err, GRAFT_INTERRUPTED, "stopped before all trials were done");
+        gr_hint(err, "the same command with --resume continues");
+    }
     return err->status;
 }
 

@@ -15,7 +15,7 @@ static graft_status options_of(graft_options *o, const gr_sweep_run *s, size_t i
     if (!o->adapter_path) return gr_no_memory(err, 0);
     o->resume |= goes_on;
     if (!threads) return GRAFT_OK;
-    o->threads = threads;
+    o->threads = threads; /* check_name of sweep_grid.c lets no grid vary these */
     if (!s->budget) return GRAFT_OK;
     snprintf(text, sizeof text, "%llu", (unsigned long long)s->budget);
     free(o->budget);
@@ -118,6 +118,7 @@ static void take_result(graft_sweep_trial *t, const gr_sweep_outcome *out) {
     const graft_train_result *r = &out->result;
     if (!out->forecast) return; /* what an earlier round measured stays */
     t->forecast_bytes = out->forecast;
+    if (!r->forecast.total) return; /* the run did not begin */
     t->iterations = r->iterations;
     t->train_loss = r->train_loss;
     t->val_loss_first = r->val_loss_first;
@@ -128,9 +129,10 @@ static void take_result(graft_sweep_trial *t, const gr_sweep_outcome *out) {
 }
 
 /* What came of a trial; GRAFT_OK where the sweep goes on. */
-static graft_status judge(const gr_sweep_run *s, graft_sweep_trial *t, int64_t pause,
-                          const gr_sweep_outcome *out) {
-    bool paused = pause && t->iterations == pause && !out->result.stopped_early;
+static graft_status judge(const gr_sweep_run *s, size_t i, int64_t pause, const gr_sweep_outcome *out) {
+    graft_sweep_trial *t = &s->r->trials[i];
+    bool paused =
+        pause && t->iterations >= pause && t->iterations < s->sizes[i].iters && !out->result.stopped_early;
     if (out->status == GRAFT_OK) {
         t->state = paused ? GRAFT_SWEEP_PAUSED : GRAFT_SWEEP_DONE;
         return GRAFT_OK;
@@ -153,7 +155,7 @@ graft_status gr_sweep_settle(gr_sweep_run *s, size_t i, int round, gr_sweep_outc
     graft_sweep_trial *trial = &s->r->trials[i];
     graft_error other = {0};
     take_result(trial, out);
-    graft_status st = judge(s, trial, gr_sweep_pause(s, i, round), out);
+    graft_status st = judge(s, i, gr_sweep_pause(s, i, round), out);
     gr_sweep_choose_best(s->r);
     graft_status saved = gr_sweep_save(s->place, s->o, &s->inputs, s->r, &other);
     if (saved == GRAFT_OK) saved = gr_sweep_link_best(s, &other);

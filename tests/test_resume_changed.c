@@ -228,6 +228,7 @@ static void counters_agree(void **state) {
         {.iteration = 5, .update = 6},
         {.iteration = 5, .epoch = 6},
         {.iteration = (int64_t)1 << 54},
+        {.iteration = (int64_t)1 << 52, .pending_iterations = (int64_t)1 << 52}, /* times the batch: 2^64 */
         {.iteration = 5, .pending_targets = INT64_MAX},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -235,7 +236,9 @@ static void counters_agree(void **state) {
         graft_error err = {0};
         gr_trainer t;
         bool found = false;
-        open_part(&t, &o, model, NULL);
+        open_part(&t, &o, model,
+                  wrong[i].pending_iterations > 100 ? (const char *const[]){"batch-size", "4096", NULL}
+                                                    : NULL);
         gr_train_progress as_it_was = t.p, *p = &t.p;
         *p = wrong[i];
         p->health = as_it_was.health;

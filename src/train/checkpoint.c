@@ -218,10 +218,11 @@ static bool other_validation(const gr_trainer *t, const gr_changes *c) {
  * update. */
 static graft_status check_counters(const gr_trainer *t, int64_t most, const char *path, graft_error *err) {
     const gr_train_progress *p = &t->p;
-    uint64_t rows = (uint64_t)gr_min_i64(most, p->pending_iterations * t->o->batch_size);
-    bool whole = p->pending_iterations < t->o->grad_accumulation_steps &&
-                 p->pending_iterations <= p->iteration && p->pending_rows <= rows &&
-                 p->update <= p->iteration && p->epoch <= (uint64_t)p->iteration;
+    int64_t parts = t->o->grad_accumulation_steps,
+            pending = gr_min_i64(p->pending_iterations, parts); /* a file's number overflows nothing */
+    uint64_t rows = (uint64_t)gr_min_i64(most, pending * t->o->batch_size);
+    bool whole = p->pending_iterations < parts && p->pending_iterations <= p->iteration &&
+                 p->pending_rows <= rows && p->update <= p->iteration && p->epoch <= (uint64_t)p->iteration;
     if (whole) return GRAFT_OK;
     gr_fail(err, GRAFT_CORRUPT, "the checkpoint's counters contradict each other");
     gr_where(err, "%s", path);

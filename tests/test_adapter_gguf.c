@@ -339,6 +339,62 @@ static void wishes(void **state) {
     free(path);
 }
 
+/* Of text that is cut, whole characters; of what is no text, nothing. */
+static void untrusted_wishes(void **state) {
+    (void)state;
+    const spec s = {"adapter", "lora", "llama", K ".lora_a", K ".lora_b", 0, 3, false, false};
+    char text[91] = {0};
+    for (size_t i = 0; i < 90; i += 3) memcpy(text + i, "\xe2\x82\xac", 3);
+    const struct {
+        const char *prefix, *said;
+    } cases[] = {{text, "\xe2\x82\xac\": nothing"}, /* 78 bytes of 90 */
+                 {"\x1b[2J", "prompt_prefix is not printable"},
+                 {"a\xc2\x9b", "prompt_prefix is not printable"},
+                 {"a\xff", "prompt_prefix is not printable"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        graft_error err = {0};
+        gr_adapter_base of = {.model = &base_model};
+        gr_tuning *tuning;
+        float *params;
+        char *path = write_file(&s, cases[i].prefix);
+        assert_int_equal(gr_adapter_load(&tuning, &params, path, &tied, &of, &err), GRAFT_OK);
+        if (!strstr(of.note, cases[i].said)) fail_msg("%s", of.note);
+        if (i == 0) assert_null(strstr(of.note, text + 9));
+        gr_tuning_free(tuning);
+        free(params);
+        free(path);
+    }
+}
+
+/* What no file that graft writes has is told by what writes them; of several adapters, of each. */
+static void exported_wishes(void **state) {
+    (void)state;
+    const spec s = {"adapter", "lora", "llama", K ".lora_a", K ".lora_b", 0, 3, false, false};
+    graft_error err = {0};
+    gr_adapter_exported done;
+    char *model = tiny_subdir(root, "model"), *out = tiny_join(root, "out"), list[700];
+    tiny_config_write(model, &(tiny_spec){0});
+    char *path = write_file(&s, "query: "), *first = tiny_join(root, "first.gguf");
+    assert_int_equal(rename(path, first), 0);
+    free(path);
+    path = write_file(&s, "passage: ");
+    snprintf(list, sizeof list, "%s=1,%s=1", first, path);
+    for (int both = 0; both < 2; both++) {
+        const gr_adapter_export wish = {
+            .path = both ? list : first, .to = "mlx,gguf", .out = out, .model = model};
+        if (gr_adapter_export_run(&done, &wish, &err) != GRAFT_OK) fail_msg("%s %s", err.what, err.where);
+        assert_non_null(strstr(done.notes, "prompt_prefix is \"query: \": nothing is done with it"));
+        assert_true(both == !!strstr(done.notes, "prompt_prefix is \"passage: \""));
+        free(done.base);
+        free(done.notes);
+        tiny_remove(tiny_join(root, "out"));
+    }
+    free(first);
+    free(path);
+    free(model);
+    free(out);
+}
+
 static void refused_files(void **state) {
     (void)state;
     static const struct {
@@ -434,9 +490,11 @@ static void only_heads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_llama_cpp),  cmocka_unit_test(scales),     cmocka_unit_test(left_out),
-        cmocka_unit_test(one_save),      cmocka_unit_test(read_files), cmocka_unit_test(wishes),
-        cmocka_unit_test(refused_files), cmocka_unit_test(only_file),  cmocka_unit_test(only_heads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_llama_cpp),     cmocka_unit_test(scales),
+                                       cmocka_unit_test(left_out),         cmocka_unit_test(one_save),
+                                       cmocka_unit_test(read_files),       cmocka_unit_test(wishes),
+                                       cmocka_unit_test(untrusted_wishes), cmocka_unit_test(exported_wishes),
+                                       cmocka_unit_test(refused_files),    cmocka_unit_test(only_file),
+                                       cmocka_unit_test(only_heads)};
     return cmocka_run_group_tests_name("adapter gguf", tests, setup, teardown);
 }

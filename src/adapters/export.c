@@ -152,7 +152,8 @@ static graft_status write_card(const gr_adapter_export *wish, const gr_adapter_e
     return st;
 }
 
-static graft_status write_all(gr_adapter_exported *done, const gr_adapter_export *wish,
+/* known: what reading the adapter told of it. */
+static graft_status write_all(gr_adapter_exported *done, const gr_adapter_export *wish, const char *known,
                               const gr_adapter_record *r, const gr_model_config *c, gr_tuning *t,
                               const float *params, graft_error *err) {
     unsigned formats;
@@ -161,6 +162,7 @@ static graft_status write_all(gr_adapter_exported *done, const gr_adapter_export
     gr_adapter_digest(done->digest, params, t->parameters);
     GR_TRY(join(&formats, wish->out, done->digest, err));
     gr_adapter_notes(&notes, c, t, wish->to ? formats : (1u << GR_ADAPTER_FORMATS) - 1);
+    if (known[0]) gr_buf_printf(&notes, "%s%s", notes.len ? "; " : "", known);
     graft_status st = gr_adapter_base_name(&done->base, &notes, wish, r, err);
     if (st != GRAFT_OK) {
         gr_buf_free(&notes);
@@ -208,11 +210,13 @@ graft_status gr_adapter_export_run(gr_adapter_exported *done, const gr_adapter_e
     if (st == GRAFT_OK) st = read_records(&record, wish, err);
     if (st == GRAFT_OK) st = gr_adapter_base_config(&config, wish, &record, err);
     if (st == GRAFT_OK) {
+        const gr_model any = {0}; /* of no digest: the weights are not there */
+        gr_adapter_base of = {.model = &any};
         st = gr_adapter_load_merged(&tuning, &params, wish->path, wish->merging, wish->merge_rank, &config,
-                                    NULL, err);
+                                    &of, err);
         if (st == GRAFT_OK) {
             tuning->dropout = record.dropout;
-            st = write_all(done, wish, &record, &config, tuning, params, err);
+            st = write_all(done, wish, of.note, &record, &config, tuning, params, err);
         }
         gr_config_free(&config);
     }

@@ -162,6 +162,22 @@ static graft_status not_pooled(const char *tensor, const char *file, graft_error
                         "adapter_config.json it is an adapter like any other");
 }
 
+/* The characters of a file's text that a line has room for; -1 where it is not fit to be printed. */
+static int shown_bytes(const char *text, size_t len) {
+    enum { MOST = 80 };
+    char copy[MOST + 1];
+    size_t n = len < MOST ? len : MOST;
+    while (n && n < len && ((unsigned char)text[n] & 0xC0) == 0x80) n--; /* between two characters */
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        if (c < ' ' || c == 0x7F) return -1;
+        if (c == 0xC2 && i + 1 < n && (unsigned char)text[i + 1] < 0xA0) return -1; /* U+0080 to U+009F */
+    }
+    memcpy(copy, text, n);
+    copy[n] = 0;
+    return gr_json_utf8(copy) ? (int)n : -1;
+}
+
 /* What a GGUF file says of how it wants to be asked, which no program does by itself. source: llama.cpp
  * src/llama-arch.cpp, LLM_KV_ADAPTER_LORA_TASK_NAME, _PROMPT_PREFIX */
 static void note_wishes(gr_adapter_base *base, const gr_gguf *file) {
@@ -170,10 +186,12 @@ static void note_wishes(gr_adapter_base *base, const gr_gguf *file) {
         const char *text;
         size_t len, have = strlen(base->note);
         if (!gr_gguf_string(file, keys[i], &text, &len) || !len) continue;
+        const int shown = shown_bytes(text, len);
         snprintf(
             base->note + have, sizeof base->note - have,
-            "%sthe adapter's %s is \"%.*s\": nothing is done with it, and no file that graft writes has it",
-            have ? "; " : "", keys[i], (int)(len < 80 ? len : 80), text);
+            "%sthe adapter's %s is %s%.*s%s: nothing is done with it, and no file that graft writes has it",
+            have ? "; " : "", keys[i], shown < 0 ? "not printable" : "\"", shown < 0 ? 0 : shown, text,
+            shown < 0 ? "" : "\"");
     }
 }
 

@@ -2,6 +2,7 @@
 #include "adapters/adapter_parts.h"
 #include "base/number.h"
 #include <math.h>
+#include <stdio.h>
 
 /* ---- "a=0.7,b=0.3" */
 
@@ -179,14 +180,22 @@ graft_status gr_adapter_sum(gr_tuning **tuning, float **params, const gr_adapter
 
 /* ---- loading */
 
+/* What is known of one adapter, behind what is known of those before it; the same is not said twice. */
+static void join_note(char *note, size_t size, const char *more) {
+    const size_t have = strlen(note);
+    if (!more[0] || strstr(note, more) || have + strlen(more) + 3 > size) return;
+    snprintf(note + have, size - have, "%s%s", have ? "; " : "", more);
+}
+
 static graft_status load_parts(gr_adapter_part *parts, const gr_adapter_share *shares, size_t count,
                                const gr_model_config *c, gr_adapter_base *base, graft_error *err) {
     char note[sizeof base->note] = "";
     for (size_t i = 0; i < count; i++) {
         parts[i].path = shares[i].path;
         parts[i].weight = shares[i].weight;
+        if (base) base->note[0] = 0;
         GR_TRY(gr_adapter_load_one(&parts[i].tuning, &parts[i].params, shares[i].path, c, base, err));
-        if (base && base->note[0]) memcpy(note, base->note, sizeof note);
+        if (base) join_note(note, sizeof note, base->note);
     }
     if (base) memcpy(base->note, note, sizeof note);
     return GRAFT_OK;

@@ -249,6 +249,22 @@ static void keys_tell_files_apart(void **state) {
     temp_dir_free(&dir);
 }
 
+/* A folder of named chat templates counts as what stands beside it. */
+static void keys_of_directories(void **state) {
+    (void)state;
+    temp_dir dir = temp_dir_new();
+    temp_file(&dir, "config.json", "{}", 2);
+    uint64_t none = key_of(dir.path);
+    mkdir(temp_path(&dir, "additional_chat_templates"), 0700);
+    assert_true(none == key_of(dir.path));
+    temp_file(&dir, "additional_chat_templates/tool_use.jinja", "T", 1);
+    uint64_t first = key_of(dir.path);
+    assert_true(none != first && first == key_of(dir.path));
+    temp_file(&dir, "additional_chat_templates/tool_use.jinja", "Tool", 4);
+    assert_true(first != key_of(dir.path));
+    temp_dir_free(&dir);
+}
+
 static int said; /* by a kept conversion */
 
 static void count_say(void *context, const char *sentence) {
@@ -305,12 +321,10 @@ static void kept_once(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(half_done_leaves_no_trace),
-                                       cmocka_unit_test(infinite_weights),
-                                       cmocka_unit_test(stops_and_races),
-                                       cmocka_unit_test(another_is_not_replaced),
-                                       cmocka_unit_test(sweeps_what_was_left),
-                                       cmocka_unit_test(keys_tell_files_apart),
-                                       cmocka_unit_test(kept_once)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(half_done_leaves_no_trace), cmocka_unit_test(infinite_weights),
+        cmocka_unit_test(stops_and_races),           cmocka_unit_test(another_is_not_replaced),
+        cmocka_unit_test(sweeps_what_was_left),      cmocka_unit_test(keys_tell_files_apart),
+        cmocka_unit_test(keys_of_directories),       cmocka_unit_test(kept_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,8 +99,19 @@ static graft_status dir_key(uint64_t *key, const char *path, graft_error *err) {
     return st;
 }
 
+/* A model's directory has one folder that a conversion reads: named chat templates. */
+static graft_status model_key(uint64_t *key, const char *path, graft_error *err) {
+    uint64_t own = 0, named = 0;
+    char *folder = gr_path_join(path, "additional_chat_templates");
+    graft_status st = folder ? dir_key(&own, path, err) : gr_no_memory(err, strlen(path));
+    if (st == GRAFT_OK && gr_path_is_dir(folder)) st = dir_key(&named, folder, err);
+    *key = named ? own + gr_digest_number(GR_DIGEST_START, named) : own; /* as before for models without */
+    free(folder);
+    return st;
+}
+
 graft_status gr_convert_key(uint64_t *key, const char *path, graft_error *err) {
-    return gr_path_is_dir(path) ? dir_key(key, path, err) : file_key(key, path, err);
+    return gr_path_is_dir(path) ? model_key(key, path, err) : file_key(key, path, err);
 }
 
 static uint64_t add_text(uint64_t h, const char *text) {

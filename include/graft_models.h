@@ -34,7 +34,9 @@ typedef struct graft_fuse_result {
     double loss_base, loss_adapter, loss_fused;
     int64_t tokens, rows;
     double kept; /* share of the gain that the fused model has; NaN where the adapter gains nothing */
-    bool lossy;  /* below GRAFT_FUSE_KEPT; a note says so, and what to do */
+    /* less than GRAFT_FUSE_KEPT kept, of a gain that is more than twice its standard error over the rows; a
+     * note says so, and what to do */
+    bool lossy;
 } graft_fuse_result;
 /* Writes the model in which options.adapter_path ("adapters") is part of the weights to options.save_path
  * ("fused_model"): an MLX directory in the base's own quantization, or with options.dequantize in floats; or,

@@ -150,8 +150,9 @@ graft_status gr_change_read(gr_change *c, const char *dir, const char *earlier, 
     if (st == GRAFT_NOT_FOUND && !stamp[0]) {
         st = GRAFT_OK;
     } else if (st != GRAFT_OK) {
-        c->none = strstr(why.where, "adapter_config.json") ? "adapter_config.json cannot be read"
-                                                           : "the adapter's file cannot be read";
+        c->none = strstr(why.where, "adapter_config.json")
+                      ? "adapter_config.json is missing, damaged or of a kind that is not measured"
+                      : "the adapter's file cannot be read";
         st = pass_on(&why, err);
     } else if (m.full) {
         c->none = "whole tensors were trained: without the base there is nothing to compare them with";

@@ -29,7 +29,7 @@ static const graft_plan_tensor *tensor(const graft_plan *p, const char *name) {
     return NULL;
 }
 
-/* The guide's 13 rows on Llama-3-8B with its standard set, number by number. */
+/* The 13 rows of the usual policy (docs/weights.md) on Llama-3-8B with its standard set, number by number. */
 static void guide_rows(void **state) {
     (void)state;
     static const struct {

@@ -1,4 +1,4 @@
-/* The guide's presets: one row each. All recompute, and alpha is twice the rank.
+/* The presets of --preset, one row each. All recompute, and alpha is twice the rank.
  * Help of --preset tells the same in words. */
 #include "options/options.h"
 

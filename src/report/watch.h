@@ -1,7 +1,7 @@
 /* report/watch.h - the page of a training while it goes on, served on this machine.
  * What it does: reads the adapter directory when somebody asks, in the server's own thread; what trains
- * shares nothing with it but a few counters. May include: base, files, http,
- * adapters. Never: touches what trains.
+ * shares nothing with it but a few counters. May include: base, files, http, adapters. Never: touches what
+ * trains.
  *
  * GET /         the page (page.h), alive by a script of a few lines; without scripts it is the state of now
  * GET /parts    the part of the page that changes

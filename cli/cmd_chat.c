@@ -83,7 +83,7 @@ static char *next_line(talk *t, graft_status *status) {
         }
         struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
         int ready = poll(&p, 1, 500); /* a signal between look and wait is seen then */
-        if (*signals_stop()) {
+        if (__atomic_load_n(signals_stop(), __ATOMIC_SEQ_CST)) {
             *status = GRAFT_INTERRUPTED;
             return NULL;
         }
@@ -95,18 +95,43 @@ static char *next_line(talk *t, graft_status *status) {
     }
 }
 
+static bool ends_quoted(const char *line) {
+    size_t n = strlen(line);
+    return n >= 3 && !strcmp(line + n - 3, quotes);
+}
+
+/* Reads on to the end of a message that cannot be said: what people pasted is not to be taken for turns and
+ * commands. */
+static char *skip_quoted(talk *t, graft_status *status) {
+    const char *line;
+    graft_error why = t->c->err;
+    do {
+        t->c->err = (graft_error){0};
+        fputs(". ", stderr);
+        line = next_line(t, status);
+    } while (line ? !ends_quoted(line) : *status == GRAFT_RANGE || *status == GRAFT_CORRUPT);
+    if (*status != GRAFT_OK) return NULL; /* by what ends more than the message */
+    t->c->err = why;
+    *status = why.status;
+    return NULL;
+}
+
 /* What stands between three quotes at the beginning of a line and three at the end of one, in t->message.
  * line: the first, behind its quotes. */
 static char *quoted(talk *t, const char *line, graft_status *status) {
     bool first = true;
     for (size_t used = 0;;) {
         size_t n = strlen(line);
-        bool last = n >= 3 && !strcmp(line + n - 3, quotes);
+        bool last = ends_quoted(line);
         if (last) n -= 3;
         if (last && !n && used) used--; /* the line end before quotes alone on theirs is not said */
-        char *grown = used + n + 2 <= LINE_LIMIT ? realloc(t->message, used + n + 2) : NULL;
-        if (!grown) {
+        if (used + n + 2 > LINE_LIMIT) {
             *status = cli_fail(t->c, GRAFT_RANGE, "a message of standard input is too long");
+            return t->people && !last ? skip_quoted(t, status) : NULL;
+        }
+        char *grown = realloc(t->message, used + n + 2);
+        if (!grown) {
+            *status = cli_fail(t->c, GRAFT_NO_MEMORY, "no memory for the message");
             return NULL;
         }
         t->message = grown;
@@ -121,6 +146,8 @@ static char *quoted(talk *t, const char *line, graft_status *status) {
         if (line) continue;
         if (*status == GRAFT_OK)
             *status = cli_fail(t->c, GRAFT_CORRUPT, "the message that three quotes begin has no end");
+        else if (t->people && (*status == GRAFT_RANGE || *status == GRAFT_CORRUPT))
+            return skip_quoted(t, status);
         return NULL;
     }
 }

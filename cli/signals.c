@@ -10,6 +10,14 @@ static volatile int stop_flag, quiet;
 /* Why the flag is up: Ctrl-C, where it ends an answer alone; a signal that ends the program. */
 static volatile int interrupted, ended;
 
+/* Handlers may run in any thread, and the pool's threads look, too. */
+static void put(volatile int *flag, int value) {
+    __atomic_store_n(flag, value, __ATOMIC_SEQ_CST);
+}
+static int is(const volatile int *flag) {
+    return __atomic_load_n(flag, __ATOMIC_SEQ_CST);
+}
+
 static void say(const char *text) {
     ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
     (void)ignored;
@@ -19,20 +27,20 @@ static void on_signal(int number) {
     int before = errno; /* somebody may be about to look at it */
     (void)number;
     bool twice = __atomic_exchange_n(&ended, 1, __ATOMIC_SEQ_CST); /* two may come in two threads at once */
-    if (twice || (stop_flag && !interrupted)) {
+    if (twice || (is(&stop_flag) && !is(&interrupted))) {
         say("\n");
         _exit(EXIT_INTERRUPTED);
     }
-    stop_flag = 1;
-    if (!quiet) say("\nstopping; once more to exit at once\n");
+    put(&stop_flag, 1);
+    if (!is(&quiet)) say("\nstopping; once more to exit at once\n");
     errno = before;
 }
 
 /* Any number of them until the answer has ended: the conversation is worth more than haste. */
 static void on_interrupt(int number) {
     (void)number;
-    interrupted = 1;
-    stop_flag = 1;
+    put(&interrupted, 1);
+    put(&stop_flag, 1);
 }
 
 void signals_answers_only(void) {
@@ -43,11 +51,12 @@ void signals_answers_only(void) {
 }
 
 bool signals_interrupted(void) {
-    if (!interrupted) return false;
-    stop_flag = 0;
-    __atomic_store_n(&interrupted, 0, __ATOMIC_SEQ_CST);
-    if (!ended) return true; /* looked at last: whenever a signal to end comes, the flag stays up */
-    stop_flag = 1;
+    if (!is(&interrupted)) return false;
+    put(&stop_flag, 0);
+    put(&interrupted, 0);
+    put(&stop_flag, 0); /* one may have come between: up without a reason it would end the conversation */
+    if (!is(&ended)) return true; /* looked at last: whenever a signal to end comes, the flag stays up */
+    put(&stop_flag, 1);
     return false;
 }
 
@@ -70,8 +79,8 @@ const volatile int *signals_stop(void) {
     return &stop_flag;
 }
 void signals_raise_stop(void) {
-    stop_flag = 1;
+    put(&stop_flag, 1);
 }
 void signals_quiet(void) {
-    quiet = 1;
+    put(&quiet, 1);
 }

@@ -15,8 +15,9 @@ static const char *const names[] = {"bytes",  "fallback", "metaspace",     "word
                                     "splits", "unigram",  "unigram_bytes", "gemma"};
 enum { NAMES = sizeof names / sizeof *names };
 
-/* tests/data's tokenizer of that name; decoder (JSON, may be NULL) stands in place of its own. */
-static gr_tokenizer *tokenizer(const char *name, const char *decoder) {
+/* tests/data's tokenizer of that name; decoder (JSON, may be NULL) stands in place of its own; it has that
+ * token (may be NULL), too. */
+static gr_tokenizer *tokenizer_with(const char *name, const char *decoder, const char *token) {
     gr_tokenizer *tok;
     graft_error err = {0};
     char path[300];
@@ -24,11 +25,17 @@ static gr_tokenizer *tokenizer(const char *name, const char *decoder) {
     json_t *root = json_load_file(path, 0, NULL);
     assert_non_null(root);
     if (decoder) json_object_set_new(root, "decoder", json_loads(decoder, 0, NULL));
+    json_t *vocab = json_object_get(json_object_get(root, "model"), "vocab");
+    if (token) json_object_set_new(vocab, token, json_integer((json_int_t)json_object_size(vocab)));
     char *text = json_dumps(root, 0);
     if (gr_tokenizer_from_json(&tok, text, strlen(text), NULL, 0, name, &err)) fail_msg("%s", err.what);
     json_decref(root);
     free(text);
     return tok;
+}
+
+static gr_tokenizer *tokenizer(const char *name, const char *decoder) {
+    return tokenizer_with(name, decoder, NULL);
 }
 
 /* An answer whose tokens the test says. */
@@ -164,6 +171,25 @@ static void bytes_wait_for_the_end_of_their_run(void **state) {
     gr_tokenizer_free(tok);
 }
 
+/* A byte may get its name only behind the vocabulary. */
+static void bytes_wait_under_another_name(void **state) {
+    (void)state;
+    static const char decoder[] =
+        "{\"type\": \"Sequence\", \"decoders\": [{\"type\": \"Strip\", \"content\": "
+        "\"a\", \"start\": 1, \"stop\": 0}, {\"type\": \"ByteFallback\"}]}";
+    static const char *const spelled[] = {"b", "a<0xC3>", "<0xA4>", "b"};
+    const char *const sent[] = {"b", "b", "b", "b\xc3\xa4\x62"};
+    gr_tokenizer *tok = tokenizer_with("fallback", decoder, spelled[1]);
+    told t;
+    begin(&t, tok, 9, NULL);
+    for (int i = 0; i < 4; i++) {
+        assert_false(add(&t, gr_tokenizer_id(tok, spelled[i])));
+        assert_string_equal(t.sent.data ? t.sent.data : "", sent[i]);
+    }
+    free(end(&t));
+    gr_tokenizer_free(tok);
+}
+
 /* A stop text ends the answer when it is there, were it of bytes that a next one could have changed; in those
  * it is looked for anew when they did. */
 static void bytes_may_end_it(void **state) {
@@ -249,6 +275,7 @@ static void long_answers_take_their_time(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_wait_for_the_end_of_their_run),
+        cmocka_unit_test(bytes_wait_under_another_name),
         cmocka_unit_test(bytes_may_end_it),
         cmocka_unit_test(what_is_sent_is_the_answer),
         cmocka_unit_test(long_answers_take_their_time),

@@ -92,6 +92,20 @@ static void named_templates_are_kept(void **state) {
     temp_dir_free(&out);
 }
 
+static void settings_that_are_no_object_take_no_templates(void **state) {
+    (void)state;
+    temp_dir src = temp_dir_new(), out = temp_dir_new();
+    gr_convert_result result;
+    make_llama(&src, LLAMA);
+    mkdir(temp_path(&src, "additional_chat_templates"), 0700);
+    temp_file(&src, "additional_chat_templates/tool_use.jinja", "T", 1);
+    temp_file(&src, "tokenizer_config.json", "[]", 2);
+    assert_int_equal(run(src.path, out.path, (gr_convert_options){.quantize = true}, &result), GRAFT_CORRUPT);
+    gr_convert_result_free(&result);
+    temp_dir_free(&src);
+    temp_dir_free(&out);
+}
+
 static void group_32_and_embeddings_and_back(void **state) {
     (void)state;
     temp_dir src = temp_dir_new(), out = temp_dir_new(), back = temp_dir_new();
@@ -395,6 +409,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(quantizes_linears),
                                        cmocka_unit_test(group_32_and_embeddings_and_back),
                                        cmocka_unit_test(named_templates_are_kept),
+                                       cmocka_unit_test(settings_that_are_no_object_take_no_templates),
                                        cmocka_unit_test(mixed_bits),
                                        cmocka_unit_test(sizes_of_nothing),
                                        cmocka_unit_test(codes_of_a_text_part),

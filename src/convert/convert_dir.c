@@ -81,13 +81,18 @@ static graft_status read_quantization(gr_conversion *c, const char *path, graft_
     return GRAFT_OK;
 }
 
+/* The reference is the caller's in any case. */
+static graft_status load_object(json_t **value, const char *path, size_t limit, gr_reading how,
+                                graft_error *err) {
+    GR_TRY(gr_json_load_as(value, path, limit, how, err));
+    if (json_is_object(*value)) return GRAFT_OK;
+    gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
+    return gr_where(err, "%s", path);
+}
+
 static graft_status load_config(gr_conversion *c, const char *path, graft_error *err) {
     const char *type = NULL, *dtype = NULL;
-    GR_TRY(gr_json_load_as(&c->config, path, GR_CONFIG_LIMIT, c->options->reading, err));
-    if (!json_is_object(c->config)) {
-        gr_fail(err, GRAFT_CORRUPT, "not a JSON object");
-        return gr_where(err, "%s", path);
-    }
+    GR_TRY(load_object(&c->config, path, GR_CONFIG_LIMIT, c->options->reading, err));
     GR_TRY(gr_conversion_take_text(c, err));
     gr_json_scope root = {c->config, path, ""};
     GR_TRY(gr_json_need(&root, "model_type", err));
@@ -235,7 +240,7 @@ static graft_status save_templates(const gr_conversion *c, json_t *templates, gr
     json_t *config = NULL;
     graft_status st = from && to ? GRAFT_OK : gr_no_memory(err, strlen(name));
     if (st == GRAFT_OK && gr_path_exists_as(from, c->options->reading))
-        st = gr_json_load_as(&config, from, GR_JSON_LIMIT, c->options->reading, err);
+        st = load_object(&config, from, GR_JSON_LIMIT, c->options->reading, err);
     else if (st == GRAFT_OK && !(config = json_object()))
         st = gr_no_memory(err, 64);
     if (st == GRAFT_OK)

@@ -1,6 +1,7 @@
 /* GGUF files as sources. */
 #include "convert/conversion.h"
 #include "convert/gguf_names.h"
+#include "files/json_read.h"
 #include "files/json_write.h"
 #include "files/problems.h"
 #include "text/chat_templates.h"
@@ -207,7 +208,7 @@ static graft_status save_tokenizer_config(const gr_conversion *c, const gr_token
                                  json_incref(json_object_get(c->config, "max_position_embeddings")));
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
         const char *text = gr_tokenizer_special(tok, tokens[i]);
-        if (text) good = good && gr_put(config, tokens[i], json_string(text));
+        if (text && gr_json_utf8(text)) good = good && gr_put(config, tokens[i], json_string(text));
     }
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         int64_t value;

@@ -100,19 +100,23 @@ json_t *gr_json_loadb(const char *text, size_t len, size_t flags, json_error_t *
 }
 
 /* source: RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF */
-bool gr_json_utf8(const char *text) {
-    const uint8_t *p = (const uint8_t *)text;
-    while (*p) {
+bool gr_json_utf8n(const char *text, size_t len) {
+    const uint8_t *p = (const uint8_t *)text, *end = p + len;
+    while (p < end) {
         int more = *p < 0x80 ? 0 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : 3;
         uint32_t code = more ? *p & (0x3f >> more) : *p;
         static const uint32_t smallest[] = {0, 0x80, 0x800, 0x10000};
         if ((*p >= 0x80 && *p < 0xc2) || *p > 0xf4) return false;
         p++;
         for (int i = 0; i < more; i++, p++) {
-            if ((*p & 0xc0) != 0x80) return false; /* the text's end, too */
+            if (p == end || (*p & 0xc0) != 0x80) return false;
             code = code << 6 | (*p & 0x3f);
         }
         if (code < smallest[more] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
     }
     return true;
+}
+
+bool gr_json_utf8(const char *text) {
+    return gr_json_utf8n(text, strlen(text));
 }

@@ -16,6 +16,7 @@
 json_t *gr_json_loadb(const char *text, size_t len, size_t flags, json_error_t *why);
 /* Can a JSON string hold the text? */
 bool gr_json_utf8(const char *text);
+bool gr_json_utf8n(const char *text, size_t len);
 static inline bool gr_json_no_memory(const json_error_t *why) {
     return json_error_code(why) == json_error_out_of_memory;
 }

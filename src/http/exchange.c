@@ -209,8 +209,8 @@ static bool host_is_ours(const gr_serve *s, const char *host) {
 }
 
 /* Bytes of a body that are let in, and thrown away, although the answer is there: who is in the middle of
- * sending them would not read an answer that ends the connection. A body in chunks is taken for a small one
- * until it is not. */
+ * sending them would not read an answer that ends the connection. A body in chunks is taken for a small one:
+ * its answer has to wait for its end, and so it is let in as far as any other. */
 #define LET_IN (64 << 10)
 
 /* The headers are there. What is refused now is answered before its body comes. */
@@ -250,11 +250,12 @@ static enum MHD_Result begin(gr_serve *s, struct MHD_Connection *connection, con
 /* Part of a body: of one that is refused already, or whose length was not announced, or is within the limit.
  * What is far too long is cut: an answer can only be given after its end. */
 static enum MHD_Result take_body(gr_exchange *x, const char *bytes, size_t n) {
-    size_t most = x->server->wish.body_bytes;
+    size_t most = x->server->wish.body_bytes, let_in = 4 * most;
+    if (x->handled && let_in < LET_IN) let_in = LET_IN;
     x->too_long |= !x->handled && n > most - x->body.len;
     if (x->handled || x->too_long) {
         x->discarded += n;
-        return x->discarded > (x->handled ? LET_IN : 4 * most) ? MHD_NO : MHD_YES;
+        return x->discarded > let_in ? MHD_NO : MHD_YES;
     }
     gr_buf_add(&x->body, bytes, n);
     return x->body.failed ? MHD_NO : MHD_YES;
@@ -274,7 +275,7 @@ static void handle(gr_exchange *x) {
     gr_serve_request request = {x->method, x->path, x->body.data ? x->body.data : "", x->body.len};
     s->wish.handler(s->wish.user, &request, x);
     gr_buf_free(&x->body);
-    if (!x->kept) refuse(x, 500, "no answer was given\n");
+    if (!x->kept && !x->status) refuse(x, 500, "no answer was given\n");
 }
 
 enum MHD_Result gr_exchange_on_request(void *user, struct MHD_Connection *connection, const char *url,

@@ -49,7 +49,8 @@ typedef struct gr_serve_wish {
     gr_serve_handler *handler;
     gr_serve_handler *door; /* NULL: none. Asked when the headers are there, without the body: what it replies
                                to is not read on, else the handler is asked in the end. It does not keep x */
-    /* NULL: plain text. Replies for what the server itself refuses: 403, 413, 500, 503 */
+    /* NULL: plain text. Replies, in the server's thread, for what the server itself refuses: 403, 413,
+       500 where a handler did nothing, 503 */
     void (*refuse)(void *user, gr_exchange *x, int status, const char *why);
     void *user;
     const char *const
@@ -91,6 +92,8 @@ void gr_serve_end(gr_exchange *x);
 /* Will nobody read an answer? Known within a quarter of a second of the client's leaving (a client that
  * closes its sending half counts as one that left). */
 bool gr_serve_gone(gr_exchange *x);
+/* Gives a kept exchange back; where nobody replied or began the answer is 500, in plain text: the server may
+ * be closed by now, and who would refuse be gone with it. */
 void gr_serve_drop(gr_exchange *x);
 
 #endif

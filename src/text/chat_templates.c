@@ -1,5 +1,7 @@
 #include "text/chat_templates.h"
 #include "base/dir_names.h"
+#include "files/json_read.h"
+#include <sys/stat.h>
 
 #define FOLDER             "additional_chat_templates"
 #define SUFFIX             ".jinja"
@@ -9,6 +11,8 @@
 static graft_status add(json_t *list, const char *name, size_t name_len, const char *text, size_t len,
                         graft_error *err) {
     if (memchr(text, 0, len)) return gr_fail(err, GRAFT_CORRUPT, "the chat template contains a zero byte");
+    if (!gr_json_utf8n(text, len) || !gr_json_utf8n(name, name_len))
+        return gr_fail(err, GRAFT_CORRUPT, "the chat template is not UTF-8");
     json_t *source = json_stringn(text, len), *label = json_stringn(name, name_len);
     if (source && label) {
         json_t *row = json_pack("{s:o, s:o}", "name", label, "template", source);
@@ -16,7 +20,7 @@ static graft_status add(json_t *list, const char *name, size_t name_len, const c
     }
     json_decref(source);
     json_decref(label);
-    return gr_fail(err, GRAFT_CORRUPT, "the chat template is not UTF-8");
+    return gr_no_memory(err, len);
 }
 
 /* NULL for an empty list, the string itself for a default alone. */
@@ -50,14 +54,19 @@ static graft_status add_file(json_t *list, const char *dir, const char *file, co
     return st;
 }
 
+/* As in most models. One that cannot be read is not taken for that: another template would be used. */
+static bool no_folder(const char *folder, gr_reading how) {
+    struct stat info;
+    return !gr_path_exists_as(folder, how) || (stat(folder, &info) == 0 && !S_ISDIR(info.st_mode));
+}
+
 static graft_status add_folder(json_t *list, const char *folder, gr_reading how, graft_error *err) {
     gr_names names = {0};
-    graft_error ignored = {0}; /* most models have no such folder */
-    graft_status st = gr_names_list(&names, folder, SUFFIX, how, &ignored);
-    if (st == GRAFT_NO_MEMORY)
-        gr_no_memory(err, strlen(folder));
-    else if (st != GRAFT_OK)
+    graft_status st = gr_names_list(&names, folder, SUFFIX, how, err);
+    if (st != GRAFT_OK && st != GRAFT_NO_MEMORY && no_folder(folder, how)) {
+        gr_error_clear(err);
         st = GRAFT_OK;
+    }
     for (size_t i = 0; st == GRAFT_OK && i < names.count; i++)
         st = add_file(list, folder, names.name[i], names.name[i], strlen(names.name[i]) - strlen(SUFFIX), how,
                       err);

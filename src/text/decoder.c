@@ -183,10 +183,12 @@ static int named_byte(const char *s, size_t n) {
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-bool gr_decoder_takes_byte(const gr_decoder *decoder, const char *token, size_t len) {
-    for (size_t i = 0; decoder && i < decoder->count; i++)
-        if (decoder->steps[i].kind == BYTE_FALLBACK) return named_byte(token, len) >= 0;
-    return false;
+/* Steps before that one may take away what stands around a byte's name. */
+bool gr_decoder_may_take_byte(const gr_decoder *decoder, const char *token, size_t len) {
+    bool named = false, takes = false;
+    for (size_t i = 0; !named && i + 3 <= len; i++) named = !memcmp(token + i, "<0x", 3);
+    for (size_t i = 0; decoder && i < decoder->count; i++) takes |= decoder->steps[i].kind == BYTE_FALLBACK;
+    return named && takes;
 }
 
 /* Each token by itself until they are put together; of what is whole then only the beginning is changed, and

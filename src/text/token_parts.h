@@ -331,8 +331,8 @@ void gr_token_text_free(gr_token_text *tokens);
 /* Decodes the tokens and appends the text. `tokens` is used up. */
 graft_status gr_decoder_run(const gr_decoder *decoder, gr_token_text *tokens, gr_buf *out,
                             graft_error *err) GR_MUST_CHECK;
-/* Is this spelling one byte of a run, which only becomes text together with its neighbours? */
-bool gr_decoder_takes_byte(const gr_decoder *decoder, const char *token, size_t len);
+/* May this spelling be one byte of a run, which only becomes text together with its neighbours? */
+bool gr_decoder_may_take_byte(const gr_decoder *decoder, const char *token, size_t len);
 /* Does the text behind a token follow from that token and what comes after it? Where the token alone has text
  * that ends in a whole character, and is no byte of a run. */
 bool gr_decoder_restarts(const gr_decoder *decoder);

@@ -157,7 +157,7 @@ gr_token_role gr_tokenizer_role(const gr_tokenizer *tok, int32_t id) {
     size_t len;
     const char *token = shown(tok, id, true, &len);
     if (!token) return GR_TOKEN_SILENT;
-    if (gr_decoder_takes_byte(tok->decoder, token, len)) return GR_TOKEN_BYTE;
+    if (gr_decoder_may_take_byte(tok->decoder, token, len)) return GR_TOKEN_BYTE;
     return gr_decoder_restarts(tok->decoder) ? GR_TOKEN_WHOLE : GR_TOKEN_BOUND;
 }
 

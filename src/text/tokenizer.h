@@ -64,7 +64,7 @@ graft_status gr_tokenizer_decode(const gr_tokenizer *tok, const int32_t *ids, si
 /* What an id is to a text that grows, special tokens left out. */
 typedef enum gr_token_role {
     GR_TOKEN_SILENT, /* it has no text */
-    GR_TOKEN_BYTE,   /* one byte of a run, all of whose text may change with the next one */
+    GR_TOKEN_BYTE,   /* perhaps one byte of a run, all of whose text may change with the next one */
     GR_TOKEN_WHOLE,  /* what is behind it follows from it and what comes after it, where it has text of its
                         own that ends in a whole character */
     GR_TOKEN_BOUND   /* else */

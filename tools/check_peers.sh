@@ -7,7 +7,7 @@ graft=$(realpath "$1")
 cd "$(dirname "$0")/.." || exit 1
 requirements=tools/peers/requirements.txt
 
-python=$(tools/peers/setup "$requirements") && model=$(tools/fetch_smollm2.sh) || {
+python=$(timeout 1800 tools/peers/setup "$requirements") && model=$(tools/fetch_smollm2.sh) || {
     echo "0 passed, 1 failed"
     exit 1
 }

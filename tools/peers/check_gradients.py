@@ -47,7 +47,8 @@ def one(ctx, name):
     before, after = (load_file(place / d / "adapter_model.safetensors") for d in ("start", "moved"))
     expected = of_peft(ctx, model_dir, place / "start")
     assert set(before) == set(after) == set(expected)
-    # of a tensor's largest gradient: twice the roundings of the logits' way, there and back
+    # of a tensor's largest gradient: twice the roundings of the logits' way, there and back; sums over the rows' tokens
+    # are no longer than those over the features
     bound, worst = 2 * check_logits.bound(model_dir, 1), 0.0
     for key, want in expected.items():
         found = (before[key].astype(np.float64) - after[key]) / RATE

@@ -23,6 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 TOOLS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOOLS))
+TIMEOUT = 600  # seconds for one program; what hangs becomes a check that failed
 
 
 class Skipped(Exception):
@@ -56,7 +57,7 @@ class Context:
 
     def run(self, *args, ok=True):
         """Runs graft; with ok, a failure is an AssertionError that shows what it printed."""
-        done = subprocess.run([self.graft, *map(str, args)], capture_output=True, text=True, check=False)
+        done = subprocess.run([self.graft, *map(str, args)], capture_output=True, text=True, check=False, timeout=TIMEOUT)
         if ok and done.returncode != 0:
             raise AssertionError(f"graft {' '.join(map(str, args))}: exit {done.returncode}: {done.stderr[-2000:]}")
         return done

@@ -30,7 +30,8 @@ def need():
 def run(ctx, **job):
     file = ctx.work / "llama-job.json"
     file.write_text(json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in job.items()}))
-    done = subprocess.run([str(python()), str(HERE / "llama_logits.py"), str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(python()), str(HERE / "llama_logits.py"), str(file)], capture_output=True, text=True,
+                          check=False, timeout=common.TIMEOUT)
     assert done.returncode == 0, f"llama.cpp: {done.stderr[-600:]}"
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -109,7 +109,7 @@ def check_recipe(ctx, recipe):
     assert a == b, "the index"
     assert f"with {said['bits_per_weight']:.3f} bits" in (theirs_dir / "said.txt").read_text(), said["bits_per_weight"]
     near("logits", ours_dir, graft_logits(ctx, ours_dir), mlx_logits(theirs_dir))
-    plain = work / f"{recipe}-policy"  # the guide's skip list
+    plain = work / f"{recipe}-policy"  # the usual policy (docs/weights.md)
     ctx.run("convert", "--model", deep(ctx), "--mlx-path", plain, *options)
     ours = mx.load(str(plain / "model.safetensors"))
     assert all(raw(ours[k]) == raw(theirs[k]) for k in theirs if "_proj" in k), "linears"

@@ -103,7 +103,10 @@ INLINE void matvec_codes(float *y, const gr_mat *m, row_format f, const uint16_t
                     table = one_table(f, s, b);
                 for (int i = 0; i < blocks; i++, codes += 4 * bits, xk += 32) {
                     _mm_prefetch(codes + VEC_AHEAD, _MM_HINT_T0);
-                    sum[3] = dot_pairs(sum[0], _mm512_loadu_si512(xk), codes_values(f, codes, table, s, b));
+                    const char *block = codes;
+                    char half[16] = {0}; /* one group of 16 is left: nothing may lie behind it */
+                    if (f == ROW_NV4 && g + 1 == n) block = memcpy(half, codes, 8);
+                    sum[3] = dot_pairs(sum[0], _mm512_loadu_si512(xk), codes_values(f, block, table, s, b));
                     sum[0] = sum[1]; /* the chains move on: renamed, not moved */
                     sum[1] = sum[2];
                     sum[2] = sum[3];

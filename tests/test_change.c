@@ -1,11 +1,9 @@
 /* What an adapter changes, as a report measures it: against the sum over all elements of scale * A B. */
 #include "report/run.h"
-#include "tests/tiny_dir.h"
+#include "tests/tiny_root.h"
 #include <math.h>
 
 static graft_error err;
-static char *root;
-
 enum { IN = 6, RANK = 3, OUT = 5 };
 
 static double product_norm(const float a[IN][RANK], const float b[RANK][OUT], double scale) {
@@ -252,18 +250,6 @@ static void what_cannot_be_read_is_said(void **state) {
     tiny_write(dir, "adapter_config.json", "{\"fine_tune_type\": \"full\"}");
     none_is_said(dir, NULL, "whole tensors");
     free(dir);
-}
-
-static int setup(void **state) {
-    (void)state;
-    root = tiny_temp();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tiny_remove(root);
-    return 0;
 }
 
 int main(void) {

@@ -233,20 +233,6 @@ static void lost_metrics(void **state) {
     tiny_remove(model);
 }
 
-/* A trainer on root/part, opened as the command line would. */
-static void open_by_hand(gr_trainer *t, graft_options *o, const char *model, const char *const *more) {
-    graft_error err = {0};
-    char *adapter = tiny_join(root, "part");
-    graft_options_init(o);
-    tiny_set(
-        o, GRAFT_VERB_TRAIN,
-        (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "8", NULL});
-    tiny_set(o, GRAFT_VERB_TRAIN, common);
-    tiny_set(o, GRAFT_VERB_TRAIN, more);
-    if (gr_trainer_open(t, model, o, NULL, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
-    free(adapter);
-}
-
 /* The day that templates see is the day the run was started; names of more than eight digits are read back.
  */
 static void day_is_kept(void **state) {
@@ -256,7 +242,7 @@ static void day_is_kept(void **state) {
     graft_error err = {0};
     gr_trainer t;
     bool found = false;
-    open_by_hand(&t, &o, model, NULL);
+    open_part(&t, &o, model, NULL);
     assert_true(t.now > 1000000000);
     t.now = 86400;
     t.p.iteration = 7;
@@ -265,7 +251,7 @@ static void day_is_kept(void **state) {
     if (gr_checkpoint_save(&t, &err) != GRAFT_OK) fail_msg("%s", err.what);
     gr_trainer_close(&t);
     graft_options_free(&o);
-    open_by_hand(&t, &o, model, (const char *const[]){"resume", "-", NULL});
+    open_part(&t, &o, model, (const char *const[]){"resume", "-", NULL});
     assert_int_equal(t.now, 86400);
     if (gr_checkpoint_resume(&t, &found, &err) != GRAFT_OK) fail_msg("%s", err.what);
     assert_true(found);
@@ -301,7 +287,7 @@ static void open_finished(opened *x) {
     x->bytes = tiny_read(x->part, "checkpoints/checkpoint-00000008.safetensors", &x->size);
     memcpy(&header, x->bytes, 8);
     x->header = 8 + (size_t)header;
-    open_by_hand(&x->t, &x->o, x->model, (const char *const[]){"resume", "-", NULL});
+    open_part(&x->t, &x->o, x->model, (const char *const[]){"resume", "-", NULL});
 }
 
 static void close_finished(opened *x) {

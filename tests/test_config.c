@@ -1,21 +1,7 @@
 /* model/config.h: config.json in both styles, and everything it refuses. */
 #include "model/model.h"
 #include "ref/ref.h"
-#include "tests/tiny_dir.h"
-
-static char *root;
-
-static int setup(void **state) {
-    (void)state;
-    root = tiny_temp();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tiny_remove(root);
-    return 0;
-}
+#include "tests/tiny_root.h"
 
 static const char base_config[] =
     "{\"model_type\":\"llama\",\"hidden_size\":64,\"num_hidden_layers\":4,\"intermediate_size\":96,"

@@ -1,21 +1,7 @@
 /* The guide's table on a real conversion: for every role and every kind of tensor, is it quantized? */
 #include "convert/convert.h"
 #include "model/roles.h"
-#include "tests/tiny_dir.h"
-
-static char *root;
-
-static int setup(void **state) {
-    (void)state;
-    root = tiny_temp();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tiny_remove(root);
-    return 0;
-}
+#include "tests/tiny_root.h"
 
 /* The guide's words: a tensor whose name holds one of them is not quantized. */
 static bool skipped(const char *name) {

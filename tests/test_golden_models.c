@@ -7,23 +7,9 @@
  * stand behind one another: 1e-4 of the largest logit, while any wrong formula shows at 1e-2. */
 #include "net/runtime.h"
 #include "ref/ref.h"
-#include "tests/tiny_dir.h"
+#include "tests/tiny_root.h"
 
 enum { MOST = 64, TENSORS = 512 };
-
-static char *root;
-
-static int setup(void **state) {
-    (void)state;
-    root = tiny_temp();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tiny_remove(root);
-    return 0;
-}
 
 /* ------------------------------------------------------------------------------------------ the directory */
 

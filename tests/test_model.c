@@ -1,21 +1,7 @@
 /* model/: published shapes, weights bound or refused with all their problems, and where a model is found. */
 #include "model/locate.h"
 #include "model/model.h"
-#include "tests/tiny_dir.h"
-
-static char *root;
-
-static int setup(void **state) {
-    (void)state;
-    root = tiny_temp();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    tiny_remove(root);
-    return 0;
-}
+#include "tests/tiny_root.h"
 
 /* Parameters as the published files have them, tied ones once. */
 static void published_shapes(void **state) {

@@ -145,4 +145,18 @@ static inline void forget(const char *out) {
     tiny_remove(path);
 }
 
+/* A trainer on root/part, opened as the command line would; its user frees it and the options. */
+static inline void open_part(gr_trainer *t, graft_options *o, const char *model, const char *const *more) {
+    graft_error err = {0};
+    char *adapter = tiny_join(root, "part");
+    graft_options_init(o);
+    tiny_set(
+        o, GRAFT_VERB_TRAIN,
+        (const char *const[]){"model", model, "data", data, "adapter-path", adapter, "iters", "8", NULL});
+    tiny_set(o, GRAFT_VERB_TRAIN, common);
+    tiny_set(o, GRAFT_VERB_TRAIN, more);
+    if (gr_trainer_open(t, model, o, NULL, GR_TRAINER_RUN, &err) != GRAFT_OK) fail_msg("%s", err.what);
+    free(adapter);
+}
+
 #endif
